@@ -1,0 +1,42 @@
+# Everything sets itself up in .venv; nothing needs root. PYTHON chooses the interpreter (>= 3.10).
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: run test lint format bench clean
+
+run: .venv/run.stamp
+	$(BIN)/tts-provider serve $(ARGS)
+
+test: .venv/test.stamp
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/test.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/test.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/test.stamp
+	$(BIN)/python benchmarks/server.py
+
+clean:
+	rm -rf .venv
+
+.venv/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "tts-provider needs Python 3.10 or later: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	touch $@
+
+.venv/run.stamp: .venv/python.stamp pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[espeak]'
+	touch $@
+
+.venv/test.stamp: .venv/run.stamp requirements-test.txt
+	$(PIP) install --quiet --constraint constraints.txt --requirement requirements-test.txt
+	touch $@

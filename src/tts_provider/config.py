@@ -1,0 +1,220 @@
+"""Settings: flags > environment > `.env` > defaults, and every limit in one place.
+
+A setting `max_streams` is the flag `--max-streams`, the variable `TTS_PROVIDER_MAX_STREAMS`, and
+the same key in `.env`. `HF_TOKEN` and `HF_HOME` keep Hugging Face's own names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from dotenv.parser import parse_stream
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tts_provider.errors import StartupError
+
+PREFIX = "TTS_PROVIDER_"
+ENV_FILE = Path(".env")
+ENV_FILE_ENCODING = "utf-8-sig"  # Windows editors write a byte order mark
+HUGGING_FACE_KEYS = ("HF_TOKEN", "HF_HOME")
+SECRET_SETTINGS = ("api_keys", "HF_TOKEN")
+
+
+class Limits(BaseModel):
+    """What one request, one connection and the whole server may ask for."""
+
+    max_text_characters: int = Field(20_000, ge=1)
+    max_message_bytes: int = Field(64 * 1024, ge=1024)
+    max_streams: int = Field(32, ge=1)
+    max_queued_requests: int = Field(64, ge=0)
+    max_pending_requests: int = Field(64, ge=1)
+    max_connections: int = Field(256, ge=1)
+    # A reply in one message lies in memory whole: half an hour is 86 MB.
+    max_reply_audio_s: float = Field(1800.0, gt=0)
+    max_unsent_audio_s: float = Field(20.0, gt=0)
+    handshake_timeout_s: float = Field(10.0, gt=0)
+    ping_interval_s: float = Field(20.0, gt=0)
+    ping_timeout_s: float = Field(20.0, gt=0)
+    idle_timeout_s: float = Field(300.0, gt=0)
+    drain_timeout_s: float = Field(30.0, ge=0)
+
+
+class Settings(BaseSettings, Limits):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file_encoding=ENV_FILE_ENCODING,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
+
+    host: str = Field("0.0.0.0", min_length=1)
+    port: int = Field(8765, ge=0, le=65535)
+    mode: Literal["download", "reuse"] | None = None
+    model_path: Path | None = None
+    engine: Literal["auto", "csm", "espeak"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    wait_for_model: bool = False
+    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    log_format: Literal["text", "json"] = "text"
+    hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
+    hf_home: Path | None = Field(None, validation_alias="HF_HOME")
+
+    @field_validator("api_keys", "allow_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [item.strip() for item in value.split(",") if item.strip()]
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_header_safe(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for key in keys:
+            text = key.get_secret_value()
+            if not text or not text.isascii() or not text.isprintable() or " " in text:
+                raise ValueError("a key is one or more printable ASCII characters without spaces")
+        return keys
+
+    @field_validator("allow_origins")
+    @classmethod
+    def _origins_have_scheme_and_host(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            scheme, separator, host = origin.partition("://")
+            if origin != "*" and (not scheme or not separator or not host or "/" in host):
+                raise ValueError(
+                    f"expected SCHEME://HOST[:PORT] without a path, or *; got {origin!r}"
+                )
+        return tuple(origin.lower() for origin in origins)
+
+    @field_validator("data_dir", "model_path", "hf_home")
+    @classmethod
+    def _expand_home(cls, path: Path | None) -> Path | None:
+        return None if path is None else path.expanduser()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings
+
+    def export_hugging_face(self) -> None:
+        """Hand `HF_TOKEN` and `HF_HOME` to huggingface_hub, which reads them when imported."""
+        if self.hf_token is not None:
+            os.environ["HF_TOKEN"] = self.hf_token.get_secret_value()
+        if self.hf_home is not None:
+            os.environ["HF_HOME"] = str(self.hf_home)
+
+    def check_data_dir(self) -> Path:
+        """The data folder, made if need be. Raises `StartupError` where nothing can be written."""
+        probe = self.data_dir / f".write-test-{os.getpid()}"
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StartupError(
+                f"cannot write to the data folder {self.data_dir} ({error.strerror}); "
+                "choose another with --data-dir"
+            ) from error
+        return self.data_dir
+
+
+def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settings:
+    """Settings from `flags` (only those given), the environment and `env_file`.
+
+    Raises `StartupError` naming the setting, where it came from, its value and what is allowed.
+    """
+    file_keys = _check_env_file(env_file)
+    for key in os.environ:
+        if key.startswith(PREFIX) and not _is_known(key):
+            raise StartupError(f"unknown setting {key} in the environment{_suggestion(key)}")
+    try:
+        settings = Settings(**flags, _env_file=env_file if file_keys else None)
+    except ValidationError as error:
+        raise StartupError(
+            "; ".join(_describe(entry, flags, file_keys, env_file) for entry in error.errors())
+        ) from None
+    if settings.mode == "reuse" and settings.model_path is None:
+        raise StartupError(
+            "--mode reuse needs the model's folder: add --model-path PATH "
+            "(or TTS_PROVIDER_MODEL_PATH)"
+        )
+    if "data_dir" in settings.model_fields_set:
+        settings.check_data_dir()
+    return settings
+
+
+def _known_keys() -> set[str]:
+    own = {PREFIX + name.upper() for name in Settings.model_fields if not name.startswith("hf_")}
+    return own | set(HUGGING_FACE_KEYS)
+
+
+def _is_known(key: str) -> bool:
+    return key.upper() in _known_keys()
+
+
+def _suggestion(key: str) -> str:
+    close = difflib.get_close_matches(key.upper(), _known_keys(), n=1)
+    return (
+        f"; did you mean {close[0]}?" if close else "; .env.template lists the settings there are"
+    )
+
+
+def _check_env_file(path: Path) -> dict[str, str | None]:
+    """Keys and values of the file, empty where there is none; raises on what dotenv would skip."""
+    try:
+        with path.open(encoding=ENV_FILE_ENCODING) as stream:
+            bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise StartupError(f"cannot read {path}: {reason}; mend or remove it") from None
+    for binding in bindings:
+        text = binding.original.string
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise StartupError(
+                f"{path} line {line} is not KEY=VALUE: {text.strip().split('=')[0][:40]!r}"
+            )
+        if binding.key is not None and not _is_known(binding.key):
+            raise StartupError(
+                f"unknown setting {binding.key} in {path} line {line}{_suggestion(binding.key)}"
+            )
+    return {b.key.upper(): b.value for b in bindings if b.key is not None}
+
+
+def _describe(
+    entry: Any, flags: Mapping[str, Any], file_keys: Mapping[str, str | None], env_file: Path
+) -> str:
+    name = str(entry["loc"][0])
+    variable = name if name in HUGGING_FACE_KEYS else PREFIX + name.upper()
+    environment = {key.upper(): value for key, value in os.environ.items()}
+    if name in flags:
+        flag = {"api_keys": "api-key", "allow_origins": "allow-origin"}.get(name, name)
+        where, value = f"--{flag.replace('_', '-')}", flags[name]
+    elif environment.get(variable):
+        where, value = f"{variable} in the environment", environment[variable]
+    else:
+        where, value = f"{variable} in {env_file}", file_keys.get(variable)
+    shown = "" if name in SECRET_SETTINGS else f" is {value!r}"
+    reason = entry["msg"].removeprefix("Value error, ")
+    return f"{where}{shown}: {reason[0].lower()}{reason[1:]}"

@@ -1,0 +1,96 @@
+"""What can go wrong, as one tree.
+
+Every error a client can cause or meet carries its wire code, its HTTP status and, where the
+connection cannot go on, its WebSocket close code. Messages are one sentence: what was wrong, what
+was expected, what arrived.
+
+    TTSError
+    ├── StartupError            the process cannot start; exit code 2
+    └── WireError               told to a client
+        ├── InvalidRequest      the client can mend it
+        ├── Unauthorized        401 before the upgrade
+        ├── ForbiddenOrigin     403 before the upgrade
+        ├── OverCapacity        try again later (1013)
+        ├── Draining            connect again (1012)
+        ├── UnsentAudio         the listener does not take its audio (1008)
+        ├── NoSpeech            nothing in the text can be spoken
+        └── EngineFailed        the engine broke; the request is lost (1011 when it cannot load)
+"""
+
+
+class TTSError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class StartupError(TTSError):
+    """A setting, a file or the machine does not allow the server to start."""
+
+
+class WireError(TTSError):
+    """An error with a place on the wire."""
+
+    code = "internal_error"
+    http_status = 500
+    close_code = 1011
+    retryable = False
+
+    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequest(WireError):
+    code = "invalid_value"
+    http_status = 400
+    close_code = 1008
+
+
+class Unauthorized(WireError):
+    code = "unauthorized"
+    http_status = 401
+    close_code = 1008
+
+
+class ForbiddenOrigin(WireError):
+    code = "forbidden_origin"
+    http_status = 403
+    close_code = 1008
+
+
+class OverCapacity(WireError):
+    code = "over_capacity"
+    http_status = 503
+    close_code = 1013
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class Draining(WireError):
+    code = "draining"
+    http_status = 503
+    close_code = 1012
+    retryable = True
+
+
+class UnsentAudio(WireError):
+    code = "unsent_audio"
+    http_status = 408
+    close_code = 1008
+
+
+class NoSpeech(WireError):
+    code = "no_speech"
+    http_status = 422
+    close_code = 1008
+
+
+class EngineFailed(WireError):
+    code = "engine_failed"
+    http_status = 500
+    close_code = 1011
