@@ -1,0 +1,86 @@
+"""The contract between the server and whatever speaks.
+
+The server knows sockets and text; an engine knows a voice and samples. Nothing else passes between
+them than what is in this file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE = 24_000
+"""Samples a second of every engine: the rate of CSM's codec, Mimi."""
+
+Samples = npt.NDArray[np.float32]
+"""Mono audio in [-1, 1], shape (n,)."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    id: str
+    name: str
+    gender: Literal["male", "female", "unknown"]
+    source: str
+    speaker: int | None = None
+    """The number the seed's `speaker` field selects this voice by."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One stretch of text to speak in one voice."""
+
+    text: str
+    voice: Voice
+    temperature: float | None = None
+    """0 is greedy; None is the engine's own default."""
+    top_k: int | None = None
+    seed: int | None = None
+    """Same seed, same audio; None draws one."""
+    max_audio_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    samples: Samples  # (n,) float32, 24 kHz
+    start: int
+    """Position on the utterance's timeline, in samples."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
+
+
+class Engine(ABC):
+    """Speaks utterances, any number at once."""
+
+    name: str
+    model: str
+    device: str
+    precision: str
+    sample_rate = SAMPLE_RATE
+
+    @abstractmethod
+    def voices(self) -> Sequence[Voice]:
+        """The voices there are; known before `load` returns."""
+
+    @abstractmethod
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        """Bring the model into memory and warm it up, without blocking the event loop."""
+
+    @abstractmethod
+    def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        """Yield the audio as it is made.
+
+        Closing the iterator cancels the work within two engine steps. Text is one segment of
+        `speech.segment`. Raises `EngineFailed` if the engine breaks.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give back threads and memory. Running utterances end."""

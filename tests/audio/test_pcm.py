@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import io
+import wave
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tts_provider.audio.pcm import SAMPLE_RATES, Resampler, from_s16, to_s16, wav_header
+
+
+def test_full_scale_and_beyond():
+    samples = np.array([-2.0, -1.0, 0.0, 0.5, 1.0, 2.0], np.float32)
+    assert np.frombuffer(to_s16(samples), "<i2").tolist() == [
+        -32767,
+        -32767,
+        0,
+        16384,
+        32767,
+        32767,
+    ]
+
+
+@given(st.lists(st.integers(-32767, 32767)))
+def test_bytes_survive_the_round_trip(values):
+    data = np.array(values, "<i2").tobytes()
+    restored = np.frombuffer(to_s16(from_s16(data)), "<i2").astype(int)
+    assert np.abs(restored - np.array(values, int)).max(initial=0) <= 1
+
+
+@pytest.mark.parametrize("rate", SAMPLE_RATES)
+def test_wav_header_with_and_without_a_length(rate):
+    audio = to_s16(np.zeros(100, np.float32))
+    with wave.open(io.BytesIO(wav_header(rate, len(audio)) + audio)) as file:
+        assert (file.getframerate(), file.getnframes()) == (rate, 100)
+    with wave.open(io.BytesIO(wav_header(rate) + audio)) as file:
+        assert file.getframerate() == rate
+        assert len(file.readframes(2**20)) == len(audio)
+
+
+@pytest.mark.parametrize("rate", SAMPLE_RATES)
+@pytest.mark.parametrize("piece", [1, 7, 480, 24_000])
+def test_resampling_in_pieces_has_no_seam_and_no_drift(rate, piece):
+    tone = np.sin(2 * np.pi * 440 * np.arange(24_000) / 24_000).astype(np.float32)[: 100 * piece]
+    whole = Resampler(24_000, rate).push(tone, last=True)
+    stream = Resampler(24_000, rate)
+    pieces = [stream.push(tone[start : start + piece]) for start in range(0, len(tone), piece)]
+    pieces.append(stream.push(np.zeros(0, np.float32), last=True))
+    joined = np.concatenate(pieces)
+    assert abs(len(joined) - len(tone) * rate / 24_000) <= 1
+    assert np.abs(joined - whole).max() < 1e-4

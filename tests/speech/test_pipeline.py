@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+
+from tts_provider.errors import NoSpeech
+from tts_provider.speech import pipeline
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.espeak import VOICES, EspeakEngine
+
+TEXT = "Hello there. This is the second sentence, a longer one. And a third!"
+
+
+async def chunks_of(text: str, **options):
+    utterance = Utterance(text, VOICES[0], **options)
+    return [chunk async for chunk in pipeline.speak(EspeakEngine(), utterance)]
+
+
+async def test_one_continuous_timeline():
+    position = 0
+    for chunk in await chunks_of(TEXT):
+        assert chunk.start == position
+        position = chunk.end
+    assert 3 < position / SAMPLE_RATE < 8
+
+
+async def test_a_text_is_the_sum_of_its_sentences():
+    whole = np.concatenate([chunk.samples for chunk in await chunks_of("Good day. Good night.")])
+    parts = [c.samples for text in ("Good day.", "Good night.") for c in await chunks_of(text)]
+    assert np.array_equal(whole, np.concatenate(parts))
+
+
+async def test_chunks_grow_from_80_ms():
+    lengths_ms = [1000 * len(chunk.samples) // SAMPLE_RATE for chunk in await chunks_of(TEXT)]
+    assert lengths_ms[:3] == [80, 160, 240]
+    assert all(320 <= length < 480 for length in lengths_ms[4:-1])
+
+
+@pytest.mark.parametrize("limit_ms", [1, 80, 999, 1000])
+async def test_the_audio_limit_cuts_exactly(limit_ms):
+    chunks = await chunks_of(TEXT, max_audio_ms=limit_ms)
+    assert chunks[-1].end == SAMPLE_RATE * limit_ms // 1000
+
+
+@pytest.mark.parametrize("text", ["...", "\u200b", " . \n . "])
+async def test_nothing_to_speak_is_an_error(text):
+    with pytest.raises(NoSpeech):
+        await chunks_of(text)
+
+
+async def test_closing_stops_the_engine():
+    utterance = Utterance(TEXT * 50, VOICES[0])
+    async with aclosing(pipeline.speak(EspeakEngine(), utterance)) as chunks:
+        await anext(chunks)
+    assert [chunk.end for chunk in await chunks_of("Free again.")]
