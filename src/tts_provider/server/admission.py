@@ -1,0 +1,141 @@
+"""Who may speak now: a fixed number of streams, a bounded line before them, and the ways it ends.
+
+uvicorn's `limit_concurrency` does not count WebSockets, so requests are counted here. A request
+holds a place from `admit` until the context ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tts_provider.config import Limits
+from tts_provider.errors import Draining, OverCapacity, WireError
+
+_FIRST_GUESS_S = 1.0
+_AVERAGE_WEIGHT = 0.1
+_RETRY_AFTER_MS = (250, 30_000)
+
+
+class Admission:
+    def __init__(self, limits: Limits) -> None:
+        self._max_streams = limits.max_streams
+        self._max_queued = limits.max_queued_requests
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._open = False
+        self._refusal: WireError | None = None
+        self._average_s = _FIRST_GUESS_S
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.active = 0
+
+    @property
+    def queued(self) -> int:
+        return len(self._line)
+
+    @property
+    def is_open(self) -> bool:
+        """The model is loaded and requests are let in."""
+        return self._open and self._refusal is None
+
+    @property
+    def refusal(self) -> WireError | None:
+        """Why nothing new is let in, if so."""
+        return self._refusal
+
+    def open(self) -> None:
+        """The model is ready: let in those who wait."""
+        self._open = True
+        self._let_in()
+
+    def drain(self) -> None:
+        """Refuse what is new; what is in line and speaking goes on. Before the model is ready
+        nothing in line can be finished, so it is refused too."""
+        self._refusal = Draining("the server is shutting down; connect again")
+        if not self._open:
+            self._refuse_line(self._refusal)
+
+    def fail(self, problem: WireError) -> None:
+        """The model cannot be loaded: everybody in line hears why."""
+        self._refusal = problem
+        self._refuse_line(problem)
+
+    async def wait_idle(self) -> None:
+        """Until nobody is speaking or in line."""
+        await self._idle.wait()
+
+    @asynccontextmanager
+    async def admit(self) -> AsyncIterator[None]:
+        """A place to speak, first come first served.
+
+        Raises `OverCapacity` where the line is full, `Draining` or the load's failure.
+        """
+        await self._enter()
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spoken_s = time.monotonic() - started
+            self._average_s += _AVERAGE_WEIGHT * (spoken_s - self._average_s)
+            self._leave()
+
+    async def _enter(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
+        if self._open and self.active < self._max_streams and not self._line:
+            self.active += 1
+            self._idle.clear()
+            return
+        if len(self._line) >= self._max_queued:
+            raise OverCapacity(
+                f"all {self._max_streams} streams are busy and {len(self._line)} requests wait, "
+                "the limit; try again later",
+                retry_after_ms=self._retry_after_ms(),
+            )
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        self._idle.clear()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._leave()  # let in and cancelled in the same instant
+            else:
+                self._remove(place)
+            raise
+
+    def _leave(self) -> None:
+        self.active -= 1
+        self._let_in()
+
+    def _remove(self, place: asyncio.Future[None]) -> None:
+        if place in self._line:
+            self._line.remove(place)
+        self._update_idle()
+
+    def _let_in(self) -> None:
+        while self._open and self._line and self.active < self._max_streams:
+            place = self._line.popleft()
+            if not place.done():
+                self.active += 1
+                place.set_result(None)
+        self._update_idle()
+
+    def _refuse_line(self, problem: WireError) -> None:
+        for place in self._line:
+            if not place.done():
+                place.set_exception(problem)
+        self._line.clear()
+        self._update_idle()
+
+    def _update_idle(self) -> None:
+        if self.active == 0 and not self._line:
+            self._idle.set()
+
+    def _retry_after_ms(self) -> int:
+        """When a place in line may be free, judged by how long requests took lately."""
+        low, high = _RETRY_AFTER_MS
+        return int(min(max(1000 * self._average_s / self._max_streams, low), high))

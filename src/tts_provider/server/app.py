@@ -1,0 +1,92 @@
+"""The routes, and nothing but the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from tts_provider import __version__
+from tts_provider.errors import WireError
+from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, error_body
+from tts_provider.server.speech import SpeechService
+from tts_provider.server.websocket import Sockets
+
+
+def create_app(
+    service: SpeechService,
+    sockets: Sockets,
+    *,
+    api_keys: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
+) -> ASGIApp:
+    """The ASGI application: origin check, CORS, key check, routes."""
+    app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
+
+    @app.websocket("/")
+    async def speak(websocket: WebSocket) -> None:
+        await sockets.serve(websocket)
+
+    @app.get("/", response_class=PlainTextResponse)
+    async def index(request: Request) -> str:
+        """Where to connect."""
+        scheme = "wss" if request.url.scheme == "https" else "ws"
+        return (
+            f"tts-provider {__version__}\n"
+            f"Connect a WebSocket to {scheme}://{request.url.netloc}/ and send\n"
+            '{"text": "Hello"}\n'
+        )
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/ready", responses={503: {"description": "Loading, draining, or failed."}})
+    async def ready() -> Response:
+        """Requests are served."""
+        admission = service.admission
+        if admission.is_open:
+            return JSONResponse({"status": "ready"})
+        state = "loading" if admission.refusal is None else admission.refusal.code
+        return JSONResponse({"status": state}, status_code=503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Prometheus's text format."""
+        return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.websocket("/{path:path}")
+    async def no_such_socket(websocket: WebSocket, path: str) -> None:
+        body = _error("not_found", f"there is no WebSocket at /{path}; the endpoint is /")
+        await websocket.send_denial_response(JSONResponse(body, status_code=404))
+
+    @app.exception_handler(WireError)
+    async def wire_error(_request: Request, problem: WireError) -> Response:
+        service.count_error(problem)
+        return JSONResponse(error_body(problem), status_code=problem.http_status)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, problem: HTTPException) -> Response:
+        message = f"{problem.detail}: {request.method} {request.url.path}"
+        codes = {404: "not_found", 405: "method_not_allowed"}
+        body = _error(codes.get(problem.status_code, "http_error"), message)
+        return JSONResponse(body, problem.status_code, problem.headers)
+
+    guarded: ASGIApp = KeyMiddleware(app, api_keys)
+    if allow_origins:
+        guarded = CORSMiddleware(
+            guarded, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    return OriginMiddleware(guarded, allow_origins)
+
+
+def _error(code: str, message: str) -> dict[str, object]:
+    return {
+        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    }

@@ -1,0 +1,158 @@
+"""Who may come in: the origin check and the key check, before any upgrade or route.
+
+Both are ASGI middleware, so HTTP and WebSocket obey the same rules. A WebSocket is refused with a
+plain HTTP response instead of the upgrade.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tts_provider.errors import ForbiddenOrigin, Unauthorized, WireError
+
+OPEN_PATHS = ("/health", "/ready")
+SUBPROTOCOL = "tts-provider"
+KEY_SUBPROTOCOL_PREFIX = "tts-provider.key."
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class OriginMiddleware:
+    """A browser's page may call from the same host or from the allow-list."""
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            if origin is not None and not self._is_allowed(origin, headers.get("host", "")):
+                problem = ForbiddenOrigin(
+                    f"pages of {origin!r} may not call this server; "
+                    "its operator can allow them with --allow-origin"
+                )
+                await refuse(scope, receive, send, problem)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        if "*" in self._allowed or origin.lower() in self._allowed:
+            return True
+        scheme, _, authority = origin.partition("://")
+        own = _host_port(host, scheme)
+        return own is not None and _host_port(authority, scheme) == own
+
+
+def _host_port(authority: str, scheme: str) -> tuple[str, int | None] | None:
+    """A host header or an origin's host, with the scheme's own port where none is written."""
+    try:
+        parts = urlsplit(f"//{authority}")
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname:
+        return None
+    return parts.hostname, port if port is not None else _DEFAULT_PORTS.get(scheme.lower())
+
+
+class KeyMiddleware:
+    """Where keys are configured, everything but the probes and the page needs one of them."""
+
+    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+        self._app = app
+        self._digests = [_digest(key) for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and self._digests and not _is_open(scope):
+            offered = offered_key(Headers(scope=scope))
+            if offered is None or not self._is_valid(offered):
+                what = "no API key was sent" if offered is None else "the API key is not valid here"
+                problem = Unauthorized(
+                    f"{what}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+                )
+                await refuse(scope, receive, send, problem)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_valid(self, key: str) -> bool:
+        # Digests have one length, and every one is compared: the time tells nothing of a key.
+        matches = [hmac.compare_digest(_digest(key), digest) for digest in self._digests]
+        return any(matches)
+
+
+def _is_open(scope: Scope) -> bool:
+    if scope["type"] != "http":
+        return False
+    return scope["path"] in OPEN_PATHS or (scope["path"] == "/" and scope["method"] == "GET")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def offered_key(headers: Headers) -> str | None:
+    """The key a request carries, from whichever of the three places."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    if key := headers.get("x-api-key", "").strip():
+        return key
+    for name in headers.get("sec-websocket-protocol", "").split(","):
+        if name.strip().startswith(KEY_SUBPROTOCOL_PREFIX):
+            encoded = name.strip()[len(KEY_SUBPROTOCOL_PREFIX) :]
+            try:
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+            except (binascii.Error, ValueError):
+                return None
+    return None
+
+
+def choose_subprotocol(offered: Iterable[str]) -> str | None:
+    """The subprotocol to accept: a browser that offered some fails without one of them."""
+    names = list(offered)
+    if SUBPROTOCOL in names:
+        return SUBPROTOCOL
+    return next((name for name in names if name.startswith(KEY_SUBPROTOCOL_PREFIX)), None)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError) -> None:
+    """Answer with the error as an HTTP response; a WebSocket is not upgraded."""
+    prefix = "websocket." if scope["type"] == "websocket" else ""
+    body = json.dumps(error_body(problem)).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if isinstance(problem, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
+    start = {
+        "type": prefix + "http.response.start",
+        "status": problem.http_status,
+        "headers": headers,
+    }
+    await send(start)
+    await send({"type": prefix + "http.response.body", "body": body})
+
+
+def error_body(problem: WireError) -> dict[str, object]:
+    """An error in the shape of OpenAI's API, which is the shape of all of this server's HTTP."""
+    kind = "invalid_request_error" if problem.http_status < 500 else "server_error"
+    return {
+        "error": {
+            "message": problem.message,
+            "type": kind,
+            "param": problem.param,
+            "code": problem.code,
+        }
+    }

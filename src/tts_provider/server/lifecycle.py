@@ -1,0 +1,224 @@
+"""From the first bind to the last close: start-up, model loading, signals, drain.
+
+The port opens at once and the model loads behind it, unless `wait_for_model`. uvicorn's own
+shutdown closes WebSockets in the middle of a sentence, so the drain comes before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from tts_provider.config import Settings
+from tts_provider.errors import EngineFailed, StartupError, TTSError
+from tts_provider.server.app import create_app
+from tts_provider.server.speech import SpeechService
+from tts_provider.server.transport import WebSocketProtocol, http_protocol
+from tts_provider.server.websocket import Sockets
+from tts_provider.speech.engine import Engine
+
+log = logging.getLogger(__name__)
+
+# Bounds how much audio lies in the kernel for a client that reads slowly, so that a ping behind it
+# is still answered in time: 256 KiB is 5 s of 16-bit speech.
+_SEND_BUFFER_BYTES = 256 * 1024
+_ADDRESS_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+class Server:
+    """One engine on one port."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self.service = SpeechService(engine, settings)
+        self.sockets = Sockets(self.service)
+        app = create_app(
+            self.service,
+            self.sockets,
+            api_keys=[key.get_secret_value() for key in settings.api_keys],
+            allow_origins=settings.allow_origins,
+        )
+        config = uvicorn.Config(
+            app,
+            http=http_protocol(settings.handshake_timeout_s),
+            ws=WebSocketProtocol,
+            ws_max_size=settings.max_message_bytes,
+            ws_per_message_deflate=False,
+            ws_ping_interval=settings.ping_interval_s,
+            ws_ping_timeout=settings.ping_timeout_s,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+        )
+        self._uvicorn = _Uvicorn(config, self._listening, self.stop)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self.listening = asyncio.Event()
+        self._exit_code = 0
+        self.port = settings.port
+
+    async def run(self) -> int:
+        """Serve until stopped; returns the process's exit code.
+
+        Raises `StartupError` where the port cannot be opened or, with `wait_for_model`, the model
+        cannot be loaded.
+        """
+        self._loop = asyncio.get_running_loop()
+        listeners = bind(self._settings.host, self._settings.port)
+        self.port = listeners[0].getsockname()[1]
+        self._warn_if_open()
+        if self._settings.wait_for_model:
+            await self._load()
+        loading = asyncio.create_task(self._load_and_open())
+        serving = asyncio.create_task(self._uvicorn.serve(listeners))
+        draining = asyncio.create_task(self._drain_when_asked())
+        try:
+            await serving
+        finally:
+            for task in (loading, draining):
+                task.cancel()
+            await asyncio.gather(loading, draining, return_exceptions=True)
+            await self._engine.close()
+        return self._exit_code
+
+    def stop(self) -> None:
+        """Drain, then end `run`. May be called from a signal handler or another thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _load(self) -> None:
+        await self._engine.load(lambda message: log.info("%s", message))
+
+    async def _load_and_open(self) -> None:
+        try:
+            if not self._settings.wait_for_model:
+                await self._load()
+        except Exception as error:  # whatever it was, those who wait must hear of it
+            if isinstance(error, TTSError):
+                log.error("the model could not be loaded: %s", error)
+            else:
+                log.exception("the model could not be loaded")
+            self._exit_code = 1
+            self.service.admission.fail(EngineFailed(f"the model could not be loaded: {error}"))
+            self._stopping.set()
+        else:
+            self.service.admission.open()
+            log.info("ready: engine %s on %s", self._engine.name, self._engine.device)
+
+    async def _drain_when_asked(self) -> None:
+        await self._stopping.wait()
+        admission = self.service.admission
+        if admission.refusal is None:
+            log.info("stopping: %d requests left", admission.active + admission.queued)
+            admission.drain()
+        self.sockets.wake()
+        finishing = asyncio.create_task(self._finish())
+        await asyncio.wait({finishing}, timeout=self._settings.drain_timeout_s)
+        if not finishing.cancel():
+            log.info("all requests are finished")
+        else:
+            log.warning("%d requests were not finished in time", admission.active)
+            await self.sockets.close_all(1001, "the server stops now")
+        self._uvicorn.should_exit = True
+
+    async def _finish(self) -> None:
+        await self.service.admission.wait_idle()
+        await self.sockets.wait_closed()
+
+    def _listening(self) -> None:
+        log.info("listening on ws://%s:%d", self._settings.host, self.port)
+        self.listening.set()
+
+    def _warn_if_open(self) -> None:
+        if not self._settings.api_keys and not _is_loopback(self._settings.host):
+            log.warning(
+                "everyone who reaches %s can use this server; set --api-key to restrict it",
+                self._settings.host,
+            )
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, told what to do when it listens and when a signal asks it to stop."""
+
+    def __init__(
+        self, config: uvicorn.Config, on_listening: Callable[[], None], stop: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+        self._stop = stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # The next signal is not ours any more: it ends the process at once.
+        for handled in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(handled, signal.SIG_DFL)
+        self._stop()
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to every address of `host`; they listen when uvicorn takes them.
+
+    Raises `StartupError` saying which address is taken or unknown.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise StartupError(f"--host {host} is not an address here: {error.strerror}") from None
+    listeners: list[socket.socket] = []
+    problem: OSError | None = None
+    for family, kind, protocol, _, address in dict.fromkeys(addresses):
+        # With port 0 the first address draws the port, and the others share it.
+        shared_port = listeners[0].getsockname()[1] if listeners else port
+        try:
+            listeners.append(
+                _bind_one(family, kind, protocol, (address[0], shared_port, *address[2:]))
+            )
+        except OSError as error:
+            problem = error
+            if error.errno not in _ADDRESS_MISSING:
+                break
+            # `localhost` names ::1 even where IPv6 is switched off; one address is enough.
+    if not listeners or (problem is not None and problem.errno not in _ADDRESS_MISSING):
+        for opened in listeners:
+            opened.close()
+        assert problem is not None
+        raise StartupError(
+            f"cannot listen on {host}:{port}: {problem.strerror}; "
+            "stop the program that uses it or choose another --port"
+        )
+    return listeners
+
+
+def _bind_one(
+    family: socket.AddressFamily, kind: socket.SocketKind, protocol: int, address: tuple[Any, ...]
+) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform != "win32":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -1,0 +1,48 @@
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_RATIOS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.5, 2, 5, 10)
+
+
+class Metrics:
+    """One server's counters, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        options: dict[str, Any] = {"namespace": "tts", "registry": self._registry}
+        self.requests = Counter(
+            "requests", "Requests by endpoint and outcome.", ["endpoint", "outcome"], **options
+        )
+        self.errors = Counter("errors", "Errors told to clients, by code.", ["code"], **options)
+        self.connections = Gauge("connections", "Open WebSocket connections.", **options)
+        self.ready = Gauge("ready", "1 while requests are served.", **options)
+        self._active = Gauge("active_streams", "Requests being spoken.", **options)
+        self._queued = Gauge("queued_requests", "Requests waiting for a stream.", **options)
+        self.first_audio_s = Histogram(
+            "time_to_first_audio_seconds",
+            "From a request's arrival to its first audio, waiting included.",
+            buckets=_SECONDS,
+            **options,
+        )
+        self.audio_s = Counter("audio_seconds", "Seconds of audio made.", **options)
+        self.real_time_factor = Histogram(
+            "real_time_factor",
+            "Seconds from a request's start to its last audio, per second of audio.",
+            buckets=_RATIOS,
+            **options,
+        )
+
+    def watch_admission(self, active: Callable[[], float], queued: Callable[[], float]) -> None:
+        self._active.set_function(active)
+        self._queued.set_function(queued)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,334 @@
+"""The seed's exchange at `/`, without I/O: messages in → turns out, results in → messages out.
+
+`Connection` is one client's conversation. A turn is whatever answers one message; turns are taken
+in order of arrival, so a client that sends several messages can match the answers. Only a cancel is
+answered at once. docs/protocol.md describes the wire.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tts_provider.audio.encode import FORMATS, Format, check_format
+from tts_provider.audio.pcm import SAMPLE_RATES
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.speech.engine import SAMPLE_RATE
+
+LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
+SUCCESS_MESSAGE = "Audio generated successfully"
+
+# Everything that is neither text nor white space to a speaker; tab and line ends are.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+_MAX_SEED = 2**63 - 1
+_JSON_TYPES = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True)
+class SpeechRequest:
+    text: str
+    speaker: int | None
+    voice: str | None
+    stream: bool
+    format: Format
+    sample_rate: int
+    temperature: float | None
+    top_k: int | None
+    seed: int | None
+    max_audio_ms: int | None
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class InfoRequest:
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A message that cannot be served; its turn is to say so."""
+
+    error: WireError
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    request_id: str
+
+
+Turn = SpeechRequest | InfoRequest | Refusal
+
+
+class Connection:
+    """One client's turns: those waiting, and the one being answered."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._waiting: deque[Turn] = deque()
+        self._active: Turn | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self._active is None and not self._waiting
+
+    def receive(self, message: str) -> CancelRequest | None:
+        """Take one text message. A turn joins the queue; a cancel is returned instead."""
+        request = _read(message, self._limits)
+        if isinstance(request, CancelRequest):
+            return request
+        if len(self._waiting) >= self._limits.max_pending_requests:
+            # The queue is full, so what follows the refusal cannot be kept in order either.
+            raise OverCapacity(
+                f"this connection has {len(self._waiting)} requests waiting, the limit; "
+                "wait for answers before sending more",
+                retry_after_ms=1000,
+            )
+        self._waiting.append(request)
+        return None
+
+    def next_turn(self) -> Turn | None:
+        """Begin the next turn, or None while there is none."""
+        assert self._active is None
+        if self._waiting:
+            self._active = self._waiting.popleft()
+        return self._active
+
+    def finish_turn(self) -> None:
+        """The turn's answer is decided: from here on it cannot be cancelled."""
+        self._active = None
+
+    def cancel(self, cancel: CancelRequest) -> tuple[list[str], bool]:
+        """Drop what waits under this id. Returns the messages to send at once, and whether the
+        active turn has the id too and must be stopped before its acknowledgement is sent."""
+        dropped = [turn for turn in self._waiting if turn.request_id == cancel.request_id]
+        self._waiting = deque(turn for turn in self._waiting if turn not in dropped)
+        stop_active = (
+            isinstance(self._active, SpeechRequest) and self._active.request_id == cancel.request_id
+        )
+        if stop_active:
+            return [], True
+        if dropped:
+            return [cancelled(cancel.request_id)], False
+        return [
+            error(
+                InvalidRequest(
+                    f"no request {cancel.request_id!r} is waiting or being spoken here",
+                    code="unknown_request",
+                    param="request_id",
+                ),
+                cancel.request_id,
+            )
+        ], False
+
+
+# What the server says
+
+
+def loading() -> str:
+    return _encode({"status": "loading", "message": LOADING_MESSAGE}, None)
+
+
+def streaming(request: SpeechRequest) -> str:
+    return _encode(
+        {"status": "streaming", "format": request.format, "sample_rate": request.sample_rate},
+        request.request_id,
+    )
+
+
+def success(request: SpeechRequest, length_bytes: int, duration_ms: int) -> str:
+    """Exactly the seed's five keys for a whole reply; a stream's end tells its duration too."""
+    body: dict[str, Any] = {
+        "status": "success",
+        "message": SUCCESS_MESSAGE,
+        "format": request.format,
+        "sample_rate": request.sample_rate,
+        "length_bytes": length_bytes,
+    }
+    if request.stream:
+        body["duration_ms"] = duration_ms
+    return _encode(body, request.request_id)
+
+
+def info(facts: Mapping[str, Any], request_id: str | None) -> str:
+    return _encode({"status": "success", **facts}, request_id)
+
+
+def cancelled(request_id: str | None) -> str:
+    return _encode({"status": "cancelled"}, request_id)
+
+
+def error(problem: WireError, request_id: str | None = None) -> str:
+    body: dict[str, Any] = {"status": "error", "message": problem.message, "code": problem.code}
+    if isinstance(problem, OverCapacity):
+        body["retry_after_ms"] = problem.retry_after_ms
+    return _encode(body, request_id)
+
+
+def _encode(body: dict[str, Any], request_id: str | None) -> str:
+    if request_id is not None:
+        body["request_id"] = request_id
+    return json.dumps(body)  # ASCII: a lone surrogate in a request_id survives the echo
+
+
+# What the client says
+
+
+def _read(message: str, limits: Limits) -> Turn | CancelRequest:
+    request_id = None
+    try:
+        fields = _parse_object(message)
+        request_id = _Fields(fields).string("request_id")
+        return _read_command(_Fields(fields), request_id, limits)
+    except InvalidRequest as problem:
+        return Refusal(problem, request_id)
+
+
+def _parse_object(message: str) -> dict[str, Any]:
+    try:
+        body = json.loads(message, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("Invalid JSON format", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest(
+            f'expected a JSON object like {{"text": "Hello"}}; got {_JSON_TYPES[type(body)]}',
+            code="invalid_type",
+        )
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _read_command(fields: _Fields, request_id: str | None, limits: Limits) -> Turn | CancelRequest:
+    command = fields.choice("command", ("info", "cancel"))
+    if command == "info":
+        return InfoRequest(request_id)
+    if command == "cancel":
+        if request_id is None:
+            raise InvalidRequest(
+                "'cancel' needs the request_id of the request to stop", param="request_id"
+            )
+        return CancelRequest(request_id)
+    return _read_speech(fields, request_id, limits)
+
+
+def _read_speech(fields: _Fields, request_id: str | None, limits: Limits) -> SpeechRequest:
+    text = fields.string("text")
+    if text is None or not text.strip():
+        raise InvalidRequest("No text provided", code="no_text", param="text")
+    check_text(text, limits)
+    stream = fields.boolean("stream") or False
+    audio_format: Format = fields.choice("format", FORMATS) or ("pcm" if stream else "wav")
+    check_format(audio_format)
+    return SpeechRequest(
+        text=text,
+        speaker=fields.integer("speaker", 0, None),
+        voice=fields.string("voice"),
+        stream=stream,
+        format=audio_format,
+        sample_rate=fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE,
+        temperature=fields.number("temperature", 0.0, 2.0),
+        top_k=fields.integer("top_k", 1, 2048),
+        seed=fields.integer("seed", 0, _MAX_SEED),
+        max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
+        request_id=request_id,
+    )
+
+
+def check_text(text: str, limits: Limits) -> None:
+    """Raises `InvalidRequest` where `text` is too long or is not text."""
+    if len(text) > limits.max_text_characters:
+        raise InvalidRequest(
+            f"text has {len(text)} characters; the limit is {limits.max_text_characters}",
+            code="text_too_long",
+            param="text",
+        )
+    for pattern, what in ((_CONTROL, "control character"), (_SURROGATE, "lone surrogate")):
+        if match := pattern.search(text):
+            raise InvalidRequest(
+                f"text has the {what} U+{ord(match.group()):04X} at position {match.start()}; "
+                "send plain text",
+                code="invalid_text",
+                param="text",
+            )
+
+
+class _Fields:
+    """Typed access to a message's fields; null counts as not given, wrong types are errors."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self._body = body
+
+    def string(self, name: str) -> str | None:
+        value: str | None = self._typed(name, str, "a string")
+        return value
+
+    def boolean(self, name: str) -> bool | None:
+        value: bool | None = self._typed(name, bool, "true or false")
+        return value
+
+    def integer(self, name: str, low: int, high: int | None) -> int | None:
+        value: int | None = self._typed(name, int, "an integer")
+        if value is not None:
+            self._check_range(name, value, low, high)
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        value: float | None = self._typed(name, (int, float), "a number")
+        if value is not None:
+            self._check_range(name, value, low, high)
+        return value
+
+    def choice(self, name: str, allowed: tuple[Any, ...]) -> Any:
+        return self._allowed(name, self.string(name), allowed)
+
+    def integer_choice(self, name: str, allowed: tuple[int, ...]) -> Any:
+        return self._allowed(name, self._typed(name, int, "an integer"), allowed)
+
+    def _typed(self, name: str, types: type | tuple[type, ...], expected: str) -> Any:
+        value = self._body.get(name)
+        # A JSON true is a Python int.
+        if value is None or (
+            isinstance(value, types) and (types is bool or not isinstance(value, bool))
+        ):
+            return value
+        raise InvalidRequest(
+            f"{name} must be {expected}; got {_JSON_TYPES[type(value)]}",
+            code="invalid_type",
+            param=name,
+        )
+
+    def _check_range(self, name: str, value: float, low: float, high: float | None) -> None:
+        if value < low or (high is not None and value > high):
+            expected = f"from {low} to {high}" if high is not None else f"{low} or more"
+            raise InvalidRequest(f"{name} must be {expected}; got {_short(value)}", param=name)
+
+    def _allowed(self, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+        if value is not None and value not in allowed:
+            raise InvalidRequest(
+                f"{name} must be one of {', '.join(map(str, allowed))}; got {_short(value)}",
+                param=name,
+            )
+        return value
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

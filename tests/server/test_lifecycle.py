@@ -1,0 +1,241 @@
+"""Start-up, failure and drain; signals go to a real process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket as system_socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from servers import (
+    GatedEngine,
+    SteppedEngine,
+    ask,
+    collect_stream,
+    open_socket,
+    receive,
+    running_server,
+    send,
+    server_process,
+)
+from tts_provider.config import Settings
+from tts_provider.errors import StartupError
+from tts_provider.server.lifecycle import Server, bind
+
+pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
+LONG_TEXT = "This is a sentence of a long text. " * 500
+
+
+async def probe(port: int, path: str) -> tuple[int, dict]:
+    def fetch():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as reply:
+                return reply.status, json.load(reply)
+        except urllib.error.HTTPError as reply:
+            with reply:
+                return reply.code, json.load(reply)
+
+    return await asyncio.to_thread(fetch)
+
+
+async def test_while_the_model_loads_requests_wait_in_order():
+    engine = GatedEngine()
+    async with running_server(engine) as server:
+        assert await probe(server.port, "/health") == (200, {"status": "ok"})
+        assert await probe(server.port, "/ready") == (503, {"status": "loading"})
+        async with open_socket(server) as first, open_socket(server) as second:
+            for socket in (first, second):
+                message = await receive(socket)
+                assert message == {
+                    "status": "loading",
+                    "message": "TTS model is still loading, request will be processed when ready",
+                }
+            await send(first, command="info")
+            assert (await receive(first))["model_loaded"] is False
+            await send(first, text="One.", request_id="1")
+            await send(first, text="Two.", request_id="2")
+            await send(second, text="Three.")
+            engine.gate.set_result(None)
+            ids = [(await receive(first)).get("request_id"), await receive(first)]
+            ids += [(await receive(first)).get("request_id"), await receive(first)]
+            assert ids[::2] == ["1", "2"]
+            # Never a second `loading` on a connection.
+            assert (await receive(second))["status"] == "success"
+            assert await probe(server.port, "/ready") == (200, {"status": "ready"})
+
+
+async def test_a_load_that_fails_tells_those_who_wait_and_ends_the_process():
+    engine = GatedEngine()
+    wanted = Settings(host="127.0.0.1", port=0, _env_file=None)
+    server = Server(engine, wanted)
+    running = asyncio.create_task(server.run())
+    await server.listening.wait()
+    async with open_socket(server) as asking, open_socket(server) as waiting:
+        await receive(asking)
+        await receive(waiting)
+        await send(asking, text="Hello.")
+        while server.service.admission.queued < 1:
+            await asyncio.sleep(0)
+        engine.gate.set_exception(RuntimeError("the weights are gone"))
+        for socket in (asking, waiting):
+            reply = await receive(socket)
+            assert (reply["status"], reply["code"]) == ("error", "engine_failed")
+            assert "the weights are gone" in reply["message"]
+            with pytest.raises(ConnectionClosed) as caught:
+                await receive(socket)
+            assert caught.value.rcvd.code == 1011
+    assert await running == 1
+
+
+async def test_wait_for_model_opens_the_port_only_then():
+    engine = GatedEngine()
+    wanted = Settings(host="127.0.0.1", port=0, wait_for_model=True, _env_file=None)
+    server = Server(engine, wanted)
+    running = asyncio.create_task(server.run())
+    while not engine.gate._callbacks:
+        await asyncio.sleep(0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", server.port)
+    engine.gate.set_result(None)
+    await server.listening.wait()
+    async with open_socket(server) as socket:
+        assert (await ask(socket, text="Hello."))["status"] == "success"
+    server.stop()
+    assert await running == 0
+
+
+async def test_wait_for_model_fails_before_the_port_opens():
+    engine = GatedEngine()
+    server = Server(engine, Settings(host="127.0.0.1", port=0, wait_for_model=True, _env_file=None))
+    engine.gate.set_exception(StartupError("no such weights"))
+    with pytest.raises(StartupError, match="no such weights"):
+        await server.run()
+
+
+async def test_stopping_while_loading_sends_the_waiting_away():
+    engine = GatedEngine()
+    async with running_server(engine) as server, open_socket(server) as socket:
+        await receive(socket)
+        await send(socket, text="Hello.")
+        while server.service.admission.queued < 1:
+            await asyncio.sleep(0)
+        server.stop()
+        assert (await receive(socket))["code"] == "draining"
+        with pytest.raises(ConnectionClosed) as caught:
+            await receive(socket)
+        assert caught.value.rcvd.code == 1012
+
+
+async def test_sigterm_finishes_what_runs_and_refuses_what_is_new(tmp_path):
+    with server_process(tmp_path) as server:
+        async with open_socket(server.port) as busy, open_socket(server.port) as idle:
+            await send(busy, text=LONG_TEXT, stream=True)
+            assert (await receive(busy))["status"] == "streaming"
+            server.terminate()
+            with pytest.raises(ConnectionClosed) as caught:
+                await receive(idle)
+            assert caught.value.rcvd.code == 1012
+            assert await probe(server.port, "/ready") == (503, {"status": "draining"})
+            async with open_socket(server.port) as late:
+                with pytest.raises(ConnectionClosed) as caught:
+                    await receive(late)
+                assert caught.value.rcvd.code == 1012
+            pieces, status = await collect_stream(busy)
+            assert status["status"] == "success"
+            assert status["length_bytes"] == sum(map(len, pieces))
+            with pytest.raises(ConnectionClosed) as caught:
+                await receive(busy)
+            assert caught.value.rcvd.code == 1012
+        assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_a_second_sigterm_ends_at_once(tmp_path):
+    with server_process(tmp_path) as server:
+        async with open_socket(server.port) as busy:
+            await send(busy, text=LONG_TEXT, stream=True)
+            await receive(busy)
+            server.terminate()
+            await asyncio.to_thread(server.wait_for_log, "stopping")
+            server.terminate()
+            assert await asyncio.to_thread(server.wait) == -signal.SIGTERM
+
+
+async def test_what_is_not_finished_in_the_drain_time_is_closed_with_1001():
+    engine = SteppedEngine()
+    async with running_server(engine, drain_timeout_s=0.05) as server:
+        async with open_socket(server) as socket:
+            await send(socket, text=LONG_TEXT, stream=True)
+            engine.allow(1)
+            await receive(socket)
+            server.stop()
+            with pytest.raises(ConnectionClosed) as caught:
+                await collect_stream(socket)
+            assert caught.value.rcvd.code == 1001
+
+
+def test_a_taken_port_is_one_sentence():
+    (listener,) = bind("127.0.0.1", 0)
+    with listener:
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(
+            StartupError, match=f"cannot listen on 127.0.0.1:{port}.*another --port"
+        ):
+            bind("127.0.0.1", port)
+
+
+def test_a_host_that_is_none_is_one_sentence():
+    with pytest.raises(StartupError, match=r"--host no-such-host\.invalid"):
+        bind("no-such-host.invalid", 0)
+    with pytest.raises(StartupError, match=r"cannot listen on 192\.0\.2\.1:0"):
+        bind("192.0.2.1", 0)
+
+
+def test_every_address_of_a_host_gets_the_same_port():
+    listeners = bind("localhost", 0)
+    assert len({listener.getsockname()[1] for listener in listeners}) == 1
+    for listener in listeners:
+        assert listener.getsockopt(system_socket.SOL_SOCKET, system_socket.SO_SNDBUF) > 0
+        listener.close()
+
+
+def test_the_log_warns_of_an_open_server(tmp_path):
+    with server_process(tmp_path, "--host", "0.0.0.0") as server:
+        server.terminate()
+        server.wait()
+        assert any("--api-key" in line for line in server.log)
+    with server_process(tmp_path, "--host", "0.0.0.0", "--api-key", "k") as server:
+        server.terminate()
+        server.wait()
+        assert not any("--api-key" in line for line in server.log)
+
+
+def test_the_json_log_is_json_and_holds_no_text_and_no_key(tmp_path):
+    from tts_provider import TTSClient
+
+    with server_process(tmp_path, "--log-format", "json", "--api-key", "hush") as server:
+        with TTSClient(f"ws://127.0.0.1:{server.port}", api_key="hush") as client:
+            client.speak("A private matter.")
+        server.terminate()
+        assert server.wait() == 0
+        records = [json.loads(line) for line in server.log]
+        (request,) = [record for record in records if record["message"] == "request"]
+        assert (request["outcome"], request["characters"]) == ("spoken", 17)
+        assert request["first_audio_ms"] > 0
+        assert not any("private" in line or "hush" in line for line in server.log)
+
+
+def test_no_descriptor_is_left_by_a_failed_bind():
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("this system has no /proc to count descriptors in")
+    before = len(list(descriptors.iterdir()))
+    with pytest.raises(StartupError):
+        bind("192.0.2.1", 0)
+    assert len(list(descriptors.iterdir())) == before
