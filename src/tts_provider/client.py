@@ -1,0 +1,362 @@
+"""Clients of a tts-provider server: `TTSClient` for plain programs, `AsyncTTSClient` for asyncio.
+
+    with TTSClient("ws://localhost:8765") as client:
+        wav = client.speak("Hello there.")
+
+Both connect when first used and again when the server went away, and repeat a request where the
+server is busy or restarting and nothing of the reply was heard yet.
+
+    TTSClientError
+    ├── ConnectionFailed    no server, or the connection broke
+    ├── ServerBusy          it stayed over capacity or restarting for all attempts
+    └── RequestFailed       the server said why not: `code` and the message
+
+A request is a conversation without I/O (`_converse`): it says what to do, and a client does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import ExitStack, aclosing, closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from websockets import exceptions as ws
+from websockets.asyncio.client import ClientConnection as AsyncConnection
+from websockets.asyncio.client import connect as connect_async
+from websockets.sync.client import ClientConnection as SyncConnection
+from websockets.sync.client import connect as connect_sync
+
+DEFAULT_URL = "ws://localhost:8765"
+
+_RETRY_CLOSE_CODES = (1012, 1013)
+_RETRY_CODES = ("over_capacity", "draining")
+_FIRST_RETRY_S = 0.5
+_LONGEST_RETRY_S = 10.0
+
+
+class TTSClientError(Exception):
+    """Base of what the clients raise."""
+
+
+class ConnectionFailed(TTSClientError):
+    """The server cannot be reached, refused the connection, or broke it off."""
+
+
+class ServerBusy(TTSClientError):
+    """The server was over capacity or restarting, as often as it was asked."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RequestFailed(TTSClientError):
+    """The server refused or failed the request; `code` is its wire code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class _Connect:
+    """Connect unless connected; the answer is whether the connection is an old one."""
+
+
+@dataclass(frozen=True)
+class _Send:
+    message: str
+
+
+@dataclass(frozen=True)
+class _Receive:
+    """The answer is the next message."""
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """Drop the connection and wait."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Hand this to the caller."""
+
+    value: bytes | dict[str, Any]
+
+
+_Conversation = Generator[_Connect | _Send | _Receive | _Wait | _Heard, Any, None]
+
+# TimeoutError is an OSError; a proxy's refusal is a WebSocketException.
+_IO_ERRORS = (OSError, EOFError, ws.WebSocketException)
+
+
+def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation:
+    """One request until it is answered; yields audio messages, or the body of an info reply."""
+    message, attempt = json.dumps(request), 1
+    stream, wants_audio = bool(request.get("stream")), "text" in request
+    while True:
+        heard = old_connection = False
+        try:
+            old_connection = yield _Connect()
+            yield _Send(message)
+            while True:
+                reply = yield _Receive()
+                if isinstance(reply, bytes):
+                    heard = True
+                    yield _Heard(reply)
+                    if not stream:
+                        return
+                    continue
+                body = _read_status(url, reply)
+                if body["status"] == "success" and not wants_audio:
+                    yield _Heard(body)
+                    return
+                if body["status"] == "success" and stream:
+                    return
+        except (*_IO_ERRORS, TTSClientError) as error:
+            problem = error if isinstance(error, TTSClientError) else _translate(url, error)
+            if heard or isinstance(problem, RequestFailed):
+                raise problem from error
+            if isinstance(problem, ConnectionFailed) and old_connection:
+                yield _Wait(0.0)  # it was closed while nobody used it
+                continue
+            # A server that restarts is away for a moment between saying so and being back.
+            if attempt >= attempts or (attempt == 1 and not isinstance(problem, ServerBusy)):
+                raise problem from error
+            after_s = problem.retry_after_s if isinstance(problem, ServerBusy) else None
+            yield _Wait(min(after_s or _FIRST_RETRY_S * 2 ** (attempt - 1), _LONGEST_RETRY_S))
+            attempt += 1
+
+
+def _read_status(url: str, message: str) -> dict[str, Any]:
+    """A text message's body; raises what it says went wrong."""
+    try:
+        body: dict[str, Any] = json.loads(message)
+        status = body["status"]
+    except (ValueError, TypeError, KeyError):
+        raise ConnectionFailed(f"{url} is not a tts-provider server") from None
+    if status == "error":
+        code, text = str(body.get("code", "")), str(body.get("message", ""))
+        if code in _RETRY_CODES:
+            after_ms = body.get("retry_after_ms")
+            raise ServerBusy(text, None if after_ms is None else after_ms / 1000)
+        raise RequestFailed(text, code)
+    return body
+
+
+def _translate(url: str, error: Exception) -> TTSClientError:
+    if isinstance(error, ws.ConnectionClosed):
+        if error.rcvd is not None and error.rcvd.code in _RETRY_CLOSE_CODES:
+            return ServerBusy(f"{url} closed the connection: {error.rcvd.reason}")
+        return ConnectionFailed(f"{url} broke the connection: {error}")
+    if isinstance(error, ws.InvalidStatus):
+        try:
+            reason = json.loads(error.response.body or b"")["error"]["message"]
+        except (ValueError, TypeError, KeyError):
+            reason = error.response.reason_phrase
+        status = error.response.status_code
+        return ConnectionFailed(f"{url} refused the connection ({status}): {reason}")
+    if isinstance(error, ws.InvalidURI):
+        return ConnectionFailed(f"{url!r} is not a ws:// or wss:// address")
+    return ConnectionFailed(f"cannot reach {url}: {error}")
+
+
+def _speech_request(text: str, options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"text": text, **given, **({"stream": True} if stream else {})}
+
+
+def _check_attempts(attempts: int) -> int:
+    if attempts < 1:
+        raise ValueError(f"attempts must be 1 or more; got {attempts}")
+    return attempts
+
+
+def _connect_options(api_key: str | None) -> dict[str, Any]:
+    return {
+        "compression": None,  # audio does not shrink
+        "max_size": None,
+        "additional_headers": {"Authorization": f"Bearer {api_key}"} if api_key else None,
+    }
+
+
+class TTSClient:
+    """Speak through a server, blocking. One request at a time."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, api_key: str | None = None, attempts: int = 5
+    ) -> None:
+        """`attempts` is how often a request is tried where the server is busy or restarting."""
+        self._url, self._attempts = url, _check_attempts(attempts)
+        self._options = _connect_options(api_key)
+        self._socket: SyncConnection | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> TTSClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket = None
+        self._open.close()
+
+    def speak(self, text: str, **options: Any) -> bytes:
+        """The whole audio: a WAV file unless `format` says otherwise.
+
+        `options` are the request's fields: `speaker`, `voice`, `format`, `sample_rate`,
+        `temperature`, `top_k`, `seed`, `max_audio_length_ms`. Raises `TTSClientError`.
+        """
+        return b"".join(self._hear(_speech_request(text, options, stream=False)))
+
+    def stream(self, text: str, **options: Any) -> Iterator[bytes]:
+        """The audio as it is made: bare 16-bit PCM unless `format` says otherwise."""
+        return self._hear(_speech_request(text, options, stream=True))
+
+    def info(self) -> dict[str, Any]:
+        """What the server says of itself."""
+        body: dict[str, Any]
+        (body,) = self._hear({"command": "info"})
+        return body
+
+    def _hear(self, request: dict[str, Any]) -> Iterator[Any]:
+        finished = False
+        try:
+            with closing(_converse(self._url, request, self._attempts)) as talk:
+                step = next(talk)
+                while True:
+                    try:
+                        if isinstance(step, _Heard):
+                            yield step.value
+                            answer: Any = None
+                        else:
+                            answer = self._do(step)
+                    except _IO_ERRORS as error:
+                        self.close()
+                        step = talk.throw(error)
+                    else:
+                        step = talk.send(answer)
+        except StopIteration:
+            finished = True
+        except RequestFailed:
+            finished = True
+            raise
+        finally:
+            # What is left of a reply must not answer the next request.
+            if not finished:
+                self.close()
+
+    def _do(self, step: _Connect | _Send | _Receive | _Wait) -> Any:
+        if isinstance(step, _Wait):
+            self.close()
+            return time.sleep(step.seconds)
+        if isinstance(step, _Receive):
+            assert self._socket is not None
+            return self._socket.recv()
+        if isinstance(step, _Send):
+            assert self._socket is not None
+            return self._socket.send(step.message)
+        was_open = self._socket is not None
+        if self._socket is None:
+            self._socket = self._open.enter_context(connect_sync(self._url, **self._options))
+        return was_open
+
+
+class AsyncTTSClient:
+    """Speak through a server, in asyncio. One request at a time."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, api_key: str | None = None, attempts: int = 5
+    ) -> None:
+        """`attempts` is how often a request is tried where the server is busy or restarting."""
+        self._url, self._attempts = url, _check_attempts(attempts)
+        self._options = _connect_options(api_key)
+        self._socket: AsyncConnection | None = None
+
+    async def __aenter__(self) -> AsyncTTSClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            await socket.close()
+
+    async def speak(self, text: str, **options: Any) -> bytes:
+        """The whole audio: a WAV file unless `format` says otherwise. See `TTSClient.speak`."""
+        async with aclosing(self._hear(_speech_request(text, options, stream=False))) as audio:
+            return b"".join([data async for data in audio])
+
+    def stream(self, text: str, **options: Any) -> AsyncGenerator[bytes, None]:
+        """The audio as it is made: bare 16-bit PCM unless `format` says otherwise."""
+        return self._hear(_speech_request(text, options, stream=True))
+
+    async def info(self) -> dict[str, Any]:
+        """What the server says of itself."""
+        body: dict[str, Any]
+        async with aclosing(self._hear({"command": "info"})) as bodies:
+            (body,) = [body async for body in bodies]
+            return body
+
+    async def _hear(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        finished = False
+        try:
+            with closing(_converse(self._url, request, self._attempts)) as talk:
+                step = next(talk)
+                while True:
+                    try:
+                        if isinstance(step, _Heard):
+                            yield step.value
+                            answer: Any = None
+                        else:
+                            answer = await self._do(step)
+                    except _IO_ERRORS as error:
+                        await self.close()
+                        step = talk.throw(error)
+                    else:
+                        step = talk.send(answer)
+        except StopIteration:
+            finished = True
+        except RequestFailed:
+            finished = True
+            raise
+        finally:
+            # What is left of a reply must not answer the next request.
+            if not finished:
+                await self.close()
+
+    async def _do(self, step: _Connect | _Send | _Receive | _Wait) -> Any:
+        if isinstance(step, _Wait):
+            await self.close()
+            return await asyncio.sleep(step.seconds)
+        if isinstance(step, _Receive):
+            assert self._socket is not None
+            return await self._socket.recv()
+        if isinstance(step, _Send):
+            assert self._socket is not None
+            return await self._socket.send(step.message)
+        was_open = self._socket is not None
+        if self._socket is None:
+            self._socket = await connect_async(self._url, **self._options)
+        return was_open
