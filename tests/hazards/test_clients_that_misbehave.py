@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from servers import SteppedEngine, ask, open_socket, receive, running_server, send
+from tts_provider.server import transport
 
 ENDLESS = "This is a sentence of a long text. " * 500
 
@@ -13,6 +14,11 @@ ENDLESS = "This is a sentence of a long text. " * 500
 def counted(server, name: str) -> float:
     text = server.service.metrics.render().decode()
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+
+async def connections_end(server) -> None:
+    while server._uvicorn.server_state.connections:
+        await asyncio.sleep(0)
 
 
 async def test_a_client_that_vanishes_frees_its_work_within_two_chunks():
@@ -62,6 +68,41 @@ async def test_a_client_that_does_not_read_is_cut_off_and_others_do_not_notice()
             while counted(server, "tts_connections") > 1:
                 await asyncio.sleep(0)
             assert (await ask(other, text="Still well."))["status"] == "success"
+
+
+async def test_a_client_that_stalls_in_the_middle_of_a_long_reply_is_cut_off():
+    async with running_server(max_unsent_audio_s=0.3) as server:
+        async with open_socket(server, max_queue=1) as socket:
+            # A reply of minutes: what was not sent yet does not lengthen the client's time.
+            assert (await ask(socket, text=ENDLESS[:7000]))["status"] == "success"
+            await asyncio.wait_for(server.sockets.wait_closed(), 10)
+            socket.transport.abort()
+        assert counted(server, 'tts_errors_total{code="unsent_audio"}') == 1
+
+
+async def test_a_client_that_vanishes_in_the_middle_of_a_long_reply_is_no_fault(caplog):
+    async with running_server() as server:
+        async with open_socket(server, max_queue=1) as socket:
+            assert (await ask(socket, text=ENDLESS[:7000]))["status"] == "success"
+            async for _ in socket.recv_streaming():
+                break
+            socket.transport.abort()
+            await socket.wait_closed()
+        await asyncio.wait_for(server.sockets.wait_closed(), 10)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_a_client_that_says_goodbye_and_does_not_read_is_dropped(monkeypatch):
+    monkeypatch.setattr(transport, "CLOSE_TIMEOUT_S", 0.1)
+    async with running_server() as server:
+        async with open_socket(server, max_queue=1) as socket:
+            assert (await ask(socket, text=ENDLESS[:7000]))["status"] == "success"
+            socket.transport.pause_reading()
+            await asyncio.sleep(0.3)  # until the buffers between us are full
+            socket.transport.write(b"\x88\x80\x00\x00\x00\x00")  # a close frame, masked by nought
+            await asyncio.wait_for(server.sockets.wait_closed(), 10)
+            await asyncio.wait_for(connections_end(server), 10)
+            socket.transport.abort()
 
 
 async def test_a_connection_that_says_nothing_is_closed():

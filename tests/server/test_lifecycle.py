@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import socket as system_socket
@@ -25,8 +26,8 @@ from servers import (
     server_process,
 )
 from tts_provider.config import Settings
-from tts_provider.errors import StartupError
-from tts_provider.server.lifecycle import Server, bind
+from tts_provider.errors import EngineFailed, StartupError
+from tts_provider.server.lifecycle import _SEND_BUFFER_BYTES, Server, bind, listen
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 LONG_TEXT = "This is a sentence of a long text. " * 500
@@ -118,6 +119,17 @@ async def test_wait_for_model_fails_before_the_port_opens():
         await server.run()
 
 
+async def test_wait_for_model_tells_an_unexpected_failure_in_one_sentence(caplog):
+    engine = GatedEngine()
+    server = Server(engine, Settings(host="127.0.0.1", port=0, wait_for_model=True, _env_file=None))
+    engine.gate.set_exception(RuntimeError("the weights\nare gone"))
+    with pytest.raises(EngineFailed, match="could not be loaded: the weights are gone"):
+        await server.run()
+    assert "Traceback" in caplog.text
+    for listener in bind("127.0.0.1", server.port):  # nothing holds the port any more
+        listener.close()
+
+
 async def test_stopping_while_loading_sends_the_waiting_away():
     engine = GatedEngine()
     async with running_server(engine) as server, open_socket(server) as socket:
@@ -153,6 +165,18 @@ async def test_sigterm_finishes_what_runs_and_refuses_what_is_new(tmp_path):
                 await receive(busy)
             assert caught.value.rcvd.code == 1012
         assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_sigterm_after_a_malformed_upgrade_ends_without_a_traceback(tmp_path):
+    with server_process(tmp_path) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
+        writer.write(b"X-Long: " + 9 * 1024 * b"x" + b"\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 4")
+        server.terminate()
+        assert await asyncio.to_thread(server.wait) == 0
+        assert not any("Traceback" in line for line in server.log)
+        writer.close()
 
 
 async def test_a_second_sigterm_ends_at_once(tmp_path):
@@ -193,15 +217,58 @@ def test_a_taken_port_is_one_sentence():
 def test_a_host_that_is_none_is_one_sentence():
     with pytest.raises(StartupError, match=r"--host no-such-host\.invalid"):
         bind("no-such-host.invalid", 0)
-    with pytest.raises(StartupError, match=r"cannot listen on 192\.0\.2\.1:0"):
+    with pytest.raises(StartupError, match=r"--host a\.\.b"):
+        bind("a..b", 0)
+    with pytest.raises(StartupError, match=r"cannot listen on 192\.0\.2\.1:0.*; --host must"):
         bind("192.0.2.1", 0)
+
+
+def test_a_port_that_is_not_allowed_is_one_sentence(monkeypatch):
+    def bind_as_nobody(_listener, _address):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(system_socket.socket, "bind", bind_as_nobody)
+    with pytest.raises(StartupError, match=r"127\.0\.0\.1:80: Permission denied; ports below 1024"):
+        bind("127.0.0.1", 80)
+
+
+def test_a_bound_port_is_held_until_it_listens():
+    (listener,) = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    with listener:
+        with pytest.raises(StartupError, match="stop the program"):
+            bind("127.0.0.1", port)
+        listen([listener], "127.0.0.1")
+        # A connection that lingers after the server closed it does not hold up the next server.
+        with system_socket.create_connection(("127.0.0.1", port)) as client:
+            listener.accept()[0].close()
+            assert client.recv(1) == b""
+    (listener,) = bind("127.0.0.1", port)
+    with listener:
+        listen([listener], "127.0.0.1")
+
+
+def test_a_port_that_is_taken_before_it_listens_is_one_sentence():
+    (listener,) = bind("127.0.0.1", 0)
+    with listener, system_socket.socket() as thief:
+        for rival in (listener, thief):
+            rival.setsockopt(system_socket.SOL_SOCKET, system_socket.SO_REUSEADDR, 1)
+        try:
+            thief.bind(listener.getsockname())
+        except OSError:
+            pytest.skip("this system never shares a bound port")
+        thief.listen()
+        with pytest.raises(StartupError, match=r"cannot listen on 127\.0\.0\.1:.*stop the program"):
+            listen([listener], "127.0.0.1")
 
 
 def test_every_address_of_a_host_gets_the_same_port():
     listeners = bind("localhost", 0)
     assert len({listener.getsockname()[1] for listener in listeners}) == 1
     for listener in listeners:
-        assert listener.getsockopt(system_socket.SOL_SOCKET, system_socket.SO_SNDBUF) > 0
+        send_buffer = listener.getsockopt(system_socket.SOL_SOCKET, system_socket.SO_SNDBUF)
+        # Linux doubles what is asked for, up to a limit of its own; its default is 16 KiB.
+        assert _SEND_BUFFER_BYTES <= send_buffer <= 2 * _SEND_BUFFER_BYTES
         listener.close()
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from tts_provider import __version__
 from tts_provider.errors import WireError
-from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, error_body
+from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, error_body, log_refusal
 from tts_provider.server.speech import SpeechService
 from tts_provider.server.websocket import Sockets
 
@@ -65,6 +65,7 @@ def create_app(
     async def no_such_socket(websocket: WebSocket, path: str) -> None:
         body = _error("not_found", f"there is no WebSocket at /{path}; the endpoint is /")
         await websocket.send_denial_response(JSONResponse(body, status_code=404))
+        log_refusal(websocket.scope, "not_found")
 
     @app.exception_handler(WireError)
     async def wire_error(_request: Request, problem: WireError) -> Response:

@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tts_provider.errors import ForbiddenOrigin, Unauthorized, WireError
+
+log = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/health", "/ready")
 SUBPROTOCOL = "tts-provider"
@@ -143,6 +146,13 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError)
     }
     await send(start)
     await send({"type": prefix + "http.response.body", "body": body})
+    log_refusal(scope, problem.code)
+
+
+def log_refusal(scope: Scope, code: str) -> None:
+    # The raw path has no query and no line breaks.
+    path = scope["raw_path"][:200].decode("ascii", "replace")
+    log.info("refused", extra={"type": scope["type"], "code": code, "path": path})
 
 
 def error_body(problem: WireError) -> dict[str, object]:

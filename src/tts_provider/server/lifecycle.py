@@ -71,15 +71,25 @@ class Server:
     async def run(self) -> int:
         """Serve until stopped; returns the process's exit code.
 
-        Raises `StartupError` where the port cannot be opened or, with `wait_for_model`, the model
-        cannot be loaded.
+        Raises `StartupError` where the port cannot be opened and, with `wait_for_model`,
+        `StartupError` or `EngineFailed` where the model cannot be loaded.
         """
         self._loop = asyncio.get_running_loop()
         listeners = bind(self._settings.host, self._settings.port)
         self.port = listeners[0].getsockname()[1]
         self._warn_if_open()
-        if self._settings.wait_for_model:
-            await self._load()
+        try:
+            if self._settings.wait_for_model:
+                await self._load()
+            listen(listeners, self._settings.host)
+            await self._serve(listeners)
+        finally:
+            for listener in listeners:
+                listener.close()
+            await self._engine.close()
+        return self._exit_code
+
+    async def _serve(self, listeners: list[socket.socket]) -> None:
         loading = asyncio.create_task(self._load_and_open())
         serving = asyncio.create_task(self._uvicorn.serve(listeners))
         draining = asyncio.create_task(self._drain_when_asked())
@@ -89,8 +99,6 @@ class Server:
             for task in (loading, draining):
                 task.cancel()
             await asyncio.gather(loading, draining, return_exceptions=True)
-            await self._engine.close()
-        return self._exit_code
 
     def stop(self) -> None:
         """Drain, then end `run`. May be called from a signal handler or another thread."""
@@ -98,19 +106,28 @@ class Server:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _load(self) -> None:
-        await self._engine.load(lambda message: log.info("%s", message))
+        """Raises `StartupError` where the user can mend it, else `EngineFailed`."""
+        try:
+            await self._engine.load(lambda message: log.info("%s", message))
+        except StartupError:
+            raise
+        except Exception as error:  # an engine runs foreign code
+            if not isinstance(error, TTSError):
+                log.exception("the engine failed unexpectedly")
+            raise EngineFailed(f"the model could not be loaded: {_sentence(error)}") from None
 
     async def _load_and_open(self) -> None:
         try:
             if not self._settings.wait_for_model:
                 await self._load()
-        except Exception as error:  # whatever it was, those who wait must hear of it
-            if isinstance(error, TTSError):
-                log.error("the model could not be loaded: %s", error)
+        except TTSError as error:  # those who wait must hear of it
+            if isinstance(error, EngineFailed):
+                problem = error
             else:
-                log.exception("the model could not be loaded")
+                problem = EngineFailed(f"the model could not be loaded: {error}")
+            log.error("%s", problem)
             self._exit_code = 1
-            self.service.admission.fail(EngineFailed(f"the model could not be loaded: {error}"))
+            self.service.admission.fail(problem)
             self._stopping.set()
         else:
             self.service.admission.open()
@@ -170,7 +187,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to every address of `host`; they listen when uvicorn takes them.
+    """Sockets bound to every address of `host`; the port is held, but closed until `listen`.
 
     Raises `StartupError` saying which address is taken or unknown.
     """
@@ -178,6 +195,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise StartupError(f"--host {host} is not an address here: {error.strerror}") from None
+    except UnicodeError:  # from the idna codec
+        raise StartupError(f"--host {host} is not a host's name or address") from None
     listeners: list[socket.socket] = []
     problem: OSError | None = None
     for family, kind, protocol, _, address in dict.fromkeys(addresses):
@@ -196,11 +215,18 @@ def bind(host: str, port: int) -> list[socket.socket]:
         for opened in listeners:
             opened.close()
         assert problem is not None
-        raise StartupError(
-            f"cannot listen on {host}:{port}: {problem.strerror}; "
-            "stop the program that uses it or choose another --port"
-        )
+        raise _cannot_listen(host, port, problem)
     return listeners
+
+
+def listen(listeners: list[socket.socket], host: str) -> None:
+    """Open the port. Raises `StartupError` where another program has it open by now."""
+    for listener in listeners:
+        try:
+            _reuse_address(listener, True)  # what it accepts inherits this, see `_bind_one`
+            listener.listen()
+        except OSError as error:
+            raise _cannot_listen(host, listener.getsockname()[1], error) from None
 
 
 def _bind_one(
@@ -208,16 +234,39 @@ def _bind_one(
 ) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections of a server that just ended may still linger at this port.
+        _reuse_address(listener, True)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.bind(address)
+        # Linux shares a bound port among sockets that all reuse it, until one of them listens: a
+        # second server could take ours while the model loads.
+        _reuse_address(listener, False)
     except BaseException:
         listener.close()
         raise
     return listener
+
+
+def _reuse_address(listener: socket.socket, reuse: bool) -> None:
+    if sys.platform != "win32":  # there it would let two servers share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
+    advice = ""
+    if error.errno == errno.EADDRINUSE:
+        advice = "; stop the program that uses it or choose another --port"
+    elif error.errno in _ADDRESS_MISSING:
+        advice = "; --host must be an address of this machine, or 0.0.0.0 for all of them"
+    elif error.errno == errno.EACCES:
+        advice = "; ports below 1024 need special rights, choose another --port"
+    return StartupError(f"cannot listen on {host}:{port}: {error.strerror}{advice}")
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tts_provider.audio.encode import create_encoder
-from tts_provider.audio.pcm import BYTES_PER_SAMPLE, wav_header
+from tts_provider.audio.pcm import BYTES_PER_SAMPLE, WAV_HEADER_BYTES, wav_header
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, UnsentAudio, WireError
 from tts_provider.server import protocol
 from tts_provider.server.auth import choose_subprotocol
 from tts_provider.server.speech import SpeechService
-from tts_provider.server.transport import abort_of
+from tts_provider.server.transport import fragments, protocol_of
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 log = logging.getLogger(__name__)
 
 ENDPOINT = "seed"
-CLOSE_TIMEOUT_S = 5.0
 
 
 class Sockets:
@@ -69,7 +70,7 @@ class Sockets:
 
     async def close_all(self, code: int, reason: str) -> None:
         """Close what is left, whatever it is doing."""
-        await asyncio.gather(*(socket.close(code, reason) for socket in self._open))
+        await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
 
 
 class SpeechSocket:
@@ -81,7 +82,8 @@ class SpeechSocket:
         self._speaking: asyncio.Task[None] | None = None
         self._cancelled = False
         self._lost = False
-        # Keeps a reply's two messages together when a cancel is acknowledged meanwhile.
+        # Whoever sends holds it: a reply's two messages stay together and its fragments unbroken
+        # when a cancel is acknowledged or an error told meanwhile.
         self._sending = asyncio.Lock()
 
     def wake(self) -> None:
@@ -129,9 +131,8 @@ class SpeechSocket:
         if stop_active and self._speaking is not None:
             self._cancelled = True
             self._speaking.cancel()
-        async with self._sending:
-            for message in messages:
-                await self._send_text(message)
+        for message in messages:
+            await self._send_text(message)
 
     async def _answer_turns(self) -> None:
         """Answer turn after turn; returns when the connection is over."""
@@ -232,7 +233,8 @@ class SpeechSocket:
     async def _reply(self, request: protocol.SpeechRequest, utterance: Utterance) -> None:
         """The seed's reply: one success, then the whole file in one message."""
         encoder = create_encoder("pcm", SAMPLE_RATE, request.sample_rate)
-        audio, longest_s, end = bytearray(), self._service.limits.max_reply_audio_s, 0
+        header_bytes = WAV_HEADER_BYTES if request.format == "wav" else 0
+        audio, longest_s, end = bytearray(header_bytes), self._service.limits.max_reply_audio_s, 0
         async with contextlib.aclosing(self._service.speak(utterance, ENDPOINT)) as chunks:
             async for chunk in chunks:
                 audio += encoder.push(chunk.samples)
@@ -245,13 +247,15 @@ class SpeechSocket:
                         param="text",
                     )
         audio += encoder.finish()
-        if request.format == "wav":
-            audio = bytearray(wav_header(request.sample_rate, len(audio))) + audio
+        if header_bytes:
+            audio[:header_bytes] = wav_header(request.sample_rate, len(audio) - header_bytes)
         self._connection.finish_turn()
         duration_ms = end * 1000 // SAMPLE_RATE
+        success = protocol.success(request, len(audio), duration_ms)
         async with self._sending:
-            await self._send_text(protocol.success(request, len(audio), duration_ms))
-            await self._send_audio(bytes(audio), request.sample_rate)
+            await self._send({"type": "websocket.send", "text": success})
+            for fragment in fragments(audio):
+                await self._send(fragment, _seconds(fragment["bytes"], request.sample_rate))
 
     async def _stream(self, request: protocol.SpeechRequest, utterance: Utterance) -> None:
         encoder = create_encoder(request.format, SAMPLE_RATE, request.sample_rate)
@@ -280,8 +284,14 @@ class SpeechSocket:
             await self.close(close_code or problem.close_code, problem.message)
 
     async def close(self, code: int, reason: str) -> None:
-        # The close frame waits behind unsent audio; a client that does not read is cut off.
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, abort_of(self._websocket))
+        """Close when the client has taken what was sent; one that does not is cut off."""
+        with self._cut_off_after(self._service.limits.max_unsent_audio_s):
+            await protocol_of(self._websocket).drained()
+        await self.close_now(code, reason)
+
+    async def close_now(self, code: int, reason: str) -> None:
+        """Close behind what is not sent yet, which is dropped if it takes long."""
+        protocol_of(self._websocket).abort_soon()
         # The client, or another task of ours, may have closed it already.
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
@@ -291,21 +301,29 @@ class SpeechSocket:
         await self._send_text(protocol.error(problem, request_id))
 
     async def _send_text(self, message: str) -> None:
-        await self._send({"type": "websocket.send", "text": message}, audio_s=0.0)
+        async with self._sending:
+            await self._send({"type": "websocket.send", "text": message})
 
     async def _send_audio(self, data: bytes, sample_rate: int) -> None:
-        audio_s = len(data) / (BYTES_PER_SAMPLE * sample_rate)
-        await self._send({"type": "websocket.send", "bytes": data}, audio_s)
+        async with self._sending:
+            message = {"type": "websocket.send", "bytes": data}
+            await self._send(message, _seconds(data, sample_rate))
 
-    async def _send(self, message: dict[str, object], audio_s: float) -> None:
-        """Send one message; a listener that falls too far behind what it was sent is cut off."""
-        allowed_s = self._service.limits.max_unsent_audio_s + audio_s
-        watchdog = asyncio.get_running_loop().call_later(allowed_s, self._give_up)
+    async def _send(self, message: dict[str, Any], audio_s: float = 0.0) -> None:
+        """Send one message or fragment, holding `_sending`; a listener that falls too far behind
+        what it was sent is cut off."""
         try:
-            await self._websocket.send(message)
+            with self._cut_off_after(self._service.limits.max_unsent_audio_s + audio_s):
+                await self._websocket.send(message)
         except RuntimeError as error:
             # Starlette's way to say that another task has closed the socket meanwhile.
             raise WebSocketDisconnect(1006) from error
+
+    @contextlib.contextmanager
+    def _cut_off_after(self, allowed_s: float) -> Iterator[None]:
+        watchdog = asyncio.get_running_loop().call_later(allowed_s, self._give_up)
+        try:
+            yield
         finally:
             watchdog.cancel()
 
@@ -313,7 +331,11 @@ class SpeechSocket:
         limit_s = self._service.limits.max_unsent_audio_s
         log.warning("a client did not read for %g s and was disconnected", limit_s)
         self._service.count_error(UnsentAudio(f"audio was not read for {limit_s:g} s"))
-        abort_of(self._websocket)()
+        protocol_of(self._websocket).transport.abort()
+
+
+def _seconds(data: bytes | memoryview, sample_rate: int) -> float:
+    return len(data) / (BYTES_PER_SAMPLE * sample_rate)
 
 
 async def _stop(task: asyncio.Task[None]) -> None:
