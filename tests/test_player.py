@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -46,3 +47,17 @@ def test_no_player_at_all_names_what_was_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(player.PlayerError, match=r"aplay.*-o speech\.wav"):
         player.play(iter([b"x"]))
+
+
+def test_an_interruption_is_not_taken_for_a_player_that_fails(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    os.mkfifo(gone)
+    put_program(tmp_path, "aplay", f"exec 0<&-; exec 3> {gone}; exit 3", monkeypatch)
+
+    def interrupted():
+        yield b"RIFF"
+        gone.read_bytes()  # until the player hears no more
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        player.play(interrupted())

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import signal
 import subprocess
 import sys
+import wave
+from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import serve
 
 import ears
-from servers import clean_environment, run_cli, server_process
+from servers import PATIENCE_S, clean_environment, run_cli, server_process
+from tts_provider.errors import TTSError
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +51,111 @@ def test_without_a_server_an_embedded_one_speaks(tmp_path, monkeypatch):
     tts_provider.say.say("seven eight nine", output=str(path))
     samples, rate = ears.read_wav(path.read_bytes())
     assert ears.hear_digits(samples, rate) == ["seven", "eight", "nine"]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        {"TTS_PROVIDER_MAX_STREAMS": "abc"},
+        {"TTS_PROVIDER_API_KEYS": "k"},
+        {"TTS_PROVIDER_PORT": "99999999"},
+    ],
+)
+def test_the_embedded_server_does_not_heed_a_servers_settings(tmp_path, variable):
+    program = (
+        "import sys, tts_provider.say as s; s.DEFAULT_URL = 'ws://127.0.0.1:1';"
+        "from tts_provider.cli import main; sys.exit(main(['say', 'nine', '-o', 'c.wav']))"
+    )
+    (tmp_path / ".env").write_text("TTS_PROVIDER_MAX_MESSAGE_BYTES=few\n")
+    reply = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path, **variable),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (reply.returncode, "Traceback" in reply.stderr) == (0, False), reply.stderr
+    samples, rate = ears.read_wav((tmp_path / "c.wav").read_bytes())
+    assert ears.hear_digits(samples, rate) == ["nine"]
+
+
+def test_an_embedded_server_that_cannot_start_is_one_sentence(tmp_path, monkeypatch):
+    import tts_provider.say
+    from tts_provider.server import lifecycle
+
+    def fail(host: str, port: int) -> None:
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(tts_provider.say, "DEFAULT_URL", "ws://127.0.0.1:1")
+    monkeypatch.setattr(lifecycle, "bind", fail)
+    with pytest.raises(TTSError, match=r"the embedded server cannot start: .*no luck"):
+        tts_provider.say.say("hi", output=str(tmp_path / "x.wav"))
+
+
+def say_process(folder, url, *arguments, variables=None, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tts_provider", "say", *arguments, "--url", url]
+    environment = clean_environment(folder, **(variables or {}))
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_who_reads_the_output_goes_away(server, tmp_path, stream, unbuffered):
+    arguments = ["A long text. " * 200, *stream, "-o", "-"]
+    variables = {"PYTHONUNBUFFERED": unbuffered}
+    options = {"variables": variables, "stdout": subprocess.PIPE}
+    with say_process(tmp_path, server, *arguments, **options) as process:
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert (process.wait(PATIENCE_S), process.stderr.read()) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_is_full_is_one_sentence(server, tmp_path):
+    with Path("/dev/full").open("wb") as full:
+        with say_process(tmp_path, server, "hi", "-o", "-", stdout=full) as process:
+            message = process.stderr.read()
+    assert process.returncode == 2
+    assert message.startswith(b"tts-provider: cannot write to standard output: No space left")
+    assert message.count(b"\n") == 1
+
+
+def test_a_streamed_file_says_its_length(server, tmp_path):
+    arguments = ["say", "one two three", "--stream", "--url", server, "-o"]
+    assert run_cli(tmp_path, *arguments, "d.wav").returncode == 0
+    data = (tmp_path / "d.wav").read_bytes()
+    with wave.open(io.BytesIO(data)) as file:
+        assert file.getnframes() == (len(data) - 44) // 2
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes of this kind")
+def test_a_pipe_by_name_is_left_as_it_is(server, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with say_process(tmp_path, server, "one", "--stream", "-o", "pipe") as process:
+        data = (tmp_path / "pipe").read_bytes()
+        assert (process.wait(PATIENCE_S), process.stderr.read()) == (0, b"")
+    assert data[4:8] == data[40:44] == b"\xff" * 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts in another way")
+async def test_waiting_for_a_server_can_be_interrupted(tmp_path):
+    asked = asyncio.Event()
+
+    async def never_answer(socket) -> None:
+        await socket.recv()
+        asked.set()
+        await socket.wait_closed()
+
+    async with serve(never_answer, "127.0.0.1", 0) as silent:
+        url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        with say_process(tmp_path, url, "hi", "-o", "x.wav") as process:
+            await asyncio.wait_for(asked.wait(), PATIENCE_S)
+            process.send_signal(signal.SIGINT)
+            said = await asyncio.to_thread(process.stderr.read)
+    assert (process.returncode, said) == (130, b"")
 
 
 @pytest.mark.parametrize(

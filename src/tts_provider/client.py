@@ -4,7 +4,8 @@
         wav = client.speak("Hello there.")
 
 Both connect when first used and again when the server went away, and repeat a request where the
-server is busy or restarting and nothing of the reply was heard yet.
+server is busy or restarting and nothing of the reply was heard yet. A client is for one request at
+a time: a second one meanwhile is a `RuntimeError`.
 
     TTSClientError
     ├── ConnectionFailed    no server, or the connection broke
@@ -18,10 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import ExitStack, aclosing, closing
+import weakref
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack, aclosing, closing, suppress
 from dataclasses import dataclass
+from socket import SHUT_RDWR
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +34,7 @@ from websockets.asyncio.client import ClientConnection as AsyncConnection
 from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect as connect_sync
+from websockets.uri import parse_uri
 
 DEFAULT_URL = "ws://localhost:8765"
 
@@ -37,6 +42,12 @@ _RETRY_CLOSE_CODES = (1012, 1013)
 _RETRY_CODES = ("over_capacity", "draining")
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
+
+_ONE_AT_A_TIME = (
+    "this client is in the middle of another request; "
+    "hear or close its stream first, or use a client for each request"
+)
+_CLOSED = "the client was closed in the middle of the request"
 
 
 class TTSClientError(Exception):
@@ -100,6 +111,7 @@ _IO_ERRORS = (OSError, EOFError, ws.WebSocketException)
 
 def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation:
     """One request until it is answered; yields audio messages, or the body of an info reply."""
+    _check_address(url)
     message, attempt = json.dumps(request), 1
     stream, wants_audio = bool(request.get("stream")), "text" in request
     while True:
@@ -136,6 +148,13 @@ def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation
             attempt += 1
 
 
+def _check_address(url: str) -> None:
+    try:
+        parse_uri(url).host.encode("idna")  # as looking it up does
+    except (ws.InvalidURI, ValueError) as error:
+        raise ConnectionFailed(f"{url!r} is not a ws:// or wss:// address") from error
+
+
 def _read_status(url: str, message: str) -> dict[str, Any]:
     """A text message's body; raises what it says went wrong."""
     try:
@@ -164,8 +183,6 @@ def _translate(url: str, error: Exception) -> TTSClientError:
             reason = error.response.reason_phrase
         status = error.response.status_code
         return ConnectionFailed(f"{url} refused the connection ({status}): {reason}")
-    if isinstance(error, ws.InvalidURI):
-        return ConnectionFailed(f"{url!r} is not a ws:// or wss:// address")
     return ConnectionFailed(f"cannot reach {url}: {error}")
 
 
@@ -199,6 +216,8 @@ class TTSClient:
         self._options = _connect_options(api_key)
         self._socket: SyncConnection | None = None
         self._open = ExitStack()
+        self._turn: object | None = None  # whose request is under way
+        self._taking_turn = threading.Lock()
 
     def __enter__(self) -> TTSClient:
         return self
@@ -212,8 +231,13 @@ class TTSClient:
         self.close()
 
     def close(self) -> None:
-        self._socket = None
-        self._open.close()
+        """Disconnect. A request that is under way fails; another one connects again."""
+        if self._turn is None:
+            self._socket = None
+            self._open.close()
+        else:
+            self._turn = None
+            self._drop()
 
     def speak(self, text: str, **options: Any) -> bytes:
         """The whole audio: a WAV file unless `format` says otherwise.
@@ -223,8 +247,11 @@ class TTSClient:
         """
         return b"".join(self._hear(_speech_request(text, options, stream=False)))
 
-    def stream(self, text: str, **options: Any) -> Iterator[bytes]:
-        """The audio as it is made: bare 16-bit PCM unless `format` says otherwise."""
+    def stream(self, text: str, **options: Any) -> Generator[bytes, None, None]:
+        """The audio as it is made: bare 16-bit PCM unless `format` says otherwise.
+
+        Closing it before its end interrupts the server at once.
+        """
         return self._hear(_speech_request(text, options, stream=True))
 
     def info(self) -> dict[str, Any]:
@@ -233,20 +260,27 @@ class TTSClient:
         (body,) = self._hear({"command": "info"})
         return body
 
-    def _hear(self, request: dict[str, Any]) -> Iterator[Any]:
+    def _hear(self, request: dict[str, Any]) -> Generator[Any, None, None]:
+        turn = object()
+        with self._taking_turn:
+            if self._turn is not None:
+                raise RuntimeError(_ONE_AT_A_TIME)
+            self._turn = turn
         finished = False
         try:
             with closing(_converse(self._url, request, self._attempts)) as talk:
                 step = next(talk)
                 while True:
+                    if isinstance(step, _Heard):
+                        yield step.value
+                    if self._turn is not turn:
+                        raise ConnectionFailed(_CLOSED)
                     try:
-                        if isinstance(step, _Heard):
-                            yield step.value
-                            answer: Any = None
-                        else:
-                            answer = self._do(step)
+                        answer = None if isinstance(step, _Heard) else self._do(step)
                     except _IO_ERRORS as error:
-                        self.close()
+                        if self._turn is not turn:
+                            raise ConnectionFailed(_CLOSED) from error
+                        self._drop()
                         step = talk.throw(error)
                     else:
                         step = talk.send(answer)
@@ -256,13 +290,27 @@ class TTSClient:
             finished = True
             raise
         finally:
-            # What is left of a reply must not answer the next request.
-            if not finished:
-                self.close()
+            if self._turn in (turn, None):
+                # What is left of a reply must not answer the next request.
+                if not finished:
+                    self._drop()
+                self._turn = None
+
+    def _drop(self) -> None:
+        """Disconnect without the closing handshake, whose answer lies behind unheard audio."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(SHUT_RDWR)
+            # The receiving thread stands still until somebody takes what it has.
+            with suppress(ws.WebSocketException):
+                while True:
+                    socket.recv()
+        self._open.close()
 
     def _do(self, step: _Connect | _Send | _Receive | _Wait) -> Any:
         if isinstance(step, _Wait):
-            self.close()
+            self._drop()
             return time.sleep(step.seconds)
         if isinstance(step, _Receive):
             assert self._socket is not None
@@ -276,6 +324,21 @@ class TTSClient:
         return was_open
 
 
+class _Turn:
+    """Whose request is under way."""
+
+    def __init__(self) -> None:
+        self._hearing: weakref.ref[AsyncGenerator[Any, None]] | None = None
+
+    def is_of(self, hearing: AsyncGenerator[Any, None]) -> None:
+        self._hearing = weakref.ref(hearing)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """`async for` was left by `break`: asyncio closes the generator, but some time later."""
+        return self._hearing is not None and self._hearing() is None
+
+
 class AsyncTTSClient:
     """Speak through a server, in asyncio. One request at a time."""
 
@@ -286,6 +349,7 @@ class AsyncTTSClient:
         self._url, self._attempts = url, _check_attempts(attempts)
         self._options = _connect_options(api_key)
         self._socket: AsyncConnection | None = None
+        self._turn: _Turn | None = None
 
     async def __aenter__(self) -> AsyncTTSClient:
         return self
@@ -299,6 +363,11 @@ class AsyncTTSClient:
         await self.close()
 
     async def close(self) -> None:
+        """Disconnect. A request that is under way fails; another one connects again."""
+        if self._turn is not None:
+            self._turn = None
+            await self._drop()
+            return
         socket, self._socket = self._socket, None
         if socket is not None:
             await socket.close()
@@ -309,7 +378,10 @@ class AsyncTTSClient:
             return b"".join([data async for data in audio])
 
     def stream(self, text: str, **options: Any) -> AsyncGenerator[bytes, None]:
-        """The audio as it is made: bare 16-bit PCM unless `format` says otherwise."""
+        """The audio as it is made: bare 16-bit PCM unless `format` says otherwise.
+
+        Closing it before its end (`contextlib.aclosing`) interrupts the server at once.
+        """
         return self._hear(_speech_request(text, options, stream=True))
 
     async def info(self) -> dict[str, Any]:
@@ -319,20 +391,35 @@ class AsyncTTSClient:
             (body,) = [body async for body in bodies]
             return body
 
-    async def _hear(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
-        finished = False
+    def _hear(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        turn = _Turn()
+        hearing = self._hear_in_turn(request, turn)
+        turn.is_of(hearing)
+        return hearing
+
+    async def _hear_in_turn(
+        self, request: dict[str, Any], turn: _Turn
+    ) -> AsyncGenerator[Any, None]:
+        before, finished = self._turn, False
+        if before is not None and not before.is_abandoned:
+            raise RuntimeError(_ONE_AT_A_TIME)
+        self._turn = turn
         try:
+            if before is not None:
+                await self._drop()
             with closing(_converse(self._url, request, self._attempts)) as talk:
                 step = next(talk)
                 while True:
+                    if isinstance(step, _Heard):
+                        yield step.value
+                    if self._turn is not turn:
+                        raise ConnectionFailed(_CLOSED)
                     try:
-                        if isinstance(step, _Heard):
-                            yield step.value
-                            answer: Any = None
-                        else:
-                            answer = await self._do(step)
+                        answer = None if isinstance(step, _Heard) else await self._do(step)
                     except _IO_ERRORS as error:
-                        await self.close()
+                        if self._turn is not turn:
+                            raise ConnectionFailed(_CLOSED) from error
+                        await self._drop()
                         step = talk.throw(error)
                     else:
                         step = talk.send(answer)
@@ -342,13 +429,22 @@ class AsyncTTSClient:
             finished = True
             raise
         finally:
-            # What is left of a reply must not answer the next request.
-            if not finished:
-                await self.close()
+            if self._turn in (turn, None):
+                self._turn = None
+                # What is left of a reply must not answer the next request.
+                if not finished:
+                    await self._drop()
+
+    async def _drop(self) -> None:
+        """Disconnect without the closing handshake, whose answer lies behind unheard audio."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.transport.abort()
+            await socket.wait_closed()
 
     async def _do(self, step: _Connect | _Send | _Receive | _Wait) -> Any:
         if isinstance(step, _Wait):
-            await self.close()
+            await self._drop()
             return await asyncio.sleep(step.seconds)
         if isinstance(step, _Receive):
             assert self._socket is not None

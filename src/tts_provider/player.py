@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -53,12 +54,14 @@ def _play_stream(command: tuple[str, ...], wav: Iterable[bytes]) -> None:
     player = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert player.stdin is not None
     try:
-        with player.stdin as pipe:
+        # A player that ended early says why with its exit status.
+        with contextlib.suppress(BrokenPipeError):
             for data in wav:
-                pipe.write(data)
-    except BrokenPipeError:
-        pass  # it ended early; its exit status says why
+                player.stdin.write(data)
     finally:
+        # What else ended it, like Ctrl-C, must not be taken for the pipe that breaks with it.
+        with contextlib.suppress(BrokenPipeError):
+            player.stdin.close()
         status = player.wait()
     _check(status, command[0])
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tts_provider.audio.pcm import BYTES_PER_SAMPLE, WAV_HEADER_BYTES
 from tts_provider.client import DEFAULT_URL, ConnectionFailed, TTSClient, TTSClientError
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.player import play
 from tts_provider.speech.engine import SAMPLE_RATE
+
+_BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
+_LONGEST_WAV_BYTES = 0xFFFF_FFFF
 
 
 def say(
@@ -26,7 +32,10 @@ def say(
     stream: bool = False,
     **options: Any,
 ) -> None:
-    """Speak `text`; `options` are the request's fields. Raises `TTSError` with one sentence."""
+    """Speak `text`; `options` are the request's fields.
+
+    Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
+    """
     with contextlib.ExitStack() as stack:
         try:
             client = stack.enter_context(_connect(url, api_key, stack))
@@ -34,7 +43,9 @@ def say(
                 pieces: Iterable[bytes] = client.stream(text, format="wav", **options)
             else:
                 pieces = iter([client.speak(text, **options)])
-            _deliver(_with_progress(pieces, options.get("sample_rate") or SAMPLE_RATE), output)
+            shown = _with_progress(pieces, options.get("sample_rate") or SAMPLE_RATE)
+            with contextlib.closing(shown):
+                _deliver(shown, output)
         except TTSClientError as error:
             raise TTSError(str(error)) from error
 
@@ -58,21 +69,44 @@ def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
     if output is None:
         play(pieces)
     elif output == "-":
-        for piece in pieces:
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+        try:
+            # `sys.stdout.buffer` may be unbuffered, which writes only a part, and what it holds
+            # would be flushed once more when the interpreter ends.
+            with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as stdout:
+                for piece in pieces:
+                    stdout.write(piece)
+                    stdout.flush()
+        except BrokenPipeError:
+            raise SystemExit(_BROKEN_PIPE) from None
+        except OSError as error:
+            raise StartupError(f"cannot write to standard output: {error.strerror}") from error
     else:
         first = next(pieces, b"")  # a request that fails leaves no empty file behind
         try:
             with Path(output).open("wb") as file:
                 file.write(first)
-                for piece in pieces:
-                    file.write(piece)
+                try:
+                    for piece in pieces:
+                        file.write(piece)
+                finally:
+                    if first.startswith(b"RIFF"):
+                        _write_wav_sizes(file)
         except OSError as error:
             raise StartupError(f"cannot write {output}: {error.strerror}") from error
 
 
-def _with_progress(pieces: Iterable[bytes], sample_rate: int) -> Iterator[bytes]:
+def _write_wav_sizes(file: BinaryIO) -> None:
+    """Replace the sizes of a stream's header, which say that its length is not known."""
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return
+    wav_bytes = file.tell()
+    if WAV_HEADER_BYTES <= wav_bytes <= _LONGEST_WAV_BYTES:
+        for position, size_bytes in ((4, wav_bytes - 8), (40, wav_bytes - WAV_HEADER_BYTES)):
+            file.seek(position)
+            file.write(size_bytes.to_bytes(4, "little"))
+
+
+def _with_progress(pieces: Iterable[bytes], sample_rate: int) -> Generator[bytes, None, None]:
     """The pieces, with a line on a terminal saying how much audio there is."""
     if not sys.stderr.isatty():
         yield from pieces
@@ -93,43 +127,39 @@ def _with_progress(pieces: Iterable[bytes], sample_rate: int) -> Iterator[bytes]
 
 @contextlib.contextmanager
 def embedded_server() -> Iterator[str]:
-    """A server of this process on a free loopback port, with the embedded voice; yields its URL."""
+    """A server of this process on a free loopback port, with the embedded voice; yields its URL.
+
+    Raises `TTSError` where it cannot start.
+    """
     from tts_provider.config import Settings
     from tts_provider.server.lifecycle import Server
     from tts_provider.speech.espeak import EspeakEngine
 
+    # Nothing is read from the environment: a key or a limit there is for a server of its own.
+    server = Server(EspeakEngine(), Settings.model_construct(host="127.0.0.1", port=0))
     started = threading.Event()
-    server: Server | None = None
-    failure: BaseException | None = None
 
     async def run() -> None:
-        nonlocal server
-        settings = Settings(host="127.0.0.1", port=0, _env_file=None)
-        server = Server(EspeakEngine(), settings)
         running = asyncio.ensure_future(server.run())
         listening = asyncio.ensure_future(server.listening.wait())
         await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
-        started.set()
+        listening.cancel()
+        if not running.done():
+            started.set()
         await running
 
-    def work() -> None:
-        nonlocal failure
+    with ThreadPoolExecutor(1, thread_name_prefix="embedded-server") as thread:
+        running = thread.submit(lambda: asyncio.run(run()))
+        running.add_done_callback(lambda _: started.set())
         try:
-            asyncio.run(run())
-        except TTSError as error:
-            failure = error
+            started.wait()
+            error = running.exception() if running.done() else None
+            if isinstance(error, TTSError):
+                raise error
+            if error is not None:
+                raise TTSError(f"the embedded server cannot start: {error!r}") from error
+            yield f"ws://127.0.0.1:{server.port}"
         finally:
-            started.set()
-
-    thread = threading.Thread(target=work, name="embedded-server")
-    thread.start()
-    started.wait()
-    try:
-        if failure is not None:
-            raise failure
-        assert server is not None
-        yield f"ws://127.0.0.1:{server.port}"
-    finally:
-        if server is not None:
-            server.stop()
-        thread.join()
+            started.wait()  # before that there is nothing to stop
+            with contextlib.suppress(RuntimeError):  # it ended by itself
+                server.stop()
