@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tts_provider.speech.normalize import normalize
+
+PHONE = "five five five, one two three, four five six seven"
+
+NUMBERS = [
+    ("1,234", "one thousand two hundred thirty-four"),
+    ("0", "zero"),
+    ("100,000,000 people", "one hundred million people"),
+    ("3.14", "three point one four"),
+    (".5", "zero point five"),
+    ("-5 degrees", "minus five degrees"),
+    ("−3", "minus three"),
+    ("-5-10", "minus five to ten"),
+    ("It's 5.", "It's five."),
+    ('"5"', '"five"'),
+    ("1,2,3", "one, two, three"),
+    ("007", "zero zero seven"),
+    ("id 1234567", "id one two three four five six seven"),
+    ("1000000", "one million"),
+    ("1" * 40, " ".join(["one"] * 40)),
+    ("1.2.3", "one point two point three"),
+    ("v1.2", "version one point two"),
+    ("192.168.0.1", "one hundred ninety-two dot one hundred sixty-eight dot zero dot one"),
+    ("1st, 22nd and 1,000th", "first, twenty-second and one thousandth"),
+    ("B2B and H2O", "B two B and H two O"),
+    ("COVID-19", "COVID nineteen"),
+    ("a 5-year-old", "a five year-old"),
+    ("1920x1080", "one thousand nine hundred twenty by one thousand eighty"),
+    ("3x faster", "three times faster"),
+    ("Louis XIV", "Louis XIV"),
+]
+FRACTIONS_AND_RANGES = [
+    ("1/2", "one half"),
+    ("3/4", "three quarters"),
+    ("2/3", "two thirds"),
+    ("2½ cups", "two and one half cups"),
+    ("5 1/2 ft", "five and one half feet"),
+    ("120/80", "one hundred twenty over eighty"),
+    ("24/7", "twenty-four seven"),
+    ("50/50", "fifty fifty"),
+    ("5-10", "five to ten"),
+    ("5–10 km", "five to ten kilometers"),
+    ("pages 5 - 10", "pages five to ten"),
+    ("10 - 5 = 5", "ten minus five equals five"),
+    ("1914-1918", "nineteen fourteen to nineteen eighteen"),
+    ("1990-95", "nineteen ninety to ninety-five"),
+    ("10:30 - 11:30", "ten thirty to eleven thirty"),
+    ("3pm-5pm", "three P M to five P M"),
+    ("a ratio of 3:1", "a ratio of three to one"),
+    (
+        "ISBN 978-3-16-148410-0",
+        "ISBN nine seven eight, three, one six, one four eight four one zero, zero",
+    ),
+]
+YEARS_DATES_TIMES = [
+    ("in 1999", "in nineteen ninety-nine"),
+    ("2024", "twenty twenty-four"),
+    ("2000 people", "two thousand people"),
+    ("1984 people", "one thousand nine hundred eighty-four people"),
+    ("in 1905 and 2005", "in nineteen oh five and two thousand five"),
+    ("in 1066", "in ten sixty-six"),
+    ("1234 apples", "one thousand two hundred thirty-four apples"),
+    ("the 1990s and the 80s", "the nineteen nineties and the eighties"),
+    ("a 30s timeout", "a thirty seconds timeout"),
+    ("2024-03-05", "March fifth, twenty twenty-four"),
+    ("3/5/2024", "March fifth, twenty twenty-four"),
+    ("13/5/24", "May thirteenth, twenty twenty-four"),
+    ("March 5, 2024", "March fifth, twenty twenty-four"),
+    ("Jan. 5-7", "January fifth to seventh"),
+    ("5 March 2024", "fifth of March twenty twenty-four"),
+    ("March 2024", "March twenty twenty-four"),
+    ("2024-03-05T14:00:00Z", "March fifth, twenty twenty-four at fourteen hundred Z"),
+    ("10:30", "ten thirty"),
+    ("9:05 am", "nine oh five A M"),
+    ("at 9:05 a.m. Then", "at nine oh five A M. Then"),
+    ("at 5 p.m. sharp", "at five P M sharp"),
+    ("10:00", "ten o'clock"),
+    ("14:00", "fourteen hundred"),
+    ("14:05", "fourteen oh five"),
+    ("23:59:01", "twenty-three fifty-nine and one second"),
+]
+MONEY_AND_UNITS = [
+    ("$5", "five dollars"),
+    ("$1", "one dollar"),
+    ("-$5", "minus five dollars"),
+    ("$3.50", "three dollars and fifty cents"),
+    ("$0.01", "one cent"),
+    ("$3.00", "three dollars"),
+    ("£1.50", "one pound and fifty pence"),
+    ("20 €", "twenty euros"),
+    ("¥500", "five hundred yen"),
+    ("$1.2 million", "one point two million dollars"),
+    ("€5bn", "five billion euros"),
+    ("$5/month", "five dollars per month"),
+    ("$5-$10", "five dollars to ten dollars"),
+    ("50%", "fifty percent"),
+    ("3.5 % or 5-10%", "three point five percent or five to ten percent"),
+    ("5 km, 10kg, 3 ft", "five kilometers, ten kilograms, three feet"),
+    ("1 km", "one kilometer"),
+    ("20°C", "twenty degrees Celsius"),
+    ("60 mph", "sixty miles per hour"),
+    ("90 km/h", "ninety kilometers per hour"),
+    ("5GB in 100 ms", "five gigabytes in one hundred milliseconds"),
+    ("5 m²", "five meters squared"),
+    ("5 min. later", "five minutes later"),
+    ("5'10\"", "five foot ten"),
+    ("5 in the box", "five in the box"),
+]
+WORDS_AND_SYMBOLS = [
+    (
+        "Dr. Smith, Mr. Jones, Mrs. Hill, Ms Po",
+        "Doctor Smith, Mister Jones, Missus Hill, Miz Po",
+    ),
+    ("Prof. X", "Professor X"),
+    ("Main St. in St. Louis", "Main Street in Saint Louis"),
+    ("pears, etc. Then", "pears, et cetera. Then"),
+    ("pears, etc., and", "pears, et cetera, and"),
+    ("e.g., this (i.e. that)", "for example, this, that is that"),
+    ("us vs. them", "us versus them"),
+    ("No. 5", "number five"),
+    ("No. He left.", "No. He left."),
+    ("approx. 7", "approximately seven"),
+    ("Q&A", "Q and A"),
+    ("2 + 2 = 4", "two plus two equals four"),
+    ("x < y", "x less than y"),
+    ("5 >= 3", "five greater than or equal to three"),
+    ("3 × 4 * 5", "three times four times five"),
+    ("~50", "about fifty"),
+    ("#5 and #go", "number five and hashtag go"),
+    ("C# and C++", "C sharp and C plus plus"),
+    ("10^6", "ten to the power of six"),
+    ("and/or", "and or"),
+    ("https://example.com/a", "example dot com slash a"),
+    ("(see https://www.example.com/).", "see example dot com."),
+    ("info@example.com", "info at example dot com"),
+    ("Node.js", "Node dot js"),
+    ("www.'>", "www.'greater than"),
+    ("Call 555-123-4567", f"Call {PHONE}"),
+    ("(555) 123-4567", PHONE),
+    ("+1 555 123 4567", f"plus one, {PHONE}"),
+    ("555-1234", "five five five, one two three four"),
+]
+TEXT_AND_MARKUP = [
+    ("", ""),
+    ("...", ""),
+    ("Ordinary text, well-known; it's fine!", "Ordinary text, well-known; it's fine!"),
+    ("Café naïve Grüße 你好，世界 مرحبا नमस्ते", "Café naïve Grüße 你好，世界 مرحبا नमस्ते"),
+    ("a clause,", "a clause,"),
+    ("**bold** _it_ `code` snake_case", "bold it code snake case"),
+    ("[a link](https://x.com/y) <b>b</b>", "a link b"),
+    ("Louis (the king) ruled", "Louis, the king, ruled"),
+    ("(He did.) Then", "He did. Then"),
+    ("file(s)", "files"),
+    ("Hi 👩‍🚀 there ❤️", "Hi there"),
+    ("Hello :)", "Hello"),
+    ("“Quoted” ‘x’", "\"Quoted\" 'x'"),
+    ('"Hello," (he said)', '"Hello," he said'),
+    ("What?! No!!!", "What? No!"),
+    ("wait… what", "wait, what"),
+    ("Wait... What", "Wait. What"),
+    ("yes — no – maybe - so", "yes, no, maybe, so"),
+    ("a \t b\u00a0 c", "a b c"),
+    ("one\ntwo", "one two"),
+    ("Title\n\nText.\n\nMore", "Title. Text. More"),
+    ("# Head\nText\n- a\n- b", "Head. Text. a. b"),
+    ("1. c\n2. d", "one, c. two, d"),
+    ("| a | b |\n|---|---|\n| c | d |", "a, b. c, d"),
+    ("```python\nx = 1\n```", "x equals one"),
+]
+TABLE = [
+    *NUMBERS,
+    *FRACTIONS_AND_RANGES,
+    *YEARS_DATES_TIMES,
+    *MONEY_AND_UNITS,
+    *WORDS_AND_SYMBOLS,
+    *TEXT_AND_MARKUP,
+]
+
+
+@pytest.mark.parametrize(("text", "words"), TABLE)
+def test_reading(text, words):
+    assert normalize(text) == words
+
+
+@pytest.mark.parametrize(("text", "words"), TABLE)
+def test_a_reading_is_read_as_it_is(text, words):
+    assert normalize(words) == words
+
+
+# Pieces that the passes look for, so that random text puts them next to each other.
+PIECES = [
+    *" .,;:!?-_*`#~^/\\|()[]{}<>@&+=%$£€°'\"\n015sxAé你²½①٣😀\u200d\u0301–—…",
+    *("12", "1999", "2024", "07", ".com", "www.", "https://", "Dr", "Dr.", "St.", "No.", "etc."),
+    *("e.g.", "vs", "km", "/h", "am", "p.m.", "M", "°C", "th", "March", "Jan.", "in", "the"),
+    *("\n\n", "\n- ", "1. ", "> ", ":)", "(s)", "->", "$5", "3:16", "x@y.org", "<b>", "]("),
+]
+mixed_text = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+@given(st.one_of(mixed_text, st.text()))
+def test_a_second_time_changes_nothing_and_no_digit_is_left(text):
+    words = normalize(text)
+    assert normalize(words) == words
+    assert not re.search("[0-9]", words)
+    assert words == " ".join(words.split())
+
+
+@given(st.lists(st.text("abcdefghé", min_size=2), min_size=1), st.sampled_from([".", "!", ", and"]))
+def test_plain_words_pass_unchanged(words, end):
+    sentence = " ".join(words) + end
+    assert normalize(sentence) == sentence
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("1", "1,", "1.", "1-", "1/", "1:", "1 ", "(1)", "(", "[]", "[](", "a", "a@", "a.", "a-"),
+        *("a--", "<a ", "$1", "-", " ", ". ", "_", "#", "*", "\\*", "\n", "\n- ", "https://"),
+        *(
+            "www.",
+            "a.com/",
+            "+1 ",
+            "123 ",
+            "1 1/2 ",
+            "March 1 ",
+            "1km",
+            "1x",
+            "1st",
+            "10:10",
+            "e.g.",
+        ),
+        *("é", "\u0301", "😀", "\u200d", "\ud800", "\x00"),
+    ],
+)
+def test_hostile_repetition_returns(piece):
+    """Under quadratic time these would take minutes."""
+    normalize(piece * (20_000 // len(piece)))
