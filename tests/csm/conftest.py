@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_model():
+    from .checkpoints import small_csm
+
+    return small_csm()
+
+
+@pytest.fixture(scope="session")
+def small_folder(small_model, tmp_path_factory):
+    from .checkpoints import save_transformers_layout
+
+    return save_transformers_layout(small_model, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def small_backend(small_folder, tmp_path_factory):
+    """The small checkpoint in float32, six slots."""
+    return make_backend(small_folder, tmp_path_factory.mktemp("cache"), "float32", slots=6)
+
+
+def make_backend(folder, cache, precision, *, slots):
+    from tts_provider.csm.checkpoint import find_codec, open_checkpoint, read_all
+    from tts_provider.csm.onnx.backend import OnnxBackend
+    from tts_provider.csm.onnx.weights import load_weights
+
+    checkpoint = open_checkpoint(folder)
+    weights = load_weights(checkpoint, precision, cache, print)
+    codec_config, codec = find_codec(checkpoint, None)
+    return OnnxBackend(
+        checkpoint.config,
+        weights,
+        read_all(codec),
+        codec_config,
+        precision=precision,
+        slots=slots,
+        threads=2,
+    )
