@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -36,16 +37,20 @@ def test_wrong_usage_exits_with_2(tmp_path, arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine", "csm"], "CSM-1B is not built in yet"),
-        (["--mode", "download"], "CSM-1B is not built in yet"),
+        (["--engine", "csm"], "cannot reach"),
+        (["--mode", "download"], "--mode reuse"),
         (["--mode", "reuse"], "--mode reuse needs the model's folder"),
-        (["--model-path", "/nowhere"], "CSM-1B is not built in yet"),
+        (["--model-path", "/nowhere"], "--model-path /nowhere does not exist"),
+        (["--mode", "reuse", "--model-path", "."], "holds no model"),
+        (["--engine", "csm", "--device", "cuda"], "--device cuda is not built in yet"),
+        (["--engine", "csm", "--precision", "bfloat16"], "--precision bfloat16 needs CUDA"),
         (["--port", "http"], "--port is 'http'"),
         (["--data-dir", "/dev/null/data"], "cannot write to the data folder"),
     ],
 )
 def test_what_the_server_cannot_start_with_is_one_sentence(tmp_path, arguments, message):
-    reply = run_cli(tmp_path, "serve", *arguments)
+    offline = clean_environment(tmp_path, HF_ENDPOINT="http://127.0.0.1:1")
+    reply = run_cli(tmp_path, "serve", *arguments, env=offline)
     assert reply.returncode == 2
     assert message in reply.stderr.splitlines()[-1]
     assert "Traceback" not in reply.stderr
@@ -68,7 +73,7 @@ def test_a_broken_env_file_and_a_taken_port(tmp_path):
 
 def test_the_env_file_of_the_seed(tmp_path):
     (tmp_path / ".env").write_text("HF_TOKEN=your_token\nHF_HOME=D:/Dev/Models/huggingface\n")
-    with server_process(tmp_path) as server:
+    with server_process(tmp_path, "--engine", "espeak") as server:
         server.terminate()
         assert server.wait() == 0
 
@@ -87,6 +92,10 @@ def test_doctor_says_which_engine_and_what_next(tmp_path):
     snapshot.mkdir(parents=True)
     reply = run_cli(tmp_path, "doctor")
     assert reply.returncode == 0, reply.stderr
-    assert "engine: espeak, because" in reply.stdout
+    assert "engine: csm, because" in reply.stdout
     assert "next:" in reply.stdout
     assert str(snapshot) in reply.stdout
+    shutil.rmtree(snapshot)
+    reply = run_cli(tmp_path, "doctor")
+    assert "engine: espeak, because CSM-1B is not here" in reply.stdout
+    assert "set HF_TOKEN" in reply.stdout

@@ -149,7 +149,7 @@ def _serve(flags: dict[str, Any]) -> int:
     choice = choose_engine(settings)
     if choice.warning:
         logging.getLogger(__name__).warning(choice.warning)
-    engine = build_engine(choice)
+    engine = build_engine(choice, settings, logging.getLogger(__name__).info)
 
     async def run() -> int:
         return await Server(engine, settings).run()

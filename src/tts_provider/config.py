@@ -65,6 +65,8 @@ class Settings(BaseSettings, Limits):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     wait_for_model: bool = False
+    threads: int | None = Field(None, ge=1)
+    normalize_text: bool = True
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -117,6 +119,8 @@ class Settings(BaseSettings, Limits):
 
     def export_hugging_face(self) -> None:
         """Hand `HF_TOKEN` and `HF_HOME` to huggingface_hub, which reads them when imported."""
+        # A server that speaks for you does not report to others unless you say so.
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         if self.hf_token is not None:
             os.environ["HF_TOKEN"] = self.hf_token.get_secret_value()
         if self.hf_home is not None:

@@ -13,7 +13,15 @@ from tts_provider.config import ENV_FILE, Settings
 from tts_provider.errors import StartupError
 from tts_provider.selection import build_engine, choose_engine, find_snapshots, hub_cache
 
-_PACKAGES = ("espeakng-loader", "huggingface-hub", "uvicorn", "websockets", "fastapi", "soxr")
+_PACKAGES = (
+    "espeakng-loader",
+    "huggingface-hub",
+    "onnxruntime",
+    "uvicorn",
+    "websockets",
+    "fastapi",
+    "soxr",
+)
 
 
 def print_report(settings: Settings) -> None:
@@ -25,8 +33,10 @@ def print_report(settings: Settings) -> None:
     choice = choose_engine(settings)
     console.print(f"[bold]engine:[/] {choice.engine}, because {escape(choice.reason)}")
     try:
-        build_engine(choice).voices()
-        next_step = "tts-provider serve, then tts-provider say 'Hello there'"
+        # Looking at the embedded voice is quick; a model would be downloaded here.
+        if choice.engine == "espeak":
+            build_engine(choice, settings)
+        next_step = choice.warning or "tts-provider serve, then tts-provider say 'Hello there'"
     except StartupError as error:
         next_step = str(error)
     console.print(f"[bold]next:[/] {escape(next_step)}")

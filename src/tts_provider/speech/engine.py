@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -32,6 +32,22 @@ class Voice:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A segment that was spoken, as an engine remembers it."""
+
+    text: str
+    speaker: int
+    codes: npt.NDArray[np.int64]  # (frames, codebooks)
+
+
+@dataclass
+class History:
+    """What was said before on the same timeline; an engine that can use it writes it too."""
+
+    segments: list[Spoken] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Utterance:
     """One stretch of text to speak in one voice."""
 
@@ -43,6 +59,7 @@ class Utterance:
     seed: int | None = None
     """Same seed, same audio; None draws one."""
     max_audio_ms: int | None = None
+    history: History = field(default_factory=History, compare=False)
 
 
 @dataclass(frozen=True)

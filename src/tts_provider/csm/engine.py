@@ -1,0 +1,184 @@
+"""CSM-1B as an engine: text in, prompts made, the loop's audio out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+
+from tts_provider.csm import CSM_REPOSITORY
+from tts_provider.csm.backend import Backend
+from tts_provider.csm.checkpoint import Checkpoint
+from tts_provider.csm.loop import FRAME_MS, Audio, Finished, Job, Loop
+from tts_provider.csm.prompt import Prompt, audio_prompt, join, text_prompt
+from tts_provider.csm.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, Sampler
+from tts_provider.csm.tokenizer import Tokenizer
+from tts_provider.errors import InvalidRequest, NoSpeech
+from tts_provider.speech.engine import AudioChunk, Engine, Spoken, Utterance, Voice
+from tts_provider.speech.normalize import normalize
+
+log = logging.getLogger(__name__)
+
+# Without a voice prompt the model only knows that two speakers differ, not who they are.
+VOICES = (
+    Voice("speaker-0", "CSM speaker 0", "unknown", "csm", speaker=0),
+    Voice("speaker-1", "CSM speaker 1", "unknown", "csm", speaker=1),
+)
+
+# csm.md: one clip in six never stops by itself, so its text bounds it.
+_SHORTEST_LIMIT_MS = 3000
+_LIMIT_MS_A_CHARACTER = 120
+# More of its own output than this muffles the voice.
+_HISTORY_SEGMENTS = 2
+_ATTEMPTS = 2
+_ENDINGS = tuple(".!?…:;,\"')]}。！？")
+
+
+class CsmEngine(Engine):
+    name = "csm"
+    model = CSM_REPOSITORY
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: Path,
+        build_backend: Callable[[Callable[[str], None]], Backend],
+        *,
+        device: str,
+        precision: str,
+        normalize_text: bool = True,
+        max_ahead_s: float = 20.0,
+    ) -> None:
+        """`build_backend` makes the backend in `load`, reporting its progress."""
+        self.device, self.precision = device, precision
+        self._config = checkpoint.config
+        self._tokenizer = Tokenizer(tokenizer)
+        self._build_backend = build_backend
+        self._normalize = normalize_text
+        self._max_ahead_s = max_ahead_s
+        self._loop: Loop | None = None
+
+    def voices(self) -> Sequence[Voice]:
+        return VOICES
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        backend = await asyncio.to_thread(self._build_backend, on_progress)
+        self._loop = Loop(backend, self._max_ahead_s)
+        on_progress("warming up")
+        warm_up = Utterance("Hello.", VOICES[0], temperature=0.0, max_audio_ms=2 * FRAME_MS)
+        async for _ in self.speak(warm_up):
+            pass
+        log.warning("no voice prompt: each utterance has a voice of its own")
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        text = _prepare(utterance.text, self._normalize)
+        speaker = utterance.voice.speaker or 0
+        seed = secrets.randbits(63) if utterance.seed is None else utterance.seed
+        history = utterance.history.segments
+        prompt, max_frames = self._make_prompt(text, speaker, utterance)
+        # Greedy says the same nothing again.
+        for attempt in range(1 if utterance.temperature == 0 else _ATTEMPTS):
+            sampler = Sampler(
+                (seed, len(history), attempt),
+                DEFAULT_TEMPERATURE if utterance.temperature is None else utterance.temperature,
+                DEFAULT_TOP_K if utterance.top_k is None else utterance.top_k,
+            )
+            position, finished = 0, None
+            run = self._run(prompt, max_frames, sampler)
+            try:
+                async for item in run:
+                    if isinstance(item, Finished):
+                        finished = item
+                    else:
+                        yield AudioChunk(item.samples, position)
+                        position += len(item.samples)
+            finally:
+                await run.aclose()
+            assert finished is not None
+            if len(finished.codes):
+                history.append(Spoken(text, speaker, finished.codes))
+                return
+        raise NoSpeech("the model ended before it said anything; try another seed", param="text")
+
+    async def close(self) -> None:
+        if self._loop is not None:
+            await asyncio.to_thread(self._loop.close)
+            self._loop = None
+
+    def _make_prompt(self, text: str, speaker: int, utterance: Utterance) -> tuple[Prompt, int]:
+        """What the model reads, and the most frames it may answer with.
+
+        Raises `InvalidRequest` where both do not fit into the model's positions.
+        """
+        codebooks, positions = self._config.codebooks, self._config.positions
+        now = text_prompt(self._tokenizer.encode(text, speaker), codebooks)
+        if utterance.max_audio_ms is not None:
+            limit_ms = utterance.max_audio_ms
+        else:
+            limit_ms = max(_SHORTEST_LIMIT_MS, _LIMIT_MS_A_CHARACTER * len(text))
+        max_frames = min(math.ceil(limit_ms / FRAME_MS), positions)
+        # What the text can need at most must fit, even where the request allows more.
+        needed = min(max_frames, math.ceil(_LIMIT_MS_A_CHARACTER * len(text) / FRAME_MS))
+        if len(now) + needed > positions:
+            raise InvalidRequest(
+                f"the text takes {len(now)} positions and its speech up to {needed}, "
+                f"the model has {positions}; send shorter sentences",
+                code="text_too_long",
+                param="text",
+            )
+        room = positions - len(now) - needed
+        parts: list[Prompt] = []
+        for spoken in reversed(utterance.history.segments[-_HISTORY_SEGMENTS:]):
+            part = join(
+                [
+                    text_prompt(self._tokenizer.encode(spoken.text, spoken.speaker), codebooks),
+                    audio_prompt(spoken.codes),
+                ]
+            )
+            if len(part) > room:
+                break
+            room -= len(part)
+            parts.insert(0, part)
+        prompt = join([*parts, now])
+        return prompt, min(max_frames, positions - len(prompt))
+
+    async def _run(
+        self, prompt: Prompt, max_frames: int, sampler: Sampler
+    ) -> AsyncGenerator[Audio | Finished, None]:
+        """One job through the loop; its last item is `Finished`. Raises what ended it."""
+        model_loop = self._loop
+        assert model_loop is not None, "load() comes first"
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Queue[Audio | Finished] = asyncio.Queue()  # bounded by max_ahead_s
+
+        def publish(item: Audio | Finished) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(arrived.put_nowait, item)
+
+        job = Job(prompt, max_frames, sampler, publish)
+        model_loop.submit(job)
+        try:
+            while True:
+                item = await arrived.get()
+                if isinstance(item, Finished):
+                    if item.error is not None:
+                        raise item.error
+                    yield item
+                    return
+                yield item
+                model_loop.heard(job, item.frames)
+        finally:
+            model_loop.cancel(job)
+
+
+def _prepare(text: str, normalize_text: bool) -> str:
+    """The text as the model was trained to read it; an end mark keeps the last word whole."""
+    if normalize_text:
+        text = normalize(text)
+    text = text.strip()
+    if not any(character.isalnum() for character in text):
+        raise NoSpeech("text has nothing that can be spoken; send words or numbers", param="text")
+    return text if text.endswith(_ENDINGS) else text + "."

@@ -1,0 +1,88 @@
+"""Which stream reads its prompt next, and which streams make a frame: plain values, no engine.
+
+Streams wait in order for a slot. Prompts are read in bounded pieces, one between two steps, so
+streams that speak keep their beat. Every stream that has read its prompt makes a frame in each
+step, unless it is far enough ahead of its listener.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+PIECE_FRAMES = 64
+"""Prompt frames read between two steps."""
+
+
+@dataclass(eq=False)
+class Stream:
+    """One utterance's place in the schedule. Counts are in frames."""
+
+    prompt_frames: int
+    max_frames: int
+    cut_frames: int = 0
+    """A piece of the prompt ends here, so that what was read until then can be kept; 0 is none."""
+    slot: int | None = None
+    read_frames: int = 0
+    made_frames: int = 0
+    ahead_frames: int = 0
+    """Made and not yet taken by the listener."""
+
+    @property
+    def has_read(self) -> bool:
+        return self.read_frames >= self.prompt_frames
+
+
+@dataclass(frozen=True)
+class Plan:
+    start: list[Stream]
+    """These get a slot now."""
+    read: tuple[Stream, int] | None
+    """This stream reads so many frames of its prompt."""
+    step: list[Stream]
+    """These make a frame; who has made none comes first, then who has the least in hand."""
+
+
+@dataclass
+class Scheduler:
+    slots: int
+    max_ahead_frames: int
+    _waiting: deque[Stream] = field(default_factory=deque)
+    _running: list[Stream] = field(default_factory=list)
+
+    def add(self, stream: Stream) -> None:
+        self._waiting.append(stream)
+
+    def remove(self, stream: Stream) -> None:
+        """The stream is over, or nobody wants it any more."""
+        if stream in self._running:
+            self._running.remove(stream)
+        elif stream in self._waiting:
+            self._waiting.remove(stream)
+
+    @property
+    def streams(self) -> list[Stream]:
+        return [*self._running, *self._waiting]
+
+    def plan(self) -> Plan:
+        """What to do next. Streams in `start` run from now on."""
+        start = []
+        while self._waiting and len(self._running) < self.slots:
+            stream = self._waiting.popleft()
+            self._running.append(stream)
+            start.append(stream)
+        reading = next((stream for stream in self._running if not stream.has_read), None)
+        ready = [
+            stream
+            for stream in self._running
+            if stream.has_read and stream.ahead_frames < self.max_ahead_frames
+        ]
+        ready.sort(key=lambda stream: (stream.made_frames > 0, stream.ahead_frames))
+        return Plan(start, None if reading is None else (reading, _piece(reading)), ready)
+
+
+def _piece(stream: Stream) -> int:
+    end = stream.prompt_frames
+    if stream.read_frames < stream.cut_frames:
+        end = stream.cut_frames
+    return min(end - stream.read_frames, PIECE_FRAMES)
