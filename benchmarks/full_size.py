@@ -1,0 +1,139 @@
+"""Full-size random weights of CSM-1B, written where you say: what nobody can download, measured.
+
+    python benchmarks/full_size.py FOLDER            write the checkpoint (bfloat16, 3.4 GB)
+    python benchmarks/full_size.py FOLDER --speak    and start the real server on it and speak
+
+The checkpoint has the published dimensions in the transformers layout, codec and a byte-level
+tokenizer included. What it says is noise; how fast it says it is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CsmConfig, MimiModel
+from websockets.asyncio.client import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(ROOT / "tests"))
+from csm.checkpoints import BACKBONE_ROPE, DEPTH_ROPE, write_tokenizer
+from tts_provider.csm.checkpoint import expected_shapes
+from tts_provider.csm.config import read_config
+
+TEXT = "Hello there, how are you today?"
+
+
+def full_size_config() -> CsmConfig:
+    return CsmConfig(
+        rope_parameters=BACKBONE_ROPE, depth_decoder_config={"rope_parameters": DEPTH_ROPE}
+    )
+
+
+def write_checkpoint(folder: Path) -> None:
+    """Random weights at the scale of trained ones: activations stay of order one."""
+    if (folder / "model.safetensors").is_file():
+        print(f"{folder} has a checkpoint already")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    config = full_size_config()
+    config.architectures = ["CsmForConditionalGeneration"]
+    config.save_pretrained(folder)
+    write_tokenizer(folder / "tokenizer.json")
+    tensors: dict[str, torch.Tensor] = {}
+    for name, shape in expected_shapes(read_config(folder / "config.json")).items():
+        if len(shape) == 1:
+            tensors[name] = torch.ones(shape, dtype=torch.bfloat16)
+            continue
+        fan_in = shape[-2] if "codebooks_head" in name else shape[-1]
+        scale = 0.02 if "embed" in name else fan_in**-0.5
+        tensors[name] = (torch.randn(shape) * scale).to(torch.bfloat16)
+    codec = MimiModel(config.codec_config).eval()
+    # In memory transformers has other names for some of the codec's tensors than it publishes.
+    codec.save_pretrained(folder / "codec")
+    for name, tensor in load_file(folder / "codec" / "model.safetensors").items():
+        value = torch.randn_like(tensor) if name.endswith("embed_sum") else tensor
+        tensors[f"codec_model.{name}"] = value.to(torch.float32).contiguous()
+    shutil.rmtree(folder / "codec")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    print(f"wrote {(folder / 'model.safetensors').stat().st_size / 1e9:.1f} GB to {folder}")
+
+
+async def speak(port: str) -> None:
+    async with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
+        sent = time.monotonic()
+        request = {"text": TEXT, "stream": True, "max_audio_length_ms": 4000, "seed": 1}
+        await socket.send(json.dumps(request))
+        first, audio_bytes = None, 0
+        while True:
+            message = await socket.recv()
+            if isinstance(message, bytes):
+                first = first or time.monotonic()
+                audio_bytes += len(message)
+                continue
+            status = json.loads(message)
+            if status["status"] not in ("loading", "streaming"):
+                break
+        print(status)
+        assert first is not None
+        audio_s = audio_bytes / 48_000
+        took_s = time.monotonic() - sent
+        ttfa_ms = 1000 * (first - sent)
+        print(f"TTFA {ttfa_ms:.0f} ms, {audio_s:.1f} s of audio, RTF {took_s / audio_s:.2f}")
+
+
+def run_server(folder: Path, precision: str, data: Path) -> None:
+    for start in ("cold", "from cache"):
+        began = time.monotonic()
+        command = [
+            sys.executable,
+            str(ROOT / "run_server.py"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+        ]
+        command += ["--mode", "reuse", "--model-path", str(folder), "--data-dir", str(data)]
+        command += ["--precision", precision]
+        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert server.stderr is not None
+        port = ""
+        for line in server.stderr:
+            if match := re.search(r"listening on ws://.*:(\d+)", line):
+                port = match[1]
+            if "ready: " in line:
+                break
+        print(f"{precision}: ready after {time.monotonic() - began:.1f} s ({start})")
+        asyncio.run(speak(port))
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        peak_kb = int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+        print(f"peak memory {peak_kb / 1e6:.2f} GB, mapped files included")
+        server.terminate()
+        server.communicate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--speak", action="store_true")
+    parser.add_argument("--precision", nargs="*", default=["int8", "int4"])
+    arguments = parser.parse_args()
+    write_checkpoint(arguments.folder)
+    if arguments.speak:
+        for precision in arguments.precision:
+            run_server(arguments.folder, precision, arguments.folder / "data")
+
+
+if __name__ == "__main__":
+    main()
