@@ -41,7 +41,7 @@ def test_wrong_usage_exits_with_2(tmp_path, arguments):
         (["--mode", "download"], "--mode reuse"),
         (["--mode", "reuse"], "--mode reuse needs the model's folder"),
         (["--model-path", "/nowhere"], "--model-path /nowhere does not exist"),
-        (["--mode", "reuse", "--model-path", "."], "holds no model"),
+        (["--mode", "reuse", "--model-path", "empty"], "--model-path empty is empty"),
         (["--engine", "csm", "--device", "cuda"], "--device cuda is not built in yet"),
         (["--engine", "csm", "--precision", "bfloat16"], "--precision bfloat16 needs CUDA"),
         (["--port", "http"], "--port is 'http'"),
@@ -49,6 +49,7 @@ def test_wrong_usage_exits_with_2(tmp_path, arguments):
     ],
 )
 def test_what_the_server_cannot_start_with_is_one_sentence(tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
     offline = clean_environment(tmp_path, HF_ENDPOINT="http://127.0.0.1:1")
     reply = run_cli(tmp_path, "serve", *arguments, env=offline)
     assert reply.returncode == 2
