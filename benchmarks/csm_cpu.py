@@ -2,7 +2,7 @@
 
     python benchmarks/csm_cpu.py FOLDER [--json FILE]     FOLDER as written by full_size.py
 
-Medians of a frame's time, split into backbone, depth and codec; 1, 2, 4 and 8 streams; the cosine
+Medians of a frame's time, split into backbone, depth and codec; 1, 2, 4 and 8 streams; the cosines
 of the logits against float32. transformers runs `generate` in float32 on the same threads; its
 codec's share is its whole-sequence decode. Ratios count; absolute times are this machine's.
 """
@@ -97,12 +97,52 @@ def time_transformers(model: Any) -> dict[str, float]:
     return {"language": 1000 * language, "codec": 1000 * codec, "all": 1000 * (language + codec)}
 
 
-def cosine(backend: OnnxBackend, reference: np.ndarray) -> float:
+def read_reference(model: Any) -> tuple[np.ndarray, ...]:
+    """transformers' float32 logits: code 0 after the prompt, (codes,); the depth decoder's for the
+    greedy frame, (31, codes); its first input, (depth width,); and that frame, (32,)."""
+    with torch.no_grad():
+        output = model(input_ids=torch.tensor([IDS]), output_hidden_states=True)
+        hidden = output.hidden_states[-1][:, -1]
+        codes = model.generate(input_ids=torch.tensor([IDS]), max_new_tokens=1, do_sample=False)
+        frame = codes[0, 0]  # [32]
+        depth = model.depth_decoder(
+            input_ids=torch.cat([torch.zeros(1, dtype=torch.long), frame[:31]])[None],
+            backbone_last_hidden_state=hidden,
+        )
+        projected = model.depth_decoder.model.inputs_embeds_projector(hidden)[0]
+    values = (output.logits[0, -1], depth.logits[0], projected, frame)
+    return tuple(value.numpy() for value in values)
+
+
+def cosines(backend: OnnxBackend, reference: tuple[np.ndarray, ...]) -> dict[str, float]:
+    """Of the backbone's logits; of the depth decoder's, the mean of its 31, fed with the reference's
+    state and codes; and the same behind our backbone."""
+    first, others, projected, frame = reference
     slot = backend.acquire()
     backend.prefill(slot, text_prompt(IDS, backend.codebooks))
-    ours = backend._logits[slot].copy()
+    found = {"backbone": _cosine(backend._logits[slot], first)}
+    found["depth"] = _depth_cosine(backend, projected, frame, others)
+    found["both"] = _depth_cosine(backend, backend._projected[slot], frame, others)
     backend.release(slot)
-    return float(ours @ reference / np.linalg.norm(ours) / np.linalg.norm(reference))
+    return found
+
+
+def _depth_cosine(
+    backend: OnnxBackend, projected: np.ndarray, frame: np.ndarray, expected: np.ndarray
+) -> float:
+    table, found = backend._depth_table, []
+    x = np.stack([projected, table[frame[0]].astype(np.float32)])[None]
+    for book in range(1, backend.codebooks):
+        length = np.array([0 if book == 1 else book], np.int32)
+        hidden = backend._depth.run(x, 0, length)["hidden"]
+        (logits,) = backend._heads[book - 1].run(None, {"hidden": hidden})
+        found.append(_cosine(logits[0], expected[book - 1]))
+        x = table[frame[book] + backend._vocabulary * book].astype(np.float32)[None, None]
+    return float(np.mean(found))
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def main() -> None:
@@ -113,8 +153,7 @@ def main() -> None:
     torch.set_num_threads(available_cpus())
     model = CsmForConditionalGeneration.from_pretrained(arguments.folder, dtype=torch.float32)
     model.eval()
-    with torch.no_grad():
-        reference = model(input_ids=torch.tensor([IDS])).logits[0, -1].numpy()
+    reference = read_reference(model)
     backends = {name: build(arguments.folder, name) for name in ("int4", "int8")}
     rows: dict[str, list[dict[str, float]]] = {}
     for _ in range(ROUNDS):
@@ -138,12 +177,15 @@ def main() -> None:
             f"{key:34} {first:9.1f} {depth:8.1f} {parts['codec']:8.1f} {parts['all']:8.1f} "
             f"{gain:6.2f} x"
         )
-    cosines = {name: cosine(backend, reference) for name, backend in backends.items()}
-    print("cosine of the first logits with float32:", cosines)
+    near = {name: cosines(backend, reference) for name, backend in backends.items()}
+    for name, values in near.items():
+        print(
+            f"{name}: cosine of logits with float32:", {k: round(v, 5) for k, v in values.items()}
+        )
     if arguments.json:
         facts = {"machine": platform.machine(), "threads": available_cpus()}
         facts |= {name: version(name) for name in ("onnxruntime", "torch", "transformers")}
-        report = {**facts, "medians": medians, "cosines": cosines}
+        report = {**facts, "medians": medians, "cosines": near}
         arguments.json.write_text(json.dumps(report, indent=2) + "\n")
 
 

@@ -93,7 +93,9 @@ async def speak(port: str) -> None:
         print(f"TTFA {ttfa_ms:.0f} ms, {audio_s:.1f} s of audio, RTF {took_s / audio_s:.2f}")
 
 
-def run_server(folder: Path, precision: str, data: Path) -> None:
+def run_server(folder: Path, precision: str) -> None:
+    data = folder / "speak-data"
+    shutil.rmtree(data, ignore_errors=True)
     for start in ("cold", "from cache"):
         began = time.monotonic()
         command = [
@@ -121,6 +123,7 @@ def run_server(folder: Path, precision: str, data: Path) -> None:
         print(f"peak memory {peak_kb / 1e6:.2f} GB, mapped files included")
         server.terminate()
         server.communicate()
+    shutil.rmtree(data)
 
 
 def main() -> None:
@@ -132,7 +135,7 @@ def main() -> None:
     write_checkpoint(arguments.folder)
     if arguments.speak:
         for precision in arguments.precision:
-            run_server(arguments.folder, precision, arguments.folder / "data")
+            run_server(arguments.folder, precision)
 
 
 if __name__ == "__main__":
