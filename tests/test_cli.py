@@ -42,7 +42,7 @@ def test_wrong_usage_exits_with_2(tmp_path, arguments):
         (["--mode", "reuse"], "--mode reuse needs the model's folder"),
         (["--model-path", "/nowhere"], "--model-path /nowhere does not exist"),
         (["--mode", "reuse", "--model-path", "empty"], "--model-path empty is empty"),
-        (["--engine", "csm", "--device", "cuda"], "--device cuda is not built in yet"),
+        (["--engine", "csm", "--device", "cuda"], "--device cuda cannot be had: "),
         (["--engine", "csm", "--precision", "bfloat16"], "--precision bfloat16 needs CUDA"),
         (["--port", "http"], "--port is 'http'"),
         (["--data-dir", "/dev/null/data"], "cannot write to the data folder"),

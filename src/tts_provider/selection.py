@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,15 @@ from tts_provider.speech.engine import Engine
 
 if TYPE_CHECKING:
     from tts_provider.csm.backend import Backend
+    from tts_provider.csm.checkpoint import Checkpoint, Tensor
+    from tts_provider.csm.config import MimiConfig
     from tts_provider.csm.hub import ModelFiles
+
+    BuildBackend = Callable[[Callable[[str], None]], Backend]
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["float32", "bfloat16", "int8", "int4"]
 
 
 @dataclass(frozen=True)
@@ -60,19 +69,63 @@ def build_engine(
 
 
 def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
-    if settings.device == "cuda":
-        raise StartupError("--device cuda is not built in yet; --device cpu runs CSM-1B")
-    precision = "int8" if settings.precision == "auto" else settings.precision
-    if precision == "bfloat16":
-        raise StartupError("--precision bfloat16 needs CUDA; a CPU has float32, int8 and int4")
-    from tts_provider.csm.checkpoint import find_codec, open_checkpoint, read_all
+    device, precision = choose_device(settings)
+    from tts_provider.csm.checkpoint import find_codec, open_checkpoint
     from tts_provider.csm.engine import CsmEngine
-    from tts_provider.csm.onnx.backend import OnnxBackend
-    from tts_provider.csm.onnx.weights import check_cache, load_weights
 
     files = _locate(settings, on_progress)
     checkpoint = open_checkpoint(files.folder)
-    codec_config, codec = find_codec(checkpoint, files.mimi)
+    codec = find_codec(checkpoint, files.mimi)
+    prepare = _on_cuda if device == "cuda" else _on_cpu
+    return CsmEngine(
+        checkpoint,
+        files.tokenizer,
+        prepare(settings, precision, checkpoint, *codec),
+        device=device,
+        precision=precision,
+        normalize_text=settings.normalize_text,
+        max_ahead_s=settings.max_unsent_audio_s,
+    )
+
+
+def choose_device(settings: Settings) -> tuple[Literal["cpu", "cuda"], Precision]:
+    """What `auto` comes to, and whether what was asked for can be had.
+
+    Raises `StartupError` where it cannot.
+    """
+    precision, reason = settings.precision, None
+    quantized = precision in ("int8", "int4")
+    if settings.device != "cpu" and not quantized:
+        # PyTorch takes seconds to import: not where there is no GPU anyway.
+        from tts_provider.csm.torch.device import best_precision, has_driver, why_no_cuda
+
+        if settings.device == "cuda" or has_driver():
+            reason = why_no_cuda()
+            if reason is None:
+                return "cuda", best_precision() if precision == "auto" else precision
+    if settings.device == "cuda":
+        if quantized:
+            raise StartupError(f"--precision {precision} is the CPU's; CUDA: bfloat16 or float32")
+        raise StartupError(f"--device cuda cannot be had: {reason}")
+    if precision == "bfloat16":
+        raise StartupError("--precision bfloat16 needs CUDA; a CPU has float32, int8 and int4")
+    if reason is not None:
+        log.warning("CSM-1B runs on the CPU although there is an NVIDIA driver: %s", reason)
+    return "cpu", "int8" if precision == "auto" else precision
+
+
+def _on_cpu(
+    settings: Settings,
+    precision: Precision,
+    checkpoint: Checkpoint,
+    codec_config: MimiConfig,
+    codec: Mapping[str, Tensor],
+) -> BuildBackend:
+    from tts_provider.csm.checkpoint import read_all
+    from tts_provider.csm.onnx.backend import OnnxBackend
+    from tts_provider.csm.onnx.weights import check_cache, load_weights
+
+    assert precision in ("float32", "int8", "int4")  # choose_device made sure
     folder = settings.check_data_dir() / "weights"
     check_cache(checkpoint, precision, folder)
 
@@ -89,15 +142,33 @@ def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine
             threads=settings.threads or available_cpus(),
         )
 
-    return CsmEngine(
-        checkpoint,
-        files.tokenizer,
-        build_backend,
-        device="cpu",
-        precision=precision,
-        normalize_text=settings.normalize_text,
-        max_ahead_s=settings.max_unsent_audio_s,
-    )
+    return build_backend
+
+
+def _on_cuda(
+    settings: Settings,
+    precision: Precision,
+    checkpoint: Checkpoint,
+    codec_config: MimiConfig,
+    codec: Mapping[str, Tensor],
+) -> BuildBackend:
+    def build_backend(report: Callable[[str], None]) -> Backend:
+        from tts_provider.csm.checkpoint import read_all
+        from tts_provider.csm.torch.backend import TorchBackend
+        from tts_provider.csm.torch.weights import reader
+
+        return TorchBackend(
+            checkpoint.config,
+            reader(checkpoint),
+            read_all(codec),
+            codec_config,
+            device="cuda",
+            precision=precision,
+            slots=settings.max_streams,
+            on_progress=report,
+        )
+
+    return build_backend
 
 
 def _locate(settings: Settings, on_progress: Callable[[str], None]) -> ModelFiles:

@@ -1,4 +1,4 @@
-"""The CPU backend against transformers, the independent implementation, on the same weights."""
+"""The backends against transformers, the independent implementation, on the same weights."""
 
 from __future__ import annotations
 
