@@ -16,6 +16,7 @@ from websockets.asyncio.server import serve
 
 import ears
 from servers import PATIENCE_S, clean_environment, run_cli, server_process
+from tts_provider.audio.pcm import wav_data_at
 from tts_provider.errors import TTSError
 
 
@@ -40,7 +41,8 @@ def test_text_from_a_pipe_and_audio_into_one(server, tmp_path):
     samples, rate = ears.read_wav(whole.stdout)
     assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
     streamed = run_cli(tmp_path, *arguments, "--stream", **options)
-    assert streamed.stdout[44:] == whole.stdout[44:]
+    at = wav_data_at(whole.stdout)
+    assert streamed.stdout[at:] == whole.stdout[at:]
 
 
 def test_without_a_server_an_embedded_one_speaks(tmp_path, monkeypatch):
@@ -127,7 +129,7 @@ def test_a_streamed_file_says_its_length(server, tmp_path):
     assert run_cli(tmp_path, *arguments, "d.wav").returncode == 0
     data = (tmp_path / "d.wav").read_bytes()
     with wave.open(io.BytesIO(data)) as file:
-        assert file.getnframes() == (len(data) - 44) // 2
+        assert file.getnframes() == (len(data) - wav_data_at(data)) // 2
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
 
 
@@ -137,7 +139,8 @@ def test_a_pipe_by_name_is_left_as_it_is(server, tmp_path):
     with say_process(tmp_path, server, "one", "--stream", "-o", "pipe") as process:
         data = (tmp_path / "pipe").read_bytes()
         assert (process.wait(PATIENCE_S), process.stderr.read()) == (0, b"")
-    assert data[4:8] == data[40:44] == b"\xff" * 4
+    at = wav_data_at(data)
+    assert data[4:8] == data[at - 4 : at] == b"\xff" * 4
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts in another way")

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tts_provider.audio.pcm import BYTES_PER_SAMPLE, WAV_HEADER_BYTES
+from tts_provider.audio.pcm import BYTES_PER_SAMPLE, wav_data_at, wav_header
 from tts_provider.client import DEFAULT_URL, ConnectionFailed, TTSClient, TTSClientError
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.player import play
@@ -90,18 +90,18 @@ def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
                         file.write(piece)
                 finally:
                     if first.startswith(b"RIFF"):
-                        _write_wav_sizes(file)
+                        _write_wav_sizes(file, wav_data_at(first))
         except OSError as error:
             raise StartupError(f"cannot write {output}: {error.strerror}") from error
 
 
-def _write_wav_sizes(file: BinaryIO) -> None:
+def _write_wav_sizes(file: BinaryIO, data_at: int | None) -> None:
     """Replace the sizes of a stream's header, which say that its length is not known."""
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    if data_at is None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return
     wav_bytes = file.tell()
-    if WAV_HEADER_BYTES <= wav_bytes <= _LONGEST_WAV_BYTES:
-        for position, size_bytes in ((4, wav_bytes - 8), (40, wav_bytes - WAV_HEADER_BYTES)):
+    if wav_bytes <= _LONGEST_WAV_BYTES:
+        for position, size_bytes in ((4, wav_bytes - 8), (data_at - 4, wav_bytes - data_at)):
             file.seek(position)
             file.write(size_bytes.to_bytes(4, "little"))
 
@@ -117,7 +117,7 @@ def _with_progress(pieces: Iterable[bytes], sample_rate: int) -> Generator[bytes
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("speaking")
-        heard_bytes = -WAV_HEADER_BYTES
+        heard_bytes = -len(wav_header(sample_rate))
         for piece in pieces:
             heard_bytes += len(piece)
             audio_s = heard_bytes / (BYTES_PER_SAMPLE * sample_rate)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts_provider.audio.pcm import SAMPLE_RATES, Resampler, from_s16, to_s16, wav_header
+from tts_provider.audio.pcm import (
+    SAMPLE_RATES,
+    Resampler,
+    from_s16,
+    to_s16,
+    wav_data_at,
+    wav_header,
+)
 
 
 def test_full_scale_and_beyond():
@@ -38,6 +45,17 @@ def test_wav_header_with_and_without_a_length(rate):
     with wave.open(io.BytesIO(wav_header(rate) + audio)) as file:
         assert file.getframerate() == rate
         assert len(file.readframes(2**20)) == len(audio)
+
+
+def test_where_the_audio_begins():
+    for header in (wav_header(8000), wav_header(24_000, 2**31)):
+        assert wav_data_at(header) == wav_data_at(header + b"data") == len(header)
+    plain = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + bytes(16) + b"data\xff\xff\xff\xff"
+    assert wav_data_at(plain) == 44
+    odd = plain[:12] + b"note\x01\0\0\0a\0" + plain[12:]
+    assert wav_data_at(odd) == 54
+    for size_bytes in range(44):
+        assert wav_data_at(plain[:size_bytes]) is None
 
 
 @pytest.mark.parametrize("rate", SAMPLE_RATES)

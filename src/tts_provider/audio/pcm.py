@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
+from tts_provider.audio import tag
+
 BYTES_PER_SAMPLE = 2
 SAMPLE_RATES = (8000, 16000, 22050, 24000, 44100, 48000)
 
-WAV_HEADER_BYTES = 44
 # RIFF sizes of a stream whose length is not known yet: players read on until the end.
 _UNKNOWN_BYTES = 0xFFFF_FFFF
 
@@ -29,27 +30,51 @@ def from_s16(data: bytes) -> Samples:
 
 
 def wav_header(sample_rate: int, data_bytes: int | None = None) -> bytes:
-    """The 44 bytes before mono 16-bit PCM; `data_bytes` is None where the length is not known.
+    """What stands before mono 16-bit PCM, with a tag that says what made it; its size is always
+    the same. `data_bytes` is None where the length is not known.
 
     http://soundfile.sapp.org/doc/WaveFormat/
     """
-    riff_bytes = _UNKNOWN_BYTES if data_bytes is None else data_bytes + WAV_HEADER_BYTES - 8
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        b"RIFF",
-        riff_bytes,
-        b"WAVE",
-        b"fmt ",
-        16,
+    form = struct.pack(
+        "<HHIIHH",
         1,  # PCM
         1,  # mono
         sample_rate,
         sample_rate * BYTES_PER_SAMPLE,
         BYTES_PER_SAMPLE,
         8 * BYTES_PER_SAMPLE,
-        b"data",
-        _UNKNOWN_BYTES if data_bytes is None else data_bytes,
     )
+    info = b"INFO" + _chunk(b"ISFT", _text(tag.SOFTWARE)) + _chunk(b"ICMT", _text(tag.COMMENT))
+    body = b"WAVE" + _chunk(b"fmt ", form) + _chunk(b"LIST", info)
+    after_riff_bytes = len(body) + 8
+    if data_bytes is None:
+        riff_bytes = data_bytes = _UNKNOWN_BYTES
+    else:
+        riff_bytes = after_riff_bytes + data_bytes
+    before_data = struct.pack("<4sI", b"RIFF", riff_bytes) + body
+    return before_data + struct.pack("<4sI", b"data", data_bytes)
+
+
+def wav_data_at(header: bytes) -> int | None:
+    """Where the audio begins in a WAV file of whoever wrote it, whose first bytes are `header`;
+    None where that cannot be seen there."""
+    at = 12  # behind "RIFF", its size and "WAVE"
+    while at + 8 <= len(header):
+        name, size_bytes = struct.unpack_from("<4sI", header, at)
+        if name == b"data":
+            return at + 8
+        at += 8 + size_bytes + size_bytes % 2
+    return None
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack("<4sI", name, len(data)) + data
+
+
+def _text(text: str) -> bytes:
+    """Zero-terminated, and of even length, as RIFF aligns its chunks."""
+    data = text.encode("ascii") + b"\0"
+    return data + b"\0" * (len(data) % 2)
 
 
 class Resampler:
