@@ -23,6 +23,11 @@ PREFIX = "TTS_PROVIDER_"
 ENV_FILE = Path(".env")
 ENV_FILE_ENCODING = "utf-8-sig"  # Windows editors write a byte order mark
 HUGGING_FACE_KEYS = ("HF_TOKEN", "HF_HOME")
+_FLAGS = {
+    "api_keys": "api-key",
+    "allow_origins": "allow-origin",
+    "voice_aliases": "voice-alias",
+}
 SECRET_SETTINGS = ("api_keys", "HF_TOKEN")
 
 
@@ -34,15 +39,27 @@ class Limits(BaseModel):
     max_streams: int = Field(32, ge=1)
     max_queued_requests: int = Field(64, ge=0)
     max_pending_requests: int = Field(64, ge=1)
+    max_contexts: int = Field(8, ge=1)
+    # Half a minute of 16-bit audio at 24 kHz in base64.
+    max_audio_message_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    # How long a writer pauses before a clause is spoken without the rest of its sentence.
+    clause_pause_s: float = Field(0.3, gt=0)
     max_connections: int = Field(256, ge=1)
     # A reply in one message lies in memory whole: half an hour is 86 MB.
     max_reply_audio_s: float = Field(1800.0, gt=0)
     max_unsent_audio_s: float = Field(20.0, gt=0)
+    # How far a session's context speaks ahead of its listener.
+    max_ahead_s: float = Field(20.0, gt=0)
     handshake_timeout_s: float = Field(10.0, gt=0)
     ping_interval_s: float = Field(20.0, gt=0)
     ping_timeout_s: float = Field(20.0, gt=0)
     idle_timeout_s: float = Field(300.0, gt=0)
     drain_timeout_s: float = Field(30.0, ge=0)
+    max_voices: int = Field(1000, ge=0)
+    max_voice_upload_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    max_voice_audio_s: float = Field(60.0, gt=0)
+    max_enrolments: int = Field(4, ge=1)
+    upload_timeout_s: float = Field(60.0, gt=0)
 
 
 class Settings(BaseSettings, Limits):
@@ -68,13 +85,29 @@ class Settings(BaseSettings, Limits):
     threads: int | None = Field(None, ge=1)
     normalize_text: bool = True
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))
+    speaker_prompts: Annotated[tuple[str, ...], NoDecode] = ()
+    voice_aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
     log_format: Literal["text", "json"] = "text"
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     hf_home: Path | None = Field(None, validation_alias="HF_HOME")
 
-    @field_validator("api_keys", "allow_origins", mode="before")
+    @field_validator("voice_aliases", mode="before")
+    @classmethod
+    def _split_aliases(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return value
+        items = cls._split_commas(value)
+        aliases = {}
+        for item in items:
+            name, separator, voice = (part.strip() for part in item.partition("="))
+            if not name or not separator or not voice:
+                raise ValueError(f"expected NAME=VOICE; got {item!r}")
+            aliases[name] = voice
+        return aliases
+
+    @field_validator("api_keys", "allow_origins", "speaker_prompts", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -100,6 +133,13 @@ class Settings(BaseSettings, Limits):
                     f"expected SCHEME://HOST[:PORT] without a path, or *; got {origin!r}"
                 )
         return tuple(origin.lower() for origin in origins)
+
+    @field_validator("speaker_prompts")
+    @classmethod
+    def _two_prompts_or_none(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(names) not in (0, 2):
+            raise ValueError("expected two names, speaker 0's and speaker 1's, and a comma between")
+        return names
 
     @field_validator("data_dir", "model_path", "hf_home")
     @classmethod
@@ -213,7 +253,7 @@ def _describe(
     variable = name if name in HUGGING_FACE_KEYS else PREFIX + name.upper()
     environment = {key.upper(): value for key, value in os.environ.items()}
     if name in flags:
-        flag = {"api_keys": "api-key", "allow_origins": "allow-origin"}.get(name, name)
+        flag = _FLAGS.get(name, name)
         where, value = f"--{flag.replace('_', '-')}", flags[name]
     elif environment.get(variable):
         where, value = f"{variable} in the environment", environment[variable]

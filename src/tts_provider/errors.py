@@ -11,6 +11,7 @@ was expected, what arrived.
         ├── Unauthorized        401 before the upgrade
         ├── ForbiddenOrigin     403 before the upgrade
         ├── OverCapacity        try again later (1013)
+        ├── Loading             the model is not there yet, for who cannot be told to wait (1013)
         ├── Draining            connect again (1012)
         ├── UnsentAudio         the listener does not take its audio (1008)
         ├── NoSpeech            nothing in the text can be spoken
@@ -34,12 +35,21 @@ class WireError(TTSError):
     close_code = 1011
     retryable = False
 
-    def __init__(self, message: str, *, code: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        http_status: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         if code is not None:
             self.code = code
+        if http_status is not None:
+            self.http_status = http_status
 
 
 class InvalidRequest(WireError):
@@ -66,9 +76,23 @@ class OverCapacity(WireError):
     close_code = 1013
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_ms: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_ms: int,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
         self.retry_after_ms = retry_after_ms
+
+
+class Loading(WireError):
+    code = "loading"
+    http_status = 503
+    close_code = 1013
+    retryable = True
 
 
 class Draining(WireError):

@@ -70,7 +70,7 @@ def test_same_samples_after_an_interruption_anywhere(voice):
             if len(heard) == stop_after:
                 cancelled.set()
 
-        job = library.thread.submit(library.synthesize, SENTENCE, voice.id, emit, cancelled)
+        job = library.thread.submit(library.synthesize, SENTENCE, voice.id, 1.0, emit, cancelled)
         job.result()
         return np.concatenate(heard)
 

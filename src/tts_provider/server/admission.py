@@ -68,12 +68,13 @@ class Admission:
         await self._idle.wait()
 
     @asynccontextmanager
-    async def admit(self) -> AsyncIterator[None]:
+    async def admit(self, *, begun: bool = False) -> AsyncIterator[None]:
         """A place to speak, first come first served.
 
-        Raises `OverCapacity` where the line is full, `Draining` or the load's failure.
+        Raises `OverCapacity` where the line is full, `Draining` or the load's failure. What has
+        `begun` may go on while the server drains.
         """
-        await self._enter()
+        await self._enter(begun)
         started = time.monotonic()
         try:
             yield
@@ -82,8 +83,8 @@ class Admission:
             self._average_s += _AVERAGE_WEIGHT * (spoken_s - self._average_s)
             self._leave()
 
-    async def _enter(self) -> None:
-        if self._refusal is not None:
+    async def _enter(self, begun: bool) -> None:
+        if self._refusal is not None and not (begun and isinstance(self._refusal, Draining)):
             raise self._refusal
         if self._open and self.active < self._max_streams and not self._line:
             self.active += 1

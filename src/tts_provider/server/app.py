@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -12,10 +13,17 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from tts_provider import __version__
-from tts_provider.errors import WireError
-from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, error_body, log_refusal
+from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.server import openai
+from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
+from tts_provider.server.http import error_response
+from tts_provider.server.openapi import describe
+from tts_provider.server.session import SessionSocket
+from tts_provider.server.socket import Sockets
 from tts_provider.server.speech import SpeechService
-from tts_provider.server.websocket import Sockets
+from tts_provider.server.websocket import SpeechSocket
+
+SESSION_PATH = "/v1/stream"
 
 
 def create_app(
@@ -27,10 +35,16 @@ def create_app(
 ) -> ASGIApp:
     """The ASGI application: origin check, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
+    app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
+    app.include_router(openai.create_router(service))
 
     @app.websocket("/")
     async def speak(websocket: WebSocket) -> None:
-        await sockets.serve(websocket)
+        await sockets.serve(websocket, SpeechSocket)
+
+    @app.websocket(SESSION_PATH)
+    async def stream(websocket: WebSocket) -> None:
+        await sockets.serve(websocket, SessionSocket)
 
     @app.get("/", response_class=PlainTextResponse)
     async def index(request: Request) -> str:
@@ -70,7 +84,14 @@ def create_app(
     @app.exception_handler(WireError)
     async def wire_error(_request: Request, problem: WireError) -> Response:
         service.count_error(problem)
-        return JSONResponse(error_body(problem), status_code=problem.http_status)
+        return error_response(problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_request(request: Request, problem: RequestValidationError) -> Response:
+        first = problem.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][1:])
+        error = InvalidRequest(f"{name}: {first['msg']}", param=name or None)
+        return await wire_error(request, error)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, problem: HTTPException) -> Response:

@@ -20,10 +20,10 @@ import uvicorn
 
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
-from tts_provider.server.app import create_app
+from tts_provider.server.app import SESSION_PATH, create_app
+from tts_provider.server.socket import Sockets
 from tts_provider.server.speech import SpeechService
-from tts_provider.server.transport import WebSocketProtocol, http_protocol
-from tts_provider.server.websocket import Sockets
+from tts_provider.server.transport import HttpProtocol, http_protocol, websocket_protocol
 from tts_provider.speech.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Server:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
-        self.service = SpeechService(engine, settings)
+        self.service = SpeechService(engine, settings, settings.voice_aliases)
         self.sockets = Sockets(self.service)
         app = create_app(
             self.service,
@@ -51,7 +51,7 @@ class Server:
         config = uvicorn.Config(
             app,
             http=http_protocol(settings.handshake_timeout_s),
-            ws=WebSocketProtocol,
+            ws=websocket_protocol({SESSION_PATH: settings.max_audio_message_bytes}),
             ws_max_size=settings.max_message_bytes,
             ws_per_message_deflate=False,
             ws_ping_interval=settings.ping_interval_s,
@@ -147,6 +147,9 @@ class Server:
         else:
             log.warning("%d requests were not finished in time", admission.active)
             await self.sockets.close_all(1001, "the server stops now")
+            for connection in list(self._uvicorn.server_state.connections):
+                if isinstance(connection, HttpProtocol):
+                    connection.reset()
         self._uvicorn.should_exit = True
 
     async def _finish(self) -> None:

@@ -8,7 +8,6 @@ answered at once. docs/protocol.md describes the wire.
 from __future__ import annotations
 
 import json
-import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,25 +17,11 @@ from tts_provider.audio.encode import FORMATS, Format, check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.fields import MAX_SEED, Fields, check_text, parse_object
 from tts_provider.speech.engine import SAMPLE_RATE
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
-
-# Everything that is neither text nor white space to a speaker; tab and line ends are.
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-_MAX_SEED = 2**63 - 1
-_JSON_TYPES = {
-    dict: "an object",
-    list: "an array",
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number",
-    type(None): "null",
-}
 
 
 @dataclass(frozen=True)
@@ -192,31 +177,14 @@ def _encode(body: dict[str, Any], request_id: str | None) -> str:
 def _read(message: str, limits: Limits) -> Turn | CancelRequest:
     request_id = None
     try:
-        fields = _parse_object(message)
-        request_id = _Fields(fields).string("request_id")
-        return _read_command(_Fields(fields), request_id, limits)
+        fields = parse_object(message)
+        request_id = Fields(fields).string("request_id")
+        return _read_command(Fields(fields), request_id, limits)
     except InvalidRequest as problem:
         return Refusal(problem, request_id)
 
 
-def _parse_object(message: str) -> dict[str, Any]:
-    try:
-        body = json.loads(message, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("Invalid JSON format", code="invalid_json") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest(
-            f'expected a JSON object like {{"text": "Hello"}}; got {_JSON_TYPES[type(body)]}',
-            code="invalid_type",
-        )
-    return body
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _read_command(fields: _Fields, request_id: str | None, limits: Limits) -> Turn | CancelRequest:
+def _read_command(fields: Fields, request_id: str | None, limits: Limits) -> Turn | CancelRequest:
     command = fields.choice("command", ("info", "cancel"))
     if command == "info":
         return InfoRequest(request_id)
@@ -229,106 +197,25 @@ def _read_command(fields: _Fields, request_id: str | None, limits: Limits) -> Tu
     return _read_speech(fields, request_id, limits)
 
 
-def _read_speech(fields: _Fields, request_id: str | None, limits: Limits) -> SpeechRequest:
+def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> SpeechRequest:
     text = fields.string("text")
     if text is None or not text.strip():
         raise InvalidRequest("No text provided", code="no_text", param="text")
     check_text(text, limits)
     stream = fields.boolean("stream") or False
     audio_format: Format = fields.choice("format", FORMATS) or ("pcm" if stream else "wav")
-    check_format(audio_format)
+    sample_rate = fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE
+    check_format(audio_format, sample_rate)
     return SpeechRequest(
         text=text,
         speaker=fields.integer("speaker", 0, None),
         voice=fields.string("voice"),
         stream=stream,
         format=audio_format,
-        sample_rate=fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE,
+        sample_rate=sample_rate,
         temperature=fields.number("temperature", 0.0, 2.0),
         top_k=fields.integer("top_k", 1, 2048),
-        seed=fields.integer("seed", 0, _MAX_SEED),
+        seed=fields.integer("seed", 0, MAX_SEED),
         max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
         request_id=request_id,
     )
-
-
-def check_text(text: str, limits: Limits) -> None:
-    """Raises `InvalidRequest` where `text` is too long or is not text."""
-    if len(text) > limits.max_text_characters:
-        raise InvalidRequest(
-            f"text has {len(text)} characters; the limit is {limits.max_text_characters}",
-            code="text_too_long",
-            param="text",
-        )
-    for pattern, what in ((_CONTROL, "control character"), (_SURROGATE, "lone surrogate")):
-        if match := pattern.search(text):
-            raise InvalidRequest(
-                f"text has the {what} U+{ord(match.group()):04X} at position {match.start()}; "
-                "send plain text",
-                code="invalid_text",
-                param="text",
-            )
-
-
-class _Fields:
-    """Typed access to a message's fields; null counts as not given, wrong types are errors."""
-
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self._body = body
-
-    def string(self, name: str) -> str | None:
-        value: str | None = self._typed(name, str, "a string")
-        return value
-
-    def boolean(self, name: str) -> bool | None:
-        value: bool | None = self._typed(name, bool, "true or false")
-        return value
-
-    def integer(self, name: str, low: int, high: int | None) -> int | None:
-        value: int | None = self._typed(name, int, "an integer")
-        if value is not None:
-            self._check_range(name, value, low, high)
-        return value
-
-    def number(self, name: str, low: float, high: float) -> float | None:
-        value: float | None = self._typed(name, (int, float), "a number")
-        if value is not None:
-            self._check_range(name, value, low, high)
-        return value
-
-    def choice(self, name: str, allowed: tuple[Any, ...]) -> Any:
-        return self._allowed(name, self.string(name), allowed)
-
-    def integer_choice(self, name: str, allowed: tuple[int, ...]) -> Any:
-        return self._allowed(name, self._typed(name, int, "an integer"), allowed)
-
-    def _typed(self, name: str, types: type | tuple[type, ...], expected: str) -> Any:
-        value = self._body.get(name)
-        # A JSON true is a Python int.
-        if value is None or (
-            isinstance(value, types) and (types is bool or not isinstance(value, bool))
-        ):
-            return value
-        raise InvalidRequest(
-            f"{name} must be {expected}; got {_JSON_TYPES[type(value)]}",
-            code="invalid_type",
-            param=name,
-        )
-
-    def _check_range(self, name: str, value: float, low: float, high: float | None) -> None:
-        if value < low or (high is not None and value > high):
-            expected = f"from {low} to {high}" if high is not None else f"{low} or more"
-            raise InvalidRequest(f"{name} must be {expected}; got {_short(value)}", param=name)
-
-    def _allowed(self, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-        if value is not None and value not in allowed:
-            raise InvalidRequest(
-                f"{name} must be one of {', '.join(map(str, allowed))}; got {_short(value)}",
-                param=name,
-            )
-        return value
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
 
 from tts_provider import __version__
+from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.admission import Admission
 from tts_provider.server.metrics import Metrics
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Engine, Utterance, Voice
+from tts_provider.voices.aliases import find_alias
 
 log = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item", bound=AudioChunk | pipeline.Segment)
 
 
 class SpeechService:
     """One engine and those who may use it."""
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
+    def __init__(
+        self, engine: Engine, limits: Limits, voice_aliases: Mapping[str, str] | None = None
+    ) -> None:
         self.engine = engine
+        self._voice_aliases = voice_aliases or {}
         self.limits = limits
         self.admission = Admission(limits)
         self.metrics = Metrics()
@@ -32,7 +42,7 @@ class SpeechService:
         self.metrics.ready.set_function(lambda: float(self.admission.is_open))
 
     def find_voice(self, voice: str | None, speaker: int | None) -> Voice:
-        """The voice of that id, else that speaker's, else speaker 0's.
+        """The voice of that id or alias, else that speaker's, else speaker 0's.
 
         Raises `InvalidRequest` listing the voices there are.
         """
@@ -41,6 +51,9 @@ class SpeechService:
             for candidate in voices:
                 if candidate.id == voice:
                     return candidate
+            alias = find_alias(voice, voices, self._voice_aliases)
+            if alias is not None:
+                return alias
             known = ", ".join(candidate.id for candidate in voices)
             raise InvalidRequest(
                 f"there is no voice {voice[:64]!r}; this server has {known}",
@@ -59,50 +72,44 @@ class SpeechService:
 
     async def speak(self, utterance: Utterance, endpoint: str) -> AsyncGenerator[AudioChunk, None]:
         """Wait for a stream, then yield the utterance's audio. Raises `WireError`."""
-        arrived = time.monotonic()
-        engine_s, first_audio_s, samples, outcome = 0.0, None, 0, "failed"
-        try:
-            async with (
-                self.admission.admit(),
-                aclosing(pipeline.speak(self.engine, utterance)) as chunks,
-            ):
-                while True:
-                    asked = time.monotonic()
-                    chunk = await anext(chunks, None)
-                    engine_s += time.monotonic() - asked
-                    if chunk is None:
-                        break
-                    if first_audio_s is None:
-                        first_audio_s = time.monotonic() - arrived
-                        self.metrics.first_audio_s.observe(first_audio_s)
-                    samples += len(chunk.samples)
-                    self.metrics.audio_s.inc(len(chunk.samples) / SAMPLE_RATE)
+        meter = Meter(self.metrics, endpoint, utterance.voice.id)
+        meter.characters = len(utterance.text)
+        with meter.measure():
+            items = meter.watch(self._speak_at_speed(utterance))
+            async with self.admission.admit(), aclosing(items):
+                async for chunk in items:
                     yield chunk
-            outcome = "spoken"
-            self.metrics.real_time_factor.observe(engine_s * SAMPLE_RATE / samples)
-        except WireError as problem:
-            outcome = problem.code
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            outcome = "cancelled"
-            raise
-        finally:
-            self.metrics.requests.labels(endpoint, outcome).inc()
-            log.info(
-                "request",
-                extra={
-                    "endpoint": endpoint,
-                    "outcome": outcome,
-                    "voice": utterance.voice.id,
-                    "characters": len(utterance.text),
-                    "first_audio_ms": _ms(first_audio_s),
-                    "audio_ms": samples * 1000 // SAMPLE_RATE,
-                    "engine_ms": _ms(engine_s),
-                },
-            )
+
+    async def _speak_at_speed(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        """`pipeline.speak`, at speeds that the engine does not have too."""
+        slowest, fastest = self.engine.speeds
+        own = min(max(utterance.speed, slowest), fastest)
+        tempo, end = Tempo(SAMPLE_RATE, utterance.speed / own), 0
+        async with aclosing(pipeline.speak(self.engine, replace(utterance, speed=own))) as chunks:
+            async for chunk in chunks:
+                samples = tempo.push(chunk.samples)
+                if len(samples):
+                    yield AudioChunk(samples, end)
+                    end += len(samples)
+        samples = tempo.push(np.zeros(0, np.float32), last=True)
+        if len(samples):
+            yield AudioChunk(samples, end)
+
+    async def speak_segments(
+        self, utterance: Utterance, texts: Iterable[str], start: int, meter: Meter
+    ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
+        """Wait for a stream, then speak what a context has to say now, from `start` on its
+        timeline. A context that has begun to speak is let in while the server drains."""
+        items = meter.watch(pipeline.speak_segments(self.engine, utterance, texts, start))
+        async with self.admission.admit(begun=start > 0), aclosing(items):
+            async for item in items:
+                yield item
 
     def count_error(self, problem: WireError) -> None:
         self.metrics.errors.labels(problem.code).inc()
+
+    def limit_facts(self) -> dict[str, float]:
+        return {name: getattr(self.limits, name) for name in Limits.model_fields}
 
     def info(self) -> dict[str, Any]:
         """What there is to know about this server, older clients' names included."""
@@ -114,7 +121,7 @@ class SpeechService:
             "precision": engine.precision,
             "sample_rate": engine.sample_rate,
             "voices": [voice_facts(voice) for voice in voices],
-            "limits": {name: getattr(self.limits, name) for name in Limits.model_fields},
+            "limits": self.limit_facts(),
             "version": __version__,
             "queue": {"active": self.admission.active, "queued": self.admission.queued},
             "server_version": __version__,
@@ -138,6 +145,70 @@ def voice_facts(voice: Voice) -> dict[str, Any]:
         "source": voice.source,
         "speaker": voice.speaker,
     }
+
+
+class Meter:
+    """What one request or context cost, told to the metrics and the log when it is over."""
+
+    def __init__(self, metrics: Metrics, endpoint: str, voice: str) -> None:
+        self._metrics = metrics
+        self._endpoint, self._voice = endpoint, voice
+        self._arrived = time.monotonic()
+        self._engine_s = 0.0
+        self._first_audio_s: float | None = None
+        self._samples = 0
+        self.characters = 0
+
+    async def watch(self, items: AsyncGenerator[_Item, None]) -> AsyncGenerator[_Item, None]:
+        """The same items; the time that they took to be made counts."""
+        async with aclosing(items):
+            while True:
+                asked = time.monotonic()
+                item = await anext(items, None)
+                self._engine_s += time.monotonic() - asked
+                if item is None:
+                    return
+                if isinstance(item, AudioChunk):
+                    self._count(len(item.samples))
+                yield item
+
+    def _count(self, samples: int) -> None:
+        if self._first_audio_s is None:
+            self._first_audio_s = time.monotonic() - self._arrived
+            self._metrics.first_audio_s.observe(self._first_audio_s)
+        self._samples += samples
+        self._metrics.audio_s.inc(samples / SAMPLE_RATE)
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Around the whole of it: how it ends is its outcome."""
+        outcome = "failed"
+        try:
+            yield
+            outcome = "spoken"
+            if self._samples:
+                ratio = self._engine_s * SAMPLE_RATE / self._samples
+                self._metrics.real_time_factor.observe(ratio)
+        except WireError as problem:
+            outcome = problem.code
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "cancelled"
+            raise
+        finally:
+            self._metrics.requests.labels(self._endpoint, outcome).inc()
+            log.info(
+                "request",
+                extra={
+                    "endpoint": self._endpoint,
+                    "outcome": outcome,
+                    "voice": self._voice,
+                    "characters": self.characters,
+                    "first_audio_ms": _ms(self._first_audio_s),
+                    "audio_ms": self._samples * 1000 // SAMPLE_RATE,
+                    "engine_ms": _ms(self._engine_s),
+                },
+            )
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
@@ -23,6 +27,9 @@ log = logging.getLogger(__name__)
 # How long a connection may take to close when nothing is left to say but goodbye.
 CLOSE_TIMEOUT_S = 5.0
 FRAGMENT_BYTES = 64 * 1024
+# What the system keeps for a client that reads an audio stream: its progress shows when a third of
+# this is free again, which at 4 KB/s of Opus is 5 s.
+_STREAM_BUFFER_BYTES = 64 * 1024
 
 _PROTOCOL = "tts_provider.protocol"
 _FIN = "tts_provider.fin"  # of a "websocket.send" that is one fragment of a message
@@ -36,11 +43,43 @@ _BAD_UPGRADE = (
 )
 
 
-def http_protocol(handshake_timeout_s: float) -> type[H11Protocol]:
+class HttpProtocol(H11Protocol):
+    """uvicorn's HTTP protocol; the application can wait for its client, and cut it off."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._application: Any = self.app
+        self.app = self._run_application
+
+    async def _run_application(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {_PROTOCOL: {"protocol": self}}
+        await self._application(scope, receive, send)
+
+    def keep_little_unsent(self) -> None:
+        """From now on `drained` waits until the system has taken everything, and it takes less."""
+        self.transport.set_write_buffer_limits(high=0)
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER_BYTES)
+
+    async def drained(self) -> None:
+        """Until the system has taken what was sent, or the connection is lost."""
+        await self.flow.drain()
+
+    def reset(self) -> None:
+        """Drop the connection so that nobody takes what arrived for the whole: an HTTP/1.0 client
+        sees the end of a body only in how the connection ends."""
+        if not self.transport.is_closing():
+            linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.transport.abort()
+
+
+def http_protocol(handshake_timeout_s: float) -> type[HttpProtocol]:
     """uvicorn's HTTP protocol; a connection that begins a request and does not end it in that
     time is dropped, the first request as every later one and a WebSocket's upgrade."""
 
-    class HandshakeTimeout(H11Protocol):
+    class HandshakeTimeout(HttpProtocol):
         _handshake: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -153,6 +192,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def abort_soon(self) -> None:
         """Drop the connection if it is not closed in time."""
         self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+
+
+def websocket_protocol(max_message_bytes: Mapping[str, int]) -> type[WebSocketProtocol]:
+    """`WebSocketProtocol`, with other limits than uvicorn's for messages to some paths."""
+
+    class LimitedByPath(WebSocketProtocol):
+        def handle_connect(self, event: Request) -> None:
+            super().handle_connect(event)
+            limit = max_message_bytes.get(event.path.partition("?")[0])
+            if limit is not None:
+                self.conn.max_message_size = limit
+
+    return LimitedByPath
+
+
+def http_protocol_of(scope: Scope) -> HttpProtocol:
+    """What is behind a request."""
+    extension: dict[str, HttpProtocol] = scope["extensions"][_PROTOCOL]
+    return extension["protocol"]
 
 
 def protocol_of(websocket: WebSocket) -> WebSocketProtocol:

@@ -59,6 +59,8 @@ class Utterance:
     seed: int | None = None
     """Same seed, same audio; None draws one."""
     max_audio_ms: int | None = None
+    speed: float = 1.0
+    """2 takes half the time; the pitch stays. Within the engine's own `speeds`."""
     history: History = field(default_factory=History, compare=False)
 
 
@@ -81,6 +83,8 @@ class Engine(ABC):
     device: str
     precision: str
     sample_rate = SAMPLE_RATE
+    speeds: tuple[float, float] = (1.0, 1.0)
+    """The slowest and the fastest that the engine itself can speak; `audio.tempo` does the rest."""
 
     @abstractmethod
     def voices(self) -> Sequence[Voice]:

@@ -50,7 +50,10 @@ CHUNK_SAMPLES = SAMPLE_RATE * 80 // 1000
 # espeak speaks up to full scale; resampling overshoots it by up to 1 dB.
 _HEADROOM = 0.89
 
-# speak_lib.h
+# speak_lib.h; rates are words a minute
+_RATE = 1
+_NORMAL_RATE = 175
+_SLOWEST_RATE, _FASTEST_RATE = 80, 449
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
 _POS_CHARACTER = 1
@@ -132,7 +135,9 @@ class _Library:
         link.symlink_to(data, target_is_directory=True)
         return link
 
-    def synthesize(self, text: str, voice: str, emit: Emit, cancelled: threading.Event) -> None:
+    def synthesize(
+        self, text: str, voice: str, speed: float, emit: Emit, cancelled: threading.Event
+    ) -> None:
         """On the library's thread: speak into `emit`, at `sample_rate`, to the end or until
         `cancelled`."""
         if cancelled.is_set():
@@ -141,6 +146,7 @@ class _Library:
         if self._lib.espeak_SetVoiceByFile(self._voice_files[voice]) != 0:
             raise EngineFailed(f"espeak-ng does not accept its voice file for {voice!r}")
         self._lib.espeak_ng_SetRandSeed(0)
+        self._lib.espeak_SetParameter(_RATE, round(_NORMAL_RATE * speed), 0)
         self._emit, self._cancelled, self._failure = emit, cancelled, None
         status = self._synth(text)
         if cancelled.is_set() or self._failure is not None:
@@ -189,6 +195,7 @@ class EspeakEngine(Engine):
     model = "espeak-ng"
     device = "cpu"
     precision = "int16"
+    speeds = (_SLOWEST_RATE / _NORMAL_RATE, _FASTEST_RATE / _NORMAL_RATE)
 
     def voices(self) -> Sequence[Voice]:
         return VOICES
@@ -213,6 +220,7 @@ class EspeakEngine(Engine):
             library.synthesize,
             utterance.text,
             utterance.voice.id,
+            utterance.speed,
             emit,
             cancelled,
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,15 @@ from tts_provider.speech.segment import split_segments
 _CHUNK_RAMP = tuple(SAMPLE_RATE * ms // 1000 for ms in (80, 160, 240, 320))
 
 
+@dataclass(frozen=True)
+class Segment:
+    """The text that a stretch of the timeline speaks; start and end in samples."""
+
+    text: str
+    start: int
+    end: int
+
+
 async def speak(engine: Engine, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
     """Speak a text of any length; chunks follow one another without a gap.
 
@@ -25,35 +34,51 @@ async def speak(engine: Engine, utterance: Utterance) -> AsyncGenerator[AudioChu
     limit = None
     if utterance.max_audio_ms is not None:
         limit = SAMPLE_RATE * utterance.max_audio_ms // 1000
-    position, audible = 0, False
-    async with aclosing(_ramp(_speak_segments(engine, utterance))) as chunks:
-        async for samples in chunks:
-            rest = len(samples) if limit is None else limit - position
-            yield AudioChunk(samples[:rest], position)
-            position += len(samples)
-            audible = audible or bool(samples.any())
-            if limit is not None and position >= limit:
+    audible = False
+    items = speak_segments(engine, utterance, split_segments(utterance.text))
+    async with aclosing(items):
+        async for item in items:
+            if isinstance(item, Segment):
+                continue
+            rest = len(item.samples) if limit is None else limit - item.start
+            yield replace(item, samples=item.samples[:rest])
+            audible = audible or bool(item.samples.any())
+            if limit is not None and item.end >= limit:
                 return
     if not audible:
-        raise NoSpeech("text has nothing that can be spoken; send words or numbers", param="text")
+        raise nothing_to_speak()
 
 
-async def _speak_segments(engine: Engine, utterance: Utterance) -> AsyncGenerator[Samples, None]:
-    for text in split_segments(utterance.text):
-        async with aclosing(engine.speak(replace(utterance, text=text))) as chunks:
+async def speak_segments(
+    engine: Engine, utterance: Utterance, texts: Iterable[str], start: int = 0
+) -> AsyncGenerator[AudioChunk | Segment, None]:
+    """Speak one segment after the other from `start` on, each followed by what it was."""
+    position, sent = start, 0
+    for text in texts:
+        began, held, count = position, list[Samples](), 0
+        async with aclosing(_speak_segment(engine, replace(utterance, text=text))) as pieces:
+            async for samples in pieces:
+                held.append(samples)
+                count += len(samples)
+                if count >= _CHUNK_RAMP[min(sent, len(_CHUNK_RAMP) - 1)]:
+                    yield AudioChunk(np.concatenate(held), position)
+                    position, sent, held, count = position + count, sent + 1, [], 0
+        if count:
+            yield AudioChunk(np.concatenate(held), position)
+            position, sent = position + count, sent + 1
+        yield Segment(text, began, position)
+
+
+async def _speak_segment(engine: Engine, utterance: Utterance) -> AsyncGenerator[Samples, None]:
+    try:
+        async with aclosing(engine.speak(utterance)) as chunks:
             async for chunk in chunks:
                 yield chunk.samples
+    except NoSpeech:
+        # A line of asterisks between paragraphs is no reason to stop.
+        if any(character.isalnum() for character in utterance.text):
+            raise
 
 
-async def _ramp(source: AsyncGenerator[Samples, None]) -> AsyncGenerator[Samples, None]:
-    held: list[Samples] = []
-    count = sent = 0
-    async with aclosing(source):
-        async for samples in source:
-            held.append(samples)
-            count += len(samples)
-            if count >= _CHUNK_RAMP[min(sent, len(_CHUNK_RAMP) - 1)]:
-                yield np.concatenate(held)
-                held, count, sent = [], 0, sent + 1
-    if count:
-        yield np.concatenate(held)
+def nothing_to_speak() -> NoSpeech:
+    return NoSpeech("text has nothing that can be spoken; send words or numbers", param="text")

@@ -1,0 +1,232 @@
+"""One context of a speech session: what is to be spoken, in order, on one timeline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.websockets import WebSocketDisconnect
+
+from tts_provider.audio.encode import Encoder, create_encoder
+from tts_provider.errors import EngineFailed, WireError
+from tts_provider.server import session_protocol as wire
+from tts_provider.server.socket import wait_for
+from tts_provider.server.speech import Meter, SpeechService
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
+from tts_provider.speech.pipeline import Segment, nothing_to_speak
+
+log = logging.getLogger(__name__)
+
+ENDPOINT = "session"
+
+_BYTES_PER_SAMPLE = {"pcm": 2, "mulaw": 1, "alaw": 1}
+
+
+class Listener(Protocol):
+    """The connection that a context speaks to."""
+
+    async def send_audio(
+        self, context_id: str, start_ms: int, end_ms: int, data: bytes, way: str
+    ) -> None: ...
+    async def send(self, message: str) -> None: ...
+    async def send_error(self, problem: WireError, context_id: str | None) -> None: ...
+    def take_clause(self, context_id: str) -> list[str]: ...
+    def finish(self, context_id: str) -> None: ...
+
+
+class Context:
+    def __init__(
+        self, context_id: str, settings: wire.Settings, service: SpeechService, listener: Listener
+    ) -> None:
+        self._id = context_id
+        self._settings = settings
+        self._service = service
+        self._listener = listener
+        self._todo: deque[str | wire.Flush | wire.End | wire.Listen] = deque()
+        self._changed = asyncio.Event()
+        self._utterance = Utterance(
+            text="",
+            voice=settings.voice,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            seed=settings.seed,
+        )
+        self._meter = Meter(service.metrics, ENDPOINT, settings.voice.id)
+        self._audio = _Audio(settings)
+        self._position = 0  # of the timeline's end, in samples
+        self._audible = False
+        self._played_until_s = 0.0  # when the listener will have heard all that was sent
+        self.is_busy = False
+
+    @property
+    def audio_ms(self) -> int:
+        """Audio sent."""
+        return self._audio.sent_ms
+
+    def add(self, *items: str | wire.Flush | wire.End | wire.Listen) -> None:
+        """More to do, or the news that text has arrived."""
+        self._todo += items
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Speak until the end was reached; every context ends with `context.done` unless it is
+        cancelled."""
+        try:
+            with contextlib.closing(self._audio):
+                await self._run_or_say_why()
+            self._listener.finish(self._id)
+            await self._listener.send(wire.done(self._id, self.audio_ms))
+        except WebSocketDisconnect:
+            pass  # whoever reads ends the connection
+
+    async def _run_or_say_why(self) -> None:
+        try:
+            with self._meter.measure():
+                await self._work()
+        except WireError as problem:
+            self._listener.finish(self._id)
+            await self._listener.send_error(problem, self._id)
+        except WebSocketDisconnect:
+            raise
+        except Exception:  # a fault of ours ends the context, never the connection
+            log.exception("a context failed unexpectedly")
+            fault = EngineFailed(
+                "the server failed while speaking; its log says why", code="internal_error"
+            )
+            self._listener.finish(self._id)
+            await self._listener.send_error(fault, self._id)
+
+    async def _work(self) -> None:
+        while True:
+            await self._wait()
+            self.is_busy = True
+            match self._todo[0]:
+                case str():
+                    await self._speak()
+                case wire.Flush(_, flush_id):
+                    self._todo.popleft()
+                    await self._listener.send(wire.flushed(self._id, flush_id))
+                case wire.End():
+                    break
+            self.is_busy = False
+        if not self._audible:
+            raise nothing_to_speak()
+
+    async def _wait(self) -> None:
+        """Until there is something to do. Where the writer pauses and the listener has little left
+        to hear, that is the clause which is there."""
+        pause_s = self._service.limits.clause_pause_s
+        while not self._todo:
+            ahead_s = self._played_until_s - asyncio.get_running_loop().time()
+            if not await wait_for(self._changed, max(pause_s, ahead_s - pause_s)):
+                self._todo += self._listener.take_clause(self._id)
+                if not self._todo:
+                    await wait_for(self._changed, None)
+
+    def _take_segments(self) -> Iterator[str]:
+        while self._todo and isinstance(self._todo[0], str):
+            text = self._todo.popleft()
+            assert isinstance(text, str)
+            self._meter.characters += len(text)
+            yield text
+
+    async def _speak(self) -> None:
+        items = self._service.speak_segments(
+            self._utterance, self._take_segments(), self._position, self._meter
+        )
+        async with contextlib.aclosing(items):
+            async for item in items:
+                if isinstance(item, AudioChunk):
+                    self._audible = self._audible or bool(item.samples.any())
+                    await self._send(self._audio.push(item))
+                else:
+                    await self._end_segment(item)
+
+    async def _end_segment(self, segment: Segment) -> None:
+        await self._send(self._audio.end_segment(segment))
+        self._position = segment.end
+        if segment.end > segment.start:
+            start_ms, end_ms = _ms(segment.start), _ms(segment.end)
+            await self._listener.send(wire.segment(self._id, segment.text, start_ms, end_ms))
+
+    async def _send(self, piece: _Piece | None) -> None:
+        if piece is None:
+            return
+        loop = asyncio.get_running_loop()
+        audio_s = (piece.end_ms - piece.start_ms) / 1000
+        played_until_s = max(self._played_until_s, loop.time()) + audio_s
+        # Further ahead of the listener than the limit, its place is better used by others.
+        ahead_s = played_until_s - loop.time() - self._service.limits.max_ahead_s
+        if ahead_s > 0:
+            await asyncio.sleep(ahead_s)
+        await self._listener.send_audio(
+            self._id, piece.start_ms, piece.end_ms, piece.data, self._settings.audio
+        )
+        self._played_until_s = played_until_s
+        self._audio.sent_ms = piece.end_ms
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Bytes, and the stretch of the timeline that they are counted as."""
+
+    data: bytes
+    start_ms: int
+    end_ms: int
+
+
+class _Audio:
+    """The timeline as bytes. Every segment is encoded by itself, so that its end does not wait for
+    the next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file
+    (RFC 3533 section 4, "chaining")."""
+
+    def __init__(self, settings: wire.Settings) -> None:
+        self._settings = settings
+        self._encoder: Encoder | None = None
+        self._segment_start = 0  # in samples
+        self._data_bytes = 0  # of this segment
+        self._made_ms = 0
+        self.sent_ms = 0
+
+    def push(self, chunk: AudioChunk) -> _Piece | None:
+        if self._encoder is None:
+            format_, rate = self._settings.format, self._settings.sample_rate
+            self._encoder = create_encoder(format_, SAMPLE_RATE, rate)
+            self._segment_start, self._data_bytes = chunk.start, 0
+            data = self._encoder.start() + self._encoder.push(chunk.samples)
+        else:
+            data = self._encoder.push(chunk.samples)
+        self._data_bytes += len(data)
+        sample_bytes = _BYTES_PER_SAMPLE.get(self._settings.format)
+        if sample_bytes is None:
+            return self._piece(data, _ms(chunk.end))
+        # A resampler holds the last few samples back: count what is there.
+        made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._settings.sample_rate
+        return self._piece(data, _ms(self._segment_start + made))
+
+    def end_segment(self, segment: Segment) -> _Piece | None:
+        """What the encoder still holds."""
+        if self._encoder is None:
+            return None
+        encoder, self._encoder = self._encoder, None
+        with contextlib.closing(encoder):
+            return self._piece(encoder.finish(), _ms(segment.end))
+
+    def _piece(self, data: bytes, end_ms: int) -> _Piece | None:
+        if not data:
+            return None
+        start_ms, self._made_ms = self._made_ms, end_ms
+        return _Piece(data, start_ms, end_ms)
+
+    def close(self) -> None:
+        if self._encoder is not None:
+            self._encoder.close()
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // SAMPLE_RATE

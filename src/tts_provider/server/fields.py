@@ -1,0 +1,136 @@
+"""Reading JSON messages: what a client can get wrong is one `InvalidRequest` with a code."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest
+
+# Everything that is neither text nor white space to a speaker; tab and line ends are.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+MAX_SEED = 2**63 - 1
+_JSON_TYPES = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    type(None): "null",
+}
+
+
+def parse_object(message: str) -> dict[str, Any]:
+    """Raises `InvalidRequest` where `message` is not a JSON object."""
+    try:
+        body = json.loads(message, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("Invalid JSON format", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest(
+            f'expected a JSON object like {{"text": "Hello"}}; got {_JSON_TYPES[type(body)]}',
+            code="invalid_type",
+        )
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def check_text(text: str, limits: Limits, name: str = "text") -> None:
+    """Raises `InvalidRequest` where `text`, the field `name`, is too long or is not text."""
+    if len(text) > limits.max_text_characters:
+        raise InvalidRequest(
+            f"{name} has {len(text)} characters; the limit is {limits.max_text_characters}",
+            code="text_too_long",
+            param=name,
+        )
+    for pattern, what in ((_CONTROL, "control character"), (_SURROGATE, "lone surrogate")):
+        if match := pattern.search(text):
+            raise InvalidRequest(
+                f"{name} has the {what} U+{ord(match.group()):04X} at position {match.start()}; "
+                "send plain text",
+                code="invalid_text",
+                param=name,
+            )
+
+
+class Fields:
+    """Typed access to a message's fields; null counts as not given, wrong types are errors."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self._body = body
+
+    def check_names(self, known: Collection[str]) -> None:
+        """Raises where there is a field that nobody knows."""
+        for name in self._body:
+            if name not in known:
+                raise InvalidRequest(
+                    f"there is no field {_short(name)} here; there are {', '.join(known)}",
+                    code="unknown_field",
+                    param=name[:64],
+                )
+
+    def string(self, name: str) -> str | None:
+        value: str | None = self._typed(name, str, "a string")
+        return value
+
+    def boolean(self, name: str) -> bool | None:
+        value: bool | None = self._typed(name, bool, "true or false")
+        return value
+
+    def integer(self, name: str, low: int, high: int | None) -> int | None:
+        value: int | None = self._typed(name, int, "an integer")
+        if value is not None:
+            self._check_range(name, value, low, high)
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float | None:
+        value: float | None = self._typed(name, (int, float), "a number")
+        if value is not None:
+            self._check_range(name, value, low, high)
+        return value
+
+    def choice(self, name: str, allowed: tuple[Any, ...]) -> Any:
+        return self._allowed(name, self.string(name), allowed)
+
+    def integer_choice(self, name: str, allowed: tuple[int, ...]) -> Any:
+        return self._allowed(name, self._typed(name, int, "an integer"), allowed)
+
+    def _typed(self, name: str, types: type | tuple[type, ...], expected: str) -> Any:
+        value = self._body.get(name)
+        # A JSON true is a Python int.
+        if value is None or (
+            isinstance(value, types) and (types is bool or not isinstance(value, bool))
+        ):
+            return value
+        raise InvalidRequest(
+            f"{name} must be {expected}; got {_JSON_TYPES[type(value)]}",
+            code="invalid_type",
+            param=name,
+        )
+
+    def _check_range(self, name: str, value: float, low: float, high: float | None) -> None:
+        if value < low or (high is not None and value > high):
+            expected = f"from {low} to {high}" if high is not None else f"{low} or more"
+            raise InvalidRequest(f"{name} must be {expected}; got {_short(value)}", param=name)
+
+    def _allowed(self, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+        if value is not None and value not in allowed:
+            raise InvalidRequest(
+                f"{name} must be one of {', '.join(map(str, allowed))}; got {_short(value)}",
+                param=name,
+            )
+        return value
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

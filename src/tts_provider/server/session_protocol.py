@@ -1,0 +1,398 @@
+"""Speech sessions at `/v1/stream`, without I/O: messages in → things to do, results → messages out.
+
+A session has contexts: independent timelines that a client writes text into. Text becomes segments
+here, so that what is spoken never depends on how the client cut it. docs/protocol.md describes the
+wire.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tts_provider.audio.encode import check_format
+from tts_provider.audio.pcm import SAMPLE_RATES
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.fields import MAX_SEED, Fields, check_text, parse_object
+from tts_provider.speech.engine import SAMPLE_RATE, Voice
+from tts_provider.speech.segment import Segmenter
+
+SessionFormat = Literal["pcm", "mulaw", "alaw", "opus"]
+SESSION_FORMATS: tuple[SessionFormat, ...] = ("pcm", "mulaw", "alaw", "opus")
+AUDIO_WAYS = ("base64", "binary")
+
+_LONGEST_ID = 128
+# Ids of contexts that are over are remembered so long, to tell a late message from a wrong one.
+_FINISHED_KEPT = 1024
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a context is made with."""
+
+    voice: Voice
+    format: SessionFormat = "pcm"
+    sample_rate: int = SAMPLE_RATE
+    audio: Literal["base64", "binary"] = "base64"
+    seed: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+
+
+# What a message asks to be done
+
+
+@dataclass(frozen=True)
+class Updated:
+    """The session's settings are these now."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A context is there now."""
+
+    context_id: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Say:
+    """Segments are complete. Text has arrived, even where there are none."""
+
+    context_id: str
+    segments: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Flush:
+    """All that was said before has been said: tell the client when it was spoken."""
+
+    context_id: str
+    flush_id: str | None
+
+
+@dataclass(frozen=True)
+class End:
+    context_id: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    context_id: str
+
+
+@dataclass(frozen=True)
+class Listen:
+    """The other side of the conversation said `text`; `audio` is a WAV file."""
+
+    context_id: str
+    text: str
+    audio: bytes
+    speaker: int
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The message cannot be served; the session goes on."""
+
+    error: WireError
+    context_id: str | None
+
+
+Action = Updated | Begin | Say | Flush | End | Cancel | Listen | Refuse
+
+
+@dataclass
+class _Context:
+    """What the client may still do with a context."""
+
+    segmenter: Segmenter = field(default_factory=Segmenter)
+    characters: int = 0
+    cut_character: str = ""  # the first half of a surrogate pair
+    unflushed: bool = False
+    ended: bool = False
+
+
+class Session:
+    """One connection's contexts and the settings of those to come."""
+
+    def __init__(self, limits: Limits, find_voice: Callable[[str | None], Voice]) -> None:
+        """`find_voice` raises `InvalidRequest` where there is none; None is the default voice."""
+        self._limits = limits
+        self._find_voice = find_voice
+        self.settings = Settings(find_voice(None))
+        self._contexts: dict[str, _Context] = {}
+        self._finished: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def idle(self) -> bool:
+        return not self._contexts
+
+    def receive(self, message: str) -> list[Action]:
+        """What one text message asks for, in order; one that is wrong is a single `Refuse`."""
+        context_id = None
+        try:
+            fields = Fields(parse_object(message))
+            context_id = fields.string("context_id")
+            if context_id is not None and not 0 < len(context_id) <= _LONGEST_ID:
+                raise InvalidRequest(
+                    f"context_id must have from 1 to {_LONGEST_ID} characters; "
+                    f"got {len(context_id)}",
+                    param="context_id",
+                )
+            return self._read(fields, context_id, len(message))
+        except WireError as problem:
+            return [Refuse(problem, context_id)]
+
+    def take_clause(self, context_id: str) -> Sequence[str]:
+        """The writer pauses: what can be spoken already."""
+        context = self._contexts.get(context_id)
+        return [] if context is None else context.segmenter.take_clause()
+
+    def finish(self, context_id: str) -> None:
+        """The context is over, whatever its client still sends."""
+        if self._contexts.pop(context_id, None) is not None:
+            self._finished[context_id] = None
+            if len(self._finished) > _FINISHED_KEPT:
+                self._finished.popitem(last=False)
+
+    def _read(self, fields: Fields, context_id: str | None, length: int) -> list[Action]:
+        kind = fields.choice("type", tuple(_FIELDS))
+        if kind is None:
+            raise InvalidRequest(f"type must be one of {', '.join(_FIELDS)}", param="type")
+        fields.check_names(("type", *_FIELDS[kind]))
+        if kind == "session.update":
+            self.settings = self._read_settings(fields)
+            return [Updated(self.settings)]
+        if context_id is None:
+            raise InvalidRequest(f"{kind} needs a context_id", param="context_id")
+        if kind == "context.append_audio":
+            return self._open(fields, context_id, [self._read_audio(fields, context_id)])
+        if length > self._limits.max_message_bytes:
+            raise InvalidRequest(
+                f"the message has {length} characters; the limit is "
+                f"{self._limits.max_message_bytes}",
+                code="message_too_big",
+            )
+        if kind == "input_text.append":
+            return self._append(fields, context_id)
+        context = self._find(context_id)
+        if kind == "context.cancel":
+            self.finish(context_id)
+            return [Cancel(context_id)]
+        _check_not_ended(context, context_id)
+        if kind == "input_text.end":
+            context.ended = True
+            return [Say(context_id, self._close_text(context)), End(context_id)]
+        if not context.unflushed:
+            raise InvalidRequest(
+                f"context {context_id!r} has had no text since its last flush",
+                code="nothing_to_flush",
+                param="context_id",
+            )
+        context.unflushed = False
+        flush = Flush(context_id, fields.string("flush_id"))
+        return [Say(context_id, self._close_text(context)), flush]
+
+    def _append(self, fields: Fields, context_id: str) -> list[Action]:
+        text = fields.string("text")
+        if text is None:
+            raise InvalidRequest("input_text.append needs a text", code="no_text", param="text")
+        known = self._contexts.get(context_id)
+        whole = ((known.cut_character if known else "") + text).encode("utf-16-le", "surrogatepass")
+        text = whole.decode("utf-16-le", "surrogatepass")
+        cut = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        text = text[: len(text) - len(cut)]
+        check_text(text, self._limits)
+        if known is not None:
+            _check_not_ended(known, context_id)
+            if fields.string("voice") is not None:
+                raise InvalidRequest(
+                    f"context {context_id!r} has its voice; "
+                    "give one with a context's first text only",
+                    param="voice",
+                )
+            self._check_length(known, text)
+        actions = self._open(fields, context_id, [])
+        context = self._contexts[context_id]
+        context.characters += len(text)
+        context.cut_character = cut
+        context.unflushed = context.unflushed or bool(text.strip())
+        return [*actions, Say(context_id, context.segmenter.push(text))]
+
+    def _check_length(self, context: _Context, text: str) -> None:
+        characters, limit = context.characters + len(text), self._limits.max_text_characters
+        if characters > limit:
+            raise InvalidRequest(
+                f"the context would have {characters} characters of text; the limit is {limit}",
+                code="text_too_long",
+                param="text",
+            )
+
+    def _open(self, fields: Fields, context_id: str, actions: list[Action]) -> list[Action]:
+        """`actions`, after the context's beginning if it is new."""
+        if context_id in self._contexts:
+            _check_not_ended(self._contexts[context_id], context_id)
+            return actions
+        if context_id in self._finished:
+            raise _finished(context_id)
+        limit = self._limits.max_contexts
+        if len(self._contexts) >= limit:
+            raise OverCapacity(
+                f"this connection has {limit} contexts, the limit; end or cancel one first",
+                code="too_many_contexts",
+                param="context_id",
+                retry_after_ms=1000,
+            )
+        voice = fields.string("voice")
+        settings = self.settings
+        if voice is not None:
+            settings = replace(settings, voice=self._find_voice(voice))
+        self._contexts[context_id] = _Context()
+        return [Begin(context_id, settings), *actions]
+
+    def _find(self, context_id: str) -> _Context:
+        if context_id in self._contexts:
+            return self._contexts[context_id]
+        if context_id in self._finished:
+            raise _finished(context_id)
+        raise InvalidRequest(
+            f"there is no context {context_id!r}; input_text.append makes one",
+            code="unknown_context",
+            param="context_id",
+        )
+
+    def _close_text(self, context: _Context) -> Sequence[str]:
+        if context.cut_character:
+            context.cut_character = ""
+            return [*context.segmenter.push("\ufffd"), *context.segmenter.flush()]
+        return context.segmenter.flush()
+
+    def _read_settings(self, fields: Fields) -> Settings:
+        voice = fields.string("voice")
+        given = {
+            "voice": None if voice is None else self._find_voice(voice),
+            "format": fields.choice("format", SESSION_FORMATS),
+            "sample_rate": fields.integer_choice("sample_rate", SAMPLE_RATES),
+            "audio": fields.choice("audio", AUDIO_WAYS),
+            "seed": fields.integer("seed", 0, MAX_SEED),
+            "temperature": fields.number("temperature", 0.0, 2.0),
+            "top_k": fields.integer("top_k", 1, 2048),
+        }
+        settings = replace(self.settings, **{k: v for k, v in given.items() if v is not None})
+        check_format(settings.format, settings.sample_rate)
+        return settings
+
+    def _read_audio(self, fields: Fields, context_id: str) -> Listen:
+        text, audio = fields.string("text"), fields.string("audio")
+        if text is None or not text.strip():
+            raise InvalidRequest(
+                "context.append_audio needs the text that was said", code="no_text", param="text"
+            )
+        check_text(text, self._limits)
+        try:
+            data = base64.b64decode(audio or "", validate=True)
+        except (binascii.Error, ValueError):
+            data = b""
+        if not data:
+            raise InvalidRequest(
+                "audio must be a WAV file in base64", code="invalid_audio", param="audio"
+            )
+        return Listen(context_id, text, data, fields.integer("speaker", 0, None) or 0)
+
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "session.update": (
+        *("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k"),
+    ),
+    "input_text.append": ("context_id", "text", "voice"),
+    "input_text.flush": ("context_id", "flush_id"),
+    "input_text.end": ("context_id",),
+    "context.cancel": ("context_id",),
+    "context.append_audio": ("context_id", "text", "audio", "speaker"),
+}
+
+
+def _check_not_ended(context: _Context, context_id: str) -> None:
+    if context.ended:
+        raise InvalidRequest(
+            f"context {context_id!r} was ended; begin another one",
+            code="context_ended",
+            param="context_id",
+        )
+
+
+def _finished(context_id: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"context {context_id!r} is over; begin another one",
+        code="context_finished",
+        param="context_id",
+    )
+
+
+# What the server says
+
+
+def created(session_id: str, facts: Mapping[str, Any]) -> str:
+    return _encode("session.created", session_id=session_id, **facts)
+
+
+def loading() -> str:
+    return _encode("session.loading")
+
+
+def updated(settings: Settings) -> str:
+    values = {name: getattr(settings, name) for name in _FIELDS["session.update"]}
+    return _encode("session.updated", **{**values, "voice": settings.voice.id})
+
+
+def delta(context_id: str, start_ms: int, duration_ms: int, data: bytes, audio: str) -> str:
+    """The message before a binary one, or all of it in base64."""
+    place = {"context_id": context_id, "start_ms": start_ms, "duration_ms": duration_ms}
+    if audio == "binary":
+        return _encode("audio.delta", **place, bytes=len(data))
+    return _encode("audio.delta", **place, audio=base64.b64encode(data).decode())
+
+
+def segment(context_id: str, text: str, start_ms: int, end_ms: int) -> str:
+    return _encode(
+        "audio.segment", context_id=context_id, text=text, start_ms=start_ms, end_ms=end_ms
+    )
+
+
+def flushed(context_id: str, flush_id: str | None) -> str:
+    return _encode("audio.flushed", context_id=context_id, flush_id=flush_id)
+
+
+def done(context_id: str, audio_ms: int) -> str:
+    return _encode("context.done", context_id=context_id, audio_ms=audio_ms)
+
+
+def cancelled(context_id: str, audio_ms: int) -> str:
+    return _encode("context.cancelled", context_id=context_id, audio_ms=audio_ms)
+
+
+def error(problem: WireError, context_id: str | None = None) -> str:
+    body: dict[str, Any] = {
+        "code": problem.code,
+        "message": problem.message,
+        "param": problem.param,
+        "retryable": problem.retryable,
+    }
+    if isinstance(problem, OverCapacity):
+        body["retry_after_ms"] = problem.retry_after_ms
+    if context_id is not None:
+        body["context_id"] = context_id
+    return _encode("error", **body)
+
+
+def _encode(kind: str, **body: Any) -> str:
+    return json.dumps({"type": kind, **body})

@@ -1,0 +1,185 @@
+"""What every WebSocket of ours shares: the open ones, sending with an end to patience, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from tts_provider.errors import InvalidRequest, OverCapacity, UnsentAudio, WireError
+from tts_provider.server.auth import choose_subprotocol
+from tts_provider.server.speech import SpeechService
+from tts_provider.server.transport import protocol_of
+
+log = logging.getLogger(__name__)
+
+
+class Socket(ABC):
+    """One accepted connection."""
+
+    def __init__(self, websocket: WebSocket, service: SpeechService) -> None:
+        self._websocket = websocket
+        self._service = service
+        self._woken = asyncio.Event()
+        # Whoever sends holds it: what belongs together stays together and a message's fragments
+        # unbroken when a cancel is acknowledged or an error told meanwhile.
+        self._sending = asyncio.Lock()
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Serve the accepted connection until it is closed."""
+
+    @abstractmethod
+    def _describe(self, problem: WireError) -> str:
+        """The message that tells the client of a problem with the whole connection."""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def _receive(self) -> str | None:
+        """The next text message; None when the connection is over."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        text: str | None = message.get("text")
+        if text is None:
+            problem = InvalidRequest(
+                "a binary message arrived where a JSON text message was expected",
+                code="binary_not_expected",
+            )
+            await self.refuse(problem, close_code=1003)
+        return text
+
+    async def refuse(self, problem: WireError, close_code: int | None = None) -> None:
+        """Say why, then close."""
+        with contextlib.suppress(WebSocketDisconnect):
+            self._service.count_error(problem)
+            await self._send_text(self._describe(problem))
+            await self.close(close_code or problem.close_code, problem.message)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close when the client has taken what was sent; one that does not is cut off."""
+        with self._cut_off_after(self._service.limits.max_unsent_audio_s):
+            await protocol_of(self._websocket).drained()
+        await self.close_now(code, reason)
+
+    async def close_now(self, code: int, reason: str) -> None:
+        """Close behind what is not sent yet, which is dropped if it takes long."""
+        protocol_of(self._websocket).abort_soon()
+        # The client, or another task of ours, may have closed it already.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    async def _send_text(self, message: str) -> None:
+        async with self._sending:
+            await self._send({"type": "websocket.send", "text": message})
+
+    async def _send_audio(self, data: bytes, audio_s: float) -> None:
+        async with self._sending:
+            await self._send({"type": "websocket.send", "bytes": data}, audio_s)
+
+    async def _send(self, message: dict[str, Any], audio_s: float = 0.0) -> None:
+        """Send one message or fragment, holding `_sending`; a listener that falls too far behind
+        what it was sent is cut off."""
+        try:
+            with self._cut_off_after(self._service.limits.max_unsent_audio_s + audio_s):
+                await self._websocket.send(message)
+        except RuntimeError as error:
+            # Starlette's way to say that another task has closed the socket meanwhile.
+            raise WebSocketDisconnect(1006) from error
+
+    @contextlib.contextmanager
+    def _cut_off_after(self, allowed_s: float) -> Iterator[None]:
+        watchdog = asyncio.get_running_loop().call_later(allowed_s, self._give_up)
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+
+    def _give_up(self) -> None:
+        limit_s = self._service.limits.max_unsent_audio_s
+        log.warning("a client did not read for %g s and was disconnected", limit_s)
+        self._service.count_error(UnsentAudio(f"audio was not read for {limit_s:g} s"))
+        protocol_of(self._websocket).transport.abort()
+
+
+class Sockets:
+    """The open connections of all endpoints."""
+
+    def __init__(self, service: SpeechService) -> None:
+        self._service = service
+        self._open: set[Socket] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def serve(
+        self, websocket: WebSocket, make: Callable[[WebSocket, SpeechService], Socket]
+    ) -> None:
+        socket = make(websocket, self._service)
+        await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"]))
+        limit = self._service.limits.max_connections
+        if len(self._open) >= limit:
+            problem = OverCapacity(
+                f"{len(self._open)} connections are open, the limit; try again later",
+                retry_after_ms=1000,
+            )
+            await socket.refuse(problem)
+            return
+        self._open.add(socket)
+        self._empty.clear()
+        self._service.metrics.connections.inc()
+        try:
+            await socket.run()
+        finally:
+            self._open.remove(socket)
+            self._service.metrics.connections.dec()
+            if not self._open:
+                self._empty.set()
+
+    def wake(self) -> None:
+        """Something about the server changed: connections without a turn look at it now."""
+        for socket in self._open:
+            socket.wake()
+
+    async def wait_closed(self) -> None:
+        """Until no connection is open."""
+        await self._empty.wait()
+
+    async def close_all(self, code: int, reason: str) -> None:
+        """Close what is left, whatever it is doing."""
+        await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
+
+
+async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:
+    """Clear `event`, then wait: whether it was set in that time. `asyncio.wait_for` would do the
+    same, but before Python 3.12 it can swallow a cancellation."""
+    in_time = True
+
+    def give_up() -> None:
+        nonlocal in_time
+        in_time = False
+        event.set()
+
+    event.clear()
+    timer = None
+    if timeout_s is not None:
+        timer = asyncio.get_running_loop().call_later(timeout_s, give_up)
+    try:
+        await event.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
+    return in_time
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, WebSocketDisconnect):
+        raise error
