@@ -80,8 +80,9 @@ async def running_server(engine: Engine | None = None, **settings: Any) -> Async
 
 def open_socket(server: Server | int, **options: Any) -> connect:
     port = server if isinstance(server, int) else server.port
+    path = options.pop("path", "")
     options = {"compression": None, "max_size": None, **options}
-    return connect(f"ws://127.0.0.1:{port}/", **options)
+    return connect(f"ws://127.0.0.1:{port}/{path}", **options)
 
 
 async def send(socket: ClientConnection, **request: Any) -> None:

@@ -72,9 +72,15 @@ def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine
     device, precision = choose_device(settings)
     from tts_provider.csm.checkpoint import find_codec, open_checkpoint
     from tts_provider.csm.engine import CsmEngine
+    from tts_provider.voices.builtin import choose_prompts, read_prompts
+    from tts_provider.voices.store import open_store
 
     files = _locate(settings, on_progress)
     checkpoint = open_checkpoint(files.folder)
+    candidates, warnings = read_prompts(files.folder)
+    prompts = choose_prompts(candidates, settings.speaker_prompts)
+    for warning in (*warnings, *prompts.warnings):
+        log.warning("%s", warning)
     codec = find_codec(checkpoint, files.mimi)
     prepare = _on_cuda if device == "cuda" else _on_cpu
     return CsmEngine(
@@ -83,8 +89,9 @@ def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine
         prepare(settings, precision, checkpoint, *codec),
         device=device,
         precision=precision,
+        prompts=prompts,
+        store=open_store(settings),
         normalize_text=settings.normalize_text,
-        max_ahead_s=settings.max_unsent_audio_s,
     )
 
 

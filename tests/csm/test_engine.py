@@ -10,12 +10,16 @@ import pytest
 
 from servers import collect_stream, open_socket, receive, running_server, send, server_process
 from tts_provider.csm.checkpoint import open_checkpoint
-from tts_provider.csm.engine import VOICES, CsmEngine
+from tts_provider.csm.engine import CsmEngine
+from tts_provider.csm.voices import builtin_voices
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import Utterance
+from tts_provider.voices.builtin import Chosen
 
 from .conftest import make_backend
+
+SPEAKERS = builtin_voices(Chosen(None, None, []))
 
 MS_A_FRAME = 80
 
@@ -32,6 +36,9 @@ class Backends:
 
     def __getattr__(self, name):
         return getattr(self.backend, name)
+
+    def close(self):
+        """The session's backend serves the next test too."""
 
     def prefill(self, slot, prompt):
         if len(prompt) == self.fail_prompt_of:
@@ -74,7 +81,7 @@ async def engine(small_folder, faults):
 
 
 def utterance(text: str = "Hello there.", **options) -> Utterance:
-    return Utterance(text, VOICES[0], **({"seed": 1, "max_audio_ms": 800} | options))
+    return Utterance(text, SPEAKERS[0], **({"seed": 1, "max_audio_ms": 800} | options))
 
 
 async def speak(engine, **options) -> np.ndarray:
@@ -132,7 +139,7 @@ async def test_text_without_a_word_is_no_speech(engine):
 async def test_one_failing_row_harms_nobody(engine, faults):
     alone = await speak(engine)
     broken = utterance("Broken!!")
-    prompt, _ = engine._make_prompt("Broken!", 0, broken)
+    prompt, _ = engine._make_prompt(None, "Broken!", 0, broken)
     faults.fail_prompt_of = len(prompt)
     good, bad = await asyncio.gather(
         speak(engine), speak(engine, text="Broken!!"), return_exceptions=True
@@ -188,8 +195,8 @@ async def test_sentences_are_spoken_with_the_last_ones_in_mind(engine):
         "Another thing.",
         "A third thing.",
     ]
-    prompt, _ = engine._make_prompt("More.", 0, long)
-    bare, _ = engine._make_prompt("More.", 0, utterance("More."))
+    prompt, _ = engine._make_prompt(None, "More.", 0, long)
+    bare, _ = engine._make_prompt(None, "More.", 0, utterance("More."))
     kept = sum(len(s.codes) + 1 for s in segments[-2:])
     assert len(prompt) > len(bare) + kept
 

@@ -59,7 +59,7 @@ class Backend(ABC):
 
     @abstractmethod
     def encode(self, samples: npt.NDArray[np.float32]) -> Codes:
-        """24 kHz samples (n,) → codes (frames, codebooks)."""
+        """24 kHz samples (n,) → codes (frames, codebooks). From any thread, also during a step."""
 
     @abstractmethod
     def close(self) -> None:

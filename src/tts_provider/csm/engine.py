@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import secrets
@@ -16,30 +17,32 @@ from tts_provider.csm.loop import FRAME_MS, Audio, Finished, Job, Loop
 from tts_provider.csm.prompt import Prompt, audio_prompt, join, text_prompt
 from tts_provider.csm.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, Sampler
 from tts_provider.csm.tokenizer import Tokenizer
+from tts_provider.csm.voices import VoicePrompts, builtin_voices
 from tts_provider.errors import InvalidRequest, NoSpeech
-from tts_provider.speech.engine import AudioChunk, Engine, Spoken, Utterance, Voice
+from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
 from tts_provider.speech.normalize import normalize
+from tts_provider.voices.builtin import Chosen
+from tts_provider.voices.store import VoiceStore
 
 log = logging.getLogger(__name__)
 
-# Without a voice prompt the model only knows that two speakers differ, not who they are.
-VOICES = (
-    Voice("speaker-0", "CSM speaker 0", "unknown", "csm", speaker=0),
-    Voice("speaker-1", "CSM speaker 1", "unknown", "csm", speaker=1),
-)
+_NO_PROMPTS = Chosen(None, None, [])
 
 # csm.md: one clip in six never stops by itself, so its text bounds it.
 _SHORTEST_LIMIT_MS = 3000
 _LIMIT_MS_A_CHARACTER = 120
-# More of its own output than this muffles the voice.
-_HISTORY_SEGMENTS = 2
+# The last segments of both sides. More of its own output muffles the voice.
+_HISTORY_SEGMENTS = 4
 _ATTEMPTS = 2
+# What is made and not yet asked for. The server's limits say how far ahead a listener may be.
+_MAX_AHEAD_S = 2.0
 _ENDINGS = tuple(".!?…:;,\"')]}。！？")
 
 
 class CsmEngine(Engine):
     name = "csm"
     model = CSM_REPOSITORY
+    takes_prompts = True
 
     def __init__(
         self,
@@ -49,45 +52,68 @@ class CsmEngine(Engine):
         *,
         device: str,
         precision: str,
+        prompts: Chosen = _NO_PROMPTS,
+        store: VoiceStore | None = None,
         normalize_text: bool = True,
-        max_ahead_s: float = 20.0,
+        max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
-        """`build_backend` makes the backend in `load`, reporting its progress."""
+        """`build_backend` makes the backend in `load`, reporting its progress. `prompts` are the
+        built-in voices', `store` has the enrolled ones."""
         self.device, self.precision = device, precision
         self._config = checkpoint.config
         self._tokenizer = Tokenizer(tokenizer)
         self._build_backend = build_backend
+        self._voices = builtin_voices(prompts)
+        self._prompts = VoicePrompts(prompts, store)
         self._normalize = normalize_text
         self._max_ahead_s = max_ahead_s
+        self._backend: Backend | None = None
         self._loop: Loop | None = None
 
     def voices(self) -> Sequence[Voice]:
-        return VOICES
+        return self._voices
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
-        backend = await asyncio.to_thread(self._build_backend, on_progress)
-        self._loop = Loop(backend, self._max_ahead_s)
+        self._backend = await asyncio.to_thread(self._build_backend, on_progress)
+        self._loop = Loop(self._backend, self._max_ahead_s)
         on_progress("warming up")
-        warm_up = Utterance("Hello.", VOICES[0], temperature=0.0, max_audio_ms=2 * FRAME_MS)
-        async for _ in self.speak(warm_up):
-            pass
-        log.warning("no voice prompt: each utterance has a voice of its own")
+        for voice in self._voices:  # which also reads their prompts
+            warm_up = Utterance("Hello.", voice, temperature=0.0, max_audio_ms=2 * FRAME_MS)
+            async for _ in self.speak(warm_up):
+                pass
+
+    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
+        assert self._backend is not None, "load() comes first"
+        prepared = _prepare(text, self._normalize)
+        return await self._prompts.listen(prepared, speaker, samples, self._backend.encode)
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        assert self._backend is not None, "load() comes first"
         text = _prepare(utterance.text, self._normalize)
         speaker = utterance.voice.speaker or 0
         seed = secrets.randbits(63) if utterance.seed is None else utterance.seed
-        history = utterance.history.segments
-        prompt, max_frames = self._make_prompt(text, speaker, utterance)
+        history = utterance.history
+        voice_prompt = await self._prompts.find(utterance.voice, self._backend.encode)
+        prefix = None if voice_prompt is None else self._segment(voice_prompt)
+        prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
+        key = None if prefix is None else utterance.voice.id
         # Greedy says the same nothing again.
         for attempt in range(1 if utterance.temperature == 0 else _ATTEMPTS):
             sampler = Sampler(
-                (seed, len(history), attempt),
+                (seed, history.count, attempt),
                 DEFAULT_TEMPERATURE if utterance.temperature is None else utterance.temperature,
                 DEFAULT_TOP_K if utterance.top_k is None else utterance.top_k,
             )
             position, finished = 0, None
-            run = self._run(prompt, max_frames, sampler)
+            job = functools.partial(
+                Job,
+                prompt,
+                max_frames,
+                sampler,
+                prefix_key=key,
+                prefix_frames=0 if prefix is None else len(prefix),
+            )
+            run = self._run(job)
             try:
                 async for item in run:
                     if isinstance(item, Finished):
@@ -99,7 +125,7 @@ class CsmEngine(Engine):
                 await run.aclose()
             assert finished is not None
             if len(finished.codes):
-                history.append(Spoken(text, speaker, finished.codes))
+                history.add(Spoken(text, speaker, finished.codes))
                 return
         raise NoSpeech("the model ended before it said anything; try another seed", param="text")
 
@@ -107,9 +133,19 @@ class CsmEngine(Engine):
         if self._loop is not None:
             await asyncio.to_thread(self._loop.close)
             self._loop = None
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
 
-    def _make_prompt(self, text: str, speaker: int, utterance: Utterance) -> tuple[Prompt, int]:
-        """What the model reads, and the most frames it may answer with.
+    def _segment(self, spoken: Spoken) -> Prompt:
+        ids = self._tokenizer.encode(spoken.text, spoken.speaker)
+        return join([text_prompt(ids, self._config.codebooks), audio_prompt(spoken.codes)])
+
+    def _make_prompt(
+        self, prefix: Prompt | None, text: str, speaker: int, utterance: Utterance
+    ) -> tuple[Prompt, int]:
+        """What the model reads, and the most frames it may answer with. The voice's prompt always
+        comes first, so that the voice does not drift.
 
         Raises `InvalidRequest` where both do not fit into the model's positions.
         """
@@ -122,31 +158,27 @@ class CsmEngine(Engine):
         max_frames = min(math.ceil(limit_ms / FRAME_MS), positions)
         # What the text can need at most must fit, even where the request allows more.
         needed = min(max_frames, math.ceil(_LIMIT_MS_A_CHARACTER * len(text) / FRAME_MS))
-        if len(now) + needed > positions:
+        voice_frames = 0 if prefix is None else len(prefix)
+        room = positions - voice_frames - len(now) - needed
+        if room < 0:
             raise InvalidRequest(
-                f"the text takes {len(now)} positions and its speech up to {needed}, "
-                f"the model has {positions}; send shorter sentences",
+                f"the text takes {len(now)} positions, its speech up to {needed} and the voice's "
+                f"prompt {voice_frames}, the model has {positions}; send shorter sentences",
                 code="text_too_long",
                 param="text",
             )
-        room = positions - len(now) - needed
         parts: list[Prompt] = []
         for spoken in reversed(utterance.history.segments[-_HISTORY_SEGMENTS:]):
-            part = join(
-                [
-                    text_prompt(self._tokenizer.encode(spoken.text, spoken.speaker), codebooks),
-                    audio_prompt(spoken.codes),
-                ]
-            )
+            part = self._segment(spoken)
             if len(part) > room:
                 break
             room -= len(part)
             parts.insert(0, part)
-        prompt = join([*parts, now])
+        prompt = join([*([] if prefix is None else [prefix]), *parts, now])
         return prompt, min(max_frames, positions - len(prompt))
 
     async def _run(
-        self, prompt: Prompt, max_frames: int, sampler: Sampler
+        self, make_job: Callable[[Callable[[Audio | Finished], None]], Job]
     ) -> AsyncGenerator[Audio | Finished, None]:
         """One job through the loop; its last item is `Finished`. Raises what ended it."""
         model_loop = self._loop
@@ -158,7 +190,7 @@ class CsmEngine(Engine):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
 
-        job = Job(prompt, max_frames, sampler, publish)
+        job = make_job(publish)
         model_loop.submit(job)
         try:
             while True:

@@ -14,8 +14,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from tts_provider.errors import InvalidRequest
+
 SAMPLE_RATE = 24_000
 """Samples a second of every engine: the rate of CSM's codec, Mimi."""
+
+_HISTORY_KEPT = 16
 
 Samples = npt.NDArray[np.float32]
 """Mono audio in [-1, 1], shape (n,)."""
@@ -45,6 +49,13 @@ class History:
     """What was said before on the same timeline; an engine that can use it writes it too."""
 
     segments: list[Spoken] = field(default_factory=list)
+    """The last ones."""
+    count: int = 0
+    """How many there were."""
+
+    def add(self, spoken: Spoken) -> None:
+        self.segments = [*self.segments[1 - _HISTORY_KEPT :], spoken]
+        self.count += 1
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,8 @@ class Engine(ABC):
     sample_rate = SAMPLE_RATE
     speeds: tuple[float, float] = (1.0, 1.0)
     """The slowest and the fastest that the engine itself can speak; `audio.tempo` does the rest."""
+    takes_prompts = False
+    """Whether it speaks in voices that were enrolled from a recording, `source` "enrolled"."""
 
     @abstractmethod
     def voices(self) -> Sequence[Voice]:
@@ -101,6 +114,16 @@ class Engine(ABC):
         Closing the iterator cancels the work within two engine steps. Text is one segment of
         `speech.segment`. Raises `EngineFailed` if the engine breaks.
         """
+
+    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
+        """What somebody said, (n,) at 24 kHz, for a `History`.
+
+        Raises `InvalidRequest` where the engine does not listen.
+        """
+        raise InvalidRequest(
+            f"the engine {self.name} does not use what was said before; CSM-1B does",
+            code="context_needs_csm",
+        )
 
     @abstractmethod
     async def close(self) -> None:

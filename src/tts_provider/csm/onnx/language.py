@@ -7,33 +7,15 @@ B, sequence S, width W.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from tts_provider.csm.config import CsmConfig, RopeScaling, TransformerConfig
+from tts_provider.csm.config import CsmConfig, TransformerConfig
 from tts_provider.csm.onnx.graph import MICROSOFT, Graph, Shape
+from tts_provider.csm.rope import rope_angles
 
 Weights = Mapping[str, np.ndarray]
-
-
-def rope_tables(config: TransformerConfig, positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine of every position, each float32 [positions, head_size / 2]."""
-    pairs = np.arange(0, config.head_size, 2, dtype=np.float64) / config.head_size
-    frequencies = config.rope_base**-pairs
-    if config.rope_scaling is not None:
-        frequencies = _llama3_frequencies(frequencies, config.rope_scaling)
-    angles = np.outer(np.arange(positions), frequencies)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
-def _llama3_frequencies(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Llama 3.1's rule: long waves are stretched, short ones kept, those between blended."""
-    turns = scaling.original_positions * frequencies / (2 * math.pi)
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
-    return frequencies * (kept + (1.0 - kept) / scaling.factor)
 
 
 def build_backbone(config: CsmConfig, weights: Weights, positions: int) -> Graph:
@@ -79,8 +61,9 @@ def _transformer(
     x = g.input("x", np.float32, ["B", "S", config.width])
     last = g.input("last_position", np.int32, ["B"])  # per row, past and new, minus one
     total = g.input("total_positions", np.int32, [])
-    cos, sin = rope_tables(config, positions)
-    rope = g.constant("cos", cos), g.constant("sin", sin)
+    angles = rope_angles(config, positions)
+    cos, sin = (turn(angles).astype(np.float32) for turn in (np.cos, np.sin))
+    rope = g.constant("cos", cos), g.constant("sin", sin)  # [positions, head_size / 2]
     kv_shape: Shape = ["B", config.kv_heads, positions, config.head_size]
 
     delta = ""
