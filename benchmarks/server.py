@@ -4,7 +4,8 @@
 
 The server runs in a process of its own; the clients speak to it over real sockets on loopback.
 
-* TTFA: request sent → first audio received, `stream: true`, one client and 32 at once.
+* TTFA: request sent → first audio received, `stream: true`, one client and 32 at once; and in a
+  speech session, from its first `input_text.append` with a first sentence in it.
 * overhead: the server's time for one chunk beyond the engine: encoding, framing, sending. An engine
   that hands out ready samples, 80 ms at a time and paced by a clock as a real-time engine would,
   puts the moment each chunk leaves it into the chunk itself; the client compares that with the
@@ -117,6 +118,29 @@ async def speak_once(socket: object) -> float:
             return 1000 * (first - sent)
 
 
+async def first_session_audio_ms(url: str, turns: int) -> list[float]:
+    """TTFA of the turns of one speech session, each sent as pieces of a few characters."""
+    times = []
+    async with connect(f"{url}/v1/stream", compression=None, max_size=None) as socket:
+        await socket.send(json.dumps({"type": "session.update", "audio": "binary"}))
+        for number in range(turns + 1):
+            context, first = {"context_id": str(number)}, None
+            sent = time.monotonic()
+            for start in range(0, len(TEXT), 4):
+                piece = {"type": "input_text.append", **context, "text": TEXT[start : start + 4]}
+                await socket.send(json.dumps(piece))
+            await socket.send(json.dumps({"type": "input_text.end", **context}))
+            while True:
+                message = await socket.recv()
+                if isinstance(message, bytes):
+                    first = first or time.monotonic()
+                elif json.loads(message)["type"] == "context.done":
+                    break
+            assert first is not None
+            times.append(1000 * (first - sent))
+    return times[1:]
+
+
 async def overhead_ms(url: str, clients: int) -> list[float]:
     """Chunk left the engine → client has it, for each chunk of `clients` paced streams."""
 
@@ -163,6 +187,8 @@ def main() -> None:
         for clients, requests in ((1, 200), (32, 20)):
             times = asyncio.run(first_audio_ms(url, requests, clients))
             rows.append(summary(f"TTFA, embedded voice, clients at once: {clients}", times))
+        times = asyncio.run(first_session_audio_ms(url, 200))
+        rows.append(summary("TTFA, speech session, text in pieces", times))
     with ServerProcess("clock") as url:
         for clients in (1, 32):
             rows.append(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import serve
 
+import decoders
 import ears
 from servers import PATIENCE_S, clean_environment, run_cli, server_process
 from tts_provider.audio.pcm import wav_data_at
@@ -43,6 +44,21 @@ def test_text_from_a_pipe_and_audio_into_one(server, tmp_path):
     streamed = run_cli(tmp_path, *arguments, "--stream", **options)
     at = wav_data_at(whole.stdout)
     assert streamed.stdout[at:] == whole.stdout[at:]
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+@pytest.mark.parametrize(
+    ("name", "options", "audio_format"),
+    [("a.mp3", [], "mp3"), ("a.ogg", [], "opus"), ("a", ["--format", "flac"], "flac")],
+)
+def test_a_format_by_the_files_name_or_asked_for(
+    server, tmp_path, name, options, audio_format, stream
+):
+    say = ["say", "four five six", "-o", name, "--url", server, *options, *stream]
+    reply = run_cli(tmp_path, *say)
+    assert (reply.returncode, reply.stderr) == (0, "")
+    samples, rate, _ = decoders.decode((tmp_path / name).read_bytes(), audio_format, 24_000)
+    assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
 
 
 def test_without_a_server_an_embedded_one_speaks(tmp_path, monkeypatch):

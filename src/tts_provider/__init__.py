@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         ConnectionFailed,
         RequestFailed,
         ServerBusy,
+        SpeechSession,
         TTSClient,
         TTSClientError,
     )
@@ -22,6 +23,7 @@ __all__ = [
     "ConnectionFailed",
     "RequestFailed",
     "ServerBusy",
+    "SpeechSession",
     "TTSClient",
     "TTSClientError",
     "__version__",

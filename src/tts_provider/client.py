@@ -7,11 +7,6 @@ Both connect when first used and again when the server went away, and repeat a r
 server is busy or restarting and nothing of the reply was heard yet. A client is for one request at
 a time: a second one meanwhile is a `RuntimeError`.
 
-    TTSClientError
-    ├── ConnectionFailed    no server, or the connection broke
-    ├── ServerBusy          it stayed over capacity or restarting for all attempts
-    └── RequestFailed       the server said why not: `code` and the message
-
 A request is a conversation without I/O (`_converse`): it says what to do, and a client does it.
 """
 
@@ -36,9 +31,27 @@ from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect as connect_sync
 from websockets.uri import parse_uri
 
+from tts_provider.client_errors import (
+    ConnectionFailed,
+    RequestFailed,
+    ServerBusy,
+    TTSClientError,
+    translate,
+)
+from tts_provider.client_session import SpeechSession
+
+__all__ = [
+    "AsyncTTSClient",
+    "ConnectionFailed",
+    "RequestFailed",
+    "ServerBusy",
+    "SpeechSession",
+    "TTSClient",
+    "TTSClientError",
+]
+
 DEFAULT_URL = "ws://localhost:8765"
 
-_RETRY_CLOSE_CODES = (1012, 1013)
 _RETRY_CODES = ("over_capacity", "draining")
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
@@ -48,30 +61,6 @@ _ONE_AT_A_TIME = (
     "hear or close its stream first, or use a client for each request"
 )
 _CLOSED = "the client was closed in the middle of the request"
-
-
-class TTSClientError(Exception):
-    """Base of what the clients raise."""
-
-
-class ConnectionFailed(TTSClientError):
-    """The server cannot be reached, refused the connection, or broke it off."""
-
-
-class ServerBusy(TTSClientError):
-    """The server was over capacity or restarting, as often as it was asked."""
-
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class RequestFailed(TTSClientError):
-    """The server refused or failed the request; `code` is its wire code."""
-
-    def __init__(self, message: str, code: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -134,7 +123,7 @@ def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation
                 if body["status"] == "success" and stream:
                     return
         except (*_IO_ERRORS, TTSClientError) as error:
-            problem = error if isinstance(error, TTSClientError) else _translate(url, error)
+            problem = error if isinstance(error, TTSClientError) else translate(url, error)
             if heard or isinstance(problem, RequestFailed):
                 raise problem from error
             if isinstance(problem, ConnectionFailed) and old_connection:
@@ -169,21 +158,6 @@ def _read_status(url: str, message: str) -> dict[str, Any]:
             raise ServerBusy(text, None if after_ms is None else after_ms / 1000)
         raise RequestFailed(text, code)
     return body
-
-
-def _translate(url: str, error: Exception) -> TTSClientError:
-    if isinstance(error, ws.ConnectionClosed):
-        if error.rcvd is not None and error.rcvd.code in _RETRY_CLOSE_CODES:
-            return ServerBusy(f"{url} closed the connection: {error.rcvd.reason}")
-        return ConnectionFailed(f"{url} broke the connection: {error}")
-    if isinstance(error, ws.InvalidStatus):
-        try:
-            reason = json.loads(error.response.body or b"")["error"]["message"]
-        except (ValueError, TypeError, KeyError):
-            reason = error.response.reason_phrase
-        status = error.response.status_code
-        return ConnectionFailed(f"{url} refused the connection ({status}): {reason}")
-    return ConnectionFailed(f"cannot reach {url}: {error}")
 
 
 def _speech_request(text: str, options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
@@ -390,6 +364,15 @@ class AsyncTTSClient:
         async with aclosing(self._hear({"command": "info"})) as bodies:
             (body,) = [body async for body in bodies]
             return body
+
+    def session(self, **settings: Any) -> SpeechSession:
+        """A speech session of its own connection: `async with client.session() as speech`.
+
+        `settings` are `voice`, `format` (`pcm`, `mulaw`, `alaw`, `opus`), `sample_rate`, `seed`,
+        `temperature`, `top_k`. See `SpeechSession`.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        return SpeechSession(self._url, self._options, given)
 
     def _hear(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
         turn = _Turn()

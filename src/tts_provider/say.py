@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tts_provider.audio.pcm import BYTES_PER_SAMPLE, wav_data_at, wav_header
 from tts_provider.client import DEFAULT_URL, ConnectionFailed, TTSClient, TTSClientError
@@ -19,8 +19,19 @@ from tts_provider.errors import StartupError, TTSError
 from tts_provider.player import play
 from tts_provider.speech.engine import SAMPLE_RATE
 
+if TYPE_CHECKING:
+    from tts_provider.audio.encode import Format
+
 _BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 _LONGEST_WAV_BYTES = 0xFFFF_FFFF
+_FORMATS_BY_NAME: dict[str, Format] = {
+    ".aac": "aac",
+    ".flac": "flac",
+    ".mp3": "mp3",
+    ".ogg": "opus",
+    ".opus": "opus",
+    ".pcm": "pcm",
+}
 
 
 def say(
@@ -30,24 +41,34 @@ def say(
     url: str | None = None,
     api_key: str | None = None,
     stream: bool = False,
+    audio_format: Format | None = None,
     **options: Any,
 ) -> None:
-    """Speak `text`; `options` are the request's fields.
+    """Speak `text`, in the format that the output's name asks for unless one is given; `options`
+    are the request's fields.
 
     Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
     """
+    audio_format = audio_format or _format_of(output)
+    if output is None and audio_format != "wav":
+        raise StartupError(f"{audio_format} is not for playing here; write it with -o FILE")
     with contextlib.ExitStack() as stack:
         try:
             client = stack.enter_context(_connect(url, api_key, stack))
             if stream:
-                pieces: Iterable[bytes] = client.stream(text, format="wav", **options)
+                pieces: Iterable[bytes] = client.stream(text, format=audio_format, **options)
             else:
-                pieces = iter([client.speak(text, **options)])
-            shown = _with_progress(pieces, options.get("sample_rate") or SAMPLE_RATE)
+                pieces = iter([client.speak(text, format=audio_format, **options)])
+            rate = (options.get("sample_rate") or SAMPLE_RATE) if audio_format == "wav" else None
+            shown = _with_progress(pieces, rate)
             with contextlib.closing(shown):
                 _deliver(shown, output)
         except TTSClientError as error:
             raise TTSError(str(error)) from error
+
+
+def _format_of(output: str | None) -> Format:
+    return _FORMATS_BY_NAME.get(Path(output or "").suffix.lower(), "wav")
 
 
 def _connect(url: str | None, api_key: str | None, stack: contextlib.ExitStack) -> TTSClient:
@@ -106,8 +127,10 @@ def _write_wav_sizes(file: BinaryIO, data_at: int | None) -> None:
             file.write(size_bytes.to_bytes(4, "little"))
 
 
-def _with_progress(pieces: Iterable[bytes], sample_rate: int) -> Generator[bytes, None, None]:
-    """The pieces, with a line on a terminal saying how much audio there is."""
+def _with_progress(
+    pieces: Iterable[bytes], sample_rate: int | None
+) -> Generator[bytes, None, None]:
+    """The pieces, with a line on a terminal saying how much there is; `sample_rate` is a WAV's."""
     if not sys.stderr.isatty():
         yield from pieces
         return
@@ -117,11 +140,14 @@ def _with_progress(pieces: Iterable[bytes], sample_rate: int) -> Generator[bytes
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("speaking")
-        heard_bytes = -len(wav_header(sample_rate))
+        heard_bytes = 0
         for piece in pieces:
             heard_bytes += len(piece)
-            audio_s = heard_bytes / (BYTES_PER_SAMPLE * sample_rate)
-            progress.update(task, description=f"{audio_s:.1f} s of audio")
+            amount = f"{heard_bytes / 1000:.1f} kB"
+            if sample_rate is not None:
+                audio_bytes = heard_bytes - len(wav_header(sample_rate))
+                amount = f"{audio_bytes / (BYTES_PER_SAMPLE * sample_rate):.1f} s of audio"
+            progress.update(task, description=amount)
             yield piece
 
 

@@ -1,0 +1,55 @@
+"""What the clients raise.
+
+TTSClientError
+├── ConnectionFailed    no server, or the connection broke
+├── ServerBusy          it stayed over capacity or restarting for all attempts
+└── RequestFailed       the server said why not: `code` and the message
+"""
+
+from __future__ import annotations
+
+import json
+
+from websockets import exceptions as ws
+
+_RETRY_CLOSE_CODES = (1012, 1013)
+
+
+class TTSClientError(Exception):
+    """Base of what the clients raise."""
+
+
+class ConnectionFailed(TTSClientError):
+    """The server cannot be reached, refused the connection, or broke it off."""
+
+
+class ServerBusy(TTSClientError):
+    """The server was over capacity or restarting, as often as it was asked."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RequestFailed(TTSClientError):
+    """The server refused or failed the request; `code` is its wire code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def translate(url: str, error: Exception) -> TTSClientError:
+    """What a broken or refused connection means."""
+    if isinstance(error, ws.ConnectionClosed):
+        if error.rcvd is not None and error.rcvd.code in _RETRY_CLOSE_CODES:
+            return ServerBusy(f"{url} closed the connection: {error.rcvd.reason}")
+        return ConnectionFailed(f"{url} broke the connection: {error}")
+    if isinstance(error, ws.InvalidStatus):
+        try:
+            reason = json.loads(error.response.body or b"")["error"]["message"]
+        except (ValueError, TypeError, KeyError):
+            reason = error.response.reason_phrase
+        status = error.response.status_code
+        return ConnectionFailed(f"{url} refused the connection ({status}): {reason}")
+    return ConnectionFailed(f"cannot reach {url}: {error}")

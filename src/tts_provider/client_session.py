@@ -1,0 +1,239 @@
+"""A speech session: text goes in as it is written, audio comes out as it is made.
+
+    async with AsyncTTSClient().session(voice="female") as speech:
+        speech.append("Hello ")
+        speech.append("there.")
+        speech.end()
+        async for audio in speech:
+            play(audio)
+
+What is appended until `end` is one turn; the next `append` begins another one. `cancel`, from
+whichever task, interrupts a turn and ends its iteration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from websockets import exceptions as ws
+from websockets.asyncio.client import ClientConnection, connect
+
+from tts_provider.client_errors import (
+    ConnectionFailed,
+    RequestFailed,
+    ServerBusy,
+    TTSClientError,
+    translate,
+)
+
+SESSION_PATH = "/v1/stream"
+_BUSY_CODES = ("over_capacity", "draining")
+
+
+@dataclass(frozen=True)
+class SpokenText:
+    """Which text a stretch of a turn's timeline speaks."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(eq=False)
+class _Turn:
+    context_id: str
+    arrived: asyncio.Queue[bytes | TTSClientError | None] = field(default_factory=asyncio.Queue)
+    ended: bool = False
+    """No more text is to come."""
+    over: bool = False
+    """No more audio is to come."""
+    segments: list[SpokenText] = field(default_factory=list)
+    failure: TTSClientError | None = None
+
+    def finish(self, failure: TTSClientError | None = None) -> None:
+        if not self.over:
+            self.over = True
+            self.arrived.put_nowait(failure)
+
+
+class SpeechSession:
+    """One connection to a server's `/v1/stream`, and one turn at a time."""
+
+    def __init__(self, url: str, options: dict[str, Any], settings: dict[str, Any]) -> None:
+        self._url = url.rstrip("/") + SESSION_PATH
+        self._options = options
+        self._settings = settings
+        self._socket: ClientConnection | None = None
+        self._outbox: asyncio.Queue[str] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._turn: _Turn | None = None
+        self._turns = 0
+        self._problem: TTSClientError | None = None
+        self.info: dict[str, Any] = {}
+        """What the server said of itself: engine, sample rate, voices, limits."""
+
+    async def __aenter__(self) -> SpeechSession:
+        try:
+            self._socket = await connect(self._url, **self._options)
+            self.info = await self._expect("session.created")
+            await self._socket.send(
+                json.dumps({"type": "session.update", "audio": "binary", **self._settings})
+            )
+            await self._expect("session.updated")
+        except (OSError, EOFError, ws.WebSocketException, TTSClientError) as error:
+            await self._close()
+            if isinstance(error, TTSClientError):
+                raise
+            raise translate(self._url, error) from error
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    @property
+    def segments(self) -> list[SpokenText]:
+        """What this turn has spoken so far."""
+        return [] if self._turn is None else list(self._turn.segments)
+
+    def append(self, text: str) -> None:
+        """Some more text, cut wherever it happens to be. The first of a turn begins it."""
+        self._begin()
+        self._tell("input_text.append", text=text)
+
+    def append_audio(self, text: str, audio: bytes, speaker: int = 1) -> None:
+        """What the other side just said, `audio` being a file of any common format: the model
+        answers in its tone."""
+        self._begin()
+        encoded = base64.b64encode(audio).decode()
+        self._tell("context.append_audio", text=text, audio=encoded, speaker=speaker)
+
+    def flush(self) -> None:
+        """Speak what is there without waiting for the end of its sentence."""
+        self._tell("input_text.flush")
+
+    def end(self) -> None:
+        """No more text for this turn; its audio ends when all of it was spoken."""
+        self._tell("input_text.end")
+        assert self._turn is not None
+        self._turn.ended = True
+
+    async def cancel(self) -> None:
+        """Interrupt the turn: its iteration ends, and what is still on its way is dropped."""
+        turn = self._turn
+        if turn is None or turn.over:
+            return
+        self._tell("context.cancel")
+        turn.finish()
+        self._turn = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The turn's audio, in the session's format. Raises `TTSClientError`."""
+        turn = self._turn
+        if turn is None:
+            raise RuntimeError("there is no turn to hear; append text first")
+        while True:
+            item = await turn.arrived.get()
+            if isinstance(item, TTSClientError):
+                raise item
+            if item is None or self._turn is not turn:
+                return
+            yield item
+
+    def _begin(self) -> None:
+        if self._turn is None or self._turn.over:
+            self._turns += 1
+            self._turn = _Turn(f"turn-{self._turns}")
+        elif self._turn.ended:
+            raise RuntimeError("the turn was ended; hear it to its end or cancel it first")
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        if self._problem is not None:
+            raise self._problem
+        if self._turn is None or self._turn.over:
+            raise RuntimeError("the turn is over; append text to begin another one")
+        message = {"type": kind, "context_id": self._turn.context_id, **fields}
+        self._outbox.put_nowait(json.dumps(message))
+
+    async def _expect(self, kind: str) -> dict[str, Any]:
+        assert self._socket is not None
+        while True:
+            body = self._parse(await self._socket.recv())
+            if body["type"] == kind:
+                return body
+            if body["type"] == "error":
+                raise _failure(body)
+
+    def _parse(self, message: str | bytes) -> dict[str, Any]:
+        try:
+            body: dict[str, Any] = json.loads(message)
+            body["type"]
+        except (ValueError, TypeError, KeyError):
+            raise ConnectionFailed(f"{self._url} is not a tts-provider server") from None
+        return body
+
+    async def _write(self) -> None:
+        assert self._socket is not None
+        try:
+            while True:
+                await self._socket.send(await self._outbox.get())
+        except ws.ConnectionClosed:
+            pass  # the reading task says why
+
+    async def _read(self) -> None:
+        assert self._socket is not None
+        try:
+            while True:
+                body = self._parse(await self._socket.recv())
+                data = await self._socket.recv() if body["type"] == "audio.delta" else b""
+                assert isinstance(data, bytes)
+                self._take(body, data)
+        except (OSError, EOFError, ws.WebSocketException, TTSClientError) as error:
+            if not isinstance(error, TTSClientError):
+                error = translate(self._url, error)
+            self._problem = error
+            if self._turn is not None:
+                self._turn.finish(self._problem)
+
+    def _take(self, body: dict[str, Any], data: bytes) -> None:
+        turn = self._turn
+        if turn is None or body.get("context_id") != turn.context_id:
+            return  # of a turn that was cancelled
+        if body["type"] == "audio.delta":
+            turn.arrived.put_nowait(data)
+        elif body["type"] == "audio.segment":
+            turn.segments.append(SpokenText(body["text"], body["start_ms"], body["end_ms"]))
+        elif body["type"] == "error":
+            turn.failure = _failure(body)
+        elif body["type"] == "context.done":
+            turn.finish(turn.failure)
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        self._problem = self._problem or ConnectionFailed("the session was closed")
+        if self._turn is not None:
+            self._turn.finish(self._problem)
+        if self._socket is not None:
+            await self._socket.close()
+
+
+def _failure(body: dict[str, Any]) -> TTSClientError:
+    code, message = str(body.get("code", "")), str(body.get("message", ""))
+    if code in _BUSY_CODES:
+        after_ms = body.get("retry_after_ms")
+        return ServerBusy(message, None if after_ms is None else after_ms / 1000)
+    return RequestFailed(message, code)
