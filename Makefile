@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test lint format bench clean
+.PHONY: run test clients lint format bench clean
 
 run: .venv/run.stamp
 	$(BIN)/tts-provider serve $(ARGS)
 
-test: .venv/test.stamp
+test: .venv/test.stamp clients
 	$(BIN)/python -m pytest $(ARGS)
+
+# Other projects' clients for the tests, each with versions of its own: 20 s and 0.5 GB apiece.
+clients: .venv/clients/pipecat/stamp .venv/clients/livekit/stamp
 
 lint: .venv/test.stamp
 	$(BIN)/ruff format --check .
@@ -39,4 +42,10 @@ clean:
 
 .venv/test.stamp: .venv/run.stamp requirements-test.txt
 	$(PIP) install --quiet --constraint constraints.txt --requirement requirements-test.txt
+	touch $@
+
+.venv/clients/%/stamp: .venv/python.stamp tests/clients/requirements-%.txt tests/clients/constraints-%.txt
+	$(BIN)/python -m venv .venv/clients/$*
+	.venv/clients/$*/bin/python -m pip install --disable-pip-version-check --quiet \
+	  --requirement tests/clients/requirements-$*.txt
 	touch $@

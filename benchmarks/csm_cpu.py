@@ -115,8 +115,8 @@ def read_reference(model: Any) -> tuple[np.ndarray, ...]:
 
 
 def cosines(backend: OnnxBackend, reference: tuple[np.ndarray, ...]) -> dict[str, float]:
-    """Of the backbone's logits; of the depth decoder's, the mean of its 31, fed the reference's state
-    and codes; and the same behind our backbone."""
+    """Of the backbone's logits; of the depth decoder's, the mean of its 31, fed the reference's
+    state and codes; and the same behind our backbone."""
     first, others, projected, frame = reference
     slot = backend.acquire()
     backend.prefill(slot, text_prompt(IDS, backend.codebooks))

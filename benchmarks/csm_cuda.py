@@ -343,6 +343,7 @@ async def measure_listeners(bench: Bench, backend: TorchBackend, config: CsmConf
             tokenizer,
             lambda report: backend,
             device=backend.device,
+            codec="benchmark",
             precision=backend.precision,
             max_ahead_s=2.0,
         )

@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | say | doctor`.
+"""The command line: `tts-provider serve | say | voices | doctor`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_serve(commands.add_parser("serve", help="run the server", epilog=_EPILOG))
     _add_say(commands.add_parser("say", help="speak a text through a running server"))
+    _add_voices(
+        commands.add_parser("voices", help="list, add, remove and check voices of your own")
+    )
     doctor = commands.add_parser(
         "doctor", help="show what is installed, which engine would speak, and what to do next"
     )
@@ -96,6 +99,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     add("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
     add(
+        "--voice-alias",
+        action="append",
+        dest="voice_aliases",
+        metavar="NAME=VOICE",
+        help="another name for a voice; repeatable, OpenAI's voice names have one already",
+    )
+    add(
         "--api-key",
         action="append",
         dest="api_keys",
@@ -118,7 +128,7 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("text", metavar="TEXT", help="what to say; - reads standard input")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("-o", "--output", metavar="FILE", help="write a WAV file; - is stdout")
+    output.add_argument("-o", "--output", metavar="FILE", help="write a file; - is stdout")
     output.add_argument("--play", action="store_const", const=True, help="play it (the default)")
     add(
         "--url",
@@ -126,10 +136,46 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
     )
     add("--voice", metavar="ID", help="voice id")
     add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
+    add(
+        "--format",
+        dest="audio_format",
+        choices=("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"),
+        help="of the file (default: by its name, else wav)",
+    )
     add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")
     add("--seed", type=int, metavar="N", help="same seed, same audio")
     add("--stream", action="store_const", const=True, help="write or play while it is made")
     add("--api-key", metavar="KEY", help="the server's key")
+
+
+def _add_voices(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Voices of your own, in the data folder. A server that runs sees what is changed here."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    listing = commands.add_parser("list", help="show them")
+    listing.set_defaults(command=_voices, action="list_voices")
+    adding = commands.add_parser("add", help="make one from a recording; prints its id")
+    adding.set_defaults(command=_voices, action="add_voice")
+    adding.add_argument("name", metavar="NAME", help="what to call it")
+    removing = commands.add_parser("remove", help="forget one and its recording")
+    removing.set_defaults(command=_voices, action="remove_voice")
+    removing.add_argument("voice_id", metavar="ID", help="its id, as `list` shows it")
+    checking = commands.add_parser("check", help="measure a recording without keeping it")
+    checking.set_defaults(command=_voices, action="check_audio")
+    checking.add_argument("audio", metavar="FILE", help="a recording, as for `add --audio`")
+    checking.add_argument("--transcript", metavar="TEXT", help="what is said in it, word for word")
+    add = adding.add_argument
+    add("--audio", metavar="FILE", required=True, help="8 to 20 s of speech in any common format")
+    add("--transcript", metavar="TEXT", required=True, help="what is said in it, word for word")
+    add(
+        "--consent",
+        action="store_const",
+        const=True,
+        help="the person whose voice it is has agreed to its use",
+    )
+    for command in (listing, adding, removing, checking):
+        command.add_argument("--data-dir", metavar="PATH", help="the server's data folder")
 
 
 def _serve(flags: dict[str, Any]) -> int:
@@ -163,6 +209,19 @@ def _say(flags: dict[str, Any]) -> int:
     text = flags.pop("text")
     flags.pop("play", None)
     say(sys.stdin.read() if text == "-" else text, **flags)
+    return 0
+
+
+def _voices(flags: dict[str, Any]) -> int:
+    from tts_provider.config import load_settings
+
+    action = flags.pop("action")
+    settings_flags = {"data_dir": flags.pop("data_dir")} if "data_dir" in flags else {}
+    settings = load_settings(settings_flags)
+
+    from tts_provider import voice_commands
+
+    getattr(voice_commands, action)(settings, **flags)
     return 0
 
 

@@ -70,7 +70,7 @@ def build_engine(
 
 def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
     device, precision = choose_device(settings)
-    from tts_provider.csm.checkpoint import find_codec, open_checkpoint
+    from tts_provider.csm.checkpoint import files_key, find_codec, open_checkpoint
     from tts_provider.csm.engine import CsmEngine
     from tts_provider.voices.builtin import choose_prompts, read_prompts
     from tts_provider.voices.store import open_store
@@ -89,6 +89,7 @@ def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine
         prepare(settings, precision, checkpoint, *codec),
         device=device,
         precision=precision,
+        codec=files_key(codec[1]),
         prompts=prompts,
         store=open_store(settings),
         normalize_text=settings.normalize_text,

@@ -73,6 +73,7 @@ async def engine(small_folder, faults):
         small_folder / "tokenizer.json",
         lambda report: faults,
         device="cpu",
+        codec="test",
         precision="float32",
     )
     await made.load(print)
@@ -167,6 +168,7 @@ async def test_a_listener_who_does_not_listen_is_not_run_ahead_of(small_folder, 
         small_folder / "tokenizer.json",
         lambda report: faults,
         device="cpu",
+        codec="test",
         precision="float32",
         max_ahead_s=0.8,
     )
@@ -220,6 +222,7 @@ async def test_closing_ends_those_who_speak(small_folder, faults):
         small_folder / "tokenizer.json",
         lambda report: faults,
         device="cpu",
+        codec="test",
         precision="float32",
     )
     await engine.load(print)

@@ -83,6 +83,7 @@ async def engine(small_folder, watched, recorded, tmp_path):
         small_folder / "tokenizer.json",
         lambda report: watched,
         device="cpu",
+        codec="test",
         precision="float32",
         prompts=chosen,
         store=VoiceStore(tmp_path / "voices", Limits()),
@@ -174,6 +175,27 @@ async def test_an_enrolled_voice_speaks_and_is_encoded_once(engine, watched, rec
     assert np.array_equal(enrolled, await codes_of(engine, "Hello there.", voice))
     assert watched.encoded == 3
     assert not np.array_equal(enrolled, await codes_of(engine, "Hello there.", engine.voices()[0]))
+
+
+async def test_an_enrolled_voices_codes_outlive_the_server_but_not_the_voice(
+    engine, watched, recorded, tmp_path
+):
+    store = VoiceStore(tmp_path / "voices", Limits())
+    wav = wav_header(24_000, 2 * len(recorded[1])) + to_s16(recorded[1])
+    voice = store.add("Ann", TRANSCRIPT, True, wav).voice.voice()
+    first = await codes_of(engine, "Hello there.", voice)
+    engine._prompts._spoken.clear()
+    engine._loop._prefixes.clear()
+    assert np.array_equal(first, await codes_of(engine, "Hello there.", voice))
+    assert watched.encoded == 3
+    (kept,) = (tmp_path / "voices" / voice.id).glob("codes-*.npy")
+    kept.write_bytes(kept.read_bytes()[:-7])  # cut short: they are made again
+    engine._prompts._spoken.clear()
+    engine._loop._prefixes.clear()
+    assert np.array_equal(first, await codes_of(engine, "Hello there.", voice))
+    assert watched.encoded == 4
+    store.remove(voice.id)
+    assert not list((tmp_path / "voices").rglob("*.npy"))
 
 
 async def test_an_enrolled_voice_that_was_removed_meanwhile(engine, recorded, tmp_path):

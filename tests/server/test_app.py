@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import httpx2
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -51,3 +52,18 @@ async def test_a_socket_on_an_unknown_path_is_404():
                 pass
         assert caught.value.response.status_code == 404
         assert "/v2/stream" in json.loads(caught.value.response.body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/audio/speech", {"POST"}),
+        ("/v1/audio/voices", {"GET", "POST"}),
+        ("/v1/audio/voices/x", {"DELETE"}),
+    ],
+)
+async def test_a_method_that_a_path_does_not_take(path, methods):
+    async with running_server() as server, httpx2.AsyncClient() as client:
+        reply = await client.put(f"http://127.0.0.1:{server.port}{path}")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert set(reply.headers["allow"].split(", ")) == methods

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
 from tts_provider.server import session_protocol as wire
+from tts_provider.server.fields import Said
 from tts_provider.server.session_protocol import Begin, Cancel, End, Flush, Listen, Refuse, Say
 from tts_provider.speech.engine import Voice
 
@@ -85,7 +86,7 @@ def test_what_the_other_side_said():
     session = new_session()
     audio = base64.b64encode(b"RIFF").decode()
     actions = tell(session, "context.append_audio", text="Hi.", audio=audio, speaker=1)
-    assert actions == [Begin("c", session.settings), Listen("c", "Hi.", b"RIFF", 1)]
+    assert actions == [Begin("c", session.settings), Listen("c", Said("Hi.", b"RIFF", 1))]
 
 
 WRONG = [

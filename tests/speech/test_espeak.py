@@ -128,3 +128,17 @@ def test_data_behind_a_long_path_is_read(tmp_path):
     command = [sys.executable, "-c", _SPEAK_FROM, str(data)]
     spoken = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(spoken.stdout) > SAMPLE_RATE // 4
+
+
+@pytest.mark.parametrize("voice", [MALE, FEMALE], ids=lambda voice: voice.id)
+async def test_its_own_rate_keeps_the_pitch_and_is_forgotten(voice):
+    async def spoken(speed: float) -> np.ndarray:
+        chunks = EspeakEngine().speak(Utterance(SENTENCE * 3, voice, speed=speed))
+        return np.concatenate([chunk.samples async for chunk in chunks])
+
+    normal = await spoken(1.0)
+    for speed in EspeakEngine.speeds:
+        other = await spoken(speed)
+        assert len(normal) / len(other) == pytest.approx(speed, rel=0.12)
+        assert ears.median_pitch_hz(other) == pytest.approx(ears.median_pitch_hz(normal), rel=0.05)
+    assert np.array_equal(normal, await spoken(1.0))

@@ -8,6 +8,7 @@ by file names.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import re
@@ -59,6 +60,13 @@ class Checkpoint:
     def read(self, name: str) -> np.ndarray:
         """The tensor as stored. Raises `StartupError` where it has values that are no numbers."""
         return read_finite(name, self.tensors[name])
+
+
+def files_key(tensors: Mapping[str, Tensor], *facts: object) -> str:
+    """Names these files as they are now, and whatever else matters: 16 hexadecimal digits."""
+    files = sorted({tensor.source.resolve() for tensor in tensors.values()})
+    about = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps([about, *facts], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_finite(name: str, tensor: Tensor) -> np.ndarray:

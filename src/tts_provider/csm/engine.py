@@ -52,19 +52,21 @@ class CsmEngine(Engine):
         *,
         device: str,
         precision: str,
+        codec: str,
         prompts: Chosen = _NO_PROMPTS,
         store: VoiceStore | None = None,
         normalize_text: bool = True,
         max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
         """`build_backend` makes the backend in `load`, reporting its progress. `prompts` are the
-        built-in voices', `store` has the enrolled ones."""
+        built-in voices', `store` has the enrolled ones, whose codes are kept under `codec`, the
+        name of the weights that encode them."""
         self.device, self.precision = device, precision
         self._config = checkpoint.config
         self._tokenizer = Tokenizer(tokenizer)
         self._build_backend = build_backend
         self._voices = builtin_voices(prompts)
-        self._prompts = VoicePrompts(prompts, store)
+        self._prompts = VoicePrompts(prompts, store, codec)
         self._normalize = normalize_text
         self._max_ahead_s = max_ahead_s
         self._backend: Backend | None = None

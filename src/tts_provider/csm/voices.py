@@ -1,7 +1,7 @@
 """Voice prompts: what a voice sounds like, as the model hears it.
 
-A prompt is encoded once. Its codes are kept in memory, the least recently used go first; the loop
-keeps what the model made of them.
+A prompt is encoded once. Its codes are kept in memory, the least recently used go first, and an
+enrolled voice's beside its recording; the loop keeps what the model made of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def _voice(speaker: int, prompt: Candidate | None) -> Voice:
 class VoicePrompts:
     """The prompts of the built-in and of the enrolled voices."""
 
-    def __init__(self, chosen: Chosen, store: VoiceStore | None) -> None:
+    def __init__(self, chosen: Chosen, store: VoiceStore | None, codec: str) -> None:
+        """`codec` names the weights that encode, so that codes are not used with others."""
+        self._codec = codec
         self._builtin = {0: chosen.male, 1: chosen.female}
         self._store = store
         self._spoken: OrderedDict[str, Spoken] = OrderedDict()
@@ -77,4 +79,8 @@ class VoicePrompts:
             raise InvalidRequest(
                 f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
             )
-        return Spoken(stored.transcript, 0, encode(self._store.load_audio(voice.id)))
+        codes = self._store.load_codes(voice.id, self._codec)
+        if codes is None:
+            codes = encode(self._store.load_audio(voice.id))
+            self._store.keep_codes(voice.id, self._codec, codes)
+        return Spoken(stored.transcript, 0, codes)

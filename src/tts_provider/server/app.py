@@ -14,14 +14,15 @@ from starlette.types import ASGIApp
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server import openai
+from tts_provider.server import openai, voices
 from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
-from tts_provider.server.http import error_response
+from tts_provider.server.http import allowed_methods, error_response
 from tts_provider.server.openapi import describe
 from tts_provider.server.session import SessionSocket
 from tts_provider.server.socket import Sockets
 from tts_provider.server.speech import SpeechService
 from tts_provider.server.websocket import SpeechSocket
+from tts_provider.voices.store import VoiceStore
 
 SESSION_PATH = "/v1/stream"
 
@@ -29,6 +30,7 @@ SESSION_PATH = "/v1/stream"
 def create_app(
     service: SpeechService,
     sockets: Sockets,
+    store: VoiceStore,
     *,
     api_keys: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
@@ -37,6 +39,7 @@ def create_app(
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
     app.include_router(openai.create_router(service))
+    app.include_router(voices.create_router(service, store))
 
     @app.websocket("/")
     async def speak(websocket: WebSocket) -> None:
@@ -98,7 +101,10 @@ def create_app(
         message = f"{problem.detail}: {request.method} {request.url.path}"
         codes = {404: "not_found", 405: "method_not_allowed"}
         body = _error(codes.get(problem.status_code, "http_error"), message)
-        return JSONResponse(body, problem.status_code, problem.headers)
+        headers = problem.headers
+        if problem.status_code == 405:
+            headers = {"Allow": allowed_methods(app.routes, request.scope)}
+        return JSONResponse(body, problem.status_code, headers)
 
     guarded: ASGIApp = KeyMiddleware(app, api_keys)
     if allow_origins:

@@ -95,9 +95,12 @@ class KeyMiddleware:
 
 
 def _is_open(scope: Scope) -> bool:
-    if scope["type"] != "http":
-        return False
-    return scope["path"] in OPEN_PATHS or (scope["path"] == "/" and scope["method"] == "GET")
+    return scope["type"] == "http" and is_open_path(scope["path"], scope["method"])
+
+
+def is_open_path(path: str, method: str) -> bool:
+    """Whether a request needs no key."""
+    return path in OPEN_PATHS or (path == "/" and method == "GET")
 
 
 def _digest(key: str) -> bytes:

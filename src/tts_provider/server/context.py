@@ -13,8 +13,9 @@ from typing import Protocol
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode import Encoder, create_encoder
-from tts_provider.errors import EngineFailed, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.server import session_protocol as wire
+from tts_provider.server.fields import Said
 from tts_provider.server.socket import wait_for
 from tts_provider.server.speech import Meter, SpeechService
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
@@ -111,6 +112,9 @@ class Context:
                 case wire.Flush(_, flush_id):
                     self._todo.popleft()
                     await self._listener.send(wire.flushed(self._id, flush_id))
+                case wire.Listen(_, said):
+                    self._todo.popleft()
+                    await self._listen(said)
                 case wire.End():
                     break
             self.is_busy = False
@@ -146,6 +150,14 @@ class Context:
                     await self._send(self._audio.push(item))
                 else:
                     await self._end_segment(item)
+
+    async def _listen(self, said: Said) -> None:
+        try:
+            spoken = await self._service.listen(said)
+        except InvalidRequest as problem:  # the context can go on without it
+            await self._listener.send_error(problem, self._id)
+        else:
+            self._utterance.history.add(spoken)
 
     async def _end_segment(self, segment: Segment) -> None:
         await self._send(self._audio.end_segment(segment))

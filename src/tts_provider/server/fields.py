@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tts_provider.config import Limits
@@ -42,6 +45,34 @@ def parse_object(message: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said before, as a client tells it; `audio` is a file in base64, decoded."""
+
+    text: str
+    audio: bytes
+    speaker: int
+
+
+def read_said(fields: Fields, limits: Limits) -> Said:
+    """Raises `InvalidRequest` where text or audio are missing or are none."""
+    text, audio = fields.string("text"), fields.string("audio")
+    if text is None or not text.strip():
+        raise InvalidRequest(
+            "what was said before needs its text and its audio", code="no_text", param="text"
+        )
+    check_text(text, limits)
+    try:
+        data = base64.b64decode(audio or "", validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        raise InvalidRequest(
+            "audio must be an audio file in base64", code="invalid_audio", param="audio"
+        )
+    return Said(text, data, fields.integer("speaker", 0, None) or 0)
 
 
 def check_text(text: str, limits: Limits, name: str = "text") -> None:
@@ -97,6 +128,22 @@ class Fields:
         if value is not None:
             self._check_range(name, value, low, high)
         return value
+
+    def objects(self, name: str, limit: int) -> list[Fields]:
+        """An array of at most `limit` objects; empty where it is not given."""
+        value = self._typed(name, list, "an array")
+        if value is None:
+            return []
+        if len(value) > limit:
+            raise InvalidRequest(f"{name} may have {limit} entries; got {len(value)}", param=name)
+        for entry in value:
+            if not isinstance(entry, dict):
+                raise InvalidRequest(
+                    f"{name} must hold objects; got {_JSON_TYPES[type(entry)]}",
+                    code="invalid_type",
+                    param=name,
+                )
+        return [Fields(entry) for entry in value]
 
     def choice(self, name: str, allowed: tuple[Any, ...]) -> Any:
         return self._allowed(name, self.string(name), allowed)

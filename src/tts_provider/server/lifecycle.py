@@ -25,6 +25,7 @@ from tts_provider.server.socket import Sockets
 from tts_provider.server.speech import SpeechService
 from tts_provider.server.transport import HttpProtocol, http_protocol, websocket_protocol
 from tts_provider.speech.engine import Engine
+from tts_provider.voices.store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,13 @@ class Server:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
-        self.service = SpeechService(engine, settings, settings.voice_aliases)
+        store = open_store(settings)
+        self.service = SpeechService(engine, settings, settings.voice_aliases, store)
         self.sockets = Sockets(self.service)
         app = create_app(
             self.service,
             self.sockets,
+            store,
             api_keys=[key.get_secret_value() for key in settings.api_keys],
             allow_origins=settings.allow_origins,
         )

@@ -17,11 +17,14 @@ from tts_provider.audio.encode import FORMATS, Format, check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
-from tts_provider.server.fields import MAX_SEED, Fields, check_text, parse_object
+from tts_provider.server.fields import MAX_SEED, Fields, Said, check_text, parse_object, read_said
 from tts_provider.speech.engine import SAMPLE_RATE
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
+
+# More than the model is given to hear.
+_MAX_CONTEXT = 16
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class SpeechRequest:
     seed: int | None
     max_audio_ms: int | None
     request_id: str | None
+    context: tuple[Said, ...] = ()
+    """What was said before, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -218,4 +223,7 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
         seed=fields.integer("seed", 0, MAX_SEED),
         max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
         request_id=request_id,
+        context=tuple(
+            read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)
+        ),
     )

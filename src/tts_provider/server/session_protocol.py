@@ -8,7 +8,6 @@ wire.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from tts_provider.audio.encode import check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
-from tts_provider.server.fields import MAX_SEED, Fields, check_text, parse_object
+from tts_provider.server.fields import MAX_SEED, Fields, Said, check_text, parse_object, read_said
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 from tts_provider.speech.segment import Segmenter
 
@@ -91,12 +90,10 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Listen:
-    """The other side of the conversation said `text`; `audio` is a WAV file."""
+    """The other side of the conversation spoke."""
 
     context_id: str
-    text: str
-    audio: bytes
-    speaker: int
+    said: Said
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,8 @@ class Session:
         if context_id is None:
             raise InvalidRequest(f"{kind} needs a context_id", param="context_id")
         if kind == "context.append_audio":
-            return self._open(fields, context_id, [self._read_audio(fields, context_id)])
+            said = read_said(fields, self._limits)
+            return self._open(fields, context_id, [Listen(context_id, said)])
         if length > self._limits.max_message_bytes:
             raise InvalidRequest(
                 f"the message has {length} characters; the limit is "
@@ -198,7 +196,7 @@ class Session:
                 code="nothing_to_flush",
                 param="context_id",
             )
-        context.unflushed = False
+        context.unflushed, context.characters = False, 0
         flush = Flush(context_id, fields.string("flush_id"))
         return [Say(context_id, self._close_text(context)), flush]
 
@@ -232,7 +230,8 @@ class Session:
         characters, limit = context.characters + len(text), self._limits.max_text_characters
         if characters > limit:
             raise InvalidRequest(
-                f"the context would have {characters} characters of text; the limit is {limit}",
+                f"the context would have {characters} characters of text since its last flush; "
+                f"the limit is {limit}",
                 code="text_too_long",
                 param="text",
             )
@@ -290,23 +289,6 @@ class Session:
         settings = replace(self.settings, **{k: v for k, v in given.items() if v is not None})
         check_format(settings.format, settings.sample_rate)
         return settings
-
-    def _read_audio(self, fields: Fields, context_id: str) -> Listen:
-        text, audio = fields.string("text"), fields.string("audio")
-        if text is None or not text.strip():
-            raise InvalidRequest(
-                "context.append_audio needs the text that was said", code="no_text", param="text"
-            )
-        check_text(text, self._limits)
-        try:
-            data = base64.b64decode(audio or "", validate=True)
-        except (binascii.Error, ValueError):
-            data = b""
-        if not data:
-            raise InvalidRequest(
-                "audio must be a WAV file in base64", code="invalid_audio", param="audio"
-            )
-        return Listen(context_id, text, data, fields.integer("speaker", 0, None) or 0)
 
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
@@ -13,14 +14,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tts_provider import __version__
+from tts_provider.audio.decode import decode_audio
 from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.admission import Admission
+from tts_provider.server.fields import Said
 from tts_provider.server.metrics import Metrics
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Engine, Utterance, Voice
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Engine, Spoken, Utterance, Voice
 from tts_provider.voices.aliases import find_alias
+from tts_provider.voices.store import VoiceStore
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +35,14 @@ class SpeechService:
     """One engine and those who may use it."""
 
     def __init__(
-        self, engine: Engine, limits: Limits, voice_aliases: Mapping[str, str] | None = None
+        self,
+        engine: Engine,
+        limits: Limits,
+        voice_aliases: Mapping[str, str] | None = None,
+        store: VoiceStore | None = None,
     ) -> None:
         self.engine = engine
+        self._store = store
         self._voice_aliases = voice_aliases or {}
         self.limits = limits
         self.admission = Admission(limits)
@@ -42,9 +51,10 @@ class SpeechService:
         self.metrics.ready.set_function(lambda: float(self.admission.is_open))
 
     def find_voice(self, voice: str | None, speaker: int | None) -> Voice:
-        """The voice of that id or alias, else that speaker's, else speaker 0's.
+        """The voice of that id or alias, the engine's own or enrolled; else that speaker's, else
+        speaker 0's.
 
-        Raises `InvalidRequest` listing the voices there are.
+        Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one.
         """
         voices = self.engine.voices()
         if voice is not None:
@@ -54,6 +64,9 @@ class SpeechService:
             alias = find_alias(voice, voices, self._voice_aliases)
             if alias is not None:
                 return alias
+            enrolled = self._find_enrolled(self._voice_aliases.get(voice, voice))
+            if enrolled is not None:
+                return enrolled
             known = ", ".join(candidate.id for candidate in voices)
             raise InvalidRequest(
                 f"there is no voice {voice[:64]!r}; this server has {known}",
@@ -69,6 +82,20 @@ class SpeechService:
             code="unknown_voice",
             param="speaker",
         )
+
+    def _find_enrolled(self, voice: str) -> Voice | None:
+        # A small file is read here, on the event loop, once for each voice.
+        stored = self._store.get(voice) if self._store is not None else None
+        if stored is None:
+            return None
+        if not self.engine.takes_prompts:
+            raise InvalidRequest(
+                f"voice {voice!r} was enrolled from a recording, which only CSM-1B can speak "
+                f"like; this server's engine is {self.engine.name}",
+                code="voice_needs_csm",
+                param="voice",
+            )
+        return stored.voice()
 
     async def speak(self, utterance: Utterance, endpoint: str) -> AsyncGenerator[AudioChunk, None]:
         """Wait for a stream, then yield the utterance's audio. Raises `WireError`."""
@@ -104,6 +131,18 @@ class SpeechService:
         async with self.admission.admit(begun=start > 0), aclosing(items):
             async for item in items:
                 yield item
+
+    async def listen(self, said: Said) -> Spoken:
+        """What was said before, for an utterance's history.
+
+        Raises `InvalidRequest` where the audio is none or the engine does not listen.
+        """
+        if not self.engine.takes_prompts:
+            return await self.engine.listen(said.text, said.speaker, np.zeros(0, np.float32))
+        limits = self.limits
+        decode = functools.partial(decode_audio, max_bytes=limits.max_audio_message_bytes)
+        samples = await asyncio.to_thread(decode, said.audio)
+        return await self.engine.listen(said.text, said.speaker, samples)
 
     def count_error(self, problem: WireError) -> None:
         self.metrics.errors.labels(problem.code).inc()

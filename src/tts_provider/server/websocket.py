@@ -18,7 +18,7 @@ from tts_provider.server import protocol
 from tts_provider.server.socket import Socket, stop, wait_for
 from tts_provider.server.speech import SpeechService
 from tts_provider.server.transport import fragments
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, History, Utterance
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,7 @@ class SpeechSocket(Socket):
                 top_k=request.top_k,
                 seed=request.seed,
                 max_audio_ms=request.max_audio_ms,
+                history=History([await self._service.listen(said) for said in request.context]),
             )
             if request.stream:
                 await self._stream(request, utterance)

@@ -53,7 +53,6 @@ _HEADROOM = 0.89
 # speak_lib.h; rates are words a minute
 _RATE = 1
 _NORMAL_RATE = 175
-_SLOWEST_RATE, _FASTEST_RATE = 80, 449
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
 _POS_CHARACTER = 1
@@ -195,7 +194,7 @@ class EspeakEngine(Engine):
     model = "espeak-ng"
     device = "cpu"
     precision = "int16"
-    speeds = (_SLOWEST_RATE / _NORMAL_RATE, _FASTEST_RATE / _NORMAL_RATE)
+    speeds = (0.5, 2.0)  # beyond, espeak is not as slow or as fast as it is told
 
     def voices(self) -> Sequence[Voice]:
         return VOICES

@@ -7,6 +7,8 @@ without locks. Names that begin with a dot are voices on their way in or out.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import re
@@ -20,6 +22,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tts_provider.audio.decode import DECODED_RATE, decode_audio
@@ -42,6 +46,8 @@ _SLUG_CHARACTERS = 40
 
 _FACTS_FILE, _AUDIO_FILE = "voice.json", "audio.flac"
 _MAX_FACTS_BYTES = 64 * 1024
+_MAX_CODES_BYTES = 1024 * 1024  # a minute is 48 kB
+_CODES_TYPE = np.dtype("<i2")
 _LEFT_BEHIND_S = 3600  # a hidden folder older than this belongs to nobody any more
 
 # Never through a link, and never waiting for the other end of a pipe.
@@ -146,6 +152,39 @@ class VoiceStore:
             raise InvalidRequest(
                 f"voice {voice_id[:64]!r} is gone or damaged", code="unknown_voice", param="voice"
             ) from error
+
+    def load_codes(self, voice_id: str, codec: str) -> npt.NDArray[np.int64] | None:
+        """The recording as `codec` encodes it, (frames, codebooks); None where that is not kept,
+        or cannot be read."""
+        entry = self._entry(voice_id)
+        if entry is None:
+            return None
+        try:
+            data = _read_file(entry / _codes_file(codec), _MAX_CODES_BYTES)
+            codes = np.load(io.BytesIO(data), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        if codes.dtype != _CODES_TYPE or codes.ndim != 2 or not codes.size or codes.min() < 0:
+            return None
+        widened: npt.NDArray[np.int64] = codes.astype(np.int64)
+        return widened
+
+    def keep_codes(self, voice_id: str, codec: str, codes: npt.NDArray[np.int64]) -> None:
+        """Keep the recording's codes beside it; they go when the voice goes. Where they cannot be
+        written, they are made again next time."""
+        entry = self._entry(voice_id)
+        if entry is None:
+            return
+        data = io.BytesIO()
+        np.save(data, codes.astype(_CODES_TYPE))
+        temporary = entry / f".{secrets.token_hex(8)}"
+        try:
+            _write_file(temporary, data.getvalue())
+            temporary.replace(entry / _codes_file(codec))
+        except OSError as error:
+            log.warning("the codes of voice %s cannot be kept: %s", voice_id, error.strerror)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def add(self, name: str, transcript: str, consent: bool, audio: bytes) -> Added:
         """Enrol a voice.
@@ -273,6 +312,10 @@ class VoiceStore:
 
 def open_store(settings: Settings) -> VoiceStore:
     return VoiceStore(settings.data_dir / "voices", settings)
+
+
+def _codes_file(codec: str) -> str:
+    return f"codes-{codec}.npy"
 
 
 def _is_id(name: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 import zlib
@@ -21,7 +20,7 @@ from typing import Literal
 import ml_dtypes
 import numpy as np
 
-from tts_provider.csm.checkpoint import Checkpoint, read_safetensors
+from tts_provider.csm.checkpoint import Checkpoint, files_key, read_safetensors
 from tts_provider.csm.config import TransformerConfig
 from tts_provider.csm.onnx.quantize import Blocks, packed_shapes, quantize
 from tts_provider.errors import StartupError
@@ -113,15 +112,8 @@ def _path(checkpoint: Checkpoint, precision: Precision, cache_folder: Path) -> P
 
 def _key(checkpoint: Checkpoint, precision: Precision) -> str:
     """What the prepared weights depend on: files, dimensions, precision, our format."""
-    files = sorted({tensor.source.resolve() for tensor in checkpoint.tensors.values()})
-    facts = {
-        "format": _FORMAT,
-        "precision": precision,
-        "config": asdict(checkpoint.config),
-        "files": [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files],
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return f"csm-{precision}-{digest[:16]}"
+    facts = _FORMAT, precision, asdict(checkpoint.config)
+    return f"csm-{precision}-{files_key(checkpoint.tensors, *facts)}"
 
 
 def _plan(checkpoint: Checkpoint, precision: Precision) -> Iterator[_Item]:

@@ -1,0 +1,112 @@
+"""`tts-provider voices list | add | remove | check`, on the data folder: no server is needed,
+and one that runs sees the change."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from tts_provider.config import Settings
+from tts_provider.errors import StartupError, TTSError
+from tts_provider.voices.enrolment import Prompt, check_transcript, make_prompt
+from tts_provider.voices.store import StoredVoice, open_store
+
+
+def list_voices(settings: Settings) -> None:
+    rows = [_row(voice) for voice in open_store(settings).list()]
+    if not sys.stdout.isatty():
+        for row in rows:
+            _print_line("\t".join(row))
+        return
+    console = Console()
+    if not rows:
+        console.print("No voices yet: tts-provider voices add NAME --audio FILE --transcript TEXT")
+        return
+    # An id is there to be copied: never in two lines.
+    identity = Column("id", no_wrap=True, min_width=max(len(row[0]) for row in rows))
+    table = Table(identity, "name", "voice", "pitch", "length", "enrolled", box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def add_voice(
+    settings: Settings, name: str, audio: str, transcript: str, *, consent: bool = False
+) -> None:
+    """Prints the new voice's id, alone on its line; what else there is to say goes to stderr."""
+    if not consent:
+        raise StartupError("add --consent if the person whose voice this is has agreed to it")
+    data = _read(audio, settings)
+    voice, warnings = open_store(settings).add(name, transcript, consent, data)
+    _print_line(voice.id)
+    _print_warnings(warnings)
+
+
+def remove_voice(settings: Settings, voice_id: str) -> None:
+    if not open_store(settings).remove(voice_id):
+        raise TTSError(f"there is no voice {voice_id!r} in {settings.data_dir}")
+
+
+def check_audio(settings: Settings, audio: str, transcript: str | None = None) -> None:
+    """Prints what a recording is like, without keeping it."""
+    if transcript is not None:
+        transcript = check_transcript(transcript)
+    prompt = make_prompt(_read(audio, settings), transcript, settings)
+    for name, value in _facts(prompt).items():
+        _print_line(f"{name:9} {value}")
+    _print_warnings(prompt.warnings)
+
+
+def _facts(prompt: Prompt) -> dict[str, str]:
+    measured = prompt.measured
+    return {
+        "length": f"{prompt.duration_ms / 1000:.1f} s without the silence around it",
+        "speech": f"{measured.speech_ms / 1000:.1f} s",
+        "pitch": f"{_pitch(measured.pitch_hz)}, {prompt.gender}",
+        "level": f"{measured.speech_dbfs:.0f} dBFS",
+        "noise": f"{measured.noise_dbfs:.0f} dBFS",
+        "clipped": f"{measured.clipped_share:.2%}",
+    }
+
+
+def _row(voice: StoredVoice) -> tuple[str, ...]:
+    return (
+        voice.id,
+        voice.name,
+        voice.gender,
+        _pitch(voice.pitch_hz),
+        f"{voice.duration_ms / 1000:.1f} s",
+        voice.created.strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def _pitch(pitch_hz: float | None) -> str:
+    return "no pitch" if pitch_hz is None else f"{pitch_hz:.0f} Hz"
+
+
+def _read(path: str, settings: Settings) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            # One byte more is enough to be refused as too large.
+            return file.read(settings.max_voice_upload_bytes + 1)
+    except OSError as error:
+        raise StartupError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError:
+        raise StartupError(f"{path!r} is no file's name") from None
+
+
+def _print_line(line: str) -> None:
+    # A pipe on Windows may have an encoding that lacks most letters.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(line)
+
+
+def _print_warnings(warnings: list[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)

@@ -1,0 +1,106 @@
+"""Which recordings become voices, and what is said about them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recordings import TEXT, encode, speech, wav
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest
+from tts_provider.voices.enrolment import check_name, check_transcript, gender_of, make_prompt
+
+LIMITS = Limits()
+
+
+def refused(data: bytes, transcript: str | None = TEXT, limits: Limits = LIMITS) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        make_prompt(data, transcript, limits)
+    assert caught.value.message
+    return caught.value
+
+
+def noisy(snr_db: float) -> np.ndarray:
+    level = 10 ** (-(19.7 + snr_db) / 20)
+    return speech() + np.random.default_rng(1).normal(0, level, len(speech()))
+
+
+@pytest.mark.parametrize(("voice", "gender"), [("male", "male"), ("female", "female")])
+def test_a_good_recording(voice, gender):
+    half = np.zeros(12_000, np.float32)
+    prompt = make_prompt(
+        encode(np.concatenate([half, speech(voice), half]), "mp3", rate=44_100), TEXT, LIMITS
+    )
+    assert prompt.warnings == []
+    assert prompt.gender == gender
+    assert prompt.duration_ms == pytest.approx(len(speech(voice)) / 24, abs=300)
+    assert np.sqrt(np.mean(prompt.samples**2)) == pytest.approx(10 ** (-23 / 20), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (speech()[: 24_000 * 5], "s of speech; 8 to 20 s work best"),
+        (np.tile(speech(), 3), "s of speech; 8 to 20 s work best"),
+        (np.clip(4 * speech(), -1, 1), "clipped, "),
+        (noisy(10), "dB below the speech"),
+        (0.01 * speech(), "very quiet, -59 dBFS"),
+    ],
+    ids=["short", "long", "clipped", "noisy", "quiet"],
+)
+def test_warnings(samples, words):
+    prompt = make_prompt(wav(samples, "<f4"), None, LIMITS)
+    assert words in " ".join(prompt.warnings)
+    assert len(prompt.warnings) == 1
+    for warning in prompt.warnings:
+        assert warning[0].isupper()
+        assert warning.endswith(".")
+
+
+def test_what_cannot_become_a_voice():
+    short = refused(wav(speech()[: 24_000 * 2]))
+    assert short.code == "audio_too_short"
+    assert "at least 3 s of speech; this audio has 2.0 s" in short.message
+    assert refused(wav(np.tile(speech(), 7))).code == "audio_too_long"
+    assert refused(wav(np.zeros(24_000 * 9))).code == "no_voice_in_audio"
+    hiss = np.random.default_rng(0).normal(0, 0.1, 24_000 * 9)
+    assert refused(wav(np.clip(hiss, -1, 1))).code == "no_voice_in_audio"
+    small = Limits(max_voice_upload_bytes=5000)
+    assert refused(wav(speech()), limits=small).code == "audio_too_large"
+
+
+def test_transcripts_must_fit_the_audio():
+    data = wav(speech())
+    for transcript in ("Hello.", TEXT * 3):
+        problem = refused(data, transcript)
+        assert problem.code == "transcript_mismatch"
+        assert f"{len(transcript)} characters in 9.6 s of speech" in problem.message
+    warnings = make_prompt(data, TEXT[: len(TEXT) // 3], LIMITS).warnings
+    assert ["word for word" in warning for warning in warnings] == [True]
+
+
+@pytest.mark.parametrize("name", ["Anna", "  Anna ", "安娜", "Ünï 😀", "../../etc", "x" * 100])
+def test_names(name):
+    assert check_name(name) == name.strip()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "  ", "x" * 101, "a\0b", "a\nb", "a\x1b[31m", "a\ud800", "a\u2028b"]
+)
+def test_names_that_are_none(name):
+    with pytest.raises(InvalidRequest) as caught:
+        check_name(name)
+    assert caught.value.param == "name"
+
+
+def test_transcripts():
+    assert check_transcript(" One\r\n two\tthree ") == "One two three"
+    for transcript in ("", " \n", "...", "a\0b", "x" * 4001):
+        with pytest.raises(InvalidRequest) as caught:
+            check_transcript(transcript)
+        assert caught.value.param == "transcript"
+
+
+def test_gender_by_pitch():
+    pitches = {None: "unknown", 85: "male", 154: "male", 160: "unknown", 176: "female"}
+    assert {pitch: gender_of(pitch) for pitch in pitches} == pitches
