@@ -67,6 +67,7 @@ def test_lists_are_separated_by_commas(tmp_path):
         ({"mode": "reuse"}, ["--mode reuse", "--model-path"]),
         ({"mode": "steal"}, ["--mode", "'steal'", "'download' or 'reuse'"]),
         ({"allow_origins": ["example.org"]}, ["--allow-origin", "SCHEME://HOST"]),
+        ({"voice_aliases": ["nova"]}, ["--voice-alias", "NAME=VOICE", "'nova'"]),
         ({"data_dir": "/dev/null/x"}, ["/dev/null/x", "--data-dir"]),
         ({"max_streams": "0"}, ["--max-streams", "'0'", "greater than or equal to 1"]),
     ],

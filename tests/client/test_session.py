@@ -10,7 +10,7 @@ import ears
 from servers import SteppedEngine, running_server
 from tts_provider import AsyncTTSClient, ConnectionFailed, RequestFailed, ServerBusy
 from tts_provider.audio.pcm import from_s16
-from tts_provider.client_session import SpokenText
+from tts_provider.client import SpokenText
 
 LONG_TEXT = "This is one sentence of many. " * 300
 

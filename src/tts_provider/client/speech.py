@@ -31,24 +31,14 @@ from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect as connect_sync
 from websockets.uri import parse_uri
 
-from tts_provider.client_errors import (
+from tts_provider.client.errors import (
     ConnectionFailed,
     RequestFailed,
     ServerBusy,
     TTSClientError,
     translate,
 )
-from tts_provider.client_session import SpeechSession
-
-__all__ = [
-    "AsyncTTSClient",
-    "ConnectionFailed",
-    "RequestFailed",
-    "ServerBusy",
-    "SpeechSession",
-    "TTSClient",
-    "TTSClientError",
-]
+from tts_provider.client.session import SpeechSession
 
 DEFAULT_URL = "ws://localhost:8765"
 

@@ -24,7 +24,7 @@ from typing import Any
 from websockets import exceptions as ws
 from websockets.asyncio.client import ClientConnection, connect
 
-from tts_provider.client_errors import (
+from tts_provider.client.errors import (
     ConnectionFailed,
     RequestFailed,
     ServerBusy,

@@ -1,0 +1,22 @@
+"""Clients of a tts-provider server, for plain programs and for asyncio."""
+
+from tts_provider.client.errors import (
+    ConnectionFailed,
+    RequestFailed,
+    ServerBusy,
+    TTSClientError,
+)
+from tts_provider.client.session import SpeechSession, SpokenText
+from tts_provider.client.speech import DEFAULT_URL, AsyncTTSClient, TTSClient
+
+__all__ = [
+    "DEFAULT_URL",
+    "AsyncTTSClient",
+    "ConnectionFailed",
+    "RequestFailed",
+    "ServerBusy",
+    "SpeechSession",
+    "SpokenText",
+    "TTSClient",
+    "TTSClientError",
+]
