@@ -40,7 +40,7 @@ from csm.small_codec import mimi_config_of, mimi_weights_of
 from full_size import full_size_config
 from tts_provider.csm.checkpoint import Checkpoint
 from tts_provider.csm.config import CsmConfig, read_config
-from tts_provider.csm.engine import VOICES, CsmEngine
+from tts_provider.csm.engine import CsmEngine
 from tts_provider.csm.loop import Audio, Finished, Job, Loop
 from tts_provider.csm.prompt import text_prompt
 from tts_provider.csm.sampling import Sampler
@@ -318,7 +318,7 @@ def measure_first_audio(bench: Bench, backend: TorchBackend) -> None:
 async def listen(engine: CsmEngine, number: int, seconds: float) -> tuple[float, int]:
     """Hear one utterance as it is made, in real time: ms to its first audio, and underruns."""
     utterance = Utterance(
-        "listen " * 40, VOICES[number % 2], seed=number, max_audio_ms=int(1000 * seconds)
+        "listen " * 40, engine.voices()[number % 2], seed=number, max_audio_ms=int(1000 * seconds)
     )
     began, runs_dry, first, underruns = time.monotonic(), 0.0, 0.0, 0
     async for chunk in engine.speak(utterance):
