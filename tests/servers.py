@@ -61,7 +61,7 @@ class SteppedEngine(EspeakEngine):
 @contextlib.asynccontextmanager
 async def running_server(engine: Engine | None = None, **settings: Any) -> AsyncIterator[Server]:
     """A server on a free loopback port, ready unless `engine` holds it up."""
-    wanted = Settings(host="127.0.0.1", port=0, _env_file=None, **settings)
+    wanted = Settings(**{"host": "127.0.0.1", "port": 0, "_env_file": None, **settings})
     server = Server(engine or EspeakEngine(), wanted)
     running = asyncio.create_task(server.run())
     listening = asyncio.create_task(server.listening.wait())

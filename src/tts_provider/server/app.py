@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server import openai, voices
+from tts_provider.server import openai, page, voices
 from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
 from tts_provider.server.http import allowed_methods, error_response
 from tts_provider.server.openapi import describe
@@ -40,6 +40,7 @@ def create_app(
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
     app.include_router(openai.create_router(service))
     app.include_router(voices.create_router(service, store))
+    app.include_router(page.create_router())
 
     @app.websocket("/")
     async def speak(websocket: WebSocket) -> None:
@@ -48,16 +49,6 @@ def create_app(
     @app.websocket(SESSION_PATH)
     async def stream(websocket: WebSocket) -> None:
         await sockets.serve(websocket, SessionSocket)
-
-    @app.get("/", response_class=PlainTextResponse)
-    async def index(request: Request) -> str:
-        """Where to connect."""
-        scheme = "wss" if request.url.scheme == "https" else "ws"
-        return (
-            f"tts-provider {__version__}\n"
-            f"Connect a WebSocket to {scheme}://{request.url.netloc}/ and send\n"
-            '{"text": "Hello"}\n'
-        )
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -23,6 +23,7 @@ from tts_provider.errors import ForbiddenOrigin, Unauthorized, WireError
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = ("/health", "/ready")
+PAGE_PATH, WEB_PREFIX = "/", "/web/"
 SUBPROTOCOL = "tts-provider"
 KEY_SUBPROTOCOL_PREFIX = "tts-provider.key."
 
@@ -100,7 +101,8 @@ def _is_open(scope: Scope) -> bool:
 
 def is_open_path(path: str, method: str) -> bool:
     """Whether a request needs no key."""
-    return path in OPEN_PATHS or (path == "/" and method == "GET")
+    is_page = path == PAGE_PATH or path.startswith(WEB_PREFIX)
+    return path in OPEN_PATHS or (is_page and method in ("GET", "HEAD"))
 
 
 def _digest(key: str) -> bytes:
