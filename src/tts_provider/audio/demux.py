@@ -28,6 +28,10 @@ _MAX_IDLE_PACKETS = 5000  # without a sample: a video's, or damaged
 _MAX_STREAMS = 8
 _PIECE_BYTES = 64 * 1024
 
+# A minute of a browser's recording has 1 MB. FFmpeg's index takes 40 times what the file has of it.
+_MAX_MATROSKA_BYTES = 2 * 1024 * 1024
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+
 _MP4_TABLES = {  # where each says for how many samples memory is needed, behind its type
     b"stsz": 8,
     b"stz2": 8,
@@ -46,7 +50,15 @@ def frames_of(data: bytes) -> Iterator[AudioFrame]:
         return _frames_of_elementary("aac" if data[1] & 0x06 == 0 else "mp3float", data)
     if data[4:8] == b"ftyp":
         _check_mp4(data)
-    elif not data.startswith((b"fLaC", b"OggS", b"\x1a\x45\xdf\xa3")):
+    elif data.startswith(_MATROSKA):
+        if len(data) > _MAX_MATROSKA_BYTES:
+            raise InvalidRequest(
+                f"WebM and Matroska may have {_MAX_MATROSKA_BYTES} bytes; this has {len(data)}; "
+                "save it as FLAC or Ogg",
+                code="audio_too_large",
+                param="audio",
+            )
+    elif not data.startswith((b"fLaC", b"OggS")):
         raise InvalidRequest(
             "audio must be WAV, MP3, FLAC, Ogg, M4A, AAC or WebM; this is none of them",
             code="unsupported_audio",
