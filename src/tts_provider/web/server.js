@@ -1,0 +1,120 @@
+const KEY_NAME = 'tts-provider.key';
+const ASK_AGAIN_MS = 1000;
+
+/**
+ * @typedef {{id: string, name: string, gender: string, source: string, speaker?: number | null}} Voice
+ */
+
+/** The server said no, in words. */
+export class Refused extends Error {
+  /** @param {number} status @param {string} message */
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The server's HTTP routes and sockets, with the key where one is needed. */
+export class Server {
+  #base = new URL('.', document.baseURI);
+  key = '';
+
+  constructor() {
+    try {
+      this.key = sessionStorage.getItem(KEY_NAME) ?? '';
+    } catch {
+      // Storage is switched off: the key lasts as long as the page.
+    }
+  }
+
+  /** @param {string} key */
+  useKey(key) {
+    this.key = key;
+    try {
+      if (key === '') sessionStorage.removeItem(KEY_NAME);
+      else sessionStorage.setItem(KEY_NAME, key);
+    } catch {
+      // As above.
+    }
+  }
+
+  /** @returns {Promise<Voice[]>} */
+  async voices() {
+    const { voices } = await (await this.#fetch('v1/audio/voices')).json();
+    return voices;
+  }
+
+  /** @param {{name: string, transcript: string, consent: boolean, audio: Blob}} voice */
+  async enrol({ name, transcript, consent, audio }) {
+    const body = new FormData();
+    body.set('name', name);
+    body.set('transcript', transcript);
+    body.set('consent', String(consent));
+    body.set('audio', audio, audio.name ?? 'recording');
+    return (await this.#fetch('v1/audio/voices', { method: 'POST', body })).json();
+  }
+
+  /** @param {string} id */
+  async forget(id) {
+    await this.#fetch(`v1/audio/voices/${encodeURIComponent(id)}`, { method: 'DELETE' });
+  }
+
+  /** The whole file of an utterance. @param {import('./utterance.js').Request} request */
+  async speech(request, format) {
+    const body = JSON.stringify({
+      input: request.text,
+      voice: request.voice,
+      response_format: format,
+      temperature: request.temperature,
+      top_k: request.topK,
+      seed: request.seed,
+    });
+    const headers = { 'Content-Type': 'application/json' };
+    return (await this.#fetch('v1/audio/speech', { method: 'POST', headers, body })).blob();
+  }
+
+  /** @param {string} path @returns {WebSocket} */
+  socket(path) {
+    const url = new URL(path, this.#base);
+    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    const names = ['tts-provider'];
+    if (this.key !== '') names.push(`tts-provider.key.${base64url(this.key)}`);
+    return new WebSocket(url, names);
+  }
+
+  /**
+   * What there is to know about the server; told again once its model is loaded.
+   * @param {(facts: Record<string, any>) => void} tell
+   */
+  watchFacts(tell) {
+    const socket = this.socket('');
+    const ask = () => socket.readyState === WebSocket.OPEN && socket.send('{"command": "info"}');
+    socket.onopen = ask;
+    socket.onmessage = ({ data }) => {
+      const facts = JSON.parse(data);
+      if (facts.engine === undefined) return; // that it is loading is known
+      tell(facts);
+      if (facts.model_loaded) socket.close();
+      else setTimeout(ask, ASK_AGAIN_MS);
+    };
+  }
+
+  async #fetch(path, options = {}) {
+    const headers = { ...options.headers };
+    if (this.key !== '') headers.Authorization = `Bearer ${this.key}`;
+    const reply = await fetch(new URL(path, this.#base), { ...options, headers, cache: 'no-store' });
+    if (reply.ok) return reply;
+    let message = `the server answered ${reply.status} ${reply.statusText}`;
+    try {
+      message = (await reply.json()).error.message;
+    } catch {
+      // Somebody between here and the server answered.
+    }
+    throw new Refused(reply.status, message);
+  }
+}
+
+function base64url(text) {
+  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
+  return btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+}

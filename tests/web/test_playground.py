@@ -1,0 +1,380 @@
+"""The playground in a real browser, against a real server with the embedded voice."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import io
+import wave
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Download, expect
+
+from recordings import TEXT, speech, wav
+from servers import GatedEngine, SteppedEngine, ask, open_socket, receive, running_server
+from tts_provider.audio.decode import decode_audio
+from tts_provider.speech.engine import Utterance, Voice
+from tts_provider.speech.espeak import VOICES, EspeakEngine
+
+from .visit import WITHOUT_WORKLET, Visit, visit
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+KEY = "k-3cr3t/+"
+SHORT = "One, two."
+LONG = "This is one sentence of many, and it goes on for a while. " * 20
+
+
+class UnpromptedEngine(EspeakEngine):
+    """What CSM-1B without voice prompts looks like from outside, spoken by the embedded voice."""
+
+    name, model, takes_prompts = "csm", "sesame/csm-1b", True
+
+    def voices(self) -> list[Voice]:
+        return [Voice(f"speaker-{n}", f"CSM speaker {n}", "unknown", "csm", n) for n in (0, 1)]
+
+    def speak(self, utterance: Utterance):
+        self.last = utterance
+        return super().speak(Utterance(utterance.text, VOICES[utterance.voice.speaker or 0]))
+
+
+async def samples_of(server, text: str) -> bytes:
+    """The embedded voice's PCM, from the server's other endpoint."""
+    async with open_socket(server) as socket:
+        await ask(socket, text=text, format="pcm")
+        return await receive(socket)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    return Path(path).read_bytes()
+
+
+async def downloaded(visit: Visit) -> tuple[str, bytes]:
+    async with visit.page.expect_download() as waiting:
+        await visit.page.click("#history li:first-child .save")
+    download: Download = await waiting.value
+    return download.suggested_filename, read_bytes(await download.path())
+
+
+@pytest.mark.parametrize("script", ["", WITHOUT_WORKLET], ids=["worklet", "no-worklet"])
+async def test_speak_and_hear_what_the_server_made(browser: Browser, script):
+    async with running_server() as server, visit(browser, server, script=script) as page:
+        await page.expect_state("ready")
+        await page.speak_to_the_end(SHORT)
+        pcm = await samples_of(server, SHORT)
+        blocks = [array.array("h", block).tobytes() for block in await page.heard()]
+        spoken = [block for block in blocks if any(block[:64]) and any(block[-64:])]
+        assert len(spoken) > len(pcm) / 2048 / 3
+        # One block may be cut by a stall of this machine; what is played is never changed.
+        assert sum(block not in pcm for block in spoken) <= 1
+        name, data = await downloaded(page)
+        assert name == "one-two.wav"
+        with wave.open(io.BytesIO(data)) as file:
+            assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 24_000)
+            assert file.readframes(file.getnframes()) == pcm
+        await page.expect_text("#first-audio", " ms")
+        await page.expect_text("#rtf", "×")
+        await page.expect_text("#length", f"{len(pcm) / 48_000:.1f} s")
+        await page.expect_text("#facts", "espeak-ng")
+        await page.expect_text("#notice", "embedded voice")
+
+
+async def test_stop_is_at_once(browser: Browser):
+    async with running_server() as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        stop = page.page.locator("#stop")
+        await expect(stop).to_be_disabled()
+        await page.speak(LONG)
+        await page.until_heard()
+        await expect(stop).to_be_enabled()
+        await stop.click()
+        assert await page.is_silent_now()
+        await page.expect_state("ready")
+        await expect(stop).to_be_disabled()
+        await expect(page.page.locator("#speak")).to_be_focused()
+        await server.service.admission.wait_idle()
+        await page.expect_text("#history", "not all of it")
+        await page.page.click("#history button:has-text('Play')")
+        await page.until_heard()
+        await page.page.keyboard.press("Escape")
+        assert await page.is_silent_now()
+
+
+async def test_the_segment_that_is_heard_is_marked(browser: Browser):
+    text = "Here is one sentence.  And here\nis another one. The third."
+    async with running_server() as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        await page.speak(text)
+        mark = page.page.locator("#mirror mark")
+        for sentence in ("Here is one sentence.", "And here\nis another one.", "The third."):
+            await expect(mark).to_have_text(sentence)
+        await page.expect_state("ready")
+        await expect(mark).to_be_empty()
+
+
+async def test_a_sentence_that_is_not_complete_is_marked_too(browser: Browser):
+    engine = SteppedEngine()
+    async with running_server(engine) as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        await page.speak("A sentence that takes its time to be made. Another.")
+        engine.allow(3)
+        mark = page.page.locator("#mirror mark")
+        await expect(mark).to_have_text("A sentence that takes its time to be made.")
+        engine.allow()
+        await expect(mark).to_have_text("Another.")
+        await page.page.keyboard.press("Escape")
+
+
+async def test_what_is_wrong_is_said_in_words(browser: Browser):
+    async with running_server(max_text_characters=100) as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        alert = page.page.get_by_role("alert")
+        await page.speak(" ")
+        await expect(alert).to_contain_text("There is no text yet.")
+        await page.speak(LONG)
+        await expect(alert).to_contain_text("the limit is 100.")
+        await page.expect_state("ready")
+        await page.speak_to_the_end(SHORT)
+        await expect(page.page.locator("#error")).to_be_hidden()
+
+
+async def test_a_model_that_loads(browser: Browser):
+    engine = GatedEngine()
+    async with running_server(engine) as server, visit(browser, server) as page:
+        await page.expect_state("loading")
+        await page.expect_text("#status", "Loading the model")
+        await page.speak(SHORT)
+        await page.expect_text("#notice", "as soon as the model is loaded")
+        engine.gate.set_result(None)
+        await page.until_heard()
+        await page.expect_state("ready")
+
+
+async def test_a_model_that_cannot_be_loaded(browser: Browser):
+    engine = GatedEngine()
+    refused = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+    async with running_server(engine) as server:
+        async with visit(browser, server, expected_errors=refused) as page:
+            await page.expect_state("loading")
+            engine.gate.set_exception(RuntimeError("the weights are torn"))
+            await page.expect_text("#error", "The model could not be loaded: the weights are torn.")
+            await page.expect_state("away")
+
+
+async def test_a_server_that_wants_a_key(browser: Browser):
+    async with running_server(api_keys=KEY) as server:
+        async with visit(browser, server, expected_errors=("401 (Unauthorized)",)) as page:
+            await page.expect_state("key")
+            key = page.page.get_by_label("API key")
+            await expect(key).to_be_focused()
+            await key.fill("wrong")
+            await key.press("Enter")
+            await page.expect_text("#error", "That key is not valid here.")
+            await key.fill(KEY)
+            await key.press("Enter")
+            await page.expect_state("ready")
+            await expect(page.page.locator("#key-form")).to_be_hidden()
+            await page.speak_to_the_end(SHORT)
+            kept = await page.page.evaluate("() => [{...sessionStorage}, {...localStorage}]")
+            assert kept == [{"tts-provider.key": KEY}, {}]
+            assert KEY not in " ".join(page.requests)
+            await page.page.reload()
+            await page.expect_state("ready")
+
+
+async def test_a_server_that_comes_back(browser: Browser):
+    refused = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+    async with contextlib.AsyncExitStack() as running:
+        server = await running.enter_async_context(running_server())
+        async with visit(browser, server, expected_errors=refused) as page:
+            await page.expect_state("ready")
+            await running.aclose()
+            await page.expect_state("away")
+            await page.expect_text("#error", "Trying again until it is back.")
+            async with running_server(port=server.port):
+                await page.expect_state("ready")
+                await expect(page.page.locator("#error")).to_be_hidden()
+                await page.speak_to_the_end(SHORT)
+
+
+async def test_history_and_other_formats(browser: Browser):
+    async with running_server() as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        await page.page.select_option("#voice", "female")
+        await page.speak_to_the_end(SHORT)
+        await page.page.select_option("#voice", "male")
+        await page.speak_to_the_end("Another.")
+        items = page.page.locator("#history li")
+        await expect(items).to_have_count(2)
+        await expect(items.first).to_contain_text("Another.")
+        await expect(items.last).to_contain_text("Female (espeak-ng)")
+        await page.page.select_option("#format", "flac")
+        name, data = await downloaded(page)
+        assert name == "another.flac"
+        samples = decode_audio(data, max_bytes=len(data))
+        assert len(samples) == len(await samples_of(server, "Another.")) / 2
+        await page.page.evaluate("() => { heard.length = 0; }")
+        await items.last.get_by_role("button", name="Play").click()
+        await page.until_heard()
+        await page.expect_state("ready")
+
+
+async def test_by_keyboard_alone(browser: Browser):
+    async with running_server() as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        keyboard, order = page.page.keyboard, []
+        for _ in range(6):
+            await keyboard.press("Tab")
+            order.append(await page.page.evaluate("() => document.activeElement.id"))
+            outline = await page.page.evaluate(
+                "() => [document.activeElement, document.activeElement.closest('.sheet')]"
+                ".some((e) => e && getComputedStyle(e).outlineStyle === 'solid')"
+            )
+            assert outline, f"{order[-1]} does not show that it has the focus"
+        assert order == ["theme", "text", "speak", "voice", "format", "enrol-summary"]
+        await page.page.focus("#text")
+        await keyboard.press("Control+a")
+        await keyboard.type(SHORT)
+        await keyboard.press("Control+Enter")
+        await page.until_heard()
+        await keyboard.press("Escape")
+        await page.expect_state("ready")
+        await page.page.focus("#speak")
+        await keyboard.press("Space")
+        await page.expect_state("speaking")
+        await page.expect_state("ready")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+async def test_everybody_can_use_it(browser: Browser, theme, width):
+    looks = {"color_scheme": theme, "viewport": {"width": width, "height": 800}}
+    async with running_server(UnpromptedEngine()) as server:
+        async with visit(browser, server, reduced_motion="reduce", **looks) as page:
+            await page.expect_state("ready")
+            await page.page.click("#enrol-summary")
+            await page.speak_to_the_end(SHORT)
+            await page.speak(" ")
+            await page.page.evaluate(
+                "() => { document.getElementById('key-form').hidden = false; }"
+            )
+            found = await Axe().run(page.page)
+            assert found.violations_count == 0, found.generate_report()
+            overflow = "() => document.documentElement.scrollWidth - innerWidth"
+            assert await page.page.evaluate(overflow) <= 0
+
+
+async def test_the_theme_can_be_chosen_and_is_kept(browser: Browser):
+    async with running_server() as server, visit(browser, server, color_scheme="light") as page:
+        ground = "() => getComputedStyle(document.documentElement).backgroundColor"
+        light = await page.page.evaluate(ground)
+        await page.page.get_by_role("button", name="Use the dark theme").click()
+        dark = await page.page.evaluate(ground)
+        assert dark != light
+        await page.page.reload()
+        assert await page.page.evaluate(ground) == dark
+        await expect(page.page.get_by_role("button", name="Use the light theme")).to_be_visible()
+
+
+async def test_sampling_and_a_model_without_voice_prompts(browser: Browser):
+    engine = UnpromptedEngine()
+    async with running_server(engine) as server, visit(browser, server) as page:
+        await page.expect_text("#notice", "There is no voice prompt")
+        await page.page.fill("#seed", "7")
+        await page.page.fill("#top-k", "20")
+        await page.page.fill("#temperature", "0.5")
+        await page.page.select_option("#voice", "speaker-1")
+        await page.speak_to_the_end(SHORT)
+        last = engine.last
+        assert (last.seed, last.top_k, last.temperature, last.voice.id) == (7, 20, 0.5, "speaker-1")
+        await page.page.fill("#seed", "")
+        await page.speak_to_the_end(SHORT)
+        assert engine.last.seed not in (None, 7)
+        await page.page.fill("#top-k", "0")
+        await page.speak(SHORT)
+        await page.expect_state("ready")
+        await expect(page.page.locator("#top-k")).to_be_focused()
+
+
+async def test_enrol_by_file_and_forget(browser: Browser, tmp_path):
+    engine = UnpromptedEngine()
+    recording = {"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(speech())}
+    async with running_server(engine, data_dir=tmp_path) as server:
+        async with visit(browser, server) as page:
+            await page.expect_state("ready")
+            await page.page.click("#enrol-summary")
+            await page.page.get_by_label("Name").fill("Anna <b>")
+            assert await page.page.input_value("#enrol-transcript") == TEXT
+            await page.page.check("#consent")
+            await page.page.click("#enrol-submit")
+            await page.expect_text("#enrol-result", "choose a file first")
+            await page.page.set_input_files("#enrol-file", recording)
+            await expect(page.page.locator("#preview")).to_be_visible()
+            await page.page.click("#enrol-submit")
+            await page.expect_text("#enrol-result", "Anna <b> is enrolled.")
+            chosen = page.page.locator("#voice option:checked")
+            await expect(chosen).to_have_text("Anna <b>")
+            await expect(page.page.locator("#preview")).to_be_hidden()
+            await expect(page.page.locator("#notice")).to_be_hidden()
+            await page.speak_to_the_end(SHORT)
+            assert engine.last.voice.source == "enrolled"
+            await page.page.get_by_role("button", name="Delete the voice Anna <b>").click()
+            await page.page.get_by_role("button", name="Really delete the voice Anna <b>?").click()
+            await page.expect_text("#forgotten", "Anna <b> is deleted.")
+            await expect(page.page.locator("#enrolled li")).to_have_count(0)
+            assert await page.page.input_value("#voice") == "speaker-0"
+
+
+async def test_enrol_by_recording(browser: Browser, tmp_path):
+    async with running_server(data_dir=tmp_path) as server:
+        # The microphone of this browser beeps, and nobody's voice does.
+        async with visit(browser, server, expected_errors=("400 (Bad Request)",)) as page:
+            await page.expect_state("ready")
+            await page.page.click("#enrol-summary")
+            await page.page.click("#record")
+            await page.expect_text("#recording", "1 s")
+            await page.page.click("#record")
+            await expect(page.page.locator("#preview")).to_be_visible()
+            await page.page.get_by_label("Name").fill("Beep")
+            await page.page.check("#consent")
+            await page.page.click("#enrol-submit")
+            await page.expect_text("#enrol-result", "No voice can be heard")
+
+
+async def test_the_queue_between_network_and_loudspeaker(browser: Browser):
+    async with running_server() as server, visit(browser, server) as page:
+        played = await page.page.evaluate(
+            """async () => {
+              const { SampleQueue } = await import('/web/queue.js');
+              const queue = new SampleQueue(100); // samples a second: starts with 10, again with 30
+              const out = new Float32Array(8);
+              const log = [];
+              const read = () => {
+                const report = queue.read(out);
+                log.push([...out, report?.state ?? '']);
+              };
+              const push = (id, count, value) =>
+                queue.receive({ kind: 'push', id, samples: new Float32Array(count).fill(value) });
+              queue.receive({ kind: 'start', id: 1 });
+              push(1, 9, 1); read();
+              push(1, 3, 2); read(); read(); // 12 in all: runs dry
+              push(1, 20, 3); read();
+              queue.receive({ kind: 'finish', id: 1 }); read();
+              queue.receive({ kind: 'stop', id: 1 }); push(1, 50, 4); read();
+              queue.receive({ kind: 'start', id: 2 }); push(1, 50, 5); push(2, 4, 6);
+              queue.receive({ kind: 'finish', id: 2 }); read(); read();
+              return log;
+            }"""
+        )
+        assert played == [
+            [*[0] * 8, ""],
+            [*[1] * 8, "playing"],
+            [1, 2, 2, 2, 0, 0, 0, 0, "waiting"],
+            [*[0] * 8, ""],
+            [*[3] * 8, "playing"],
+            [*[0] * 8, ""],
+            [6, 6, 6, 6, 0, 0, 0, 0, "ended"],
+            [*[0] * 8, ""],
+        ]
