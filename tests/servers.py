@@ -42,6 +42,7 @@ class SteppedEngine(EspeakEngine):
     def __init__(self) -> None:
         self.steps = asyncio.Semaphore(0)
         self.chunks_made = 0
+        self.waiting = 0  # utterances that have a chunk ready
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("nothing to load")
@@ -49,7 +50,11 @@ class SteppedEngine(EspeakEngine):
     async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
         async with contextlib.aclosing(super().speak(utterance)) as chunks:
             async for chunk in chunks:
-                await self.steps.acquire()
+                self.waiting += 1
+                try:
+                    await self.steps.acquire()
+                finally:
+                    self.waiting -= 1
                 self.chunks_made += 1
                 yield chunk
 
@@ -59,8 +64,10 @@ class SteppedEngine(EspeakEngine):
 
 
 @contextlib.asynccontextmanager
-async def running_server(engine: Engine | None = None, **settings: Any) -> AsyncIterator[Server]:
-    """A server on a free loopback port, ready unless `engine` holds it up."""
+async def running_server(
+    engine: Engine | None = None, *, is_ready: bool = True, **settings: Any
+) -> AsyncIterator[Server]:
+    """A server on a free loopback port, ready unless `engine` holds it up or nobody waits."""
     wanted = Settings(**{"host": "127.0.0.1", "port": 0, "_env_file": None, **settings})
     server = Server(engine or EspeakEngine(), wanted)
     running = asyncio.create_task(server.run())
@@ -70,7 +77,8 @@ async def running_server(engine: Engine | None = None, **settings: Any) -> Async
     try:
         if running.done():
             running.result()
-        while not (server.service.admission.is_open or isinstance(engine, GatedEngine)):
+        gated = not is_ready or isinstance(engine, GatedEngine)
+        while not (server.service.admission.is_open or gated):
             await asyncio.sleep(0)
         yield server
     finally:

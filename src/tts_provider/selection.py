@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tts_provider.csm.backend import Backend
     from tts_provider.csm.checkpoint import Checkpoint, Tensor
     from tts_provider.csm.config import MimiConfig
-    from tts_provider.csm.hub import ModelFiles
+    from tts_provider.csm.snapshot import ModelFiles
 
     BuildBackend = Callable[[Callable[[str], None]], Backend]
 
@@ -180,7 +180,8 @@ def _on_cuda(
 
 
 def _locate(settings: Settings, on_progress: Callable[[str], None]) -> ModelFiles:
-    from tts_provider.csm.hub import download_csm, find_files, resolve_model_path
+    from tts_provider.csm.hub import download_csm, find_files
+    from tts_provider.csm.snapshot import resolve_model_path
 
     reuse = settings.mode == "reuse" or (settings.mode is None and settings.model_path is not None)
     if reuse:

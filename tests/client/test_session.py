@@ -100,6 +100,32 @@ async def test_what_is_wrong_is_raised():
             pass
 
 
+async def test_a_turn_refused_at_its_first_word_is_over():
+    async with running_server() as server, client_of(server).session() as speech:
+        speech.append("Bad \x01 text.")
+        with pytest.raises(RequestFailed, match="control character"):
+            async for _ in speech:
+                pass
+        speech.append("one two three")
+        speech.end()
+        audio = from_s16(b"".join([chunk async for chunk in speech]))
+        assert ears.hear_digits(audio) == ["one", "two", "three"]
+
+
+async def test_what_was_not_heard_yet_is_not_dropped_by_the_next_turn():
+    async with running_server() as server, client_of(server).session() as speech:
+        speech.append("one two three four five six seven eight nine")
+        speech.end()
+        async for _ in speech:
+            break
+        while not speech._turn.over:
+            await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="hear it to its end"):
+            speech.append("next")
+        assert len(b"".join([chunk async for chunk in speech])) > 48_000
+        speech.append("next")
+
+
 async def test_a_key_is_sent_and_missed():
     async with running_server(api_keys=("secret",)) as server:
         with pytest.raises(ConnectionFailed, match="401"):

@@ -1,4 +1,4 @@
-"""Finding the model's files, and the real hub client against a hub on loopback.
+"""The real hub client against a hub on loopback.
 
 huggingface_hub reads its settings when it is imported, so every download runs in a process of its
 own, warnings as errors.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,80 +18,24 @@ from pathlib import Path
 import pytest
 
 from csm.hub_server import COMMIT, Hub, checksum, running_hub
+from csm.repositories import (
+    CACHE_NAME,
+    EVERYTHING,
+    MIB,
+    MIMI,
+    NEEDED,
+    ORIGINAL,
+    SHARDS,
+    safetensors,
+    write,
+)
 from servers import PATIENCE_S, clean_environment
 from tts_provider.csm import CSM_REPOSITORY
 from tts_provider.csm import hub as csm_hub
-from tts_provider.csm.hub import (
-    MIMI_REPOSITORY,
-    TOKENIZER_REPOSITORY,
-    find_mimi,
-    find_tokenizer,
-    resolve_model_path,
-)
+from tts_provider.csm.snapshot import resolve_model_path
 from tts_provider.errors import StartupError
 
-MIB = 1024 * 1024
 TOKEN = "hf_aVeryGoodTokenIndeed"
-SHARDS = [f"transformers-0000{number}-of-00002.safetensors" for number in (1, 2)]
-CACHE_NAME = "models--sesame--csm-1b"
-
-
-def safetensors(*names: str, data_bytes: int = 16, seed: int = 0) -> bytes:
-    """A well-formed file; the first tensor holds everything."""
-    sizes = [data_bytes] + [0] * (len(names) - 1)
-    header, offset = {}, 0
-    for name, size in zip(names, sizes, strict=True):
-        header[name] = {
-            "dtype": "F32",
-            "shape": [size // 4],
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + random.Random(seed).randbytes(offset)
-
-
-def index(**weight_map: str) -> bytes:
-    return json.dumps({"weight_map": weight_map}).encode()
-
-
-WEIGHTS = {
-    SHARDS[0]: safetensors("backbone_model.norm.weight", data_bytes=3 * MIB, seed=1),
-    SHARDS[1]: safetensors("codec_model.x", data_bytes=8192, seed=2),
-    "transformers.safetensors.index.json": index(
-        **{"backbone_model.norm.weight": SHARDS[0], "codec_model.x": SHARDS[1]}
-    ),
-}
-NEEDED = {
-    **WEIGHTS,
-    "config.json": b'{"model_type": "csm"}',
-    "generation_config.json": b'{"generation": 1}',
-    "preprocessor_config.json": b'{"preprocessor": 1}',
-    "tokenizer.json": b'{"version": "1.0"}' + 6000 * b" ",
-    "tokenizer_config.json": b"{}",
-    "special_tokens_map.json": b"{ }",
-    "chat_template.jinja": b"",
-    "prompts/read_speech_a.wav": b"RIFF" + 5000 * b"a",
-    "prompts/conversational_b.wav": b"RIFF" + 5000 * b"b",
-}
-NOT_NEEDED = {
-    "README.md": b"# CSM",
-    ".gitattributes": b"*",
-    "model.safetensors": safetensors("text_embeddings.weight", data_bytes=8192, seed=3),
-    "ckpt.pt": 5000 * b"p",
-    "prompts/old/read_speech_a.wav": b"RIFF",
-    "prompts/../../../../escaped.wav": b"RIFF",
-}
-ORIGINAL = {"model.safetensors": NOT_NEEDED["model.safetensors"], "ckpt.pt": NOT_NEEDED["ckpt.pt"]}
-MIMI = {
-    "config.json": b'{"model_type": "mimi"}',
-    "model.safetensors": safetensors("encoder.x", data_bytes=8192, seed=4),
-}
-EVERYTHING = {
-    CSM_REPOSITORY: {**NEEDED, **NOT_NEEDED},
-    MIMI_REPOSITORY: {**MIMI, "README.md": b"# Mimi"},
-    TOKENIZER_REPOSITORY: {"tokenizer.json": NEEDED["tokenizer.json"], "LICENSE": b"..."},
-}
 
 DOWNLOAD = """
 import json, sys
@@ -399,169 +342,7 @@ def test_a_home_that_cannot_be_written_is_named(client, tmp_path):
     )
 
 
-# --model-path
-
-
-def write(folder: Path, files: dict[str, bytes]) -> Path:
-    for name, body in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(body)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def write_cache(cache: Path, *commits: str, main: str | None = None) -> Path:
-    """A hub cache with complete snapshots, oldest first."""
-    repository = cache / CACHE_NAME
-    for age, commit in enumerate(commits):
-        snapshot = write(repository / "snapshots" / commit, WEIGHTS)
-        os.utime(snapshot, (1000 + age, 1000 + age))
-    if main is not None:
-        write(repository / "refs", {"main": main.encode()})
-    return repository
-
-
-SAVE_PRETRAINED = {
-    "model.safetensors.index.json": index(a="model-00001-of-00001.safetensors"),
-    "model-00001-of-00001.safetensors": safetensors("a"),
-}
-
-
-@pytest.mark.parametrize(
-    "files",
-    [WEIGHTS, SAVE_PRETRAINED, {"model.safetensors": safetensors("a")}, {"ckpt.pt": b"PK"}],
-    ids=["transformers", "shards", "single file", "pickle"],
-)
-def test_a_plain_folder_of_any_layout_is_taken(tmp_path, files):
-    assert resolve_model_path(write(tmp_path / "model", files)) == tmp_path / "model"
-
-
-def test_the_snapshot_that_main_names_is_taken(tmp_path):
-    repository = write_cache(tmp_path / "hub", "old", "new", main="old")
-    old = repository / "snapshots" / "old"
-    for path in (repository, repository / "snapshots", old, repository.parent, tmp_path):
-        assert resolve_model_path(path) == old
-    assert resolve_model_path(repository / "snapshots" / "new").name == "new"
-
-
-def test_without_main_the_newest_complete_snapshot_is_taken(tmp_path):
-    repository = write_cache(tmp_path, "old", "newer", "newest")
-    assert resolve_model_path(repository).name == "newest"
-    (repository / "snapshots" / "newest" / SHARDS[1]).unlink()
-    assert resolve_model_path(repository).name == "newer"
-    write(repository / "refs", {"main": b"newest"})
-    assert resolve_model_path(repository).name == "newer"
-
-
-def test_what_an_earlier_download_left_behind_does_not_hinder(tmp_path):
-    repository = write_cache(tmp_path, "only", main="only")
-    write(repository / "blobs", {"0123.4567.incomplete": b"half"})
-    assert resolve_model_path(repository).name == "only"
-
-
-def _dangling(folder: Path) -> None:
-    write(folder, WEIGHTS)
-    (folder / SHARDS[1]).unlink()
-    (folder / SHARDS[1]).symlink_to("../../blobs/0123")
-
-
-BROKEN = {
-    "empty": ({}, "is empty; give a folder of sesame/csm-1b"),
-    "other files": (
-        {"notes.txt": b"hello"},
-        "holds no model: none of transformers.safetensors.index.json, "
-        "model.safetensors.index.json, transformers.safetensors, model.safetensors, ckpt.pt",
-    ),
-    "a shard missing": (
-        {name: body for name, body in WEIGHTS.items() if name != SHARDS[1]},
-        f"is not complete: {SHARDS[1]} is missing, and 1 of 2 weight files in all; copy the files",
-    ),
-    "no index": ({SHARDS[0]: WEIGHTS[SHARDS[0]]}, "no index that names its parts"),
-    "an index that is none": (
-        {"model.safetensors.index.json": b"{"},
-        "model.safetensors.index.json is no index of weights",
-    ),
-    "an index that leads out": (
-        {"model.safetensors.index.json": index(a="../a.safetensors")},
-        "it names no files of its folder",
-    ),
-    "cut short": ({"model.safetensors": safetensors("a")[:-1]}, "is cut short"),
-    "a pointer": (
-        {"model.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:0"},
-        "is a Git LFS pointer, not the file itself; run `git lfs pull` in",
-    ),
-}
-
-
-@pytest.mark.parametrize(("files", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_folder_that_is_no_whole_model_is_refused(tmp_path, files, words):
-    with pytest.raises(StartupError) as refusal:
-        resolve_model_path(write(tmp_path / "model", files))
-    assert words in str(refusal.value)
-    assert str(tmp_path / "model") in str(refusal.value)
-
-
-def test_a_half_downloaded_snapshot_is_refused(tmp_path):
-    snapshot = tmp_path / CACHE_NAME / "snapshots" / "half"
-    _dangling(snapshot)
-    for path in (snapshot, tmp_path / CACHE_NAME):
-        with pytest.raises(StartupError, match="link to a file that has not arrived; --mode down"):
-            resolve_model_path(path)
-    empty = tmp_path / "other" / CACHE_NAME
-    (empty / "snapshots").mkdir(parents=True)
-    with pytest.raises(StartupError, match="holds no snapshot yet"):
-        resolve_model_path(empty)
-
-
-def test_a_path_that_is_no_folder_is_refused(tmp_path):
-    write(tmp_path, {"model.safetensors": b""})
-    (tmp_path / "link").symlink_to("nowhere")
-    for name, words in {
-        "missing": "does not exist; give a folder of sesame/csm-1b, or fetch it with --mode down",
-        "link": "is a link to nothing",
-        "model.safetensors": f"is a file; give the folder that holds it: {tmp_path}",
-    }.items():
-        with pytest.raises(StartupError) as refusal:
-            resolve_model_path(tmp_path / name)
-        assert words in str(refusal.value)
-
-
 # Tokenizer and codec
-
-
-@pytest.fixture
-def no_cache(monkeypatch, tmp_path):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "no-cache"))
-
-
-def cached(cache: Path, repository: str, files: dict[str, bytes]) -> Path:
-    name = f"models--{repository.replace('/', '--')}"
-    return write(cache / name / "snapshots" / "any", files)
-
-
-@pytest.mark.usefixtures("no_cache")
-def test_the_tokenizer_is_found_beside_the_weights_then_in_the_same_cache(tmp_path):
-    snapshot = cached(tmp_path, CSM_REPOSITORY, WEIGHTS)
-    with pytest.raises(StartupError, match=r"hf download unsloth/Llama-3\.2-1B tokenizer\.json"):
-        find_tokenizer(snapshot)
-    other = cached(tmp_path, "meta-llama/Llama-3.2-1B", {"tokenizer.json": b"{}"})
-    assert find_tokenizer(snapshot) == other / "tokenizer.json"
-    write(snapshot, {"tokenizer.json": b"{}"})
-    assert find_tokenizer(snapshot) == snapshot / "tokenizer.json"
-
-
-@pytest.mark.usefixtures("no_cache")
-def test_the_codec_is_found_in_the_weights_then_beside_them_then_in_the_same_cache(tmp_path):
-    assert find_mimi(write(tmp_path / "whole", WEIGHTS)) is None
-    snapshot = cached(tmp_path, CSM_REPOSITORY, {"model.safetensors": safetensors("a")})
-    with pytest.raises(StartupError, match="bring no codec, and kyutai/mimi is not here"):
-        find_mimi(snapshot)
-    mimi = cached(tmp_path, MIMI_REPOSITORY, MIMI)
-    assert find_mimi(snapshot) == mimi
-    beside = write(snapshot / "mimi", MIMI)
-    assert find_mimi(snapshot) == beside
 
 
 def test_what_the_original_layout_lacks_is_downloaded(client, tmp_path):

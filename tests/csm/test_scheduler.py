@@ -90,4 +90,20 @@ def test_whatever_happens_no_slot_is_given_twice_and_all_get_on(events):
         for each in plan.step:
             each.made_frames += 1
             each.ahead_frames += 1
-    assert scheduler.streams == [*running, *(s for s in streams if s not in running)]
+    assert [*scheduler._running, *scheduler._waiting] == [
+        *running,
+        *(s for s in streams if s not in running),
+    ]
+
+
+def test_nothing_can_be_done_while_all_slots_are_ahead_and_somebody_waits():
+    scheduler = Scheduler(slots=1, max_ahead_frames=2)
+    speaking, waiting = Stream(1, 10), Stream(1, 10)
+    for stream in (speaking, waiting):
+        scheduler.add(stream)
+    assert scheduler.can_work
+    scheduler.plan()
+    speaking.read_frames, speaking.ahead_frames = 1, 2
+    assert not scheduler.can_work
+    scheduler.remove(speaking)
+    assert scheduler.can_work

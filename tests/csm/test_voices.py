@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+from contextlib import aclosing
 
 import numpy as np
 import pytest
@@ -248,6 +250,49 @@ async def test_the_other_sides_audio_in_a_session(engine, recorded):
                     if body["type"] == "audio.delta":
                         heard[name] += base64.b64decode(body["audio"])
             assert heard["alone"] != heard["after"]
+
+
+async def test_what_was_said_while_the_model_loads_is_listened_to(small_folder, watched, recorded):
+    gate = threading.Event()
+
+    def build(report):
+        gate.wait()
+        return watched
+
+    slow = CsmEngine(
+        open_checkpoint(small_folder),
+        small_folder / "tokenizer.json",
+        build,
+        device="cpu",
+        codec="test",
+        precision="float32",
+    )
+    wav = wav_header(24_000, 2 * 24_000) + to_s16(recorded[1][:24_000])
+    audio = base64.b64encode(wav).decode()
+    async with running_server(slow, is_ready=False) as server:
+        async with open_socket(server, path="v1/stream") as socket:
+            assert (await receive(socket))["type"] == "session.created"
+            assert (await receive(socket))["type"] == "session.loading"
+            told = {"context_id": "c", "text": "What?", "audio": audio}
+            await send(socket, type="context.append_audio", **told)
+            await send(socket, type="context.append_audio", **{**told, "text": "..."})
+            await send(socket, type="input_text.append", context_id="c", text="It is Ann.")
+            await send(socket, type="input_text.end", context_id="c")
+            gate.set()
+            kinds = []
+            while not kinds or kinds[-1] != "context.done":
+                body = await receive(socket)
+                kinds.append(body["type"])
+                if body["type"] == "error":
+                    assert body["code"] == "no_speech", body
+            assert kinds.count("error") == 1
+            assert "audio.segment" in kinds
+
+
+async def test_a_length_beyond_all_bounds(engine):
+    utterance = Utterance("Hm.", engine.voices()[0], temperature=0.0, max_audio_ms=10**400)
+    async with aclosing(engine.speak(utterance)) as chunks:
+        assert len((await anext(chunks)).samples)
 
 
 async def test_the_embedded_voice_does_not_listen(recorded):

@@ -197,12 +197,10 @@ async def test_contexts_are_spoken_side_by_side():
     async with running_server(engine) as server, TalkTo(server) as talk:
         for name in "ab":
             await talk.tell("input_text.append", name, text="a long breath, and " * 10 + "on. Bye")
-        heard = set()
-        while heard != {"a", "b"}:
-            engine.allow(4)
-            body = await talk.hear()
-            assert body["type"] == "audio.delta"  # neither has come to its first segment's end
-            heard.add(body["context_id"])
+        while engine.waiting < 2:
+            await asyncio.sleep(0)
+        engine.allow(2)
+        assert {(await talk.hear())["context_id"] for _ in range(2)} == {"a", "b"}
         engine.allow()
         for name in "ab":
             await talk.tell("context.cancel", name)
@@ -314,6 +312,75 @@ async def test_who_is_far_ahead_leaves_the_engine_to_others():
         heard += await talk.hear_until("context.cancelled")
         far_s = sum(b.get("duration_ms", 0) for b in heard if b["context_id"] == "far") / 1000
         assert far_s < 60
+
+
+async def test_who_is_far_ahead_holds_no_place():
+    limits = {"max_streams": 1, "max_ahead_s": 2.0}
+    async with running_server(**limits) as server, TalkTo(server) as talk:
+        await talk.tell("input_text.append", "far", text=LONG_TEXT)
+        await talk.hear_until("audio.segment")
+        heard = await talk.speak("near", "one two three")
+        assert [b["text"] for b in heard if b["context_id"] == "near" and "text" in b]
+        await talk.tell("context.cancel", "far")
+
+
+async def test_what_was_sent_when_a_context_is_cancelled_is_counted():
+    async with running_server() as server, TalkTo(server) as talk:
+        for number, way in enumerate(["binary", "base64"] * 10):
+            name = str(number)
+            await talk.tell("session.update", audio=way)
+            await talk.tell("input_text.append", name, text=LONG_TEXT)
+            await talk.hear_until("audio.delta", name)
+            await talk.tell("context.cancel", name)
+            heard = [{"duration_ms": 80, "type": "audio.delta", "context_id": name}]
+            heard += await talk.hear_until("context.cancelled")
+            sent = sum(b["duration_ms"] for b in heard if b["type"] == "audio.delta")
+            assert heard[-1]["audio_ms"] == sent
+
+
+async def test_an_idle_context_does_not_hold_up_the_end():
+    async with running_server() as server, TalkTo(server) as talk:
+        await talk.speak("spoken", "Hello.")
+        await talk.tell("input_text.append", "open", text="Good day. ")
+        await talk.tell("input_text.flush", "open")
+        await talk.hear_until("audio.flushed")
+        server.stop()
+        with pytest.raises(ConnectionClosed) as closed:
+            await talk.hear()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+
+
+async def test_a_load_that_fails_is_told_to_who_still_writes():
+    engine = GatedEngine()
+    async with running_server(engine) as server, TalkTo(server) as talk:
+        await talk.hear()
+        await talk.tell("input_text.append", "c", text="Half a")
+        engine.gate.set_exception(OSError("the disk is gone"))
+        error = await talk.hear()
+        assert (error["type"], error["code"]) == ("error", "engine_failed")
+        with pytest.raises(ConnectionClosed) as closed:
+            await talk.hear_until("never")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1011
+
+
+async def test_a_turn_that_began_waits_where_the_line_is_full():
+    engine = SteppedEngine()
+    limits = {"max_streams": 1, "max_queued_requests": 0}
+    async with running_server(engine, **limits) as server, TalkTo(server) as talk:
+        await talk.tell("input_text.append", "first", text="Good day. Good n")
+        engine.allow(30)
+        await talk.hear_until("audio.segment")
+        await talk.tell("input_text.append", "second", text="Hello there. And")
+        while not server.service.admission.active:
+            await asyncio.sleep(0)
+        await talk.tell("input_text.append", "first", text="ight.")
+        await talk.tell("input_text.end", "first")
+        engine.allow()
+        heard = await talk.hear_until("context.done")
+        assert heard[-1]["context_id"] == "first"
+        assert not [body for body in heard if body["type"] == "error"]
 
 
 async def test_a_vanished_client_frees_its_work():

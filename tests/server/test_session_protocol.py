@@ -191,6 +191,37 @@ def test_what_is_wrong_is_said_and_changes_nothing(message, code, param):
     assert tell(session, "input_text.end", "open")[0] == Say("open", ["xx"])
 
 
+def test_text_that_is_not_spoken_yet_is_bounded_whatever_was_flushed():
+    session = new_session(max_text_characters=100)
+    tell(session, "input_text.append", text="x" * 60)
+    (say, _) = tell(session, "input_text.flush")
+    (refusal,) = tell(session, "input_text.append", text="y" * 60)
+    assert refusal.error.code == "text_too_long"
+    assert "120" in refusal.error.message
+    session.spoken("c", say.segments[0])
+    assert tell(session, "input_text.append", text="y" * 60) == [Say("c", [])]
+
+
+def test_audio_that_is_not_heard_yet_is_bounded():
+    session = new_session(max_audio_message_bytes=1024)
+    audio = base64.b64encode(bytes(700)).decode()
+    _, listen = tell(session, "context.append_audio", text="Hi.", audio=audio, voice="bob")
+    (refusal,) = tell(session, "context.append_audio", text="Hi.", audio=audio)
+    assert refusal.error.code == "too_much_audio"
+    session.heard("c", listen.said)
+    assert tell(session, "context.append_audio", text="Hi.", audio=audio) == [listen]
+
+
+def test_a_long_context_takes_no_more_memory_than_a_short_one():
+    session = new_session()
+    tell(session, "input_text.append", text="A")
+    for _ in range(3000):
+        (say,) = tell(session, "input_text.append", text=" sentence of some length. Another")
+        for segment in say.segments:
+            session.spoken("c", segment)
+    assert len(session._contexts["c"].segmenter._text) < 1000
+
+
 def test_one_context_more_than_the_limit():
     session = new_session()
     for number in range(8):

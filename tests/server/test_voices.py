@@ -297,21 +297,28 @@ async def test_an_upload_that_does_not_come_is_given_up(tmp_path):
 
 
 async def test_only_so_many_at_once(tmp_path):
+    body = multipart(GOOD)
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+    ).encode()
     async with running_server(data_dir=tmp_path, max_enrolments=1) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        body = multipart(GOOD)
-        head = (
-            f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
-        ).encode()
-        writer.write(head + body[:1000])
+        slow = []
+        for _ in range(3):
+            slow.append(await asyncio.open_connection("127.0.0.1", server.port))
+            slow[-1][1].write(head + body[:1000])
+        # Three who are slow do not hold up the fourth.
+        assert (await enrol(server))[0] == 201
+        slow.append(await asyncio.open_connection("127.0.0.1", server.port))
+        slow[-1][1].write(head + body[:1000])
         status = 201
         while status != 503:
             status, answer = await enrol(server)
         assert answer["error"]["code"] == "over_capacity"
-        writer.write(body[1000:])
-        assert b" 201 " in await asyncio.wait_for(reader.readline(), 60)
-        writer.close()
+        for reader, writer in slow:
+            writer.write(body[1000:])
+            assert b" 201 " in await asyncio.wait_for(reader.readline(), 60)
+            writer.close()
         status = 503
         while status == 503:
             status, _ = await enrol(server)

@@ -53,6 +53,8 @@ class _Turn:
     """No more text is to come."""
     over: bool = False
     """No more audio is to come."""
+    heard: bool = False
+    """All of it was taken, or nobody wants it."""
     segments: list[SpokenText] = field(default_factory=list)
     failure: TTSClientError | None = None
 
@@ -132,35 +134,43 @@ class SpeechSession:
     async def cancel(self) -> None:
         """Interrupt the turn: its iteration ends, and what is still on its way is dropped."""
         turn = self._turn
-        if turn is None or turn.over:
+        if turn is None or turn.heard:
             return
-        self._tell("context.cancel")
+        if not turn.over:
+            self._tell("context.cancel")
+        turn.heard = True
         turn.finish()
-        self._turn = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The turn's audio, in the session's format. Raises `TTSClientError`."""
         turn = self._turn
         if turn is None:
             raise RuntimeError("there is no turn to hear; append text first")
-        while True:
+        while not turn.heard:
             item = await turn.arrived.get()
-            if isinstance(item, TTSClientError):
+            if isinstance(item, bytes):
+                if not turn.heard:
+                    yield item
+                continue
+            turn.heard = True
+            if item is not None:
                 raise item
-            if item is None or self._turn is not turn:
-                return
-            yield item
 
     def _begin(self) -> None:
-        if self._turn is None or self._turn.over:
+        turn = self._turn
+        if turn is None or turn.heard:
             self._turns += 1
             self._turn = _Turn(f"turn-{self._turns}")
-        elif self._turn.ended:
+        elif turn.failure is not None:
+            raise turn.failure
+        elif turn.ended:
             raise RuntimeError("the turn was ended; hear it to its end or cancel it first")
 
     def _tell(self, kind: str, **fields: Any) -> None:
         if self._problem is not None:
             raise self._problem
+        if self._turn is not None and self._turn.failure is not None:
+            raise self._turn.failure
         if self._turn is None or self._turn.over:
             raise RuntimeError("the turn is over; append text to begin another one")
         message = {"type": kind, "context_id": self._turn.context_id, **fields}
@@ -208,16 +218,20 @@ class SpeechSession:
 
     def _take(self, body: dict[str, Any], data: bytes) -> None:
         turn = self._turn
-        if turn is None or body.get("context_id") != turn.context_id:
-            return  # of a turn that was cancelled
+        if turn is None or turn.over or body.get("context_id") != turn.context_id:
+            return  # of a turn that was cancelled, or failed
         if body["type"] == "audio.delta":
             turn.arrived.put_nowait(data)
         elif body["type"] == "audio.segment":
             turn.segments.append(SpokenText(body["text"], body["start_ms"], body["end_ms"]))
         elif body["type"] == "error":
+            # The first refusal ends the turn: what the server made of the rest is not what was
+            # meant. It may have no context to speak of.
+            self._tell("context.cancel")
             turn.failure = _failure(body)
-        elif body["type"] == "context.done":
             turn.finish(turn.failure)
+        elif body["type"] == "context.done":
+            turn.finish()
 
     async def _close(self) -> None:
         for task in self._tasks:

@@ -132,6 +132,7 @@ class CsmEngine(Engine):
         raise NoSpeech("the model ended before it said anything; try another seed", param="text")
 
     async def close(self) -> None:
+        await asyncio.to_thread(self._prompts.close)
         if self._loop is not None:
             await asyncio.to_thread(self._loop.close)
             self._loop = None
@@ -157,7 +158,7 @@ class CsmEngine(Engine):
             limit_ms = utterance.max_audio_ms
         else:
             limit_ms = max(_SHORTEST_LIMIT_MS, _LIMIT_MS_A_CHARACTER * len(text))
-        max_frames = min(math.ceil(limit_ms / FRAME_MS), positions)
+        max_frames = min(-(-limit_ms // FRAME_MS), positions)
         # What the text can need at most must fit, even where the request allows more.
         needed = min(max_frames, math.ceil(_LIMIT_MS_A_CHARACTER * len(text) / FRAME_MS))
         voice_frames = 0 if prefix is None else len(prefix)

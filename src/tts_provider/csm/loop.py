@@ -105,7 +105,7 @@ class Loop:
     # In the thread
 
     def _run(self) -> None:
-        while self._take_commands(wait=not self._can_work()):
+        while self._take_commands(wait=not self._scheduler.can_work):
             plan = self._scheduler.plan()
             for stream in plan.start:
                 self._guard([stream], self._start)
@@ -118,11 +118,6 @@ class Loop:
         for job in list(self._jobs.values()):
             self._end(job, EngineFailed("the server is stopping"))
 
-    def _can_work(self) -> bool:
-        streams = self._scheduler.streams
-        ahead = self._scheduler.max_ahead_frames
-        return any(not stream.has_read or stream.ahead_frames < ahead for stream in streams)
-
     def _take_commands(self, *, wait: bool) -> bool:
         """Do what was asked meanwhile; False when the loop shall end."""
         while True:
@@ -132,7 +127,10 @@ class Loop:
                 return True
             if command is None:
                 return False
-            command()
+            try:
+                command()
+            except Exception:  # one stream's; the thread is everybody's
+                log.exception("the model's loop failed")
             wait = False
 
     def _guard(self, streams: list[Stream], work: Callable[[list[Stream]], None]) -> None:
@@ -190,21 +188,21 @@ class Loop:
         self._publish([job for job in jobs if job.stream in self._jobs])
         for job in jobs:
             if job.stream in self._jobs and job.stream.made_frames >= job.max_frames:
-                self._finish(job)
+                self._guard([job.stream], functools.partial(self._finish, job))
 
     def _take(self, job: Job, frame: np.ndarray, _streams: list[Stream]) -> None:
         # The reference stops when all 32 codes are 0 and drops that frame.
         if not frame.any():
-            self._finish(job)
+            self._finish(job, _streams)
             return
         job.codes.append(frame)
         job.stream.made_frames += 1
         job.stream.ahead_frames += 1
         last = job.codes[-_SAME_FRAMES:]
         if len(last) == _SAME_FRAMES and all((frame == other).all() for other in last):
-            self._finish(job)
+            self._finish(job, _streams)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, _streams: list[Stream]) -> None:
         self._decode([job], len(job.codes) - job.decoded)
         self._end(job)
 
@@ -216,7 +214,11 @@ class Loop:
             if pending >= _CHUNK_RAMP[min(job.chunks, len(_CHUNK_RAMP) - 1)]:
                 due.setdefault(pending, []).append(job)
         for frames, group in due.items():
-            self._decode(group, frames)
+            decode = functools.partial(self._decode_streams, frames)
+            self._guard([job.stream for job in group], decode)
+
+    def _decode_streams(self, frames: int, streams: list[Stream]) -> None:
+        self._decode([self._jobs[stream] for stream in streams], frames)
 
     def _decode(self, jobs: list[Job], frames: int) -> None:
         if frames == 0:

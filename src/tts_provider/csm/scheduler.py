@@ -61,8 +61,12 @@ class Scheduler:
             self._waiting.remove(stream)
 
     @property
-    def streams(self) -> list[Stream]:
-        return [*self._running, *self._waiting]
+    def can_work(self) -> bool:
+        """There is something to plan: a stream to start, to read or to step."""
+        if self._waiting and len(self._running) < self.slots:
+            return True
+        ahead = self.max_ahead_frames
+        return any(not s.has_read or s.ahead_frames < ahead for s in self._running)
 
     def plan(self) -> Plan:
         """What to do next. Streams in `start` run from now on."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from tts_provider.audio.pcm import Samples
 from tts_provider.csm.backend import Codes
@@ -21,6 +23,7 @@ from tts_provider.voices.store import VoiceStore
 _KEPT = 256
 
 Encode = Callable[[Samples], Codes]
+_Result = TypeVar("_Result")
 
 
 def builtin_voices(chosen: Chosen) -> Sequence[Voice]:
@@ -45,18 +48,27 @@ class VoicePrompts:
         self._builtin = {0: chosen.male, 1: chosen.female}
         self._store = store
         self._spoken: OrderedDict[str, Spoken] = OrderedDict()
-        self._encoding = asyncio.Lock()  # one at a time: streams that speak need the cores
+        # One at a time, whoever still waits for it: streams that speak need the cores.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="csm-encode")
+        self._finding = asyncio.Lock()
 
     async def find(self, voice: Voice, encode: Encode) -> Spoken | None:
         """What the voice said in its prompt; None where it has none.
 
         Raises `InvalidRequest` where an enrolled voice was removed meanwhile.
         """
-        async with self._encoding:
+        if voice.speaker is None and (self._store is None or self._store.get(voice.id) is None):
+            self._spoken.pop(voice.id, None)
+            raise InvalidRequest(
+                f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
+            )
+        if voice.id in self._spoken:
+            self._spoken.move_to_end(voice.id)
+            return self._spoken[voice.id]
+        async with self._finding:
             if voice.id in self._spoken:
-                self._spoken.move_to_end(voice.id)
                 return self._spoken[voice.id]
-            found = await asyncio.to_thread(self._encode, voice, encode)
+            found = await self._run(self._encode, voice, encode)
             if found is not None:
                 self._spoken[voice.id] = found
                 if len(self._spoken) > _KEPT:
@@ -65,8 +77,13 @@ class VoicePrompts:
 
     async def listen(self, text: str, speaker: int, samples: Samples, encode: Encode) -> Spoken:
         """What somebody else said."""
-        async with self._encoding:
-            return Spoken(text, speaker, await asyncio.to_thread(encode, samples))
+        return Spoken(text, speaker, await self._run(encode, samples))
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    async def _run(self, work: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     def _encode(self, voice: Voice, encode: Encode) -> Spoken | None:
         if voice.speaker is not None:
@@ -74,8 +91,9 @@ class VoicePrompts:
             if prompt is None:
                 return None
             return Spoken(prompt.transcript, voice.speaker, encode(prompt.samples))
-        stored = self._store.get(voice.id) if self._store is not None else None
-        if self._store is None or stored is None:
+        assert self._store is not None  # `find` looked into it
+        stored = self._store.get(voice.id)
+        if stored is None:
             raise InvalidRequest(
                 f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
             )

@@ -72,7 +72,7 @@ class Admission:
         """A place to speak, first come first served.
 
         Raises `OverCapacity` where the line is full, `Draining` or the load's failure. What has
-        `begun` may go on while the server drains.
+        `begun` goes on while the server drains, and may wait where the line is full.
         """
         await self._enter(begun)
         started = time.monotonic()
@@ -90,7 +90,7 @@ class Admission:
             self.active += 1
             self._idle.clear()
             return
-        if len(self._line) >= self._max_queued:
+        if len(self._line) >= self._max_queued and not begun:
             raise OverCapacity(
                 f"all {self._max_streams} streams are busy and {len(self._line)} requests wait, "
                 "the limit; try again later",

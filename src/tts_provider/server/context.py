@@ -6,18 +6,17 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode import Encoder, create_encoder
-from tts_provider.errors import EngineFailed, InvalidRequest, WireError
+from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server import session_protocol as wire
 from tts_provider.server.fields import Said
-from tts_provider.server.socket import wait_for
-from tts_provider.server.speech import Meter, SpeechService
+from tts_provider.server.socket import stop, wait_for
+from tts_provider.server.speech import Meter, SpeechService, unexpected_failure
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 from tts_provider.speech.pipeline import Segment, nothing_to_speak
 
@@ -37,10 +36,15 @@ class Listener(Protocol):
     async def send(self, message: str) -> None: ...
     async def send_error(self, problem: WireError, context_id: str | None) -> None: ...
     def take_clause(self, context_id: str) -> list[str]: ...
+    def spoken(self, context_id: str, segment: str) -> None: ...
+    def heard(self, context_id: str, said: Said) -> None: ...
+    def wake(self) -> None: ...
     def finish(self, context_id: str) -> None: ...
 
 
 class Context:
+    """Begins to work when it is made; it ends with `context.done`, or by `stop`."""
+
     def __init__(
         self, context_id: str, settings: wire.Settings, service: SpeechService, listener: Listener
     ) -> None:
@@ -62,7 +66,18 @@ class Context:
         self._position = 0  # of the timeline's end, in samples
         self._audible = False
         self._played_until_s = 0.0  # when the listener will have heard all that was sent
-        self.is_busy = False
+        self._working = False
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def is_busy(self) -> bool:
+        """There is something to speak."""
+        return self._working or bool(self._todo)
+
+    @property
+    def is_heard(self) -> bool:
+        """It is busy, or its listener still hears what was sent."""
+        return self.is_busy or self._played_until_s > asyncio.get_running_loop().time()
 
     @property
     def audio_ms(self) -> int:
@@ -74,56 +89,51 @@ class Context:
         self._todo += items
         self._changed.set()
 
-    async def run(self) -> None:
-        """Speak until the end was reached; every context ends with `context.done` unless it is
-        cancelled."""
+    async def stop(self) -> None:
+        """End without a word; what was begun to be sent is sent."""
+        await stop(self._task)
+
+    async def _run(self) -> None:
         try:
-            with contextlib.closing(self._audio):
-                await self._run_or_say_why()
+            problem = await self._work_or_say_why()
             self._listener.finish(self._id)
+            if problem is not None:
+                await self._listener.send_error(problem, self._id)
             await self._listener.send(wire.done(self._id, self.audio_ms))
         except WebSocketDisconnect:
             pass  # whoever reads ends the connection
 
-    async def _run_or_say_why(self) -> None:
+    async def _work_or_say_why(self) -> WireError | None:
         try:
-            with self._meter.measure():
+            with contextlib.closing(self._audio), self._meter.measure():
                 await self._work()
         except WireError as problem:
-            self._listener.finish(self._id)
-            await self._listener.send_error(problem, self._id)
+            return problem
         except WebSocketDisconnect:
             raise
         except Exception:  # a fault of ours ends the context, never the connection
             log.exception("a context failed unexpectedly")
-            fault = EngineFailed(
-                "the server failed while speaking; its log says why", code="internal_error"
-            )
-            self._listener.finish(self._id)
-            await self._listener.send_error(fault, self._id)
+            return unexpected_failure()
+        return None
 
     async def _work(self) -> None:
-        while True:
-            await self._wait()
-            self.is_busy = True
-            match self._todo[0]:
+        while not isinstance(item := await self._next(), wire.End):
+            self._working = True
+            match item:
                 case str():
-                    await self._speak()
+                    await self._speak(item)
                 case wire.Flush(_, flush_id):
-                    self._todo.popleft()
                     await self._listener.send(wire.flushed(self._id, flush_id))
                 case wire.Listen(_, said):
-                    self._todo.popleft()
                     await self._listen(said)
-                case wire.End():
-                    break
-            self.is_busy = False
+            self._working = False
+            self._listener.wake()
         if not self._audible:
             raise nothing_to_speak()
 
-    async def _wait(self) -> None:
-        """Until there is something to do. Where the writer pauses and the listener has little left
-        to hear, that is the clause which is there."""
+    async def _next(self) -> str | wire.Flush | wire.End | wire.Listen:
+        """What is to be done next. Where the writer pauses and the listener has little left to
+        hear, that is the clause which is there."""
         pause_s = self._service.limits.clause_pause_s
         while not self._todo:
             ahead_s = self._played_until_s - asyncio.get_running_loop().time()
@@ -131,18 +141,14 @@ class Context:
                 self._todo += self._listener.take_clause(self._id)
                 if not self._todo:
                     await wait_for(self._changed, None)
+        return self._todo.popleft()
 
-    def _take_segments(self) -> Iterator[str]:
-        while self._todo and isinstance(self._todo[0], str):
-            text = self._todo.popleft()
-            assert isinstance(text, str)
-            self._meter.characters += len(text)
-            yield text
-
-    async def _speak(self) -> None:
-        items = self._service.speak_segments(
-            self._utterance, self._take_segments(), self._position, self._meter
-        )
+    async def _speak(self, text: str) -> None:
+        # Who has much to hear waits here, where it holds no place that others could speak in.
+        await self._pace(self._service.limits.max_ahead_s / 2)
+        self._meter.characters += len(text)
+        self._listener.spoken(self._id, text)
+        items = self._service.speak_segment(self._utterance, text, self._position, self._meter)
         async with contextlib.aclosing(items):
             async for item in items:
                 if isinstance(item, AudioChunk):
@@ -153,11 +159,12 @@ class Context:
 
     async def _listen(self, said: Said) -> None:
         try:
-            spoken = await self._service.listen(said)
-        except InvalidRequest as problem:  # the context can go on without it
+            async with self._service.admission.admit(begun=self._position > 0):
+                self._utterance.history.add(await self._service.listen(said))
+        except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
             await self._listener.send_error(problem, self._id)
-        else:
-            self._utterance.history.add(spoken)
+        finally:
+            self._listener.heard(self._id, said)
 
     async def _end_segment(self, segment: Segment) -> None:
         await self._send(self._audio.end_segment(segment))
@@ -169,18 +176,20 @@ class Context:
     async def _send(self, piece: _Piece | None) -> None:
         if piece is None:
             return
-        loop = asyncio.get_running_loop()
         audio_s = (piece.end_ms - piece.start_ms) / 1000
-        played_until_s = max(self._played_until_s, loop.time()) + audio_s
-        # Further ahead of the listener than the limit, its place is better used by others.
-        ahead_s = played_until_s - loop.time() - self._service.limits.max_ahead_s
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s)
+        await self._pace(self._service.limits.max_ahead_s - audio_s)
+        now_s = asyncio.get_running_loop().time()
+        self._played_until_s = max(self._played_until_s, now_s) + audio_s
+        self._audio.sent_ms = piece.end_ms
         await self._listener.send_audio(
             self._id, piece.start_ms, piece.end_ms, piece.data, self._settings.audio
         )
-        self._played_until_s = played_until_s
-        self._audio.sent_ms = piece.end_ms
+
+    async def _pace(self, allowed_s: float) -> None:
+        """Wait while the listener has more than this left to hear."""
+        ahead_s = self._played_until_s - asyncio.get_running_loop().time()
+        if ahead_s > allowed_s:
+            await asyncio.sleep(ahead_s - allowed_s)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from tts_provider.config import Limits
-from tts_provider.errors import EngineFailed, InvalidRequest, UnsentAudio, WireError
+from tts_provider.errors import InvalidRequest, UnsentAudio, WireError
 from tts_provider.server.auth import error_body
-from tts_provider.server.speech import SpeechService
+from tts_provider.server.speech import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def _as_wire_error(error: Exception) -> WireError:
     if isinstance(error, WireError):
         return error
     log.error("a request failed unexpectedly", exc_info=error)
-    return EngineFailed("the server failed while speaking; its log says why", code="internal_error")
+    return unexpected_failure()
 
 
 def _body(data: bytes, *, more: bool) -> dict[str, object]:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 # Bounds how much audio lies in the kernel for a client that reads slowly, so that a ping behind it
 # is still answered in time: 256 KiB is 5 s of 16-bit speech.
 _SEND_BUFFER_BYTES = 256 * 1024
+_ALL_ADDRESSES = ("0.0.0.0", "::")
 _ADDRESS_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -160,7 +161,9 @@ class Server:
         await self.sockets.wait_closed()
 
     def _listening(self) -> None:
-        log.info("listening on ws://%s:%d", self._settings.host, self.port)
+        host, port = self._settings.host, self.port
+        page_host = "localhost" if host in _ALL_ADDRESSES else host
+        log.info("listening on ws://%s:%d, page: http://%s:%d/", host, port, page_host, port)
         self.listening.set()
 
     def _warn_if_open(self) -> None:

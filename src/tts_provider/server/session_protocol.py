@@ -112,7 +112,10 @@ class _Context:
     """What the client may still do with a context."""
 
     segmenter: Segmenter = field(default_factory=Segmenter)
-    characters: int = 0
+    unspoken: int = 0
+    """Characters of segments that are not spoken yet."""
+    unheard_bytes: int = 0
+    """Of the other side's audio, not looked at yet."""
     cut_character: str = ""  # the first half of a surrogate pair
     unflushed: bool = False
     ended: bool = False
@@ -152,7 +155,24 @@ class Session:
     def take_clause(self, context_id: str) -> Sequence[str]:
         """The writer pauses: what can be spoken already."""
         context = self._contexts.get(context_id)
-        return [] if context is None else context.segmenter.take_clause()
+        if context is None:
+            return []
+        return self._say(context_id, context.segmenter.take_clause()).segments
+
+    def has_text(self, context_id: str) -> bool:
+        """Whether a sentence has begun that is not complete."""
+        context = self._contexts.get(context_id)
+        return context is not None and context.segmenter.characters > 0
+
+    def spoken(self, context_id: str, segment: str) -> None:
+        """A segment's turn has come: there is room for more text."""
+        if context_id in self._contexts:
+            self._contexts[context_id].unspoken -= len(segment)
+
+    def heard(self, context_id: str, said: Said) -> None:
+        """The other side's audio was looked at: there is room for more."""
+        if context_id in self._contexts:
+            self._contexts[context_id].unheard_bytes -= len(said.audio)
 
     def finish(self, context_id: str) -> None:
         """The context is over, whatever its client still sends."""
@@ -172,8 +192,7 @@ class Session:
         if context_id is None:
             raise InvalidRequest(f"{kind} needs a context_id", param="context_id")
         if kind == "context.append_audio":
-            said = read_said(fields, self._limits)
-            return self._open(fields, context_id, [Listen(context_id, said)])
+            return self._append_audio(fields, context_id)
         if length > self._limits.max_message_bytes:
             raise InvalidRequest(
                 f"the message has {length} characters; the limit is "
@@ -189,16 +208,16 @@ class Session:
         _check_not_ended(context, context_id)
         if kind == "input_text.end":
             context.ended = True
-            return [Say(context_id, self._close_text(context)), End(context_id)]
+            return [self._say(context_id, self._close_text(context)), End(context_id)]
         if not context.unflushed:
             raise InvalidRequest(
                 f"context {context_id!r} has had no text since its last flush",
                 code="nothing_to_flush",
                 param="context_id",
             )
-        context.unflushed, context.characters = False, 0
+        context.unflushed = False
         flush = Flush(context_id, fields.string("flush_id"))
-        return [Say(context_id, self._close_text(context)), flush]
+        return [self._say(context_id, self._close_text(context)), flush]
 
     def _append(self, fields: Fields, context_id: str) -> list[Action]:
         text = fields.string("text")
@@ -211,36 +230,53 @@ class Session:
         text = text[: len(text) - len(cut)]
         check_text(text, self._limits)
         if known is not None:
-            _check_not_ended(known, context_id)
-            if fields.string("voice") is not None:
-                raise InvalidRequest(
-                    f"context {context_id!r} has its voice; "
-                    "give one with a context's first text only",
-                    param="voice",
-                )
             self._check_length(known, text)
-        actions = self._open(fields, context_id, [])
+        begin = self._open(fields, context_id)
         context = self._contexts[context_id]
-        context.characters += len(text)
         context.cut_character = cut
         context.unflushed = context.unflushed or bool(text.strip())
-        return [*actions, Say(context_id, context.segmenter.push(text))]
+        return [*begin, self._say(context_id, context.segmenter.push(text))]
+
+    def _append_audio(self, fields: Fields, context_id: str) -> list[Action]:
+        said, limit = read_said(fields, self._limits), self._limits.max_audio_message_bytes
+        known = self._contexts.get(context_id)
+        if known is not None and known.unheard_bytes + len(said.audio) > limit:
+            raise InvalidRequest(
+                f"context {context_id!r} has {known.unheard_bytes} bytes of audio that it could "
+                f"not look at yet; the limit is {limit}",
+                code="too_much_audio",
+                param="audio",
+            )
+        begin = self._open(fields, context_id)
+        self._contexts[context_id].unheard_bytes += len(said.audio)
+        return [*begin, Listen(context_id, said)]
+
+    def _say(self, context_id: str, segments: Sequence[str]) -> Say:
+        self._contexts[context_id].unspoken += sum(map(len, segments))
+        return Say(context_id, segments)
 
     def _check_length(self, context: _Context, text: str) -> None:
-        characters, limit = context.characters + len(text), self._limits.max_text_characters
-        if characters > limit:
+        waiting, limit = context.unspoken + context.segmenter.characters, self._limits
+        if waiting + len(text) > limit.max_text_characters:
             raise InvalidRequest(
-                f"the context would have {characters} characters of text since its last flush; "
-                f"the limit is {limit}",
+                f"the context would have {waiting + len(text)} characters that are not spoken "
+                f"yet; the limit is {limit.max_text_characters}",
                 code="text_too_long",
                 param="text",
             )
 
-    def _open(self, fields: Fields, context_id: str, actions: list[Action]) -> list[Action]:
-        """`actions`, after the context's beginning if it is new."""
+    def _open(self, fields: Fields, context_id: str) -> list[Action]:
+        """The context's beginning, if it is new."""
+        voice = fields.string("voice")
         if context_id in self._contexts:
             _check_not_ended(self._contexts[context_id], context_id)
-            return actions
+            if voice is not None:
+                raise InvalidRequest(
+                    f"context {context_id!r} has its voice; "
+                    "give one with a context's first message only",
+                    param="voice",
+                )
+            return []
         if context_id in self._finished:
             raise _finished(context_id)
         limit = self._limits.max_contexts
@@ -251,12 +287,11 @@ class Session:
                 param="context_id",
                 retry_after_ms=1000,
             )
-        voice = fields.string("voice")
         settings = self.settings
         if voice is not None:
             settings = replace(settings, voice=self._find_voice(voice))
         self._contexts[context_id] = _Context()
-        return [Begin(context_id, settings), *actions]
+        return [Begin(context_id, settings)]
 
     def _find(self, context_id: str) -> _Context:
         if context_id in self._contexts:
@@ -292,14 +327,14 @@ class Session:
 
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "session.update": (
-        *("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k"),
+    "session.update": tuple(
+        "voice format sample_rate audio seed temperature top_k".split()  # noqa: SIM905
     ),
     "input_text.append": ("context_id", "text", "voice"),
     "input_text.flush": ("context_id", "flush_id"),
     "input_text.end": ("context_id",),
     "context.cancel": ("context_id",),
-    "context.append_audio": ("context_id", "text", "audio", "speaker"),
+    "context.append_audio": ("context_id", "text", "audio", "speaker", "voice"),
 }
 
 

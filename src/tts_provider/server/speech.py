@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,16 +17,28 @@ from tts_provider import __version__
 from tts_provider.audio.decode import decode_audio
 from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.server.admission import Admission
 from tts_provider.server.fields import Said
 from tts_provider.server.metrics import Metrics
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Engine, Spoken, Utterance, Voice
+from tts_provider.speech.engine import (
+    SAMPLE_RATE,
+    AudioChunk,
+    Engine,
+    History,
+    Spoken,
+    Utterance,
+    Voice,
+)
 from tts_provider.voices.aliases import find_alias
 from tts_provider.voices.store import VoiceStore
 
 log = logging.getLogger(__name__)
+
+MAX_CONTEXT_S = 60.0
+"""Audio of what was said before, in one request or message: more than the model has room for."""
+FRAME_S = 0.08  # of the codes that an engine remembers speech as
 
 _Item = TypeVar("_Item", bound=AudioChunk | pipeline.Segment)
 
@@ -97,15 +109,28 @@ class SpeechService:
             )
         return stored.voice()
 
-    async def speak(self, utterance: Utterance, endpoint: str) -> AsyncGenerator[AudioChunk, None]:
-        """Wait for a stream, then yield the utterance's audio. Raises `WireError`."""
+    async def voices(self) -> Sequence[Voice]:
+        """Those that can speak here: the engine's, and the enrolled ones where it takes them."""
+        voices = list(self.engine.voices())
+        if self._store is not None and self.engine.takes_prompts:
+            voices += [stored.voice() for stored in await asyncio.to_thread(self._store.list)]
+        return voices
+
+    async def speak(
+        self, utterance: Utterance, endpoint: str, context: Sequence[Said] = ()
+    ) -> AsyncGenerator[AudioChunk, None]:
+        """Wait for a stream, listen to what was said before, then yield the utterance's audio.
+
+        Raises `WireError`.
+        """
         meter = Meter(self.metrics, endpoint, utterance.voice.id)
         meter.characters = len(utterance.text)
         with meter.measure():
-            items = meter.watch(self._speak_at_speed(utterance))
-            async with self.admission.admit(), aclosing(items):
-                async for chunk in items:
-                    yield chunk
+            async with self.admission.admit():
+                await self._listen_to_all(context, utterance.history)
+                async with aclosing(meter.watch(self._speak_at_speed(utterance))) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
 
     async def _speak_at_speed(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
         """`pipeline.speak`, at speeds that the engine does not have too."""
@@ -122,27 +147,39 @@ class SpeechService:
         if len(samples):
             yield AudioChunk(samples, end)
 
-    async def speak_segments(
-        self, utterance: Utterance, texts: Iterable[str], start: int, meter: Meter
+    async def speak_segment(
+        self, utterance: Utterance, text: str, start: int, meter: Meter
     ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
-        """Wait for a stream, then speak what a context has to say now, from `start` on its
-        timeline. A context that has begun to speak is let in while the server drains."""
-        items = meter.watch(pipeline.speak_segments(self.engine, utterance, texts, start))
+        """Wait for a stream, then speak one segment of a context, from `start` on its timeline.
+        A place is held for a segment only, so contexts take turns with everybody else."""
+        items = meter.watch(pipeline.speak_segments(self.engine, utterance, [text], start))
         async with self.admission.admit(begun=start > 0), aclosing(items):
             async for item in items:
                 yield item
 
-    async def listen(self, said: Said) -> Spoken:
-        """What was said before, for an utterance's history.
+    async def listen(self, said: Said, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
+        """What was said before, for an utterance's history. To be called with a place to speak:
+        it takes the engine's time.
 
-        Raises `InvalidRequest` where the audio is none or the engine does not listen.
+        Raises `InvalidRequest` where the audio is none, or longer, or the engine does not listen;
+        `NoSpeech` where the text has nothing to say.
         """
-        if not self.engine.takes_prompts:
-            return await self.engine.listen(said.text, said.speaker, np.zeros(0, np.float32))
-        limits = self.limits
-        decode = functools.partial(decode_audio, max_bytes=limits.max_audio_message_bytes)
-        samples = await asyncio.to_thread(decode, said.audio)
+        samples = np.zeros(0, np.float32)
+        if self.engine.takes_prompts:
+            decode = functools.partial(
+                decode_audio,
+                max_bytes=self.limits.max_audio_message_bytes,
+                max_audio_s=max_audio_s,
+            )
+            samples = await asyncio.to_thread(decode, said.audio)
         return await self.engine.listen(said.text, said.speaker, samples)
+
+    async def _listen_to_all(self, context: Sequence[Said], history: History) -> None:
+        left_s = MAX_CONTEXT_S
+        for said in context:
+            spoken = await self.listen(said, left_s)
+            history.add(spoken)
+            left_s = max(left_s - len(spoken.codes) * FRAME_S, FRAME_S)
 
     def count_error(self, problem: WireError) -> None:
         self.metrics.errors.labels(problem.code).inc()
@@ -150,9 +187,9 @@ class SpeechService:
     def limit_facts(self) -> dict[str, float]:
         return {name: getattr(self.limits, name) for name in Limits.model_fields}
 
-    def info(self) -> dict[str, Any]:
+    async def info(self) -> dict[str, Any]:
         """What there is to know about this server, older clients' names included."""
-        engine, voices = self.engine, self.engine.voices()
+        engine, voices = self.engine, await self.voices()
         return {
             "engine": engine.name,
             "model": engine.model,
@@ -184,6 +221,11 @@ def voice_facts(voice: Voice) -> dict[str, Any]:
         "source": voice.source,
         "speaker": voice.speaker,
     }
+
+
+def unexpected_failure() -> EngineFailed:
+    """What a client hears of a fault of ours, which was logged."""
+    return EngineFailed("the server failed while speaking; its log says why", code="internal_error")
 
 
 class Meter:

@@ -23,6 +23,7 @@ from tts_provider.voices.store import Added, VoiceStore
 PATH = "/v1/audio/voices"
 
 # What is in the body beside the recording: the transcript, boundaries, headers.
+_UPLOADS_A_WORKER = 4
 _MAX_TEXT_BYTES = 32 * 1024
 _MAX_OTHER_BYTES = 128 * 1024
 _RETRY_AFTER_MS = 5000
@@ -96,7 +97,8 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
     async def enrol_voice(request: Request) -> EnrolledVoice:
         """Make a voice of a recording of somebody who has agreed to it."""
         async with enrolments.take_place():
-            voice, warnings = await _enrol(request, store, service.limits)
+            form = await _receive(request, service.limits)
+            voice, warnings = await enrolments.enrol(store, form)
         return EnrolledVoice(
             **_facts(voice.voice()),
             duration_ms=voice.duration_ms,
@@ -127,10 +129,12 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
 
 
 class _Enrolments:
-    """Recordings are megabytes and seconds of work: only so many at once."""
+    """Recordings are megabytes and seconds of work: only so many arrive and are worked on at
+    once. Those that arrive slowly do not hold up those that are there."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limit = self._free = limits.max_enrolments
+        self._limit = self._free = _UPLOADS_A_WORKER * limits.max_enrolments
+        self._working = asyncio.Semaphore(limits.max_enrolments)
 
     @asynccontextmanager
     async def take_place(self) -> AsyncIterator[None]:
@@ -145,10 +149,19 @@ class _Enrolments:
         finally:
             self._free += 1
 
+    async def enrol(self, store: VoiceStore, form: Form) -> Added:
+        name, transcript = _text(form, "name"), _text(form, "transcript")
+        consent = _consent(form.texts.get("consent", ""))
+        if "audio" not in form.files:
+            raise InvalidRequest("audio must be a file of the form", param="audio")
+        async with self._working:
+            audio = form.files["audio"]
+            return await asyncio.to_thread(store.add, name, transcript, consent, audio)
 
-async def _enrol(request: Request, store: VoiceStore, limits: Limits) -> Added:
+
+async def _receive(request: Request, limits: Limits) -> Form:
     try:
-        form = await asyncio.wait_for(_read(request, limits), limits.upload_timeout_s)
+        return await asyncio.wait_for(_read(request, limits), limits.upload_timeout_s)
     except asyncio.TimeoutError:
         raise InvalidRequest(
             f"the recording did not arrive in {limits.upload_timeout_s:g} s",
@@ -157,11 +170,6 @@ async def _enrol(request: Request, store: VoiceStore, limits: Limits) -> Added:
         ) from None
     except ClientDisconnect:
         raise InvalidRequest("the client left within its request", code="disconnected") from None
-    name, transcript = _text(form, "name"), _text(form, "transcript")
-    consent = _consent(form.texts.get("consent", ""))
-    if "audio" not in form.files:
-        raise InvalidRequest("audio must be a file of the form", param="audio")
-    return await asyncio.to_thread(store.add, name, transcript, consent, form.files["audio"])
 
 
 async def _read(request: Request, limits: Limits) -> Form:

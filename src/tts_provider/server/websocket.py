@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncGenerator
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -16,9 +17,9 @@ from tts_provider.audio.encode import Encoder, create_encoder
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server import protocol
 from tts_provider.server.socket import Socket, stop, wait_for
-from tts_provider.server.speech import SpeechService
+from tts_provider.server.speech import SpeechService, unexpected_failure
 from tts_provider.server.transport import fragments
-from tts_provider.speech.engine import SAMPLE_RATE, History, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class SpeechSocket(Socket):
             return
         if isinstance(turn, protocol.InfoRequest):
             self._connection.finish_turn()
-            await self._send_text(protocol.info(self._service.info(), turn.request_id))
+            await self._send_text(protocol.info(await self._service.info(), turn.request_id))
             return
         # A task of its own: a cancel ends this turn, not the connection.
         self._cancelled = False
@@ -124,7 +125,6 @@ class SpeechSocket(Socket):
                 top_k=request.top_k,
                 seed=request.seed,
                 max_audio_ms=request.max_audio_ms,
-                history=History([await self._service.listen(said) for said in request.context]),
             )
             if request.stream:
                 await self._stream(request, utterance)
@@ -140,17 +140,21 @@ class SpeechSocket(Socket):
         except Exception:  # a fault of ours ends the request, never the connection
             log.exception("a request failed unexpectedly")
             self._connection.finish_turn()
-            fault = EngineFailed(
-                "the server failed while speaking; its log says why", code="internal_error"
-            )
-            await self._send_error(fault, request.request_id)
+            await self._send_error(unexpected_failure(), request.request_id)
+
+    def _chunks(
+        self, request: protocol.SpeechRequest, utterance: Utterance
+    ) -> AsyncGenerator[AudioChunk, None]:
+        return self._service.speak(utterance, ENDPOINT, request.context)
 
     async def _reply(self, request: protocol.SpeechRequest, utterance: Utterance) -> None:
         """The seed's reply: one success, then the whole file in one message."""
         longest_s, end = self._service.limits.max_reply_audio_s, 0
         with contextlib.closing(_encoder(request)) as encoder:
             audio = bytearray(encoder.start())
-            async with contextlib.aclosing(self._service.speak(utterance, ENDPOINT)) as chunks:
+            async with contextlib.aclosing(
+                self._service.speak(utterance, ENDPOINT, request.context)
+            ) as chunks:
                 async for chunk in chunks:
                     audio += encoder.push(chunk.samples)
                     end = chunk.end
@@ -176,7 +180,9 @@ class SpeechSocket(Socket):
         with contextlib.closing(_encoder(request)) as encoder:
             # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
             pending, sent_bytes, sent, end = encoder.start(), 0, 0, 0
-            async with contextlib.aclosing(self._service.speak(utterance, ENDPOINT)) as chunks:
+            async with contextlib.aclosing(
+                self._service.speak(utterance, ENDPOINT, request.context)
+            ) as chunks:
                 async for chunk in chunks:
                     if end == 0:
                         await self._send_text(protocol.streaming(request))

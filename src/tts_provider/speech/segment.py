@@ -20,6 +20,8 @@ _END = re.compile(r"(?P<mark>[.!?…؟।॥]+)['\")\]}’”»]*|[。！？]+[�
 # What begins the next one: white space, opening quotes, a letter or digit.
 _BEGIN = re.compile(r"\s+[\"'(\[“‘«¿¡*_#-]*(\w)")
 _LAST_WORD = re.compile(r"[\w.]*\Z")
+_LOOK_BACK = 20
+_MORE_SPACE = re.compile(r"(?<=\s)[^\S\n]+|(?<=\n\n)\n+")
 # All that is there yet of what `_BEGIN` looks for.
 _BEGIN_SO_FAR = re.compile(r"\s*[\"'(\[“‘«¿¡*_#-]*\Z")
 
@@ -56,10 +58,20 @@ class Segmenter:
         self._start = 0  # of the sentence that is not complete yet
         self._searched = 0  # no sentence ends before this
 
+    @property
+    def characters(self) -> int:
+        """How many are waiting for the end of their sentence."""
+        return len(self._text) - self._start
+
     def push(self, text: str) -> list[str]:
         """The segments that `text` completes."""
+        # A run of spaces counts as one, so that it is not searched again and again.
+        before = self._text[-2:]
+        text = _MORE_SPACE.sub("", before + text)[len(before) :]
         self._text = self._text + text if self._text else text.lstrip()
-        return [segment for part in self._complete(final=False) for segment in part]
+        segments = [segment for part in self._complete(final=False) for segment in part]
+        self._forget()
+        return segments
 
     def flush(self) -> list[str]:
         """What is left, as if the text ended here."""
@@ -99,10 +111,18 @@ class Segmenter:
         segments, left = _split_sentence(sentence.strip())
         if final:
             self._start = end
-            return [*segments, left] if left else segments
-        if segments:
+            segments = [*segments, left] if left else segments
+        elif segments:
             self._start += len(sentence.rstrip()) - len(left)
         return segments
+
+    def _forget(self) -> None:
+        """Drop what was cut, except what `_LAST_WORD` may look back at."""
+        spoken = self._start - _LOOK_BACK
+        if spoken > SEGMENT_CHARACTERS:
+            self._text = self._text[spoken:]
+            self._start -= spoken
+            self._searched -= spoken
 
 
 def _is_undecided(text: str, end: re.Match[str]) -> bool:
@@ -127,7 +147,7 @@ def _is_abbreviation(text: str, end: re.Match[str]) -> bool:
     """Whether the mark is a full stop that belongs to the word before it."""
     if end["mark"] != ".":
         return False
-    word = _LAST_WORD.search(text, max(0, end.start() - 20), end.start())
+    word = _LAST_WORD.search(text, max(0, end.start() - _LOOK_BACK), end.start())
     last = "" if word is None else word[0]
     return last.lower() in _ABBREVIATIONS or (len(last) == 1 and last.isupper())
 

@@ -1,0 +1,89 @@
+"""Numbers → words: cardinals, ordinals, decimals, versions, and the digits no other pass took."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from num2words import num2words  # type: ignore[import-untyped]
+
+from tts_provider.speech.normalize.pattern import LETTER, NUMBER, as_words
+
+_LONGEST_CARDINAL = 36
+"""Digits of the longest number said as one: beyond undecillions nobody follows the words."""
+
+_LONGEST_PLAIN_CARDINAL = 6
+"""Digits without separators beyond which a number is an identifier, unless it is round."""
+
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+_ORDINAL = re.compile(rf"({NUMBER})(?:st|nd|rd|th)(?!{LETTER})")
+_RATIO = re.compile(r"(?<=[0-9]):(?=[0-9])")
+_PLAIN_NUMBER = re.compile(NUMBER)
+
+
+def read_ordinals(text: str) -> str:
+    return _ORDINAL.sub(lambda match: as_words(match, _ordinal_token(match[1])), text)
+
+
+def _ordinal_token(token: str) -> str:
+    digits = token.replace(",", "")
+    return ordinal(digits) if digits.isdecimal() else f"{number(token)} th"
+
+
+def read_numbers(text: str) -> str:
+    text = _RATIO.sub(" to ", text)
+    return _PLAIN_NUMBER.sub(lambda match: as_words(match, number(match[0])), text)
+
+
+@lru_cache(maxsize=4096)
+def cardinal(digits: str) -> str:
+    """American style: no "and", no commas. Leading zeros and giants go digit by digit."""
+    if len(digits) > _LONGEST_CARDINAL or (digits[0] == "0" and len(digits) > 1):
+        return spelled(digits)
+    return str(num2words(int(digits))).replace(",", "").replace(" and ", " ")
+
+
+@lru_cache(maxsize=4096)
+def ordinal(digits: str) -> str:
+    if len(digits) > _LONGEST_CARDINAL:
+        return f"{spelled(digits)} th"
+    return str(num2words(int(digits), to="ordinal")).replace(",", "").replace(" and ", " ")
+
+
+def spelled(digits: str) -> str:
+    return " ".join(_DIGITS[int(digit)] for digit in digits)
+
+
+def integer(digits: str) -> str:
+    """A number without separators: 2500000 is an amount, 5551234 is somebody's telephone."""
+    if len(digits) > _LONGEST_PLAIN_CARDINAL and not digits.endswith("000"):
+        return spelled(digits)
+    return cardinal(digits)
+
+
+def number(token: str) -> str:
+    """Digits with dots and commas between them: amount, decimal, version, address or list."""
+    if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", token):
+        whole, _, decimals = token.replace(",", "").partition(".")
+        return cardinal(whole) + (f" point {spelled(decimals)}" if decimals else "")
+    return ", ".join(_dotted(piece) for piece in token.split(","))
+
+
+def _dotted(token: str) -> str:
+    parts = token.split(".")
+    if len(parts) == 2:
+        return f"{integer(parts[0])} point {spelled(parts[1])}"
+    # Four parts are an IP address, which is read with "dot"; other chains are versions.
+    return (" dot " if len(parts) == 4 else " point ").join(integer(part) for part in parts)
+
+
+def two_digits(digits: str) -> str:
+    """Two digits as they are said after an hour or a century."""
+    return f"oh {cardinal(digits[1])}" if digits[0] == "0" else cardinal(digits)
+
+
+def plural(words: str) -> str:
+    if words.endswith("y"):
+        return words[:-1] + "ies"
+    return words + ("es" if words.endswith(("x", "ch")) else "s")

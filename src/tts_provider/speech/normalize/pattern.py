@@ -1,0 +1,32 @@
+"""What the patterns share: pieces of them, and how words take the place of a match."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+LETTER = r"[^\W\d_]"
+CURRENCY = r"[$£€¥₹]"
+# Starts at the first digit of a run only, which keeps a failing match from being tried n times.
+NUMBER = r"(?<![0-9])(?<![0-9][.,])[0-9]+(?:[.,][0-9]+)*"
+
+
+def any_of(words: Iterable[str]) -> str:
+    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+
+
+def as_words(match: re.Match[str], words: str) -> str:
+    """The words, with a space on each side where the neighbour would stick to them."""
+    text, start, end = match.string, match.start(), match.end()
+    before, after = text[max(0, start - 1) : start], text[end : end + 1]
+    left = "" if not before or before in " \"'-" else " "
+    sticks = after in ".,;:!?" and text[end + 1 : end + 2].isalnum()
+    right = "" if not after or (after in " \"'-.,;:!?" and not sticks) else " "
+    return f"{left}{words}{right}"
+
+
+def full_stop(match: re.Match[str]) -> str:
+    """The full stop of an abbreviation that ends its sentence, as far as one can see."""
+    after = match.string[match.end() : match.end() + 2]
+    ends = not after or after[0] in "\"'" or (after[0] == " " and after[1:].isupper())
+    return "." if ends else ""
