@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test clients lint format bench clean
+.PHONY: run test docs-check clients lint format bench clean
 
 run: .venv/run.stamp
 	$(BIN)/tts-provider serve $(ARGS)
 
 test: .venv/test.stamp clients
 	$(BIN)/python -m pytest $(ARGS)
+
+# README and docs/: every command, snippet, transcript and link; examples/.
+docs-check: .venv/test.stamp
+	$(BIN)/python -m pytest tests/docs tests/examples $(ARGS)
 
 # Other projects' clients for the tests, each with versions of its own: 20 s and 0.5 GB apiece.
 clients: .venv/clients/pipecat/stamp .venv/clients/livekit/stamp
@@ -36,8 +40,9 @@ clean:
 	  echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	touch $@
 
-.venv/run.stamp: .venv/python.stamp pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[espeak]'
+.venv/run.stamp: .venv/python.stamp pyproject.toml requirements.txt constraints.txt
+	@echo "Installing into .venv, which takes a minute the first time."
+	$(PIP) install --quiet --requirement requirements.txt
 	touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements-test.txt

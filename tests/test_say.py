@@ -17,7 +17,7 @@ from websockets.asyncio.server import serve
 import decoders
 import ears
 from servers import PATIENCE_S, clean_environment, run_cli, server_process
-from tts_provider.audio.pcm import wav_data_at
+from tts_provider.audio.pcm import from_s16, wav_data_at
 from tts_provider.errors import TTSError
 
 
@@ -59,6 +59,76 @@ def test_a_format_by_the_files_name_or_asked_for(
     assert (reply.returncode, reply.stderr) == (0, "")
     samples, rate, _ = decoders.decode((tmp_path / name).read_bytes(), audio_format, 24_000)
     assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
+
+
+@pytest.fixture(name="writer")
+def start_writer(server, tmp_path):
+    """`say --stream -` into a pipe, and somebody who writes into it."""
+    arguments = ["-", "--stream", "-o", "-", "--speaker", "1"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+    with say_process(tmp_path, server, *arguments, **pipes) as process:
+        yield process
+        process.kill()
+        process.wait()
+
+
+def test_a_sentence_is_heard_before_the_next_is_written(writer):
+    writer.stdin.write("one two three. Four é".encode()[:-1])  # half a character
+    wav = writer.stdout.read(20_000)
+    writer.stdin.write("é".encode()[1:] + b" seven eight.\n")
+    writer.stdin.close()
+    while data := writer.stdout.read(1 << 16):
+        wav += data
+    assert (writer.wait(PATIENCE_S), writer.stderr.read()) == (0, b"")
+    samples = from_s16(wav[wav_data_at(wav) :])
+    heard = ears.hear_digits(samples)
+    assert (heard[:4], heard[-2:]) == (["one", "two", "three", "four"], ["seven", "eight"])
+    assert ears.median_pitch_hz(samples) > 150
+
+
+def test_who_hears_what_is_being_written_goes_away(writer):
+    writer.stdin.write(b"one two three. Four")
+    assert writer.stdout.read(1)
+    writer.stdout.close()
+    writer.stdin.write(b" five six. Seven eight nine. " * 50)
+    assert (writer.wait(PATIENCE_S), writer.stderr.read()) == (141, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts in another way")
+def test_waiting_for_a_writer_can_be_interrupted(writer):
+    writer.stdin.write(b"one two three. Four")
+    assert writer.stdout.read(1)
+    writer.send_signal(signal.SIGINT)
+    assert (writer.wait(PATIENCE_S), writer.stderr.read()) == (130, b"")
+
+
+def test_a_long_text_is_written_live(server, tmp_path):
+    text = "One two three four five six seven eight nine ten.\n" * 500  # over a context's limit
+    arguments = ["-", "--stream", "-o", "-"]
+    with say_process(
+        tmp_path, server, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdin.write(text.encode())
+        process.stdin.close()
+        assert len(process.stdout.read(500_000)) == 500_000
+        process.stdout.close()
+        assert (process.wait(PATIENCE_S), process.stderr.read()) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "message"),
+    [
+        ([], " \n", "No text provided"),
+        (["--voice", "siri"], "hi", "no voice 'siri'"),
+        (["--speaker", "7"], "hi", "no speaker 7"),
+        (["--format", "opus", "--sample-rate", "22050"], "hi", "22050"),
+    ],
+)
+def test_what_goes_wrong_live_is_one_sentence(server, tmp_path, options, text, message):
+    say = ["say", "-", "--stream", "-o", "-", "--url", server, *options]
+    reply = run_cli(tmp_path, *say, input=text)
+    assert (reply.returncode, message in reply.stderr) == (1, True), reply.stderr
+    assert reply.stderr.count("\n") == 1
 
 
 def test_without_a_server_an_embedded_one_speaks(tmp_path, monkeypatch):

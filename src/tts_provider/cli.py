@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | say | voices | doctor`.
+"""The command line: `tts-provider serve | say | voices | doctor | completion`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -15,10 +15,55 @@ from tts_provider.errors import StartupError, TTSError
 if TYPE_CHECKING:
     from tts_provider.config import Settings
 
-_EPILOG = """\
-Every setting is also TTS_PROVIDER_<NAME> in the environment or in a file .env; .env.template lists
-them. HF_TOKEN and HF_HOME there are honoured too.
+_EXAMPLES = """\
+examples:
+  tts-provider serve                            listen on ws://0.0.0.0:8765
+  tts-provider say "Hello there"                play it
+  tts-provider say "Hello there" -o hello.mp3   write it
+  tts-provider doctor                           what is here, what to do next
+
+`tts-provider COMMAND --help` says more about each.
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
 """
+
+_SERVE_EPILOG = """\
+examples:
+  tts-provider serve --port 8080 --api-key SECRET
+  tts-provider serve --mode reuse --model-path ~/models/csm-1b --precision int4
+
+Every flag is also TTS_PROVIDER_<NAME> in the environment or in a file .env, and
+so are the limits; .env.template lists them. HF_TOKEN and HF_HOME are read there
+too. Flags come before the environment, the environment before .env.
+"""
+
+_SAY_EPILOG = """\
+examples:
+  tts-provider say "Hello there" --speaker 1
+  tts-provider say "Hello there" -o hello.mp3
+  tts-provider say - -o letter.wav < letter.txt
+  llm "Tell me a story" | tts-provider say --stream -
+
+With --stream and -, played or written to stdout, a sentence is spoken as soon
+as it is written.
+"""
+
+_VOICES_EPILOG = """\
+examples:
+  tts-provider voices check anna.m4a
+  tts-provider voices add Anna --audio anna.m4a \\
+      --transcript "What she says, word for word." --consent
+  tts-provider voices list
+"""
+
+_COMPLETION_EPILOG = """\
+examples:
+  eval "$(tts-provider completion bash)"        in ~/.bashrc
+  eval "$(tts-provider completion zsh)"         in ~/.zshrc, after compinit
+  tts-provider completion fish | source         in ~/.config/fish/config.fish
+"""
+
+_SHELLS = ("bash", "zsh", "fish")
+_TAKES_A_FILE = ("output", "audio", "model_path", "data_dir")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,20 +95,41 @@ def serve(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tts-provider", description="Self-hosted text-to-speech over WebSocket."
+        prog="tts-provider",
+        description="Self-hosted text-to-speech over WebSocket and HTTP.",
+        epilog=_EXAMPLES,
+        formatter_class=_Plain,
     )
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_serve(commands.add_parser("serve", help="run the server", epilog=_EPILOG))
-    _add_say(commands.add_parser("say", help="speak a text through a running server"))
-    _add_voices(
-        commands.add_parser("voices", help="list, add, remove and check voices of your own")
-    )
-    doctor = commands.add_parser(
-        "doctor", help="show what is installed, which engine would speak, and what to do next"
-    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog=epilog,
+            formatter_class=_Plain,
+        )
+
+    _add_serve(add("serve", "run the server", _SERVE_EPILOG))
+    _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
+    _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
+    doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
     doctor.set_defaults(command=_doctor)
+    completion = add("completion", "print a script that completes commands", _COMPLETION_EPILOG)
+    completion.set_defaults(command=_completion)
+    completion.add_argument("shell", choices=_SHELLS, help="the shell you use")
     return parser
+
+
+class _Plain(argparse.RawDescriptionHelpFormatter):
+    """Examples stay as they are written."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        # Flags and what they mean side by side, in 80 columns.
+        super().__init__(prog, max_help_position=28, **options)
+        self._action_max_length = 16  # argparse forgets that commands are indented twice
 
 
 class _Version(argparse.Action):
@@ -79,48 +145,51 @@ class _Version(argparse.Action):
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_serve)
-    add = parser.add_argument
-    add("--host", help="address to listen on (default: 0.0.0.0)")
-    add("--port", help="port to listen on; 0 takes a free one (default: 8765)")
-    add("--mode", metavar="download|reuse", help="where CSM-1B comes from (default: download)")
-    add("--model-path", metavar="PATH", help="folder of the downloaded model, for --mode reuse")
-    add("--engine", metavar="auto|csm|espeak", help="what speaks (default: auto)")
-    add("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs (default: auto)")
-    add(
+    listening = parser.add_argument_group("where it listens").add_argument
+    listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
+    listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
+    speaking = parser.add_argument_group("what speaks").add_argument
+    speaking("--engine", metavar="auto|csm|espeak", help="CSM-1B or the embedded voice")
+    speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
+    speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
+    speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
+    speaking(
         "--precision",
-        metavar="auto|float32|bfloat16|int8|int4",
-        help="how CSM-1B's weights are stored (default: auto)",
+        metavar="NAME",
+        help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
     )
-    add(
+    speaking(
         "--wait-for-model",
         action="store_const",
         const=True,
         help="open the port only when the model is loaded",
     )
-    add("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
-    add(
+    speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
+    speaking(
         "--voice-alias",
         action="append",
         dest="voice_aliases",
         metavar="NAME=VOICE",
-        help="another name for a voice; repeatable, OpenAI's voice names have one already",
+        help="another name for a voice; repeatable, OpenAI's names have one already",
     )
-    add(
+    entering = parser.add_argument_group("who may come in").add_argument
+    entering(
         "--api-key",
         action="append",
         dest="api_keys",
         metavar="KEY",
         help="let in only who has this key; repeatable",
     )
-    add(
+    entering(
         "--allow-origin",
         action="append",
         dest="allow_origins",
         metavar="ORIGIN",
-        help="let pages of this origin call the server; repeatable, * for all",
+        help="let web pages of this origin call the server; repeatable, * for all",
     )
-    add("--max-streams", metavar="N", help="requests spoken at once (default: 32)")
-    add("--log-format", metavar="text|json", help="how the log looks (default: text)")
+    entering("--max-streams", metavar="N", help="requests spoken at once (default: 32)")
+    logging = parser.add_argument_group("what it says").add_argument
+    logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
 
 
 def _add_say(parser: argparse.ArgumentParser) -> None:
@@ -130,29 +199,30 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("-o", "--output", metavar="FILE", help="write a file; - is stdout")
     output.add_argument("--play", action="store_const", const=True, help="play it (the default)")
-    add(
-        "--url",
-        help="the server (default: ws://localhost:8765, or an embedded one if none is there)",
-    )
+    add("--stream", action="store_const", const=True, help="write or play while it is made")
     add("--voice", metavar="ID", help="voice id")
     add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
     add(
         "--format",
         dest="audio_format",
+        metavar="NAME",
         choices=("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"),
-        help="of the file (default: by its name, else wav)",
+        help="wav, pcm, mp3, opus, flac, aac, mulaw or alaw (default: by the file's name)",
     )
     add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")
     add("--seed", type=int, metavar="N", help="same seed, same audio")
-    add("--stream", action="store_const", const=True, help="write or play while it is made")
+    add(
+        "--url",
+        help="the server (default: ws://localhost:8765, or an embedded one if none is there)",
+    )
     add("--api-key", metavar="KEY", help="the server's key")
 
 
 def _add_voices(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Voices of your own, in the data folder. A server that runs sees what is changed here."
+        "Voices of your own, in the data folder. A server that runs sees every change."
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     listing = commands.add_parser("list", help="show them")
     listing.set_defaults(command=_voices, action="list_voices")
     adding = commands.add_parser("add", help="make one from a recording; prints its id")
@@ -204,11 +274,16 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 def _say(flags: dict[str, Any]) -> int:
-    from tts_provider.say import say
+    from tts_provider.say import say, say_live
 
     text = flags.pop("text")
     flags.pop("play", None)
-    say(sys.stdin.read() if text == "-" else text, **flags)
+    # A session speaks little ahead of real time, which is no way to fill a file.
+    if text == "-" and flags.get("stream") and flags.get("output") in (None, "-"):
+        del flags["stream"]
+        say_live(**flags)
+    else:
+        say(sys.stdin.read() if text == "-" else text, **flags)
     return 0
 
 
@@ -230,6 +305,29 @@ def _doctor(_flags: dict[str, Any]) -> int:
 
     print_report(_settings_without_flags())
     return 0
+
+
+def _completion(flags: dict[str, Any]) -> int:
+    import shtab
+
+    parser = _parser()
+    _complete_values(parser, shtab.FILE)
+    print(shtab.complete(parser, shell=flags["shell"]))
+    return 0
+
+
+def _complete_values(parser: argparse.ArgumentParser, files: object) -> None:
+    """Say which arguments are files, and what the words between bars in a metavar are."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_values(command, files)
+        elif action.dest in _TAKES_A_FILE:
+            action.complete = files  # type: ignore[attr-defined]
+        elif isinstance(action.metavar, str) and "|" in action.metavar:
+            action.choices = action.metavar.split("|")
+        elif action.dest == "precision":
+            action.choices = ("auto", "float32", "bfloat16", "int8", "int4")
 
 
 def _settings_without_flags() -> Settings:

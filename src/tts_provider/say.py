@@ -8,12 +8,12 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tts_provider.audio.pcm import BYTES_PER_SAMPLE, wav_data_at, wav_header
+from tts_provider.audio.pcm import BYTES_PER_SAMPLE, from_s16, wav_data_at, wav_header
 from tts_provider.client import DEFAULT_URL, ConnectionFailed, TTSClient, TTSClientError
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.player import play
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 _LONGEST_WAV_BYTES = 0xFFFF_FFFF
+_SAME_SCALE = 32768 / 32767  # samples that were 16 bits wide become the same 16 bits again
 _FORMATS_BY_NAME: dict[str, Format] = {
     ".aac": "aac",
     ".flac": "flac",
@@ -49,32 +50,104 @@ def say(
 
     Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
     """
-    audio_format = audio_format or _format_of(output)
-    if output is None and audio_format != "wav":
-        raise StartupError(f"{audio_format} is not for playing here; write it with -o FILE")
-    with contextlib.ExitStack() as stack:
-        try:
-            client = stack.enter_context(_connect(url, api_key, stack))
-            if stream:
-                pieces: Iterable[bytes] = client.stream(text, format=audio_format, **options)
-            else:
-                pieces = iter([client.speak(text, format=audio_format, **options)])
-            rate = (options.get("sample_rate") or SAMPLE_RATE) if audio_format == "wav" else None
-            shown = _with_progress(pieces, rate)
-            with contextlib.closing(shown):
-                _deliver(shown, output)
-        except TTSClientError as error:
-            raise TTSError(str(error)) from error
+    audio_format = _choose_format(audio_format, output)
+    with contextlib.ExitStack() as stack, _in_one_sentence():
+        url, _ = _find_server(url, api_key, stack)
+        client = stack.enter_context(TTSClient(url, api_key=api_key))
+        if stream:
+            pieces: Iterable[bytes] = client.stream(text, format=audio_format, **options)
+        else:
+            pieces = iter([client.speak(text, format=audio_format, **options)])
+        _show_and_deliver(pieces, output, audio_format, options.get("sample_rate"))
 
 
-def _format_of(output: str | None) -> Format:
-    return _FORMATS_BY_NAME.get(Path(output or "").suffix.lower(), "wav")
+def say_live(
+    *,
+    output: str | None = None,
+    url: str | None = None,
+    api_key: str | None = None,
+    audio_format: Format | None = None,
+    sample_rate: int | None = None,
+    speaker: int | None = None,
+    voice: str | None = None,
+    **settings: Any,
+) -> None:
+    """Speak standard input while it is being written; `settings` are a session's.
+
+    Raises what `say` does.
+    """
+    from tts_provider.live import speak_live
+
+    audio_format = _choose_format(audio_format, output)
+    with contextlib.ExitStack() as stack, _in_one_sentence():
+        url, info = _find_server(url, api_key, stack)
+        if voice is None and speaker is not None:
+            voice = _voice_of(speaker, info)
+        source = sys.stdin.fileno()
+        audio = speak_live(source, url, api_key, by_line=os.isatty(source), voice=voice, **settings)
+        pieces = _encode(stack.enter_context(contextlib.closing(audio)), audio_format, sample_rate)
+        _show_and_deliver(pieces, output, audio_format, sample_rate)
 
 
-def _connect(url: str | None, api_key: str | None, stack: contextlib.ExitStack) -> TTSClient:
-    client = TTSClient(url or DEFAULT_URL, api_key=api_key)
+def _choose_format(asked: Format | None, output: str | None) -> Format:
+    chosen = asked or _FORMATS_BY_NAME.get(Path(output or "").suffix.lower(), "wav")
+    if output is None and chosen != "wav":
+        raise StartupError(f"{chosen} is not for playing here; write it with -o FILE")
+    return chosen
+
+
+@contextlib.contextmanager
+def _in_one_sentence() -> Iterator[None]:
     try:
-        client.info()
+        yield
+    except TTSClientError as error:
+        raise TTSError(str(error)) from error
+
+
+def _voice_of(speaker: int, info: Mapping[str, Any]) -> str:
+    """A session knows voices only."""
+    for voice in info["voices"]:
+        if voice["speaker"] == speaker:
+            return str(voice["id"])
+    raise TTSError(f"there is no speaker {speaker} on this server")
+
+
+def _encode(
+    pieces: Iterable[bytes], audio_format: Format, sample_rate: int | None
+) -> Iterator[bytes]:
+    """16-bit PCM at 24 kHz → the bytes of a file, as they are made."""
+    from tts_provider.audio.encode import create_encoder
+
+    encoder = create_encoder(audio_format, SAMPLE_RATE, sample_rate or SAMPLE_RATE)
+    with contextlib.closing(encoder):
+        data = encoder.start()
+        for pcm in pieces:
+            data += encoder.push(from_s16(pcm) * _SAME_SCALE)
+            if data:
+                yield data
+                data = b""
+        data += encoder.finish()
+        if data:
+            yield data
+
+
+def _show_and_deliver(
+    pieces: Iterable[bytes], output: str | None, audio_format: Format, sample_rate: int | None
+) -> None:
+    rate = (sample_rate or SAMPLE_RATE) if audio_format == "wav" else None
+    with contextlib.closing(_with_progress(pieces, rate)) as shown:
+        _deliver(shown, output)
+
+
+def _find_server(
+    url: str | None, api_key: str | None, stack: contextlib.ExitStack
+) -> tuple[str, dict[str, Any]]:
+    """The address of one that answers, and what it says of itself; an embedded one where no
+    address was given and none is at the default one."""
+    address = url or DEFAULT_URL
+    try:
+        with TTSClient(address, api_key=api_key) as client:
+            return address, client.info()
     except ConnectionFailed as error:
         if url is not None or not isinstance(error.__cause__, OSError):
             raise
@@ -82,8 +155,9 @@ def _connect(url: str | None, api_key: str | None, stack: contextlib.ExitStack) 
             f"tts-provider: no server at {DEFAULT_URL}; speaking with the embedded voice",
             file=sys.stderr,
         )
-        client = TTSClient(stack.enter_context(embedded_server()))
-    return client
+    address = stack.enter_context(embedded_server())
+    with TTSClient(address) as client:
+        return address, client.info()
 
 
 def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
