@@ -86,6 +86,8 @@ class Context:
 
     def add(self, *items: str | wire.Flush | wire.End | wire.Listen) -> None:
         """More to do, or the news that text has arrived."""
+        if any(isinstance(item, str) for item in items):
+            self._meter.begin()
         self._todo += items
         self._changed.set()
 
@@ -146,6 +148,7 @@ class Context:
     async def _speak(self, text: str) -> None:
         # Who has much to hear waits here, where it holds no place that others could speak in.
         await self._pace(self._service.limits.max_ahead_s / 2)
+        self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(text)
         self._listener.spoken(self._id, text)
         items = self._service.speak_segment(self._utterance, text, self._position, self._meter)

@@ -125,6 +125,7 @@ class SpeechService:
         """
         meter = Meter(self.metrics, endpoint, utterance.voice.id)
         meter.characters = len(utterance.text)
+        meter.begin()
         with meter.measure():
             async with self.admission.admit():
                 await self._listen_to_all(context, utterance.history)
@@ -234,7 +235,7 @@ class Meter:
     def __init__(self, metrics: Metrics, endpoint: str, voice: str) -> None:
         self._metrics = metrics
         self._endpoint, self._voice = endpoint, voice
-        self._arrived = time.monotonic()
+        self._arrived: float | None = None
         self._engine_s = 0.0
         self._first_audio_s: float | None = None
         self._samples = 0
@@ -253,8 +254,14 @@ class Meter:
                     self._count(len(item.samples))
                 yield item
 
+    def begin(self) -> None:
+        """There is something to speak: from now on its first audio is waited for."""
+        if self._arrived is None:
+            self._arrived = time.monotonic()
+
     def _count(self, samples: int) -> None:
         if self._first_audio_s is None:
+            assert self._arrived is not None, "begin() comes first"
             self._first_audio_s = time.monotonic() - self._arrived
             self._metrics.first_audio_s.observe(self._first_audio_s)
         self._samples += samples
