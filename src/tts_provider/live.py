@@ -118,6 +118,8 @@ def _read(source: int, loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[st
     try:
         while data := os.read(source, _PIECE_BYTES):
             loop.call_soon_threadsafe(pieces.put_nowait, decode(data))
+        # Half a character at the end is told as one that cannot be read.
+        loop.call_soon_threadsafe(pieces.put_nowait, decode(b"", True))
         loop.call_soon_threadsafe(pieces.put_nowait, None)
     except RuntimeError:
         pass  # nobody listens any more: the loop is closed

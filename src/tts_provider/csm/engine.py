@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 from tts_provider.csm import CSM_REPOSITORY
@@ -21,6 +21,7 @@ from tts_provider.csm.voices import VoicePrompts, builtin_voices
 from tts_provider.errors import InvalidRequest, NoSpeech
 from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
 from tts_provider.speech.normalize import normalize
+from tts_provider.speech.pipeline import nothing_to_speak
 from tts_provider.voices.builtin import Chosen
 from tts_provider.voices.store import VoiceStore
 
@@ -98,7 +99,7 @@ class CsmEngine(Engine):
         voice_prompt = await self._prompts.find(utterance.voice, self._backend.encode)
         prefix = None if voice_prompt is None else self._segment(voice_prompt)
         prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
-        key = None if prefix is None else utterance.voice.id
+        shared = None if prefix is None else (utterance.voice.id, len(prefix))
         # Greedy says the same nothing again.
         for attempt in range(1 if utterance.temperature == 0 else _ATTEMPTS):
             sampler = Sampler(
@@ -107,24 +108,13 @@ class CsmEngine(Engine):
                 DEFAULT_TOP_K if utterance.top_k is None else utterance.top_k,
             )
             position, finished = 0, None
-            job = functools.partial(
-                Job,
-                prompt,
-                max_frames,
-                sampler,
-                prefix_key=key,
-                prefix_frames=0 if prefix is None else len(prefix),
-            )
-            run = self._run(job)
-            try:
-                async for item in run:
+            async with aclosing(self._run(prompt, max_frames, sampler, shared)) as items:
+                async for item in items:
                     if isinstance(item, Finished):
                         finished = item
                     else:
                         yield AudioChunk(item.samples, position)
                         position += len(item.samples)
-            finally:
-                await run.aclose()
             assert finished is not None
             if len(finished.codes):
                 history.add(Spoken(text, speaker, finished.codes))
@@ -181,9 +171,14 @@ class CsmEngine(Engine):
         return prompt, min(max_frames, positions - len(prompt))
 
     async def _run(
-        self, make_job: Callable[[Callable[[Audio | Finished], None]], Job]
+        self,
+        prompt: Prompt,
+        max_frames: int,
+        sampler: Sampler,
+        shared: tuple[str, int] | None,
     ) -> AsyncGenerator[Audio | Finished, None]:
-        """One job through the loop; its last item is `Finished`. Raises what ended it."""
+        """One job through the loop; its last item is `Finished`. Raises what ended it. `shared`
+        names the start of the prompt that other jobs have too, and has its frames."""
         model_loop = self._loop
         assert model_loop is not None, "load() comes first"
         loop = asyncio.get_running_loop()
@@ -193,7 +188,8 @@ class CsmEngine(Engine):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
 
-        job = make_job(publish)
+        key, frames = shared or (None, 0)
+        job = Job(prompt, max_frames, sampler, publish, prefix_key=key, prefix_frames=frames)
         model_loop.submit(job)
         try:
             while True:
@@ -215,5 +211,5 @@ def _prepare(text: str, normalize_text: bool) -> str:
         text = normalize(text)
     text = text.strip()
     if not any(character.isalnum() for character in text):
-        raise NoSpeech("text has nothing that can be spoken; send words or numbers", param="text")
+        raise nothing_to_speak()
     return text if text.endswith(_ENDINGS) else text + "."

@@ -46,7 +46,11 @@ class Context:
     """Begins to work when it is made; it ends with `context.done`, or by `stop`."""
 
     def __init__(
-        self, context_id: str, settings: wire.Settings, service: SpeechService, listener: Listener
+        self,
+        context_id: str,
+        settings: wire.ContextSettings,
+        service: SpeechService,
+        listener: Listener,
     ) -> None:
         self._id = context_id
         self._settings = settings
@@ -209,7 +213,7 @@ class _Audio:
     the next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file
     (RFC 3533 section 4, "chaining")."""
 
-    def __init__(self, settings: wire.Settings) -> None:
+    def __init__(self, settings: wire.ContextSettings) -> None:
         self._settings = settings
         self._encoder: Encoder | None = None
         self._segment_start = 0  # in samples

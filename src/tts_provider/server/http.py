@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -16,7 +17,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest, UnsentAudio, WireError
+from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.auth import error_body
 from tts_provider.server.speech import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
@@ -24,6 +25,8 @@ from tts_provider.server.transport import HttpProtocol, http_protocol_of
 log = logging.getLogger(__name__)
 
 _RETRY_AFTER_MS = 1000
+
+_Read = TypeVar("_Read")
 
 
 def error_response(problem: WireError) -> Response:
@@ -52,16 +55,18 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
     Raises `InvalidRequest` where it is too big, takes too long, or its client leaves.
     """
+    reading = _read_body(request, limits.max_message_bytes)
+    return await arriving(reading, "the body", limits.handshake_timeout_s)
+
+
+async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: float) -> _Read:
+    """What a client still sends. Raises `InvalidRequest` where it takes too long or breaks off."""
     try:
         # Before Python 3.12 it can swallow a cancellation, which here is only uvicorn's last word.
-        return await asyncio.wait_for(
-            _read_body(request, limits.max_message_bytes), limits.handshake_timeout_s
-        )
+        return await asyncio.wait_for(reading, timeout_s)
     except asyncio.TimeoutError:
         raise InvalidRequest(
-            f"the body did not arrive in {limits.handshake_timeout_s:g} s",
-            code="request_timeout",
-            http_status=408,
+            f"{what} did not arrive in {timeout_s:g} s", code="request_timeout", http_status=408
         ) from None
     except ClientDisconnect:
         raise InvalidRequest("the client left within its request", code="disconnected") from None
@@ -131,7 +136,7 @@ class AudioStream(Response):
                         protocol.keep_little_unsent()
                         await send(self._start())
                         started = True
-                    with self._cut_off_after(piece.audio_s, protocol):
+                    with self._service.expect_reading(piece.audio_s, protocol.reset):
                         await send(_body(piece.data, more=True))
                         await protocol.drained()
         except Exception as error:  # noqa: BLE001 - a fault of ours ends the request, as told
@@ -150,21 +155,6 @@ class AudioStream(Response):
             "status": self.status_code,
             "headers": self.raw_headers,
         }
-
-    @contextlib.contextmanager
-    def _cut_off_after(self, audio_s: float, protocol: HttpProtocol) -> Iterator[None]:
-        allowed_s = self._service.limits.max_unsent_audio_s + audio_s
-        watchdog = asyncio.get_running_loop().call_later(allowed_s, self._give_up, protocol)
-        try:
-            yield
-        finally:
-            watchdog.cancel()
-
-    def _give_up(self, protocol: HttpProtocol) -> None:
-        limit_s = self._service.limits.max_unsent_audio_s
-        log.warning("a client did not read for %g s and was disconnected", limit_s)
-        self._service.count_error(UnsentAudio(f"audio was not read for {limit_s:g} s"))
-        protocol.reset()
 
 
 def _as_wire_error(error: Exception) -> WireError:

@@ -73,10 +73,6 @@ class Connection:
         self._waiting: deque[Turn] = deque()
         self._active: Turn | None = None
 
-    @property
-    def idle(self) -> bool:
-        return self._active is None and not self._waiting
-
     def receive(self, message: str) -> CancelRequest | None:
         """Take one text message. A turn joins the queue; a cancel is returned instead."""
         request = _read(message, self._limits)

@@ -32,7 +32,7 @@ _FINISHED_KEPT = 1024
 
 
 @dataclass(frozen=True)
-class Settings:
+class ContextSettings:
     """What a context is made with."""
 
     voice: Voice
@@ -51,7 +51,7 @@ class Settings:
 class Updated:
     """The session's settings are these now."""
 
-    settings: Settings
+    settings: ContextSettings
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Begin:
     """A context is there now."""
 
     context_id: str
-    settings: Settings
+    settings: ContextSettings
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,9 @@ class Session:
         """`find_voice` raises `InvalidRequest` where there is none; None is the default voice."""
         self._limits = limits
         self._find_voice = find_voice
-        self.settings = Settings(find_voice(None))
+        self.settings = ContextSettings(find_voice(None))
         self._contexts: dict[str, _Context] = {}
         self._finished: OrderedDict[str, None] = OrderedDict()
-
-    @property
-    def idle(self) -> bool:
-        return not self._contexts
 
     def receive(self, message: str) -> list[Action]:
         """What one text message asks for, in order; one that is wrong is a single `Refuse`."""
@@ -310,7 +306,7 @@ class Session:
             return [*context.segmenter.push("\ufffd"), *context.segmenter.flush()]
         return context.segmenter.flush()
 
-    def _read_settings(self, fields: Fields) -> Settings:
+    def _read_settings(self, fields: Fields) -> ContextSettings:
         voice = fields.string("voice")
         given = {
             "voice": None if voice is None else self._find_voice(voice),
@@ -366,7 +362,7 @@ def loading() -> str:
     return _encode("session.loading")
 
 
-def updated(settings: Settings) -> str:
+def updated(settings: ContextSettings) -> str:
     values = {name: getattr(settings, name) for name in _FIELDS["session.update"]}
     return _encode("session.updated", **{**values, "voice": settings.voice.id})
 

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from tts_provider.errors import InvalidRequest, OverCapacity, UnsentAudio, WireError
+from tts_provider.errors import InvalidRequest, OverCapacity, WireError
 from tts_provider.server.auth import choose_subprotocol
 from tts_provider.server.speech import SpeechService
 from tts_provider.server.transport import protocol_of
@@ -64,7 +64,7 @@ class Socket(ABC):
 
     async def close(self, code: int, reason: str) -> None:
         """Close when the client has taken what was sent; one that does not is cut off."""
-        with self._cut_off_after(self._service.limits.max_unsent_audio_s):
+        with self._service.expect_reading(0.0, self._disconnect):
             await protocol_of(self._websocket).drained()
         await self.close_now(code, reason)
 
@@ -87,24 +87,13 @@ class Socket(ABC):
         """Send one message or fragment, holding `_sending`; a listener that falls too far behind
         what it was sent is cut off."""
         try:
-            with self._cut_off_after(self._service.limits.max_unsent_audio_s + audio_s):
+            with self._service.expect_reading(audio_s, self._disconnect):
                 await self._websocket.send(message)
         except RuntimeError as error:
             # Starlette's way to say that another task has closed the socket meanwhile.
             raise WebSocketDisconnect(1006) from error
 
-    @contextlib.contextmanager
-    def _cut_off_after(self, allowed_s: float) -> Iterator[None]:
-        watchdog = asyncio.get_running_loop().call_later(allowed_s, self._give_up)
-        try:
-            yield
-        finally:
-            watchdog.cancel()
-
-    def _give_up(self) -> None:
-        limit_s = self._service.limits.max_unsent_audio_s
-        log.warning("a client did not read for %g s and was disconnected", limit_s)
-        self._service.count_error(UnsentAudio(f"audio was not read for {limit_s:g} s"))
+    def _disconnect(self) -> None:
         protocol_of(self._websocket).transport.abort()
 
 

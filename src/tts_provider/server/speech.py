@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from tts_provider import __version__
 from tts_provider.audio.decode import decode_audio
 from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Limits
-from tts_provider.errors import EngineFailed, InvalidRequest, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, UnsentAudio, WireError
 from tts_provider.server.admission import Admission
 from tts_provider.server.fields import Said
 from tts_provider.server.metrics import Metrics
@@ -181,6 +181,22 @@ class SpeechService:
             spoken = await self.listen(said, left_s)
             history.add(spoken)
             left_s = max(left_s - len(spoken.codes) * FRAME_S, FRAME_S)
+
+    @contextmanager
+    def expect_reading(self, audio_s: float, disconnect: Callable[[], None]) -> Iterator[None]:
+        """Around sending so much audio: a listener that falls too far behind is cut off."""
+        limit_s = self.limits.max_unsent_audio_s
+
+        def give_up() -> None:
+            log.warning("a client did not read for %g s and was disconnected", limit_s)
+            self.count_error(UnsentAudio(f"audio was not read for {limit_s:g} s"))
+            disconnect()
+
+        watchdog = asyncio.get_running_loop().call_later(limit_s + audio_s, give_up)
+        try:
+            yield
+        finally:
+            watchdog.cancel()
 
     def count_error(self, problem: WireError) -> None:
         self.metrics.errors.labels(problem.code).inc()

@@ -10,11 +10,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity
 from tts_provider.server.form import Form, read_form
+from tts_provider.server.http import arriving
 from tts_provider.server.openapi import errors
 from tts_provider.server.speech import SpeechService
 from tts_provider.speech.engine import Voice
@@ -97,7 +97,8 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
     async def enrol_voice(request: Request) -> EnrolledVoice:
         """Make a voice of a recording of somebody who has agreed to it."""
         async with enrolments.take_place():
-            form = await _receive(request, service.limits)
+            reading = _read(request, service.limits)
+            form = await arriving(reading, "the recording", service.limits.upload_timeout_s)
             voice, warnings = await enrolments.enrol(store, form)
         return EnrolledVoice(
             **_facts(voice.voice()),
@@ -157,19 +158,6 @@ class _Enrolments:
         async with self._working:
             audio = form.files["audio"]
             return await asyncio.to_thread(store.add, name, transcript, consent, audio)
-
-
-async def _receive(request: Request, limits: Limits) -> Form:
-    try:
-        return await asyncio.wait_for(_read(request, limits), limits.upload_timeout_s)
-    except asyncio.TimeoutError:
-        raise InvalidRequest(
-            f"the recording did not arrive in {limits.upload_timeout_s:g} s",
-            code="request_timeout",
-            http_status=408,
-        ) from None
-    except ClientDisconnect:
-        raise InvalidRequest("the client left within its request", code="disconnected") from None
 
 
 async def _read(request: Request, limits: Limits) -> Form:
