@@ -2,6 +2,6 @@
 
 import sys
 
-from tts_provider.cli import serve
+from tts_provider.cli.main import serve
 
 sys.exit(serve())

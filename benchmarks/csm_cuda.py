@@ -35,17 +35,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 sys.path.insert(0, str(ROOT / "tests"))
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from csm.checkpoints import small_csm, write_tokenizer
-from csm.small_codec import mimi_config_of, mimi_weights_of
+from engines.csm.checkpoints import small_csm, write_tokenizer
+from engines.csm.small_codec import mimi_config_of, mimi_weights_of
 from full_size import full_size_config
-from tts_provider.csm.checkpoint import Checkpoint
-from tts_provider.csm.config import CsmConfig, read_config
-from tts_provider.csm.engine import CsmEngine
-from tts_provider.csm.loop import Audio, Finished, Job, Loop
-from tts_provider.csm.prompt import text_prompt
-from tts_provider.csm.sampling import Sampler
-from tts_provider.csm.torch.backend import TorchBackend
-from tts_provider.csm.torch.device import why_no_cuda
+from tts_provider.engines.csm.config import CsmConfig, read_config
+from tts_provider.engines.csm.engine import CsmEngine
+from tts_provider.engines.csm.files.checkpoint import Checkpoint
+from tts_provider.engines.csm.loop import Audio, Finished, Job, Loop
+from tts_provider.engines.csm.prompt import text_prompt
+from tts_provider.engines.csm.sampling import Sampler
+from tts_provider.engines.csm.torch.backend import TorchBackend
+from tts_provider.engines.csm.torch.device import why_no_cuda
 from tts_provider.speech.engine import Utterance
 
 IDS = [128000, *range(40, 70), 128001]

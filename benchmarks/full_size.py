@@ -27,9 +27,9 @@ from websockets.asyncio.client import connect
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 sys.path.insert(0, str(ROOT / "tests"))
-from csm.checkpoints import BACKBONE_ROPE, DEPTH_ROPE, write_tokenizer
-from tts_provider.csm.checkpoint import expected_shapes
-from tts_provider.csm.config import read_config
+from engines.csm.checkpoints import BACKBONE_ROPE, DEPTH_ROPE, write_tokenizer
+from tts_provider.engines.csm.config import read_config
+from tts_provider.engines.csm.files.checkpoint import expected_shapes
 
 TEXT = "Hello there, how are you today?"
 

@@ -31,9 +31,9 @@ from websockets.asyncio.client import connect
 
 from tts_provider.audio.pcm import from_s16
 from tts_provider.config import Settings
+from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import AudioChunk, Utterance
-from tts_provider.speech.espeak import EspeakEngine
 
 TEXT = "Hello there. I can answer at once, and I go on speaking while you listen to me."
 CHUNK_SAMPLES = 1920

@@ -22,11 +22,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from csm_cpu import build
-from tts_provider.csm.checkpoint import open_checkpoint
-from tts_provider.csm.engine import CsmEngine
+from tts_provider.engines.csm.engine import CsmEngine
+from tts_provider.engines.csm.files.checkpoint import open_checkpoint
+from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import Utterance, Voice
-from tts_provider.speech.espeak import VOICES, EspeakEngine
 from tts_provider.voices.builtin import Candidate, Chosen
 
 SPOKEN = "The quick brown fox jumps over the lazy dog. " * 10

@@ -14,8 +14,8 @@ import numpy as np
 import soxr
 from av.audio.stream import AudioStream
 
+from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.speech.engine import Utterance
-from tts_provider.speech.espeak import VOICES, EspeakEngine
 
 TEXT = (
     "The north wind and the sun were disputing which was the stronger, when a traveller came along "

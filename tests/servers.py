@@ -17,9 +17,9 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from tts_provider.config import Settings
+from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import AudioChunk, Engine, Utterance
-from tts_provider.speech.espeak import EspeakEngine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60  # how long a test waits for what must come before it calls it lost

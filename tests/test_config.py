@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts_provider.cli import _parser
+from tts_provider.cli.main import _parser
 from tts_provider.config import Limits, Settings, load_settings
 from tts_provider.errors import StartupError
 

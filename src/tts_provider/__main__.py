@@ -1,5 +1,5 @@
 import sys
 
-from tts_provider.cli import main
+from tts_provider.cli.main import main
 
 sys.exit(main())

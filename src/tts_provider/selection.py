@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tts_provider.config import Settings
-from tts_provider.csm import CSM_REPOSITORY
+from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.errors import StartupError
 from tts_provider.speech.engine import Engine
 
 if TYPE_CHECKING:
-    from tts_provider.csm.backend import Backend
-    from tts_provider.csm.checkpoint import Checkpoint, Tensor
-    from tts_provider.csm.config import MimiConfig
-    from tts_provider.csm.snapshot import ModelFiles
+    from tts_provider.engines.csm.backend import Backend
+    from tts_provider.engines.csm.config import MimiConfig
+    from tts_provider.engines.csm.files.checkpoint import Checkpoint, Tensor
+    from tts_provider.engines.csm.files.snapshot import ModelFiles
 
     BuildBackend = Callable[[Callable[[str], None]], Backend]
 
@@ -63,15 +63,15 @@ def build_engine(
     """
     if choice.engine == "csm":
         return _build_csm(settings, on_progress)
-    from tts_provider.speech.espeak import EspeakEngine
+    from tts_provider.engines.espeak import EspeakEngine
 
     return EspeakEngine()
 
 
 def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
     device, precision = choose_device(settings)
-    from tts_provider.csm.checkpoint import files_key, find_codec, open_checkpoint
-    from tts_provider.csm.engine import CsmEngine
+    from tts_provider.engines.csm.engine import CsmEngine
+    from tts_provider.engines.csm.files.checkpoint import files_key, find_codec, open_checkpoint
     from tts_provider.voices.builtin import choose_prompts, read_prompts
     from tts_provider.voices.store import open_store
 
@@ -105,7 +105,7 @@ def choose_device(settings: Settings) -> tuple[Literal["cpu", "cuda"], Precision
     quantized = precision in ("int8", "int4")
     if settings.device != "cpu" and not quantized:
         # PyTorch takes seconds to import: not where there is no GPU anyway.
-        from tts_provider.csm.torch.device import best_precision, has_driver, why_no_cuda
+        from tts_provider.engines.csm.torch.device import best_precision, has_driver, why_no_cuda
 
         if settings.device == "cuda" or has_driver():
             reason = why_no_cuda()
@@ -129,9 +129,9 @@ def _on_cpu(
     codec_config: MimiConfig,
     codec: Mapping[str, Tensor],
 ) -> BuildBackend:
-    from tts_provider.csm.checkpoint import read_all
-    from tts_provider.csm.onnx.backend import OnnxBackend
-    from tts_provider.csm.onnx.weights import check_cache, load_weights
+    from tts_provider.engines.csm.files.checkpoint import read_all
+    from tts_provider.engines.csm.onnx.backend import OnnxBackend
+    from tts_provider.engines.csm.onnx.weights import check_cache, load_weights
 
     assert precision in ("float32", "int8", "int4")  # choose_device made sure
     folder = settings.check_data_dir() / "weights"
@@ -161,9 +161,9 @@ def _on_cuda(
     codec: Mapping[str, Tensor],
 ) -> BuildBackend:
     def build_backend(report: Callable[[str], None]) -> Backend:
-        from tts_provider.csm.checkpoint import read_all
-        from tts_provider.csm.torch.backend import TorchBackend
-        from tts_provider.csm.torch.weights import reader
+        from tts_provider.engines.csm.files.checkpoint import read_all
+        from tts_provider.engines.csm.torch.backend import TorchBackend
+        from tts_provider.engines.csm.torch.weights import reader
 
         return TorchBackend(
             checkpoint.config,
@@ -180,8 +180,8 @@ def _on_cuda(
 
 
 def _locate(settings: Settings, on_progress: Callable[[str], None]) -> ModelFiles:
-    from tts_provider.csm.hub import download_csm, find_files
-    from tts_provider.csm.snapshot import resolve_model_path
+    from tts_provider.engines.csm.files.hub import download_csm, find_files
+    from tts_provider.engines.csm.files.snapshot import resolve_model_path
 
     reuse = settings.mode == "reuse" or (settings.mode is None and settings.model_path is not None)
     if reuse:

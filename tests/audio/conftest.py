@@ -6,8 +6,8 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
+from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.speech.engine import Utterance
-from tts_provider.speech.espeak import EspeakEngine
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,9 @@ import decoders
 import ears
 from servers import PATIENCE_S, GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
+from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import Utterance
-from tts_provider.speech.espeak import VOICES, EspeakEngine
 
 PATIENT = 1000.0  # no writer pauses so long
 LONG_TEXT = "This is one sentence of many. " * 300

@@ -5,10 +5,10 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
+from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
-from tts_provider.speech.espeak import VOICES, EspeakEngine
 
 TEXT = "Hello there. This is the second sentence, a longer one. And a third!"
 

@@ -15,8 +15,8 @@ from playwright.async_api import Browser, Download, expect
 from recordings import TEXT, speech, wav
 from servers import GatedEngine, SteppedEngine, ask, open_socket, receive, running_server
 from tts_provider.audio.decode import decode_audio
+from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.speech.engine import Utterance, Voice
-from tts_provider.speech.espeak import VOICES, EspeakEngine
 
 from .visit import WITHOUT_WORKLET, Visit, visit
 

@@ -14,14 +14,15 @@ from starlette.types import ASGIApp
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server import openai, page, voices
+from tts_provider.server import page
 from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
+from tts_provider.server.dialects import openai, voices
+from tts_provider.server.dialects.seed_socket import SpeechSocket
 from tts_provider.server.http import allowed_methods, error_response
 from tts_provider.server.openapi import describe
+from tts_provider.server.service import SpeechService
 from tts_provider.server.session import SessionSocket
 from tts_provider.server.socket import Sockets
-from tts_provider.server.speech import SpeechService
-from tts_provider.server.websocket import SpeechSocket
 from tts_provider.voices.store import VoiceStore
 
 SESSION_PATH = "/v1/stream"

@@ -13,10 +13,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode import Encoder, create_encoder
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
-from tts_provider.server import session_protocol as wire
+from tts_provider.server.dialects import native as wire
 from tts_provider.server.fields import Said
+from tts_provider.server.service import Meter, SpeechService, unexpected_failure
 from tts_provider.server.socket import stop, wait_for
-from tts_provider.server.speech import Meter, SpeechService, unexpected_failure
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 from tts_provider.speech.pipeline import Segment, nothing_to_speak
 

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.auth import error_body
-from tts_provider.server.speech import SpeechService, unexpected_failure
+from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
 
 log = logging.getLogger(__name__)

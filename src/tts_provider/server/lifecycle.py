@@ -21,8 +21,8 @@ import uvicorn
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import SESSION_PATH, create_app
+from tts_provider.server.service import SpeechService
 from tts_provider.server.socket import Sockets
-from tts_provider.server.speech import SpeechService
 from tts_provider.server.transport import HttpProtocol, http_protocol, websocket_protocol
 from tts_provider.speech.engine import Engine
 from tts_provider.voices.store import open_store

@@ -8,11 +8,11 @@ import secrets
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tts_provider.errors import EngineFailed, WireError
-from tts_provider.server import session_protocol as wire
 from tts_provider.server.context import Context
+from tts_provider.server.dialects import native as wire
 from tts_provider.server.fields import Said
+from tts_provider.server.service import SpeechService, voice_facts
 from tts_provider.server.socket import Socket, stop, wait_for
-from tts_provider.server.speech import SpeechService, voice_facts
 
 
 class SessionSocket(Socket):

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
 from tts_provider.server.auth import choose_subprotocol
-from tts_provider.server.speech import SpeechService
+from tts_provider.server.service import SpeechService
 from tts_provider.server.transport import protocol_of
 
 log = logging.getLogger(__name__)

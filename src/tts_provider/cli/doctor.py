@@ -1,0 +1,236 @@
+"""`tts-provider doctor`: what is here, which engine would speak, and what to do next.
+
+It looks and never changes anything: no download, no prepared weights, no port left open.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import platform
+import socket
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from tts_provider import __version__
+from tts_provider.config import ENV_FILE, Settings
+from tts_provider.errors import StartupError, TTSError
+from tts_provider.selection import (
+    Choice,
+    available_cpus,
+    build_engine,
+    choose_device,
+    choose_engine,
+    find_snapshots,
+    hub_cache,
+)
+
+_PACKAGES = (
+    "espeakng-loader",
+    "onnxruntime",
+    "torch",
+    "av",
+    "huggingface-hub",
+    "uvicorn",
+    "websockets",
+    "fastapi",
+)
+_OPTIONAL = {
+    "espeakng-loader": "the embedded voice; pip install 'tts-provider[espeak]'",
+    "torch": "only for CUDA; pip install 'tts-provider[cuda]'",
+}
+_PATIENCE_S = 2.0
+_FREE, _OURS, _ANOTHER = "free", "taken by a running", "taken by another program"
+
+
+def print_report(settings: Settings) -> None:
+    # Paths are printed whole, to be copied: no wrapping and no markup in values.
+    console = Console(soft_wrap=True, highlight=False)
+    choice = choose_engine(settings)
+    port = _look_at_port(settings)
+    console.print(f"[bold]tts-provider {__version__}[/]")
+    _print_facts(console, "installed", _installed())
+    _print_facts(console, "settings", {**_configured(settings), "port": port})
+    _print_facts(console, "CSM-1B", _model(settings))
+    _print_facts(console, "voices", _voices(settings))
+    console.print(f"[bold]engine:[/] {choice.engine}, because {escape(choice.reason)}")
+    if choice.warning:
+        console.print(f"[bold]note:[/] {escape(choice.warning)}")
+    console.print(f"[bold]next:[/] {escape(_next_step(settings, choice, port))}")
+
+
+def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
+    console.print(f"[bold]{title}[/]")
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        console.print(f"  {name:{width}}  {escape(value)}")
+
+
+def _installed() -> dict[str, str]:
+    python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    facts = {"Python": f"{python}, {sys.executable}", "CPUs": str(available_cpus())}
+    for package in _PACKAGES:
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            needed = _OPTIONAL.get(package)
+            facts[package] = "missing" if needed is None else f"not installed ({needed})"
+    facts["CUDA"] = _cuda()
+    return facts
+
+
+def _cuda() -> str:
+    from tts_provider.engines.csm.torch.device import has_driver, why_no_cuda
+
+    # PyTorch takes seconds to import: not where there is no GPU anyway.
+    if not has_driver():
+        return "no NVIDIA driver"
+    return why_no_cuda() or "ready"
+
+
+def _configured(settings: Settings) -> dict[str, str]:
+    return {
+        ".env": str(ENV_FILE.resolve()) if ENV_FILE.exists() else "none in this folder",
+        "data folder": str(settings.data_dir),
+        "API keys": str(len(settings.api_keys) or "none: everyone who reaches the port comes in"),
+        "listens on": f"{settings.host}:{settings.port}",
+    }
+
+
+def _look_at_port(settings: Settings) -> str:
+    """Whether a server can have the port; who has it else."""
+    from tts_provider.server.lifecycle import bind, listen
+
+    try:
+        listeners = bind(settings.host, settings.port)
+        try:
+            listen(listeners, settings.host)
+        finally:
+            for listener in listeners:
+                listener.close()
+    except StartupError as error:
+        return _whose_port(settings) or str(error)
+    return _FREE
+
+
+def _whose_port(settings: Settings) -> str | None:
+    """Who answers at the port; None where nobody does."""
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host
+    try:
+        socket.create_connection((host, settings.port), _PATIENCE_S).close()
+    except OSError:
+        return None
+    connection = http.client.HTTPConnection(host, settings.port, timeout=_PATIENCE_S)
+    try:
+        connection.request("GET", "/")
+        first_line = (
+            connection.getresponse().read(200).partition(b"\n")[0].decode("utf-8", "replace")
+        )
+    except (OSError, http.client.HTTPException):
+        return _ANOTHER
+    finally:
+        connection.close()
+    return f"{_OURS} {first_line}" if first_line.startswith("tts-provider ") else _ANOTHER
+
+
+def _model(settings: Settings) -> dict[str, str]:
+    home = hub_cache(settings)
+    facts = {
+        "HF_TOKEN": "set" if settings.hf_token else _login(home),
+        "Hugging Face cache": str(home),
+    }
+    if settings.model_path is not None:
+        facts["--model-path"] = _weights_in(settings.model_path)
+    for number, snapshot in enumerate(find_snapshots(settings), 1):
+        facts[f"snapshot {number}"] = _weights_in(snapshot)
+    if len(facts) == 2:
+        facts["weights"] = "none found"
+    prepared = sorted(_files(settings.data_dir / "weights"))
+    gigabytes = sum(path.stat().st_size for path in prepared) / 1e9
+    facts["prepared weights"] = f"{gigabytes:.1f} GB in {settings.data_dir / 'weights'}"
+    if not prepared:
+        facts["prepared weights"] = "none yet; the first start makes them"
+    return facts
+
+
+def _login(cache: Path) -> str:
+    token = Path(os.environ.get("HF_TOKEN_PATH", cache.parent / "token")).expanduser()
+    if token.is_file():
+        return f"not set; --mode download uses the login in {token}"
+    return "not set"
+
+
+def _weights_in(folder: Path) -> str:
+    from tts_provider.engines.csm.files.hub import find_files
+    from tts_provider.engines.csm.files.snapshot import resolve_model_path
+
+    try:
+        files = find_files(resolve_model_path(folder), may_download=False, on_progress=_ignore)
+    except TTSError as error:
+        # The sentence names the folder.
+        return str(error)
+    prompts = sorted(path.stem for path in files.folder.glob("prompts/*.wav"))
+    heard = ", ".join(prompts) if prompts else "none, so each utterance has a voice of its own"
+    return f"complete in {files.folder}; voice prompts: {heard}"
+
+
+def _ignore(_line: str) -> None:
+    pass
+
+
+def _files(folder: Path) -> list[Path]:
+    return [Path(root, name) for root, _, names in os.walk(folder) for name in names]
+
+
+def _voices(settings: Settings) -> dict[str, str]:
+    from tts_provider.voices.store import open_store
+
+    try:
+        stored = open_store(settings).list() if settings.data_dir.exists() else []
+    except TTSError as error:
+        return {"enrolled": str(error)}
+    names = ", ".join(voice.id for voice in stored[:8]) + (", …" if len(stored) > 8 else "")
+    return {"enrolled": f"{len(stored)}: {names}" if stored else "none"}
+
+
+def _next_step(settings: Settings, choice: Choice, port: str) -> str:
+    try:
+        if choice.engine == "espeak":
+            build_engine(choice, settings)
+        else:
+            choose_device(settings)
+            if (step := _fetch_step(settings)) is not None:
+                return step
+    except StartupError as error:
+        return str(error)
+    if port.startswith(_OURS):
+        return "a server runs already: tts-provider say 'Hello there' speaks through it"
+    if port != _FREE:
+        return f"choose another port than {settings.port}: tts-provider serve --port 8080"
+    page = f"http://localhost:{settings.port}/"
+    return f"tts-provider serve, then open {page} or tts-provider say 'Hello there'"
+
+
+def _fetch_step(settings: Settings) -> str | None:
+    """What CSM-1B still needs before it can speak. Raises `StartupError` where it cannot."""
+    from tts_provider.engines.csm.files.hub import find_files
+    from tts_provider.engines.csm.files.snapshot import resolve_model_path
+
+    folder = settings.model_path
+    if folder is not None and settings.mode != "download":
+        find_files(resolve_model_path(folder), may_download=False, on_progress=_ignore)
+        return None
+    for snapshot in find_snapshots(settings):
+        try:
+            find_files(resolve_model_path(snapshot), may_download=False, on_progress=_ignore)
+        except StartupError:
+            continue
+        return None
+    return (
+        "tts-provider serve downloads CSM-1B into the Hugging Face cache once (its terms must be "
+        "accepted at https://huggingface.co/sesame/csm-1b by the account of your token)"
+    )

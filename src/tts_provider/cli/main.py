@@ -1,0 +1,338 @@
+"""The command line: `tts-provider serve | say | voices | doctor | completion`.
+
+Heavy modules are imported by the command that needs them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tts_provider.errors import StartupError, TTSError
+
+if TYPE_CHECKING:
+    from tts_provider.config import Settings
+
+_EXAMPLES = """\
+examples:
+  tts-provider serve                            listen on ws://0.0.0.0:8765
+  tts-provider say "Hello there"                play it
+  tts-provider say "Hello there" -o hello.mp3   write it
+  tts-provider doctor                           what is here, what to do next
+
+`tts-provider COMMAND --help` says more about each.
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
+"""
+
+_SERVE_EPILOG = """\
+examples:
+  tts-provider serve --port 8080 --api-key SECRET
+  tts-provider serve --mode reuse --model-path ~/models/csm-1b --precision int4
+
+Every flag is also TTS_PROVIDER_<NAME> in the environment or in a file .env, and
+so are the limits; .env.template lists them. HF_TOKEN and HF_HOME are read there
+too. Flags come before the environment, the environment before .env.
+"""
+
+_SAY_EPILOG = """\
+examples:
+  tts-provider say "Hello there" --speaker 1
+  tts-provider say "Hello there" -o hello.mp3
+  tts-provider say - -o letter.wav < letter.txt
+  llm "Tell me a story" | tts-provider say --stream -
+
+With --stream and -, played or written to stdout, a sentence is spoken as soon
+as it is written.
+"""
+
+_VOICES_EPILOG = """\
+examples:
+  tts-provider voices check anna.m4a
+  tts-provider voices add Anna --audio anna.m4a \\
+      --transcript "What she says, word for word." --consent
+  tts-provider voices list
+"""
+
+_COMPLETION_EPILOG = """\
+examples:
+  eval "$(tts-provider completion bash)"        in ~/.bashrc
+  eval "$(tts-provider completion zsh)"         in ~/.zshrc, after compinit
+  tts-provider completion fish | source         in ~/.config/fish/config.fish
+"""
+
+_SHELLS = ("bash", "zsh", "fish")
+_TAKES_A_FILE = ("output", "audio", "model_path", "data_dir")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 failed, 2 wrong settings or usage."""
+    options = _parser().parse_args(arguments)
+    command = options.command
+    flags = {
+        name: value
+        for name, value in vars(options).items()
+        if name != "command" and value is not None
+    }
+    try:
+        exit_code: int = command(flags)
+    except StartupError as error:
+        print(f"tts-provider: {error}", file=sys.stderr)
+        return 2
+    except TTSError as error:
+        print(f"tts-provider: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return exit_code
+
+
+def serve(arguments: Sequence[str] | None = None) -> int:
+    """`python run_server.py`: the serve command with the seed's own way to call it."""
+    return main(["serve", *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tts-provider",
+        description="Self-hosted text-to-speech over WebSocket and HTTP.",
+        epilog=_EXAMPLES,
+        formatter_class=_Plain,
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=about,
+            description=about[0].upper() + about[1:] + ".",
+            epilog=epilog,
+            formatter_class=_Plain,
+        )
+
+    _add_serve(add("serve", "run the server", _SERVE_EPILOG))
+    _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
+    _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
+    doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
+    doctor.set_defaults(command=_doctor)
+    completion = add("completion", "print a script that completes commands", _COMPLETION_EPILOG)
+    completion.set_defaults(command=_completion)
+    completion.add_argument("shell", choices=_SHELLS, help="the shell you use")
+    return parser
+
+
+class _Plain(argparse.RawDescriptionHelpFormatter):
+    """Examples stay as they are written."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        # Flags and what they mean side by side, in 80 columns.
+        super().__init__(prog, max_help_position=28, **options)
+        self._action_max_length = 16  # argparse forgets that commands are indented twice
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from tts_provider import __version__
+
+        print(f"tts-provider {__version__}")
+        parser.exit()
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_serve)
+    listening = parser.add_argument_group("where it listens").add_argument
+    listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
+    listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
+    speaking = parser.add_argument_group("what speaks").add_argument
+    speaking("--engine", metavar="auto|csm|espeak", help="CSM-1B or the embedded voice")
+    speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
+    speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
+    speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
+    speaking(
+        "--precision",
+        metavar="NAME",
+        help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
+    )
+    speaking(
+        "--wait-for-model",
+        action="store_const",
+        const=True,
+        help="open the port only when the model is loaded",
+    )
+    speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
+    speaking(
+        "--voice-alias",
+        action="append",
+        dest="voice_aliases",
+        metavar="NAME=VOICE",
+        help="another name for a voice; repeatable, OpenAI's names have one already",
+    )
+    entering = parser.add_argument_group("who may come in").add_argument
+    entering(
+        "--api-key",
+        action="append",
+        dest="api_keys",
+        metavar="KEY",
+        help="let in only who has this key; repeatable",
+    )
+    entering(
+        "--allow-origin",
+        action="append",
+        dest="allow_origins",
+        metavar="ORIGIN",
+        help="let web pages of this origin call the server; repeatable, * for all",
+    )
+    entering("--max-streams", metavar="N", help="requests spoken at once (default: 32)")
+    logging = parser.add_argument_group("what it says").add_argument
+    logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
+
+
+def _add_say(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_say)
+    add = parser.add_argument
+    add("text", metavar="TEXT", help="what to say; - reads standard input")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("-o", "--output", metavar="FILE", help="write a file; - is stdout")
+    output.add_argument("--play", action="store_const", const=True, help="play it (the default)")
+    add("--stream", action="store_const", const=True, help="write or play while it is made")
+    add("--voice", metavar="ID", help="voice id")
+    add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
+    add(
+        "--format",
+        dest="audio_format",
+        metavar="NAME",
+        choices=("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"),
+        help="wav, pcm, mp3, opus, flac, aac, mulaw or alaw (default: by the file's name)",
+    )
+    add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")
+    add("--seed", type=int, metavar="N", help="same seed, same audio")
+    add(
+        "--url",
+        help="the server (default: ws://localhost:8765, or an embedded one if none is there)",
+    )
+    add("--api-key", metavar="KEY", help="the server's key")
+
+
+def _add_voices(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Voices of your own, in the data folder. A server that runs sees every change."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = commands.add_parser("list", help="show them")
+    listing.set_defaults(command=_voices, action="list_voices")
+    adding = commands.add_parser("add", help="make one from a recording; prints its id")
+    adding.set_defaults(command=_voices, action="add_voice")
+    adding.add_argument("name", metavar="NAME", help="what to call it")
+    removing = commands.add_parser("remove", help="forget one and its recording")
+    removing.set_defaults(command=_voices, action="remove_voice")
+    removing.add_argument("voice_id", metavar="ID", help="its id, as `list` shows it")
+    checking = commands.add_parser("check", help="measure a recording without keeping it")
+    checking.set_defaults(command=_voices, action="check_audio")
+    checking.add_argument("audio", metavar="FILE", help="a recording, as for `add --audio`")
+    checking.add_argument("--transcript", metavar="TEXT", help="what is said in it, word for word")
+    add = adding.add_argument
+    add("--audio", metavar="FILE", required=True, help="8 to 20 s of speech in any common format")
+    add("--transcript", metavar="TEXT", required=True, help="what is said in it, word for word")
+    add(
+        "--consent",
+        action="store_const",
+        const=True,
+        help="the person whose voice it is has agreed to its use",
+    )
+    for command in (listing, adding, removing, checking):
+        command.add_argument("--data-dir", metavar="PATH", help="the server's data folder")
+
+
+def _serve(flags: dict[str, Any]) -> int:
+    import asyncio
+    import logging
+
+    from tts_provider.config import load_settings
+
+    settings = load_settings(flags)
+    settings.export_hugging_face()
+
+    from tts_provider.selection import build_engine, choose_engine
+    from tts_provider.server.lifecycle import Server
+    from tts_provider.server.logs import configure_logging
+
+    configure_logging(settings.log_format)
+    choice = choose_engine(settings)
+    if choice.warning:
+        logging.getLogger(__name__).warning(choice.warning)
+    engine = build_engine(choice, settings, logging.getLogger(__name__).info)
+
+    async def run() -> int:
+        return await Server(engine, settings).run()
+
+    return asyncio.run(run())
+
+
+def _say(flags: dict[str, Any]) -> int:
+    from tts_provider.cli.say import say, say_live
+
+    text = flags.pop("text")
+    flags.pop("play", None)
+    # A session speaks little ahead of real time, which is no way to fill a file.
+    if text == "-" and flags.get("stream") and flags.get("output") in (None, "-"):
+        del flags["stream"]
+        say_live(**flags)
+    else:
+        say(sys.stdin.read() if text == "-" else text, **flags)
+    return 0
+
+
+def _voices(flags: dict[str, Any]) -> int:
+    from tts_provider.config import load_settings
+
+    action = flags.pop("action")
+    settings_flags = {"data_dir": flags.pop("data_dir")} if "data_dir" in flags else {}
+    settings = load_settings(settings_flags)
+
+    from tts_provider.cli import voices
+
+    getattr(voices, action)(settings, **flags)
+    return 0
+
+
+def _doctor(_flags: dict[str, Any]) -> int:
+    from tts_provider.cli.doctor import print_report
+
+    print_report(_settings_without_flags())
+    return 0
+
+
+def _completion(flags: dict[str, Any]) -> int:
+    import shtab
+
+    parser = _parser()
+    _complete_values(parser, shtab.FILE)
+    print(shtab.complete(parser, shell=flags["shell"]))
+    return 0
+
+
+def _complete_values(parser: argparse.ArgumentParser, files: object) -> None:
+    """Say which arguments are files, and what the words between bars in a metavar are."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_values(command, files)
+        elif action.dest in _TAKES_A_FILE:
+            action.complete = files  # type: ignore[attr-defined]
+        elif isinstance(action.metavar, str) and "|" in action.metavar:
+            action.choices = action.metavar.split("|")
+        elif action.dest == "precision":
+            action.choices = ("auto", "float32", "bfloat16", "int8", "int4")
+
+
+def _settings_without_flags() -> Settings:
+    from tts_provider.config import load_settings
+
+    settings = load_settings({})
+    settings.export_hugging_face()
+    return settings

@@ -1,0 +1,265 @@
+"""`tts-provider say`: one text through a server, to a file or a player."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import sys
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from tts_provider.audio.pcm import BYTES_PER_SAMPLE, from_s16, wav_data_at, wav_header
+from tts_provider.cli.player import play
+from tts_provider.client import DEFAULT_URL, ConnectionFailed, TTSClient, TTSClientError
+from tts_provider.errors import StartupError, TTSError
+from tts_provider.speech.engine import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from tts_provider.audio.encode import Format
+
+_BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
+_LONGEST_WAV_BYTES = 0xFFFF_FFFF
+_SAME_SCALE = 32768 / 32767  # samples that were 16 bits wide become the same 16 bits again
+_FORMATS_BY_NAME: dict[str, Format] = {
+    ".aac": "aac",
+    ".flac": "flac",
+    ".mp3": "mp3",
+    ".ogg": "opus",
+    ".opus": "opus",
+    ".pcm": "pcm",
+}
+
+
+def say(
+    text: str,
+    *,
+    output: str | None = None,
+    url: str | None = None,
+    api_key: str | None = None,
+    stream: bool = False,
+    audio_format: Format | None = None,
+    **options: Any,
+) -> None:
+    """Speak `text`, in the format that the output's name asks for unless one is given; `options`
+    are the request's fields.
+
+    Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
+    """
+    audio_format = _choose_format(audio_format, output)
+    with contextlib.ExitStack() as stack, _in_one_sentence():
+        url, _ = _find_server(url, api_key, stack)
+        client = stack.enter_context(TTSClient(url, api_key=api_key))
+        if stream:
+            pieces: Iterable[bytes] = client.stream(text, format=audio_format, **options)
+        else:
+            pieces = iter([client.speak(text, format=audio_format, **options)])
+        _show_and_deliver(pieces, output, audio_format, options.get("sample_rate"))
+
+
+def say_live(
+    *,
+    output: str | None = None,
+    url: str | None = None,
+    api_key: str | None = None,
+    audio_format: Format | None = None,
+    sample_rate: int | None = None,
+    speaker: int | None = None,
+    voice: str | None = None,
+    **settings: Any,
+) -> None:
+    """Speak standard input while it is being written; `settings` are a session's.
+
+    Raises what `say` does.
+    """
+    from tts_provider.cli.live import speak_live
+
+    audio_format = _choose_format(audio_format, output)
+    with contextlib.ExitStack() as stack, _in_one_sentence():
+        url, info = _find_server(url, api_key, stack)
+        if voice is None and speaker is not None:
+            voice = _voice_of(speaker, info)
+        source = sys.stdin.fileno()
+        audio = speak_live(source, url, api_key, by_line=os.isatty(source), voice=voice, **settings)
+        pieces = _encode(stack.enter_context(contextlib.closing(audio)), audio_format, sample_rate)
+        _show_and_deliver(pieces, output, audio_format, sample_rate)
+
+
+def _choose_format(asked: Format | None, output: str | None) -> Format:
+    chosen = asked or _FORMATS_BY_NAME.get(Path(output or "").suffix.lower(), "wav")
+    if output is None and chosen != "wav":
+        raise StartupError(f"{chosen} is not for playing here; write it with -o FILE")
+    return chosen
+
+
+@contextlib.contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except TTSClientError as error:
+        raise TTSError(str(error)) from error
+
+
+def _voice_of(speaker: int, info: Mapping[str, Any]) -> str:
+    """A session knows voices only."""
+    for voice in info["voices"]:
+        if voice["speaker"] == speaker:
+            return str(voice["id"])
+    raise TTSError(f"there is no speaker {speaker} on this server")
+
+
+def _encode(
+    pieces: Iterable[bytes], audio_format: Format, sample_rate: int | None
+) -> Iterator[bytes]:
+    """16-bit PCM at 24 kHz → the bytes of a file, as they are made."""
+    from tts_provider.audio.encode import create_encoder
+
+    encoder = create_encoder(audio_format, SAMPLE_RATE, sample_rate or SAMPLE_RATE)
+    with contextlib.closing(encoder):
+        data = encoder.start()
+        for pcm in pieces:
+            data += encoder.push(from_s16(pcm) * _SAME_SCALE)
+            if data:
+                yield data
+                data = b""
+        data += encoder.finish()
+        if data:
+            yield data
+
+
+def _show_and_deliver(
+    pieces: Iterable[bytes], output: str | None, audio_format: Format, sample_rate: int | None
+) -> None:
+    rate = (sample_rate or SAMPLE_RATE) if audio_format == "wav" else None
+    with contextlib.closing(_with_progress(pieces, rate)) as shown:
+        _deliver(shown, output)
+
+
+def _find_server(
+    url: str | None, api_key: str | None, stack: contextlib.ExitStack
+) -> tuple[str, dict[str, Any]]:
+    """The address of one that answers, and what it says of itself; an embedded one where no
+    address was given and none is at the default one."""
+    address = url or DEFAULT_URL
+    try:
+        with TTSClient(address, api_key=api_key) as client:
+            return address, client.info()
+    except ConnectionFailed as error:
+        if url is not None or not isinstance(error.__cause__, OSError):
+            raise
+        print(
+            f"tts-provider: no server at {DEFAULT_URL}; speaking with the embedded voice",
+            file=sys.stderr,
+        )
+    address = stack.enter_context(embedded_server())
+    with TTSClient(address) as client:
+        return address, client.info()
+
+
+def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
+    if output is None:
+        play(pieces)
+    elif output == "-":
+        try:
+            # `sys.stdout.buffer` may be unbuffered, which writes only a part, and what it holds
+            # would be flushed once more when the interpreter ends.
+            with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as stdout:
+                for piece in pieces:
+                    stdout.write(piece)
+                    stdout.flush()
+        except BrokenPipeError:
+            raise SystemExit(_BROKEN_PIPE) from None
+        except OSError as error:
+            raise StartupError(f"cannot write to standard output: {error.strerror}") from error
+    else:
+        first = next(pieces, b"")  # a request that fails leaves no empty file behind
+        try:
+            with Path(output).open("wb") as file:
+                file.write(first)
+                try:
+                    for piece in pieces:
+                        file.write(piece)
+                finally:
+                    if first.startswith(b"RIFF"):
+                        _write_wav_sizes(file, wav_data_at(first))
+        except OSError as error:
+            raise StartupError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _write_wav_sizes(file: BinaryIO, data_at: int | None) -> None:
+    """Replace the sizes of a stream's header, which say that its length is not known."""
+    if data_at is None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return
+    wav_bytes = file.tell()
+    if wav_bytes <= _LONGEST_WAV_BYTES:
+        for position, size_bytes in ((4, wav_bytes - 8), (data_at - 4, wav_bytes - data_at)):
+            file.seek(position)
+            file.write(size_bytes.to_bytes(4, "little"))
+
+
+def _with_progress(
+    pieces: Iterable[bytes], sample_rate: int | None
+) -> Generator[bytes, None, None]:
+    """The pieces, with a line on a terminal saying how much there is; `sample_rate` is a WAV's."""
+    if not sys.stderr.isatty():
+        yield from pieces
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("speaking")
+        heard_bytes = 0
+        for piece in pieces:
+            heard_bytes += len(piece)
+            amount = f"{heard_bytes / 1000:.1f} kB"
+            if sample_rate is not None:
+                audio_bytes = heard_bytes - len(wav_header(sample_rate))
+                amount = f"{audio_bytes / (BYTES_PER_SAMPLE * sample_rate):.1f} s of audio"
+            progress.update(task, description=amount)
+            yield piece
+
+
+@contextlib.contextmanager
+def embedded_server() -> Iterator[str]:
+    """A server of this process on a free loopback port, with the embedded voice; yields its URL.
+
+    Raises `TTSError` where it cannot start.
+    """
+    from tts_provider.config import Settings
+    from tts_provider.engines.espeak import EspeakEngine
+    from tts_provider.server.lifecycle import Server
+
+    # Nothing is read from the environment: a key or a limit there is for a server of its own.
+    server = Server(EspeakEngine(), Settings.model_construct(host="127.0.0.1", port=0))
+    started = threading.Event()
+
+    async def run() -> None:
+        running = asyncio.ensure_future(server.run())
+        listening = asyncio.ensure_future(server.listening.wait())
+        await asyncio.wait({running, listening}, return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        if not running.done():
+            started.set()
+        await running
+
+    with ThreadPoolExecutor(1, thread_name_prefix="embedded-server") as thread:
+        running = thread.submit(lambda: asyncio.run(run()))
+        running.add_done_callback(lambda _: started.set())
+        try:
+            started.wait()
+            error = running.exception() if running.done() else None
+            if isinstance(error, TTSError):
+                raise error
+            if error is not None:
+                raise TTSError(f"the embedded server cannot start: {error!r}") from error
+            yield f"ws://127.0.0.1:{server.port}"
+        finally:
+            started.wait()  # before that there is nothing to stop
+            with contextlib.suppress(RuntimeError):  # it ended by itself
+                server.stop()

@@ -1,0 +1,66 @@
+"""The contract that the CPU and the CUDA backend fulfil.
+
+A backend owns a fixed number of slots. A slot is a row of KV cache, a row of codec state and the
+model's answer to what the slot read last. Joining or leaving never changes what another slot says.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tts_provider.engines.csm.prompt import Prompt
+from tts_provider.engines.csm.sampling import Sampler
+
+Codes = npt.NDArray[np.int64]
+
+
+class Backend(ABC):
+    device: str
+    precision: str
+    slots: int
+    positions: int
+    """Frames a slot can hold, prompt and reply together."""
+    codebooks: int
+    samples_per_frame: int
+
+    @abstractmethod
+    def acquire(self) -> int:
+        """A free slot, empty. There must be one."""
+
+    @abstractmethod
+    def release(self, slot: int) -> None:
+        """Give the slot back; what it held is forgotten."""
+
+    @abstractmethod
+    def prefill(self, slot: int, prompt: Prompt) -> None:
+        """Read the next piece of a prompt into the slot."""
+
+    @abstractmethod
+    def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
+        """One 80 ms frame for every slot given: codes (slots, codebooks). The frame is what the
+        slot reads first in its next step."""
+
+    @abstractmethod
+    def save_prefix(self, slot: int) -> Any:
+        """What the slot has read, to start other slots from."""
+
+    @abstractmethod
+    def load_prefix(self, slot: int, prefix: Any) -> None:
+        """Let an empty slot start from a saved prefix."""
+
+    @abstractmethod
+    def decode(self, slots: Sequence[int], codes: Codes) -> npt.NDArray[np.float32]:
+        """Codes (slots, frames, codebooks) → the slots' next samples, (slots, samples)."""
+
+    @abstractmethod
+    def encode(self, samples: npt.NDArray[np.float32]) -> Codes:
+        """24 kHz samples (n,) → codes (frames, codebooks). From any thread, also during a step."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back memory and threads."""

@@ -1,0 +1,215 @@
+"""CSM-1B as an engine: text in, prompts made, the loop's audio out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+from tts_provider.engines.csm import CSM_REPOSITORY
+from tts_provider.engines.csm.backend import Backend
+from tts_provider.engines.csm.files.checkpoint import Checkpoint
+from tts_provider.engines.csm.loop import FRAME_MS, Audio, Finished, Job, Loop
+from tts_provider.engines.csm.prompt import Prompt, audio_prompt, join, text_prompt
+from tts_provider.engines.csm.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, Sampler
+from tts_provider.engines.csm.tokenizer import Tokenizer
+from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
+from tts_provider.errors import InvalidRequest, NoSpeech
+from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
+from tts_provider.speech.normalize import normalize
+from tts_provider.speech.pipeline import nothing_to_speak
+from tts_provider.voices.builtin import Chosen
+from tts_provider.voices.store import VoiceStore
+
+log = logging.getLogger(__name__)
+
+_NO_PROMPTS = Chosen(None, None, [])
+
+# csm.md: one clip in six never stops by itself, so its text bounds it.
+_SHORTEST_LIMIT_MS = 3000
+_LIMIT_MS_A_CHARACTER = 120
+# The last segments of both sides. More of its own output muffles the voice.
+_HISTORY_SEGMENTS = 4
+_ATTEMPTS = 2
+# What is made and not yet asked for. The server's limits say how far ahead a listener may be.
+_MAX_AHEAD_S = 2.0
+_ENDINGS = tuple(".!?…:;,\"')]}。！？")
+
+
+class CsmEngine(Engine):
+    name = "csm"
+    model = CSM_REPOSITORY
+    takes_prompts = True
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: Path,
+        build_backend: Callable[[Callable[[str], None]], Backend],
+        *,
+        device: str,
+        precision: str,
+        codec: str,
+        prompts: Chosen = _NO_PROMPTS,
+        store: VoiceStore | None = None,
+        normalize_text: bool = True,
+        max_ahead_s: float = _MAX_AHEAD_S,
+    ) -> None:
+        """`build_backend` makes the backend in `load`, reporting its progress. `prompts` are the
+        built-in voices', `store` has the enrolled ones, whose codes are kept under `codec`, the
+        name of the weights that encode them."""
+        self.device, self.precision = device, precision
+        self._config = checkpoint.config
+        self._tokenizer = Tokenizer(tokenizer)
+        self._build_backend = build_backend
+        self._voices = builtin_voices(prompts)
+        self._prompts = VoicePrompts(prompts, store, codec)
+        self._normalize = normalize_text
+        self._max_ahead_s = max_ahead_s
+        self._backend: Backend | None = None
+        self._loop: Loop | None = None
+
+    def voices(self) -> Sequence[Voice]:
+        return self._voices
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        self._backend = await asyncio.to_thread(self._build_backend, on_progress)
+        self._loop = Loop(self._backend, self._max_ahead_s)
+        on_progress("warming up")
+        for voice in self._voices:  # which also reads their prompts
+            warm_up = Utterance("Hello.", voice, temperature=0.0, max_audio_ms=2 * FRAME_MS)
+            async for _ in self.speak(warm_up):
+                pass
+
+    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
+        assert self._backend is not None, "load() comes first"
+        prepared = _prepare(text, self._normalize)
+        return await self._prompts.listen(prepared, speaker, samples, self._backend.encode)
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        assert self._backend is not None, "load() comes first"
+        text = _prepare(utterance.text, self._normalize)
+        speaker = utterance.voice.speaker or 0
+        seed = secrets.randbits(63) if utterance.seed is None else utterance.seed
+        history = utterance.history
+        voice_prompt = await self._prompts.find(utterance.voice, self._backend.encode)
+        prefix = None if voice_prompt is None else self._segment(voice_prompt)
+        prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
+        shared = None if prefix is None else (utterance.voice.id, len(prefix))
+        # Greedy says the same nothing again.
+        for attempt in range(1 if utterance.temperature == 0 else _ATTEMPTS):
+            sampler = Sampler(
+                (seed, history.count, attempt),
+                DEFAULT_TEMPERATURE if utterance.temperature is None else utterance.temperature,
+                DEFAULT_TOP_K if utterance.top_k is None else utterance.top_k,
+            )
+            position, finished = 0, None
+            async with aclosing(self._run(prompt, max_frames, sampler, shared)) as items:
+                async for item in items:
+                    if isinstance(item, Finished):
+                        finished = item
+                    else:
+                        yield AudioChunk(item.samples, position)
+                        position += len(item.samples)
+            assert finished is not None
+            if len(finished.codes):
+                history.add(Spoken(text, speaker, finished.codes))
+                return
+        raise NoSpeech("the model ended before it said anything; try another seed", param="text")
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._prompts.close)
+        if self._loop is not None:
+            await asyncio.to_thread(self._loop.close)
+            self._loop = None
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def _segment(self, spoken: Spoken) -> Prompt:
+        ids = self._tokenizer.encode(spoken.text, spoken.speaker)
+        return join([text_prompt(ids, self._config.codebooks), audio_prompt(spoken.codes)])
+
+    def _make_prompt(
+        self, prefix: Prompt | None, text: str, speaker: int, utterance: Utterance
+    ) -> tuple[Prompt, int]:
+        """What the model reads, and the most frames it may answer with. The voice's prompt always
+        comes first, so that the voice does not drift.
+
+        Raises `InvalidRequest` where both do not fit into the model's positions.
+        """
+        codebooks, positions = self._config.codebooks, self._config.positions
+        now = text_prompt(self._tokenizer.encode(text, speaker), codebooks)
+        if utterance.max_audio_ms is not None:
+            limit_ms = utterance.max_audio_ms
+        else:
+            limit_ms = max(_SHORTEST_LIMIT_MS, _LIMIT_MS_A_CHARACTER * len(text))
+        max_frames = min(-(-limit_ms // FRAME_MS), positions)
+        # What the text can need at most must fit, even where the request allows more.
+        needed = min(max_frames, math.ceil(_LIMIT_MS_A_CHARACTER * len(text) / FRAME_MS))
+        voice_frames = 0 if prefix is None else len(prefix)
+        room = positions - voice_frames - len(now) - needed
+        if room < 0:
+            raise InvalidRequest(
+                f"the text takes {len(now)} positions, its speech up to {needed} and the voice's "
+                f"prompt {voice_frames}, the model has {positions}; send shorter sentences",
+                code="text_too_long",
+                param="text",
+            )
+        parts: list[Prompt] = []
+        for spoken in reversed(utterance.history.segments[-_HISTORY_SEGMENTS:]):
+            part = self._segment(spoken)
+            if len(part) > room:
+                break
+            room -= len(part)
+            parts.insert(0, part)
+        prompt = join([*([] if prefix is None else [prefix]), *parts, now])
+        return prompt, min(max_frames, positions - len(prompt))
+
+    async def _run(
+        self,
+        prompt: Prompt,
+        max_frames: int,
+        sampler: Sampler,
+        shared: tuple[str, int] | None,
+    ) -> AsyncGenerator[Audio | Finished, None]:
+        """One job through the loop; its last item is `Finished`. Raises what ended it. `shared`
+        names the start of the prompt that other jobs have too, and has its frames."""
+        model_loop = self._loop
+        assert model_loop is not None, "load() comes first"
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Queue[Audio | Finished] = asyncio.Queue()  # bounded by max_ahead_s
+
+        def publish(item: Audio | Finished) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(arrived.put_nowait, item)
+
+        key, frames = shared or (None, 0)
+        job = Job(prompt, max_frames, sampler, publish, prefix_key=key, prefix_frames=frames)
+        model_loop.submit(job)
+        try:
+            while True:
+                item = await arrived.get()
+                if isinstance(item, Finished):
+                    if item.error is not None:
+                        raise item.error
+                    yield item
+                    return
+                yield item
+                model_loop.heard(job, item.frames)
+        finally:
+            model_loop.cancel(job)
+
+
+def _prepare(text: str, normalize_text: bool) -> str:
+    """The text as the model was trained to read it; an end mark keeps the last word whole."""
+    if normalize_text:
+        text = normalize(text)
+    text = text.strip()
+    if not any(character.isalnum() for character in text):
+        raise nothing_to_speak()
+    return text if text.endswith(_ENDINGS) else text + "."

@@ -1,0 +1,225 @@
+"""The model's files on the disk: which folder, whether it is complete, tokenizer and codec.
+
+Files lie as the hub's own client keeps them (https://huggingface.co/docs/hub/local-cache):
+`models--OWNER--NAME/{refs/main, snapshots/COMMIT/…, blobs/…}`, or in a plain folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tts_provider.engines.csm import CSM_REPOSITORY
+from tts_provider.engines.csm.files.checkpoint import read_safetensors
+from tts_provider.errors import StartupError
+
+MIMI_REPOSITORY = "kyutai/mimi"
+TOKENIZER_REPOSITORY = "unsloth/Llama-3.2-1B"
+
+# Where else a Llama 3.2 tokenizer may already lie.
+_TOKENIZER_REPOSITORIES = (TOKENIZER_REPOSITORY, CSM_REPOSITORY, "meta-llama/Llama-3.2-1B")
+INDEXES = ("transformers.safetensors.index.json", "model.safetensors.index.json")
+_SINGLE_FILES = ("transformers.safetensors", "model.safetensors", "ckpt.pt")
+_POINTER = b"version https://git-lfs.github.com"
+
+Fetch = Callable[[str, tuple[str, ...]], Path]
+"""A repository and names of files in it → the folder that holds them."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    folder: Path
+    """Holds the weights: a snapshot of the hub, or a plain folder."""
+    mimi: Path | None
+    """Holds the codec where the weights bring none."""
+    tokenizer: Path
+    """`tokenizer.json`."""
+
+
+# The weights
+
+
+def resolve_model_path(path: Path) -> Path:
+    """The folder that holds the weights, from what a user gave as `--model-path`.
+
+    A plain folder and a snapshot are taken as they are; of a folder of the hub's cache, the
+    snapshot that `refs/main` names, else the newest complete one. Raises `StartupError`.
+    """
+    try:
+        if not path.exists():
+            reason = "is a link to nothing" if path.is_symlink() else "does not exist"
+            raise StartupError(f"--model-path {path} {reason}; {_GIVE_A_FOLDER}")
+        if not path.is_dir():
+            raise StartupError(
+                f"--model-path {path} is a file; give the folder that holds it: {path.parent}"
+            )
+        name = cache_name(CSM_REPOSITORY)
+        own = path.parent if path.name == "snapshots" else path
+        for repository in (own, path / name, path / "hub" / name):
+            if any((repository / part).is_dir() for part in ("blobs", "snapshots")):
+                return _complete_snapshot(repository)
+        if not any(path.iterdir()):
+            raise StartupError(f"--model-path {path} is empty; {_GIVE_A_FOLDER}")
+        check_weights(path)
+    except OSError as error:
+        raise StartupError(f"--model-path {path} cannot be read ({error.strerror})") from error
+    return path
+
+
+_GIVE_A_FOLDER = f"give a folder of {CSM_REPOSITORY}, or fetch it with --mode download"
+
+
+def _complete_snapshot(repository: Path) -> Path:
+    snapshots = [folder for folder in (repository / "snapshots").glob("*") if folder.is_dir()]
+    if not snapshots:
+        raise StartupError(f"--model-path {repository} holds no snapshot yet; {_GIVE_A_FOLDER}")
+    main = read_ref(repository, "main")
+    snapshots.sort(key=lambda folder: (folder.name == main, folder.stat().st_mtime), reverse=True)
+    problems = []
+    for snapshot in snapshots:
+        try:
+            check_weights(snapshot)
+        except StartupError as error:
+            problems.append(error)
+        else:
+            return snapshot
+    raise problems[0]
+
+
+def read_ref(repository: Path, revision: str) -> str:
+    """The commit that a branch stands at; what is no branch is a commit itself."""
+    try:
+        return (repository / "refs" / revision).read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return revision
+
+
+def check_weights(folder: Path) -> set[str]:
+    """The names of the tensors (none for a pickle) of the weights in `folder`.
+
+    Raises `StartupError` where there are none or a part of them has not arrived. Reads headers
+    only, and looks in the order in which checkpoint.py opens.
+    """
+    names: set[str] = set()
+    for index in INDEXES:
+        if _is_there(folder / index):
+            shards = _read_shards(folder / index)
+            if missing := [name for name in shards if not _is_there(folder / name)]:
+                raise StartupError(
+                    f"{folder} is not complete: {missing[0]} is missing, and {len(missing)} of "
+                    f"{len(shards)} weight files in all; {_remedy(folder)}"
+                )
+            for name in shards:
+                names |= _tensor_names(folder / name)
+            return names
+    for name in _SINGLE_FILES:
+        if _is_there(folder / name):
+            return _tensor_names(folder / name)
+    if parts := sorted(folder.glob("*-of-*.safetensors")):
+        raise StartupError(
+            f"{folder} is not complete: it has {parts[0].name} and no index that names its parts "
+            f"({' or '.join(INDEXES)}); {_remedy(folder)}"
+        )
+    raise StartupError(
+        f"{folder} holds no model: none of {', '.join(INDEXES + _SINGLE_FILES)} is there; "
+        f"{_remedy(folder)}"
+    )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the file is there. Raises `StartupError` where only its name is."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise StartupError(
+                    f"{path} is a Git LFS pointer, not the file itself; "
+                    f"run `git lfs pull` in {path.parent}"
+                )
+        return True
+    if path.is_symlink():
+        raise StartupError(
+            f"{path.parent} is not complete: {path.name} is a link to a file that has not "
+            f"arrived; {_remedy(path.parent)}"
+        )
+    return False
+
+
+def _remedy(folder: Path) -> str:
+    if folder.parent.name == "snapshots":
+        return "--mode download fetches what is missing"
+    return f"copy the files of {CSM_REPOSITORY} there, or fetch them with --mode download"
+
+
+def _read_shards(index: Path) -> list[str]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("it names no files of its folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StartupError(f"{index} is no index of weights ({error}); download it again") from None
+    return names
+
+
+def _tensor_names(path: Path) -> set[str]:
+    return set() if path.suffix == ".pt" else set(read_safetensors(path))
+
+
+# Tokenizer and codec
+
+
+def find_tokenizer(folder: Path, fetch: Fetch | None = None) -> Path:
+    """`tokenizer.json` of the model in `folder`: there, in the hub's cache, or by `fetch`.
+
+    Every copy of Llama 3.2's tokenizer is the same. Raises `StartupError`.
+    """
+    name = "tokenizer.json"
+    if _is_there(folder / name):
+        return folder / name
+    for repository in _TOKENIZER_REPOSITORIES:
+        for snapshot in _cached_snapshots(folder, repository):
+            if (snapshot / name).is_file():
+                return snapshot / name
+    if fetch is None:
+        raise StartupError(
+            f"{folder} has no {name}; put the one of {TOKENIZER_REPOSITORY} there "
+            f"(hf download {TOKENIZER_REPOSITORY} {name} --local-dir {folder})"
+        )
+    return fetch(TOKENIZER_REPOSITORY, (name,)) / name
+
+
+def find_mimi(folder: Path, fetch: Fetch | None = None) -> Path | None:
+    """The folder of the codec, or None where the weights in `folder` bring it.
+
+    Looked for in `folder/mimi`, in the hub's cache, then by `fetch`. Raises `StartupError`.
+    """
+    if any(name.startswith("codec_model.") for name in check_weights(folder)):
+        return None
+    needed = ("config.json", "model.safetensors")
+    for place in (folder / "mimi", *_cached_snapshots(folder, MIMI_REPOSITORY)):
+        if all((place / name).is_file() for name in needed):
+            check_weights(place)
+            return place
+    if fetch is None:
+        raise StartupError(
+            f"the weights in {folder} bring no codec, and {MIMI_REPOSITORY} is not here; put its "
+            f"files beside them (hf download {MIMI_REPOSITORY} {' '.join(needed)} "
+            f"--local-dir {folder / 'mimi'})"
+        )
+    return fetch(MIMI_REPOSITORY, needed)
+
+
+def cache_name(repository: str) -> str:
+    return f"models--{repository.replace('/', '--')}"
+
+
+def _cached_snapshots(folder: Path, repository: str) -> Iterator[Path]:
+    """Snapshots in the cache that `folder` is a snapshot in, and in the hub's own."""
+    from huggingface_hub import constants
+
+    caches = [Path(constants.HF_HUB_CACHE)]
+    if folder.parent.name == "snapshots":
+        caches.insert(0, folder.parent.parent.parent)
+    for cache in caches:
+        yield from sorted((cache / cache_name(repository) / "snapshots").glob("*"), reverse=True)

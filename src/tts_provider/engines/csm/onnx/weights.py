@@ -1,0 +1,299 @@
+"""The weights as the CPU backend wants them: fused, quantized, tables compact, cached on disk.
+
+A linear layer `name` is stored as `name.codes` + `name.scales` (int8, int4) or `name.weight`,
+float32 [in, out]. The cache is one file in safetensors' format, written beside its name and moved
+there whole; its checksum is checked before use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import ml_dtypes
+import numpy as np
+
+from tts_provider.engines.csm.config import TransformerConfig
+from tts_provider.engines.csm.files.checkpoint import Checkpoint, files_key, read_safetensors
+from tts_provider.engines.csm.onnx.quantize import Blocks, packed_shapes, quantize
+from tts_provider.errors import StartupError
+
+Precision = Literal["float32", "int8", "int4"]
+
+_FORMAT = 3  # raise it when what is stored changes
+_NAMES = {
+    np.dtype(np.float32): "F32",
+    np.dtype(ml_dtypes.bfloat16): "BF16",
+    np.dtype(np.uint8): "U8",
+}
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """How a transformer's linear layers are stored; None is float32."""
+
+    blocks: Blocks | None
+    late_mlp: Blocks | None
+    """Of the MLPs after the first `early` of the layers."""
+    early: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    backbone: _Layers
+    depth: _Layers
+    head: Blocks | None
+
+
+# Measured on full-size random weights, cosine of the logits with float32. An early layer's error
+# grows in every later one, so 4 bits are for the late layers' MLPs, which are most of the reading.
+# Backbone: 8 bits in blocks of 32 0.99927, of 64 0.99914; 4 bits from layer 4 0.9910, from 6
+# 0.9940, everywhere 0.88. Depth decoder, mean of its 31 logits: 8 bits 0.9994; 4 bits from layer 1
+# in blocks of 32 0.9929, of 64 0.9917, of 128 0.9906; from layer 0 0.983.
+_FINE, _EIGHT, _FOUR = Blocks(8, 32), Blocks(8, 64), Blocks(4, 64)
+_RECIPES: dict[Precision, _Recipe] = {
+    "float32": _Recipe(_Layers(None, None), _Layers(None, None), None),
+    "int8": _Recipe(_Layers(_FINE, _FINE), _Layers(_EIGHT, _EIGHT), _EIGHT),
+    "int4": _Recipe(_Layers(_EIGHT, _FOUR, 6 / 16), _Layers(_EIGHT, _FOUR, 1 / 4), _EIGHT),
+}
+_CHECK_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One or two arrays to store, made together when their turn comes."""
+
+    arrays: tuple[tuple[str, np.dtype, tuple[int, ...]], ...]
+    make: Callable[[], tuple[np.ndarray, ...]]
+
+
+def load_weights(
+    checkpoint: Checkpoint,
+    precision: Precision,
+    cache_folder: Path,
+    on_progress: Callable[[str], None],
+) -> Mapping[str, np.ndarray]:
+    """Prepared weights, memory-mapped from the cache, which is made first if need be.
+
+    Raises `StartupError` where the cache is damaged or cannot be written.
+    """
+    path = _path(checkpoint, precision, cache_folder)
+    if not path.is_file():
+        on_progress(f"preparing {precision} weights, once")
+        _write(path, list(_plan(checkpoint, precision)))
+    on_progress(f"reading {precision} weights")
+    _check(path)
+    return {name: tensor.read() for name, tensor in read_safetensors(path).items()}
+
+
+def check_cache(checkpoint: Checkpoint, precision: Precision, cache_folder: Path) -> None:
+    """A quick look at what an earlier start left: raises `StartupError` where it is cut short."""
+    path = _path(checkpoint, precision, cache_folder)
+    if not path.is_file():
+        return
+    try:
+        read_safetensors(path)
+    except StartupError as error:
+        raise StartupError(
+            f"the prepared weights {path} are damaged ({error}); delete the file and start again"
+        ) from error
+
+
+def _path(checkpoint: Checkpoint, precision: Precision, cache_folder: Path) -> Path:
+    return cache_folder / f"{_key(checkpoint, precision)}.safetensors"
+
+
+def _key(checkpoint: Checkpoint, precision: Precision) -> str:
+    """What the prepared weights depend on: files, dimensions, precision, our format."""
+    facts = _FORMAT, precision, asdict(checkpoint.config)
+    return f"csm-{precision}-{files_key(checkpoint.tensors, *facts)}"
+
+
+def _plan(checkpoint: Checkpoint, precision: Precision) -> Iterator[_Item]:
+    config, read = checkpoint.config, checkpoint.read
+    table = np.dtype(np.float32 if precision == "float32" else ml_dtypes.bfloat16)
+    recipe = _RECIPES[precision]
+
+    for prefix, part, stored in (
+        ("backbone_model", config.backbone, recipe.backbone),
+        ("depth_decoder.model", config.depth, recipe.depth),
+    ):
+        yield from _layers(checkpoint, prefix, part, stored)
+        yield _plain(f"{prefix}.norm", np.dtype(np.float32), (part.width,), read)
+
+    projector = "depth_decoder.model.inputs_embeds_projector"
+    width, depth_width = config.backbone.width, config.depth.width
+    yield _linear(
+        "projection", depth_width, width, recipe.head, lambda: read(f"{projector}.weight")
+    )
+    yield _linear(
+        "head.0", config.audio_vocabulary, width, recipe.head, lambda: read("lm_head.weight")
+    )
+    heads = functools.cache(lambda: read("depth_decoder.codebooks_head.weight"))
+    for book in range(1, config.codebooks):
+        yield _linear(
+            f"head.{book}",
+            config.audio_vocabulary,
+            depth_width,
+            recipe.head,
+            functools.partial(_head, heads, book),
+        )
+
+    text, audio = "embed_text_tokens", "backbone_model.embed_tokens.embed_audio_tokens"
+    audio_rows = config.audio_vocabulary * config.codebooks
+    yield _plain(text, table, (config.text_vocabulary, width), read)
+    yield _plain(audio, table, (audio_rows, width), read)
+
+    def projected() -> tuple[np.ndarray]:
+        projection = read(f"{projector}.weight").astype(np.float32).T
+        out = np.empty((audio_rows, depth_width), table)
+        for start in range(0, audio_rows, 4096):
+            rows = read_rows[start : start + 4096].astype(np.float32)
+            out[start : start + 4096] = (rows @ projection).astype(table)
+        return (out,)
+
+    read_rows = checkpoint.tensors[f"{audio}.weight"].read()
+    # The depth decoder reads every audio embedding through the projection: folded in, once.
+    yield _Item((("depth_embeddings", table, (audio_rows, depth_width)),), projected)
+
+
+def _head(heads: Callable[[], np.ndarray], book: int) -> np.ndarray:
+    head: np.ndarray = heads()[book - 1].T
+    return head
+
+
+def _layers(
+    checkpoint: Checkpoint, prefix: str, part: TransformerConfig, stored: _Layers
+) -> Iterator[_Item]:
+    qkv_rows = (part.heads + 2 * part.kv_heads) * part.head_size
+
+    def fused(layer: str, *names: str) -> Callable[[], np.ndarray]:
+        return lambda: np.concatenate([checkpoint.read(f"{layer}.{n}.weight") for n in names])
+
+    for number in range(part.layers):
+        layer = f"{prefix}.layers.{number}"
+        mlp = stored.blocks if number < stored.early * part.layers else stored.late_mlp
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shape = (part.width,)
+            yield _plain(f"{layer}.{norm}", np.dtype(np.float32), shape, checkpoint.read)
+        yield _linear(
+            f"{layer}.qkv",
+            qkv_rows,
+            part.width,
+            stored.blocks,
+            fused(layer, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        )
+        yield _linear(
+            f"{layer}.o",
+            part.width,
+            part.heads * part.head_size,
+            stored.blocks,
+            fused(layer, "self_attn.o_proj"),
+        )
+        yield _linear(
+            f"{layer}.gate_up",
+            2 * part.mlp_width,
+            part.width,
+            mlp,
+            fused(layer, "mlp.gate_proj", "mlp.up_proj"),
+        )
+        yield _linear(
+            f"{layer}.down", part.width, part.mlp_width, mlp, fused(layer, "mlp.down_proj")
+        )
+
+
+def _plain(
+    name: str, dtype: np.dtype, shape: tuple[int, ...], read: Callable[[str], np.ndarray]
+) -> _Item:
+    return _Item(((name, dtype, shape),), lambda: (read(f"{name}.weight").astype(dtype),))
+
+
+def _linear(
+    name: str, rows: int, width: int, blocks: Blocks | None, read: Callable[[], np.ndarray]
+) -> _Item:
+    """A linear layer of `rows` outputs; `read` gives its weights, (rows, width)."""
+    if blocks is None:
+        weight = (f"{name}.weight", np.dtype(np.float32), (width, rows))
+        return _Item((weight,), lambda: (read().astype(np.float32).T,))
+    fitting = blocks.fit(width)
+    codes, scales = packed_shapes(rows, width, fitting)
+    arrays = (
+        (f"{name}.codes", np.dtype(np.uint8), codes),
+        (f"{name}.scales", np.dtype(np.float32), scales),
+    )
+    return _Item(arrays, lambda: quantize(np.ascontiguousarray(read()), fitting))
+
+
+# The cache file
+
+
+def _write(path: Path, items: list[_Item]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_file(temporary, items)
+        temporary.replace(path)
+    except OSError as error:
+        raise StartupError(
+            f"cannot write the prepared weights to {path.parent} ({error.strerror}); "
+            "make room there or choose another folder with --data-dir"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _write_file(path: Path, items: list[_Item]) -> None:
+    header: dict[str, object] = {"__metadata__": {"crc32": "00000000"}}
+    position = 0
+    for item in items:
+        for name, dtype, shape in item.arrays:
+            end = position + int(np.prod(shape)) * dtype.itemsize
+            header[name] = {
+                "dtype": _NAMES[dtype],
+                "shape": list(shape),
+                "data_offsets": [position, end],
+            }
+            position = end
+    with path.open("wb") as file:
+        file.write(_header_bytes(header))
+        checksum = 0
+        for item in items:
+            for (name, dtype, shape), array in zip(item.arrays, item.make(), strict=True):
+                assert (array.dtype, array.shape) == (dtype, shape), name
+                data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+                checksum = zlib.crc32(data, checksum)
+                file.write(data)
+        header["__metadata__"] = {"crc32": f"{checksum:08x}"}
+        file.seek(0)
+        file.write(_header_bytes(header))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _header_bytes(header: Mapping[str, object]) -> bytes:
+    body = json.dumps(header).encode()
+    body += b" " * (-len(body) % 64)  # the data starts aligned
+    return len(body).to_bytes(8, "little") + body
+
+
+def _check(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            expected, found = header["__metadata__"]["crc32"], 0
+            while data := file.read(_CHECK_BYTES):
+                found = zlib.crc32(data, found)
+        if f"{found:08x}" != expected:
+            raise ValueError("its checksum is wrong")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartupError(
+            f"the prepared weights {path} are damaged ({error}); delete the file and start again"
+        ) from None

@@ -1,0 +1,205 @@
+"""The language model: backbone, depth decoder, heads.
+
+Both transformers have the shape of Llama: RMSNorm, grouped-query attention with RoPE, SiLU-gated
+MLP, no biases. Batch is B, sequence S, tokens N = B · S, width W. Every shape is static and nothing
+looks at a value, so that a CUDA graph can hold it. Heads that share a key head lie side by side as
+queries of that head: attention then needs neither copies of the keys nor a backend that knows
+about groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from tts_provider.engines.csm.config import TransformerConfig
+from tts_provider.engines.csm.torch.sampling import pick
+
+Attend = Callable[[int, Tensor, Tensor], Tensor]
+"""Layer number, queries [N, H, head], new keys and values [N, 2, KV, head] → [N, H · head]."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights as `linear` takes them, [out, in]."""
+
+    attention_norm: Tensor  # [W]
+    qkv: Tensor  # [(H + 2 KV) · head, W], rows of q and k in pairs for RoPE
+    out: Tensor  # [W, H · head]
+    mlp_norm: Tensor  # [W]
+    gate_up: Tensor  # [2 · mlp, W]
+    down: Tensor  # [W, mlp]
+
+
+@dataclass(frozen=True)
+class Transformer:
+    config: TransformerConfig
+    layers: tuple[Layer, ...]
+    norm: Tensor  # [W]
+    # RoPE as complex64 [positions, H + 2 KV, head / 2]; values are turned by nothing, so that they
+    # stay beside their keys and are written with them at once.
+    rotations: Tensor
+
+    def run(self, x: Tensor, rotations: Tensor, attend: Attend) -> Tensor:
+        """x [N, W] through the layers; x is overwritten, and the last norm is not yet in.
+
+        `rotations` [N or 1, H + 2 KV, head / 2] are those of the tokens' positions.
+        """
+        config = self.config
+        for number, layer in enumerate(self.layers):
+            h = F.rms_norm(x, (config.width,), layer.attention_norm, config.norm_eps)
+            qkv = F.linear(h, layer.qkv).unflatten(1, (-1, config.head_size))  # [N, H + 2 KV, head]
+            turned = rotate(qkv, rotations)
+            kv = turned[:, config.heads :].unflatten(1, (2, config.kv_heads))
+            attended = attend(number, turned[:, : config.heads], kv)
+            # In place: the matrix product adds to the residual itself.
+            x.addmm_(attended, layer.out.t())
+            h = F.rms_norm(x, (config.width,), layer.mlp_norm, config.norm_eps)
+            gate, up = F.linear(h, layer.gate_up).chunk(2, dim=1)  # [N, mlp] each
+            x.addmm_(F.silu(gate) * up, layer.down.t())
+        return x
+
+    def finish(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (self.config.width,), self.norm, self.config.norm_eps)
+
+
+def rotate(x: Tensor, rotations: Tensor) -> Tensor:
+    """x [..., head], neighbours in pairs, turned by complex `rotations` [..., head / 2]."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotations).flatten(-2).to(x.dtype)
+
+
+class Backbone:
+    """The backbone, its embeddings, and the KV cache of all slots and of one more for padding."""
+
+    def __init__(
+        self, transformer: Transformer, text_table: Tensor, audio_table: Tensor, slots: int
+    ) -> None:
+        """text_table [text codes, W]; audio_table [codebooks, entries, W]."""
+        config, positions = transformer.config, len(transformer.rotations)
+        self.scratch = slots
+        self._transformer = transformer
+        self._text_table = text_table
+        self._audio_table = audio_table.flatten(0, 1)
+        codebooks, self._entries = audio_table.shape[:2]
+        self._first_entries = self._entries * torch.arange(codebooks, device=audio_table.device)
+        shape = (config.layers, slots + 1, 2, config.kv_heads, positions, config.head_size)
+        self.kv = torch.zeros(shape, dtype=text_table.dtype, device=text_table.device)
+        # What the model answers to what a slot read last; the depth decoder's beginning.
+        self.hidden = torch.zeros_like(text_table[:1]).repeat(slots + 1, 1)  # [slots + 1, W]
+
+    def embed(self, tokens: Tensor, codes: Tensor) -> Tensor:
+        """Prompt rows: tokens [S], codes [S, codebooks] where the token is negative → [S, W]."""
+        text = self._text_table[tokens.clamp_min(0)]
+        return torch.where((tokens < 0)[:, None], self.embed_frames(codes), text)
+
+    def embed_frames(self, codes: Tensor) -> Tensor:
+        """Codes [B, codebooks] → the sum of their embeddings [B, W]."""
+        embedded: Tensor = self._audio_table[codes + self._first_entries]
+        return embedded.sum(1)
+
+    def read(self, x: Tensor, slots: Tensor, starts: Tensor, counts: Tensor, span: int) -> None:
+        """Let each slot read its row of x [B, S, W]: `counts` [B] positions from `starts` [B] on.
+
+        What follows them is padding and leaves no trace. `span` bounds starts + counts: attention
+        looks no further. Keeps the answer to the last position in `hidden`.
+        """
+        config = self._transformer.config
+        rows, sequence, width = x.shape
+        heads, kv_heads, size = config.heads, config.kv_heads, config.head_size
+        group = heads // kv_heads
+        steps = torch.arange(sequence, device=x.device)
+        wanted = starts[:, None] + steps  # [B, S]
+        positions = wanted.clamp_max(self.kv.shape[4] - 1).flatten()  # [N]
+        real = steps < counts[:, None]
+        # `where` with a number would copy it to the device, which a graph cannot hold.
+        targets = slots[:, None].expand_as(real).masked_fill(~real, self.scratch).flatten()  # [N]
+        seen = torch.arange(span, device=x.device) <= wanted[:, :, None]  # [B, S, span]
+        mask = torch.zeros(seen.shape, dtype=x.dtype, device=x.device)
+        mask = mask.masked_fill(~seen, -torch.inf)[:, None, :, None]
+        mask = mask.expand(-1, -1, -1, group, -1).flatten(2, 3)  # [B, 1, S · group, span]
+
+        def attend(number: int, q: Tensor, new: Tensor) -> Tensor:
+            kv = self.kv[number]  # [slots + 1, 2, KV, positions, head]
+            kv[targets, :, :, positions] = new
+            past = kv[:, :, :, :span].index_select(0, slots)  # [B, 2, KV, span, head]
+            q = q.reshape(rows, sequence, kv_heads, group, size).transpose(1, 2).flatten(2, 3)
+            out = F.scaled_dot_product_attention(q, past[:, 0], past[:, 1], attn_mask=mask)
+            out = out.reshape(rows, kv_heads, sequence, group, size).transpose(1, 2)
+            return out.reshape(-1, heads * size)  # [N, H · head]
+
+        rotations = self._transformer.rotations[positions]
+        x = self._transformer.run(x.reshape(-1, width), rotations, attend)
+        last = x.unflatten(0, (rows, sequence))[torch.arange(rows, device=x.device), counts - 1]
+        self.hidden[slots] = self._transformer.finish(last)
+
+
+class Depth:
+    """Code 0 from the backbone's hidden state, the others one by one through the depth decoder."""
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        table: Tensor,
+        projection: Tensor,
+        head: Tensor,
+        heads: Tensor,
+    ) -> None:
+        """table [codebooks, entries, depth W], the audio embeddings through the projection
+        [depth W, W]; head [codes, W] of code 0; heads [codebooks - 1, codes, depth W]."""
+        self._transformer = transformer
+        self._table, self._projection, self._head, self._heads = table, projection, head, heads
+
+    def speak(self, hidden: Tensor, noise: Tensor, inverse_temperature: Tensor) -> Tensor:
+        """hidden [B, W], noise [B, codebooks, width], temperature [B, 1] → codes [B, codebooks]."""
+        transformer = self._transformer
+        config, rows = transformer.config, len(hidden)
+        books = len(self._heads) + 1
+        # The caches live for one frame. Layer, row, keys or values, head, position.
+        shape = (config.layers, rows, 2, config.kv_heads, books + 1, config.head_size)
+        kv = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
+
+        code = pick(F.linear(hidden, self._head), noise[:, 0], inverse_temperature)
+        codes = [code]
+        # The backbone's state and code 0 go in together: one reading of the weights for both.
+        first = F.linear(hidden, self._projection)
+        x = torch.stack((first, self._table[0][code]), dim=1).flatten(0, 1)  # [2 B, depth W]
+        start, sequence = 0, 2
+        for book in range(1, books):
+            x = transformer.run(x, *self._at(kv, start, sequence))
+            last = transformer.finish(x.unflatten(0, (rows, sequence))[:, -1])
+            logits = F.linear(last, self._heads[book - 1])  # [B, codes]
+            code = pick(logits, noise[:, book], inverse_temperature)
+            codes.append(code)
+            x = self._table[book][code]  # [B, depth W]
+            start, sequence = start + sequence, 1
+        return torch.stack(codes, dim=1)
+
+    def _at(self, kv: Tensor, start: int, sequence: int) -> tuple[Tensor, Attend]:
+        """The rotations of all tokens, and attention over the cache up to each of them."""
+        config = self._transformer.config
+        rows, kv_heads, size = kv.shape[1], config.kv_heads, config.head_size
+        rotations = self._transformer.rotations[start : start + sequence]
+        if sequence > 1:
+            rotations = rotations.repeat(rows, 1, 1)
+
+        def attend(number: int, q: Tensor, new: Tensor) -> Tensor:
+            q = q.reshape(rows, sequence, kv_heads, -1, size)
+            keys, values = kv[number].unbind(1)  # [B, KV, positions, head] each
+            new = new.unflatten(0, (rows, sequence)).movedim(1, 3)  # [B, 2, KV, sequence, head]
+            kv[number, :, :, :, start : start + sequence] = new
+            # Every row is at the same position: what is there is all seen, no mask is needed.
+            parts = []
+            for step in range(sequence):
+                end = start + step + 1
+                part = F.scaled_dot_product_attention(
+                    q[:, step], keys[:, :, :end], values[:, :, :end]
+                )
+                parts.append(part.flatten(1))  # [B, H · head]
+            return parts[0] if sequence == 1 else torch.stack(parts, dim=1).flatten(0, 1)
+
+        return rotations, attend

@@ -1,0 +1,104 @@
+"""Voice prompts: what a voice sounds like, as the model hears it.
+
+A prompt is encoded once. Its codes are kept in memory, the least recently used go first, and an
+enrolled voice's beside its recording; the loop keeps what the model made of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tts_provider.audio.pcm import Samples
+from tts_provider.engines.csm.backend import Codes
+from tts_provider.errors import InvalidRequest
+from tts_provider.speech.engine import Spoken, Voice
+from tts_provider.voices.builtin import Candidate, Chosen
+from tts_provider.voices.enrolment import gender_of
+from tts_provider.voices.store import VoiceStore
+
+_KEPT = 256
+
+Encode = Callable[[Samples], Codes]
+_Result = TypeVar("_Result")
+
+
+def builtin_voices(chosen: Chosen) -> Sequence[Voice]:
+    """Speaker 0 and speaker 1, whether there are prompts for them or not."""
+    return [_voice(0, chosen.male), _voice(1, chosen.female)]
+
+
+def _voice(speaker: int, prompt: Candidate | None) -> Voice:
+    if prompt is None:
+        # The model only knows that two speakers differ, not who they are.
+        return Voice(f"speaker-{speaker}", f"CSM speaker {speaker}", "unknown", "csm", speaker)
+    name = f"CSM speaker {speaker} ({prompt.name})"
+    return Voice(f"speaker-{speaker}", name, gender_of(prompt.pitch_hz), "csm", speaker)
+
+
+class VoicePrompts:
+    """The prompts of the built-in and of the enrolled voices."""
+
+    def __init__(self, chosen: Chosen, store: VoiceStore | None, codec: str) -> None:
+        """`codec` names the weights that encode, so that codes are not used with others."""
+        self._codec = codec
+        self._builtin = {0: chosen.male, 1: chosen.female}
+        self._store = store
+        self._spoken: OrderedDict[str, Spoken] = OrderedDict()
+        # One at a time, whoever still waits for it: streams that speak need the cores.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="csm-encode")
+        self._finding = asyncio.Lock()
+
+    async def find(self, voice: Voice, encode: Encode) -> Spoken | None:
+        """What the voice said in its prompt; None where it has none.
+
+        Raises `InvalidRequest` where an enrolled voice was removed meanwhile.
+        """
+        if voice.speaker is None and (self._store is None or self._store.get(voice.id) is None):
+            self._spoken.pop(voice.id, None)
+            raise InvalidRequest(
+                f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
+            )
+        if voice.id in self._spoken:
+            self._spoken.move_to_end(voice.id)
+            return self._spoken[voice.id]
+        async with self._finding:
+            if voice.id in self._spoken:
+                return self._spoken[voice.id]
+            found = await self._run(self._encode, voice, encode)
+            if found is not None:
+                self._spoken[voice.id] = found
+                if len(self._spoken) > _KEPT:
+                    self._spoken.popitem(last=False)
+            return found
+
+    async def listen(self, text: str, speaker: int, samples: Samples, encode: Encode) -> Spoken:
+        """What somebody else said."""
+        return Spoken(text, speaker, await self._run(encode, samples))
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    async def _run(self, work: Callable[..., _Result], *arguments: object) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _encode(self, voice: Voice, encode: Encode) -> Spoken | None:
+        if voice.speaker is not None:
+            prompt = self._builtin.get(voice.speaker)
+            if prompt is None:
+                return None
+            return Spoken(prompt.transcript, voice.speaker, encode(prompt.samples))
+        assert self._store is not None  # `find` looked into it
+        stored = self._store.get(voice.id)
+        if stored is None:
+            raise InvalidRequest(
+                f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
+            )
+        codes = self._store.load_codes(voice.id, self._codec)
+        if codes is None:
+            codes = encode(self._store.load_audio(voice.id))
+            self._store.keep_codes(voice.id, self._codec, codes)
+        return Spoken(stored.transcript, 0, codes)

@@ -1,0 +1,291 @@
+"""OpenAI's speech API: what speaks with `https://api.openai.com/v1` speaks with this server too.
+
+https://platform.openai.com/docs/api-reference/audio/createSpeech
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import time
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tts_provider.audio.encode import create_encoder
+from tts_provider.audio.tempo import FASTEST, SLOWEST
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest, Loading, WireError
+from tts_provider.server.auth import error_body
+from tts_provider.server.fields import check_text
+from tts_provider.server.http import AudioStream, Piece, read_body
+from tts_provider.server.openapi import errors, json_body
+from tts_provider.server.service import SpeechService
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+
+ENDPOINT = "openai"
+
+MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+"""What clients ask for by default: here names for the engine's own model."""
+
+MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+_EVENT_STREAM = "text/event-stream"
+_EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"type": "object"},
+        }
+    },
+}
+
+_MAX_SEED = 2**53 - 1  # RFC 8259 section 6: above, clients and documents round
+_FRAME_SAMPLES = SAMPLE_RATE * 80 // 1000
+
+
+class VoiceId(BaseModel):
+    id: str
+
+
+class SpeechRequest(BaseModel):
+    """A text to speak. Fields that are not listed are ignored; null counts as not given."""
+
+    model_config = ConfigDict(strict=True, title="SpeechRequest")
+
+    input: str = Field(
+        description="What to say, without control characters.",
+        min_length=1,
+        json_schema_extra={"pattern": r"^[^\u0000-\u0008\u000e-\u001f\u007f-\u009f]+$"},
+    )
+    model: str | None = Field(None, description="Any name; this server has one model.")
+    voice: str | VoiceId | None = Field(
+        None, description="A voice id, or one of OpenAI's names; by default the male voice."
+    )
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = Field(
+        None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header."
+    )
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)] | None = Field(
+        None, description="2 takes half the time; the pitch stays. 1 by default."
+    )
+    stream_format: Literal["audio", "sse"] | None = Field(
+        None, description="audio (default): the file; sse: events with pieces of it in base64."
+    )
+    instructions: str | None = Field(
+        None, description="Accepted and ignored: no model here takes any."
+    )
+    seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] | None = Field(
+        None, description="Same seed, same audio. Not in OpenAI's API."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = Field(
+        None, description="0 is greedy. Not in OpenAI's API."
+    )
+    top_k: Annotated[int, Field(ge=1, le=2048)] | None = Field(
+        None, description="Not in OpenAI's API."
+    )
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "tts-provider"
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class AudioModel(BaseModel):
+    id: str
+    name: str
+
+
+class AudioModelList(BaseModel):
+    models: list[AudioModel]
+
+
+def create_router(service: SpeechService) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    started = int(time.time())
+    ids = list(dict.fromkeys((service.engine.model, *MODELS)))
+    models = {model: Model(id=model, created=started) for model in ids}
+
+    @router.post(
+        "/audio/speech",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "The audio, while it is made.",
+                "content": {
+                    media_type: {"schema": {"type": "string", "format": "binary"}}
+                    for media_type in MEDIA_TYPES.values()
+                }
+                | {_EVENT_STREAM: {"itemSchema": _EVENT_SCHEMA}},
+            },
+            **errors(400, 408, 413, 415, 422, 500, 503),
+        },
+        openapi_extra=json_body(SpeechRequest),
+    )
+    async def create_speech(request: Request) -> Response:
+        """Speak a text."""
+        body = await read_json(request, service.limits)
+        return speak(read_request(body, service.limits), service)
+
+    @router.get("/models")
+    async def list_models() -> ModelList:
+        """The engine's model, and OpenAI's names for it."""
+        return ModelList(data=list(models.values()))
+
+    @router.get("/models/{model:path}", responses=errors(404))
+    async def get_model(model: str) -> Model:
+        """One model."""
+        if model not in models:
+            raise InvalidRequest(
+                f"there is no model {model[:64]!r}; this server has {', '.join(ids)}",
+                code="model_not_found",
+                param="model",
+                http_status=404,
+            )
+        return models[model]
+
+    @router.get("/audio/models")
+    async def list_audio_models() -> AudioModelList:
+        """The same models in the shape that Open WebUI asks for."""
+        return AudioModelList(models=[AudioModel(id=model, name=model) for model in ids])
+
+    return router
+
+
+async def read_json(request: Request, limits: Limits) -> bytes:
+    """The body of a request that says it is JSON, or does not say. Raises `InvalidRequest`."""
+    content_type = request.headers.get("content-type", "application/json")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise InvalidRequest(
+            f"the body must be application/json; got {media_type[:64]!r}",
+            code="unsupported_media_type",
+            http_status=415,
+        )
+    return await read_body(request, limits)
+
+
+def read_request(body: bytes, limits: Limits) -> SpeechRequest:
+    """Raises `InvalidRequest`."""
+    try:
+        request = SpeechRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise _as_invalid_request(error) from None
+    if not request.input.strip():
+        raise InvalidRequest("input is blank; send a text", code="no_text", param="input")
+    check_text(request.input, limits, "input")
+    return request
+
+
+def _as_invalid_request(error: ValidationError) -> InvalidRequest:
+    """The first thing that is wrong, in one sentence."""
+    problem = error.errors(include_url=False)[0]
+    kind, where, message = problem["type"], problem["loc"], problem["msg"]
+    if kind == "json_invalid":
+        reason = message.removeprefix("Invalid JSON: ")
+        return InvalidRequest(f"Invalid JSON format: {reason}", code="invalid_json")
+    if not where:
+        return InvalidRequest("the body must be a JSON object", code="invalid_type")
+    name = str(where[0])
+    if kind in ("missing", "string_too_short") and name == "input":
+        return InvalidRequest("input is needed: the text to speak", code="no_text", param=name)
+    if name == "voice":
+        message = 'Input should be a string or an object {"id": "..."}'
+    got = json.dumps(problem["input"], default=str)
+    sentence = message.replace("Input should be", f"{name} must be")
+    code = "invalid_type" if kind.endswith("_type") else "invalid_value"
+    return InvalidRequest(f"{sentence}; got {got[:60]}", code=code, param=name)
+
+
+def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
+    """Raises `InvalidRequest`, or `Loading`: over HTTP nobody can be told to wait."""
+    voice = request.voice.id if isinstance(request.voice, VoiceId) else request.voice
+    utterance = Utterance(
+        text=request.input,
+        voice=service.find_voice(voice, None),
+        temperature=request.temperature,
+        top_k=request.top_k,
+        seed=request.seed,
+        speed=1.0 if request.speed is None else request.speed,
+    )
+    admission = service.admission
+    if not admission.is_open and admission.refusal is None:
+        raise Loading("the model is still loading; try again later")
+    audio_format = request.response_format or "mp3"
+    if request.stream_format == "sse":
+        return AudioStream(_events(audio_format, utterance, service), _EVENT_STREAM, service)
+    return AudioStream(_file(audio_format, utterance, service), MEDIA_TYPES[audio_format], service)
+
+
+async def _file(
+    audio_format: Any, utterance: Utterance, service: SpeechService
+) -> AsyncGenerator[Piece, None]:
+    """The audio's file, in pieces that are never empty."""
+    with contextlib.closing(create_encoder(audio_format, SAMPLE_RATE, SAMPLE_RATE)) as encoder:
+        # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
+        pending, sent, end, audible = encoder.start(), 0, 0, False
+        try:
+            async with contextlib.aclosing(service.speak(utterance, ENDPOINT)) as chunks:
+                async for chunk in chunks:
+                    pending += encoder.push(chunk.samples)
+                    end = chunk.end
+                    # Silence alone may turn out to be all there is, which is an error.
+                    audible = audible or bool(chunk.samples.any())
+                    if pending and audible:
+                        yield Piece(pending, (end - sent) / SAMPLE_RATE)
+                        pending, sent = b"", end
+        except WireError as problem:
+            if problem.param == "text":
+                problem.param = "input"
+            raise
+        pending += encoder.finish()
+        if pending:
+            yield Piece(pending, (end - sent) / SAMPLE_RATE)
+
+
+async def _events(
+    audio_format: Any, utterance: Utterance, service: SpeechService
+) -> AsyncGenerator[Piece, None]:
+    """The same as server-sent events, with what it cost in the last."""
+    audio_s = 0.0
+    try:
+        async with contextlib.aclosing(_file(audio_format, utterance, service)) as pieces:
+            async for piece in pieces:
+                audio = base64.b64encode(piece.data).decode()
+                yield Piece(_event({"type": "speech.audio.delta", "audio": audio}), piece.audio_s)
+                audio_s += piece.audio_s
+    except WireError as problem:
+        if audio_s:
+            yield Piece(_event(error_body(problem)), 0.0)
+        raise
+    characters = len(utterance.text)
+    frames = math.ceil(round(audio_s * SAMPLE_RATE) / _FRAME_SAMPLES)
+    usage = {
+        "input_tokens": characters,
+        "output_tokens": frames,
+        "total_tokens": characters + frames,
+    }
+    yield Piece(_event({"type": "speech.audio.done", "usage": usage}), 0.0)
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(body)}\n\n".encode()

@@ -1,0 +1,283 @@
+"""`tts-provider say`, run as a user runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import serve
+
+import decoders
+import ears
+from servers import PATIENCE_S, clean_environment, run_cli, server_process
+from tts_provider.audio.pcm import from_s16, wav_data_at
+from tts_provider.errors import TTSError
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with server_process(tmp_path_factory.mktemp("server")) as running:
+        yield f"ws://127.0.0.1:{running.port}"
+
+
+def test_a_file_that_plays_and_is_understood(server, tmp_path):
+    reply = run_cli(tmp_path, "say", "one two three", "-o", "a.wav", "--url", server)
+    assert (reply.returncode, reply.stdout, reply.stderr) == (0, "", "")
+    samples, rate = ears.read_wav((tmp_path / "a.wav").read_bytes())
+    assert ears.hear_digits(samples, rate) == ["one", "two", "three"]
+
+
+def test_text_from_a_pipe_and_audio_into_one(server, tmp_path):
+    options = {"text": False, "input": b"four five six\n"}
+    arguments = ["say", "-", "-o", "-", "--url", server, "--speaker", "1"]
+    whole = run_cli(tmp_path, *arguments, **options)
+    assert (whole.returncode, whole.stderr) == (0, b"")
+    samples, rate = ears.read_wav(whole.stdout)
+    assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
+    streamed = run_cli(tmp_path, *arguments, "--stream", **options)
+    at = wav_data_at(whole.stdout)
+    assert streamed.stdout[at:] == whole.stdout[at:]
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+@pytest.mark.parametrize(
+    ("name", "options", "audio_format"),
+    [("a.mp3", [], "mp3"), ("a.ogg", [], "opus"), ("a", ["--format", "flac"], "flac")],
+)
+def test_a_format_by_the_files_name_or_asked_for(
+    server, tmp_path, name, options, audio_format, stream
+):
+    say = ["say", "four five six", "-o", name, "--url", server, *options, *stream]
+    reply = run_cli(tmp_path, *say)
+    assert (reply.returncode, reply.stderr) == (0, "")
+    samples, rate, _ = decoders.decode((tmp_path / name).read_bytes(), audio_format, 24_000)
+    assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
+
+
+@pytest.fixture(name="writer")
+def start_writer(server, tmp_path):
+    """`say --stream -` into a pipe, and somebody who writes into it."""
+    arguments = ["-", "--stream", "-o", "-", "--speaker", "1"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+    with say_process(tmp_path, server, *arguments, **pipes) as process:
+        yield process
+        process.kill()
+        process.wait()
+
+
+def test_a_sentence_is_heard_before_the_next_is_written(writer):
+    writer.stdin.write("one two three. Four é".encode()[:-1])  # half a character
+    wav = writer.stdout.read(20_000)
+    writer.stdin.write("é".encode()[1:] + b" seven eight.\n")
+    writer.stdin.close()
+    while data := writer.stdout.read(1 << 16):
+        wav += data
+    assert (writer.wait(PATIENCE_S), writer.stderr.read()) == (0, b"")
+    samples = from_s16(wav[wav_data_at(wav) :])
+    heard = ears.hear_digits(samples)
+    assert (heard[:4], heard[-2:]) == (["one", "two", "three", "four"], ["seven", "eight"])
+    assert ears.median_pitch_hz(samples) > 150
+
+
+def test_who_hears_what_is_being_written_goes_away(writer):
+    writer.stdin.write(b"one two three. Four")
+    assert writer.stdout.read(1)
+    writer.stdout.close()
+    writer.stdin.write(b" five six. Seven eight nine. " * 50)
+    assert (writer.wait(PATIENCE_S), writer.stderr.read()) == (141, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts in another way")
+def test_waiting_for_a_writer_can_be_interrupted(writer):
+    writer.stdin.write(b"one two three. Four")
+    assert writer.stdout.read(1)
+    writer.send_signal(signal.SIGINT)
+    assert (writer.wait(PATIENCE_S), writer.stderr.read()) == (130, b"")
+
+
+def test_a_long_text_is_written_live(server, tmp_path):
+    text = "One two three four five six seven eight nine ten.\n" * 500  # over a context's limit
+    arguments = ["-", "--stream", "-o", "-"]
+    with say_process(
+        tmp_path, server, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdin.write(text.encode())
+        process.stdin.close()
+        assert len(process.stdout.read(500_000)) == 500_000
+        process.stdout.close()
+        assert (process.wait(PATIENCE_S), process.stderr.read()) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "message"),
+    [
+        ([], " \n", "No text provided"),
+        (["--voice", "siri"], "hi", "no voice 'siri'"),
+        (["--speaker", "7"], "hi", "no speaker 7"),
+        (["--format", "opus", "--sample-rate", "22050"], "hi", "22050"),
+    ],
+)
+def test_what_goes_wrong_live_is_one_sentence(server, tmp_path, options, text, message):
+    say = ["say", "-", "--stream", "-o", "-", "--url", server, *options]
+    reply = run_cli(tmp_path, *say, input=text)
+    assert (reply.returncode, message in reply.stderr) == (1, True), reply.stderr
+    assert reply.stderr.count("\n") == 1
+
+
+def test_without_a_server_an_embedded_one_speaks(tmp_path, monkeypatch):
+    import tts_provider.cli.say
+
+    monkeypatch.setattr(tts_provider.cli.say, "DEFAULT_URL", "ws://127.0.0.1:1")
+    path = tmp_path / "b.wav"
+    tts_provider.cli.say.say("seven eight nine", output=str(path))
+    samples, rate = ears.read_wav(path.read_bytes())
+    assert ears.hear_digits(samples, rate) == ["seven", "eight", "nine"]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        {"TTS_PROVIDER_MAX_STREAMS": "abc"},
+        {"TTS_PROVIDER_API_KEYS": "k"},
+        {"TTS_PROVIDER_PORT": "99999999"},
+    ],
+)
+def test_the_embedded_server_does_not_heed_a_servers_settings(tmp_path, variable):
+    program = (
+        "import sys, tts_provider.cli.say as s; s.DEFAULT_URL = 'ws://127.0.0.1:1';"
+        "from tts_provider.cli.main import main; sys.exit(main(['say', 'nine', '-o', 'c.wav']))"
+    )
+    (tmp_path / ".env").write_text("TTS_PROVIDER_MAX_MESSAGE_BYTES=few\n")
+    reply = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path, **variable),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (reply.returncode, "Traceback" in reply.stderr) == (0, False), reply.stderr
+    samples, rate = ears.read_wav((tmp_path / "c.wav").read_bytes())
+    assert ears.hear_digits(samples, rate) == ["nine"]
+
+
+def test_an_embedded_server_that_cannot_start_is_one_sentence(tmp_path, monkeypatch):
+    import tts_provider.cli.say
+    from tts_provider.server import lifecycle
+
+    def fail(host: str, port: int) -> None:
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(tts_provider.cli.say, "DEFAULT_URL", "ws://127.0.0.1:1")
+    monkeypatch.setattr(lifecycle, "bind", fail)
+    with pytest.raises(TTSError, match=r"the embedded server cannot start: .*no luck"):
+        tts_provider.cli.say.say("hi", output=str(tmp_path / "x.wav"))
+
+
+def say_process(folder, url, *arguments, variables=None, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tts_provider", "say", *arguments, "--url", url]
+    environment = clean_environment(folder, **(variables or {}))
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_who_reads_the_output_goes_away(server, tmp_path, stream, unbuffered):
+    arguments = ["A long text. " * 200, *stream, "-o", "-"]
+    variables = {"PYTHONUNBUFFERED": unbuffered}
+    options = {"variables": variables, "stdout": subprocess.PIPE}
+    with say_process(tmp_path, server, *arguments, **options) as process:
+        assert process.stdout.read(1)
+        process.stdout.close()
+        assert (process.wait(PATIENCE_S), process.stderr.read()) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_is_full_is_one_sentence(server, tmp_path):
+    with Path("/dev/full").open("wb") as full:
+        with say_process(tmp_path, server, "hi", "-o", "-", stdout=full) as process:
+            message = process.stderr.read()
+    assert process.returncode == 2
+    assert message.startswith(b"tts-provider: cannot write to standard output: No space left")
+    assert message.count(b"\n") == 1
+
+
+def test_a_streamed_file_says_its_length(server, tmp_path):
+    arguments = ["say", "one two three", "--stream", "--url", server, "-o"]
+    assert run_cli(tmp_path, *arguments, "d.wav").returncode == 0
+    data = (tmp_path / "d.wav").read_bytes()
+    with wave.open(io.BytesIO(data)) as file:
+        assert file.getnframes() == (len(data) - wav_data_at(data)) // 2
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes of this kind")
+def test_a_pipe_by_name_is_left_as_it_is(server, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with say_process(tmp_path, server, "one", "--stream", "-o", "pipe") as process:
+        data = (tmp_path / "pipe").read_bytes()
+        assert (process.wait(PATIENCE_S), process.stderr.read()) == (0, b"")
+    at = wav_data_at(data)
+    assert data[4:8] == data[at - 4 : at] == b"\xff" * 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts in another way")
+async def test_waiting_for_a_server_can_be_interrupted(tmp_path):
+    asked = asyncio.Event()
+
+    async def never_answer(socket) -> None:
+        await socket.recv()
+        asked.set()
+        await socket.wait_closed()
+
+    async with serve(never_answer, "127.0.0.1", 0) as silent:
+        url = f"ws://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        with say_process(tmp_path, url, "hi", "-o", "x.wav") as process:
+            await asyncio.wait_for(asked.wait(), PATIENCE_S)
+            process.send_signal(signal.SIGINT)
+            said = await asyncio.to_thread(process.stderr.read)
+    assert (process.returncode, said) == (130, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["", "-o", "x.wav"], 1, "No text provided"),
+        (["hi", "--voice", "siri", "-o", "x.wav"], 1, "no voice 'siri'"),
+        (["hi", "-o", "/nowhere/x.wav"], 2, "cannot write /nowhere/x.wav"),
+        (["hi", "--url", "ws://127.0.0.1:1", "-o", "x.wav"], 1, "cannot reach ws://127.0.0.1:1"),
+        (["hi", "--url", "ftp://x", "-o", "x.wav"], 1, "not a ws:// or wss:// address"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(server, tmp_path, arguments, code, message):
+    url = [] if "--url" in arguments else ["--url", server]
+    reply = run_cli(tmp_path, "say", *arguments, *url)
+    assert (reply.returncode, message in reply.stderr) == (code, True), reply.stderr
+    assert "Traceback" not in reply.stderr
+    assert not (tmp_path / "x.wav").exists()
+
+
+def test_progress_on_a_terminal(server, tmp_path):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "tts_provider", "say", "hello", "-o", "c.wav", "--url", server]
+    environment = clean_environment(tmp_path, TERM="xterm")
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 4096):
+            shown += data
+    except OSError:
+        pass  # Linux's way to say that the other side is closed
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"s of audio" in shown

@@ -1,0 +1,265 @@
+"""The engine on a small checkpoint: streams, seeds, guards, failures, and the real server."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+
+from servers import collect_stream, open_socket, receive, running_server, send, server_process
+from tts_provider.engines.csm.engine import CsmEngine
+from tts_provider.engines.csm.files.checkpoint import open_checkpoint
+from tts_provider.engines.csm.voice_prompts import builtin_voices
+from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech
+from tts_provider.speech import pipeline
+from tts_provider.speech.engine import Utterance
+from tts_provider.voices.builtin import Chosen
+
+from .conftest import make_backend
+
+SPEAKERS = builtin_voices(Chosen(None, None, []))
+
+MS_A_FRAME = 80
+
+
+class Backends:
+    """The session's small backend, with faults that a test switches on."""
+
+    def __init__(self, backend) -> None:
+        self.backend = backend
+        self.fail_prompt_of: int | None = None
+        self.silent_steps = 0
+        self.same_frame = False
+        self.steps = 0
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def close(self):
+        """The session's backend serves the next test too."""
+
+    def prefill(self, slot, prompt):
+        if len(prompt) == self.fail_prompt_of:
+            raise RuntimeError("a broken prompt")
+        self.backend.prefill(slot, prompt)
+
+    def step(self, slots, samplers):
+        self.steps += 1
+        codes = self.backend.step(slots, samplers)
+        if self.silent_steps:
+            self.silent_steps -= 1
+            codes[:] = 0
+        if self.same_frame:
+            codes[:] = 7
+        return codes
+
+
+@pytest.fixture(scope="module")
+def module_backend(small_folder, tmp_path_factory):
+    return make_backend(small_folder, tmp_path_factory.mktemp("engine"), "float32", slots=4)
+
+
+@pytest.fixture
+def faults(module_backend):
+    return Backends(module_backend)
+
+
+@pytest.fixture
+async def engine(small_folder, faults):
+    made = CsmEngine(
+        open_checkpoint(small_folder),
+        small_folder / "tokenizer.json",
+        lambda report: faults,
+        device="cpu",
+        codec="test",
+        precision="float32",
+    )
+    await made.load(print)
+    yield made
+    await made.close()
+
+
+def utterance(text: str = "Hello there.", **options) -> Utterance:
+    return Utterance(text, SPEAKERS[0], **({"seed": 1, "max_audio_ms": 800} | options))
+
+
+async def speak(engine, **options) -> np.ndarray:
+    chunks = [chunk async for chunk in engine.speak(utterance(**options))]
+    position = 0
+    for chunk in chunks:
+        assert chunk.start == position
+        position = chunk.end
+    return np.concatenate([chunk.samples for chunk in chunks])
+
+
+async def test_streaming_from_the_first_80_ms(engine):
+    chunks = [chunk async for chunk in engine.speak(utterance())]
+    assert len(chunks[0].samples) == 1920
+    assert sum(len(chunk.samples) for chunk in chunks) == 10 * 1920
+
+
+async def test_same_seed_same_audio_alone_in_company_and_another_differs(engine):
+    alone = await speak(engine)
+    assert np.array_equal(alone, await speak(engine))
+    together = await asyncio.gather(
+        *(speak(engine, text=f"Others {n}.", seed=n, max_audio_ms=400 + 160 * n) for n in range(9)),
+        speak(engine),
+    )
+    assert np.array_equal(alone, together[-1])
+    assert not np.array_equal(alone, await speak(engine, seed=2))
+
+
+async def test_the_text_bounds_the_audio_unless_the_request_does(engine):
+    assert len(await speak(engine, text="Hm.", max_audio_ms=None)) == 38 * 1920
+    assert len(await speak(engine, text="Hm.", max_audio_ms=4000)) == 4000 * 24
+
+
+async def test_one_frame_again_and_again_ends_the_speech(engine, faults):
+    faults.same_frame = True
+    assert len(await speak(engine, max_audio_ms=8000)) == 12 * 1920
+
+
+async def test_an_empty_reply_is_tried_once_more_with_another_seed(engine, faults):
+    faults.silent_steps = 1
+    assert len(await speak(engine)) == 10 * 1920
+    faults.silent_steps = 2
+    with pytest.raises(NoSpeech, match="another seed"):
+        await speak(engine)
+    faults.silent_steps = 1
+    with pytest.raises(NoSpeech):
+        await speak(engine, temperature=0.0)
+
+
+async def test_text_without_a_word_is_no_speech(engine):
+    with pytest.raises(NoSpeech, match="words or numbers"):
+        await speak(engine, text="...")
+
+
+async def test_one_failing_row_harms_nobody(engine, faults):
+    alone = await speak(engine)
+    broken = utterance("Broken!!")
+    prompt, _ = engine._make_prompt(None, "Broken!", 0, broken)
+    faults.fail_prompt_of = len(prompt)
+    good, bad = await asyncio.gather(
+        speak(engine), speak(engine, text="Broken!!"), return_exceptions=True
+    )
+    assert np.array_equal(good, alone)
+    assert isinstance(bad, EngineFailed)
+    faults.fail_prompt_of = None
+    assert np.array_equal(await speak(engine), alone)
+
+
+async def test_cancelling_stops_within_two_steps_and_frees_the_slot(engine, faults):
+    async with aclosing(engine.speak(utterance(max_audio_ms=60_000))) as chunks:
+        await anext(chunks)
+        await anext(chunks)
+    before = faults.steps
+    # Four slots, four others: they all get one only if it was given back.
+    lengths = await asyncio.gather(*(speak(engine, max_audio_ms=80) for _ in range(4)))
+    assert [len(samples) for samples in lengths] == [1920] * 4
+    assert faults.steps - before <= 2 + 4
+
+
+async def test_a_listener_who_does_not_listen_is_not_run_ahead_of(small_folder, faults):
+    engine = CsmEngine(
+        open_checkpoint(small_folder),
+        small_folder / "tokenizer.json",
+        lambda report: faults,
+        device="cpu",
+        codec="test",
+        precision="float32",
+        max_ahead_s=0.8,
+    )
+    await engine.load(print)
+    try:
+        async with aclosing(engine.speak(utterance(max_audio_ms=60_000))) as chunks:
+            await anext(chunks)
+            before = faults.steps
+            # Others speak many frames meanwhile; the one who is ahead makes ten at the most.
+            await speak(engine, max_audio_ms=4000)
+            assert faults.steps - before < 50 + 15
+    finally:
+        await engine.close()
+
+
+async def test_sentences_are_spoken_with_the_last_ones_in_mind(engine):
+    spoken = utterance("One thing. Another thing. A third thing.")
+    chunks = [chunk async for chunk in pipeline.speak(engine, spoken)]
+    assert chunks[-1].end <= 800 * 24
+    long = utterance("One thing. Another thing. A third thing.", max_audio_ms=None)
+    async for _ in pipeline.speak(engine, long):
+        pass
+    segments = long.history.segments
+    assert [segment.text for segment in segments] == [
+        "One thing.",
+        "Another thing.",
+        "A third thing.",
+    ]
+    prompt, _ = engine._make_prompt(None, "More.", 0, long)
+    bare, _ = engine._make_prompt(None, "More.", 0, utterance("More."))
+    kept = sum(len(s.codes) + 1 for s in segments[-2:])
+    assert len(prompt) > len(bare) + kept
+
+
+async def test_numbers_become_words_before_the_model_reads_them(engine):
+    engine_text = utterance("At 10:30, 5 apples")
+    async for _ in engine.speak(engine_text):
+        pass
+    (segment,) = engine_text.history.segments
+    assert segment.text == "At ten thirty, five apples."
+
+
+async def test_what_cannot_fit_is_refused_with_the_numbers(engine):
+    with pytest.raises(InvalidRequest, match="the model has 2048"):
+        await speak(engine, text="word " * 600)
+
+
+async def test_closing_ends_those_who_speak(small_folder, faults):
+    engine = CsmEngine(
+        open_checkpoint(small_folder),
+        small_folder / "tokenizer.json",
+        lambda report: faults,
+        device="cpu",
+        codec="test",
+        precision="float32",
+    )
+    await engine.load(print)
+    chunks = engine.speak(utterance(max_audio_ms=60_000))
+    await anext(chunks)
+    await engine.close()
+    with pytest.raises(EngineFailed, match="stopping"):
+        async for _ in chunks:
+            pass
+
+
+async def test_the_real_server_speaks_it(engine):
+    async with running_server(engine) as server:
+        async with open_socket(server) as first, open_socket(server) as second:
+            for socket in (first, second):
+                await send(socket, text="Hello.", seed=3, stream=True, max_audio_length_ms=1600)
+            replies = []
+            for socket in (first, second):
+                assert (await receive(socket))["status"] == "streaming"
+                replies.append(await collect_stream(socket))
+            assert replies[0][1]["duration_ms"] == 1600
+            assert b"".join(replies[0][0]) == b"".join(replies[1][0])
+
+
+def test_reuse_mode_from_the_command_line_again_after_a_restart(small_folder, tmp_path):
+    from tts_provider import TTSClient
+
+    heard = []
+    for _ in range(2):
+        flags = ("--mode", "reuse", "--model-path", str(small_folder), "--precision", "float32")
+        with server_process(tmp_path, *flags, "--data-dir", str(tmp_path / "data")) as server:
+            with TTSClient(f"ws://127.0.0.1:{server.port}") as client:
+                info = client.info()
+                heard.append(client.speak("Hello.", seed=11, max_audio_length_ms=800))
+            server.terminate()
+            assert server.wait() == 0
+            preparing = any("preparing" in line for line in server.log)
+            assert preparing is (len(heard) == 1)
+    assert (info["engine"], info["precision"]) == ("csm", "float32")
+    assert heard[0] == heard[1]

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+
+from tts_provider.engines.csm.tokenizer import Tokenizer
+from tts_provider.errors import StartupError
+
+from .checkpoints import write_tokenizer
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    write_tokenizer(tmp_path / "tokenizer.json")
+    return Tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_the_speaker_stands_in_brackets_without_a_space(tokenizer):
+    ids = tokenizer.encode("Hello", 1)
+    assert (ids[0], ids[-1]) == (128_000, 128_001)
+    assert ids[1:-1] == tokenizer._tokenizer.encode("[1]Hello").ids
+    assert len(ids) == 2 + len("[1]Hello")
+
+
+@pytest.mark.parametrize("special", ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"])
+def test_special_tokens_in_a_text_are_its_characters(tokenizer, special):
+    ids = tokenizer.encode(f"a{special}b", 0)
+    assert all(i < 256 for i in ids[1:-1])
+    assert len(ids) == 2 + len("[0]ab") + len(special)
+
+
+def test_a_file_that_is_no_tokenizer(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(StartupError, match=r"tokenizer\.json is no tokenizer"):
+        Tokenizer(tmp_path / "tokenizer.json")

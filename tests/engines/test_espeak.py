@@ -1,0 +1,144 @@
+"""The embedded voice: understood, a man and a woman, repeatable, interruptible."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import aclosing
+
+import espeakng_loader
+import numpy as np
+import pytest
+
+import ears
+from tts_provider.engines.espeak import CHUNK_SAMPLES, VOICES, EspeakEngine, _library
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+
+MALE, FEMALE = VOICES
+SENTENCE = "The quick brown fox jumps over the lazy dog, doesn't it?"
+
+
+async def speak(text: str, voice=MALE) -> np.ndarray:
+    engine = EspeakEngine()
+    chunks = [chunk async for chunk in engine.speak(Utterance(text, voice))]
+    position = 0
+    for chunk in chunks:
+        assert chunk.start == position
+        position = chunk.end
+    return np.concatenate([chunk.samples for chunk in chunks])
+
+
+@pytest.mark.parametrize("voice", VOICES, ids=lambda voice: voice.id)
+async def test_a_recogniser_understands_ten_digit_strings(voice):
+    draw = random.Random(20)
+    errors = digits = 0
+    for _ in range(10):
+        said = draw.choices(ears.DIGITS, k=6)
+        heard = ears.hear_digits(await speak(" ".join(said) + ".", voice))
+        errors += ears.edit_distance(said, heard)
+        digits += len(said)
+    assert errors / digits <= 0.05
+
+
+async def test_speaker_0_is_a_man_and_speaker_1_a_woman():
+    male, female = await speak(SENTENCE, MALE), await speak(SENTENCE, FEMALE)
+    assert 80 < ears.median_pitch_hz(male) < 140
+    assert 175 < ears.median_pitch_hz(female) < 255
+
+
+@pytest.mark.parametrize("voice", VOICES, ids=lambda voice: voice.id)
+async def test_same_text_same_samples_whatever_was_said_before(voice):
+    first = await speak(SENTENCE, voice)
+    await speak("Something else entirely!", MALE)
+    await speak("And another thing.", FEMALE)
+    assert np.array_equal(first, await speak(SENTENCE, voice))
+
+
+@pytest.mark.parametrize("voice", VOICES, ids=lambda voice: voice.id)
+def test_same_samples_after_an_interruption_anywhere(voice):
+    library = _library()
+
+    def synthesize(stop_after: int | None = None) -> np.ndarray:
+        heard, cancelled = [], threading.Event()
+
+        def emit(samples):
+            heard.append(samples)
+            if len(heard) == stop_after:
+                cancelled.set()
+
+        job = library.thread.submit(library.synthesize, SENTENCE, voice.id, 1.0, emit, cancelled)
+        job.result()
+        return np.concatenate(heard)
+
+    whole = synthesize()
+    for stop_after in range(1, 40, 3):
+        assert len(synthesize(stop_after)) < len(whole)
+        assert np.array_equal(whole, synthesize())
+
+
+async def test_closing_the_iterator_stops_the_engine():
+    async with aclosing(EspeakEngine().speak(Utterance(SENTENCE * 5, FEMALE))) as chunks:
+        await anext(chunks)
+    assert len(await speak("Free again."))
+
+
+async def test_audio_comes_in_80_ms_chunks_and_is_not_clipped():
+    chunks = [chunk async for chunk in EspeakEngine().speak(Utterance(SENTENCE, MALE))]
+    assert all(len(chunk.samples) == CHUNK_SAMPLES for chunk in chunks[:-1])
+    assert CHUNK_SAMPLES <= len(chunks[-1].samples) < 2 * CHUNK_SAMPLES
+    samples = np.concatenate([chunk.samples for chunk in chunks])
+    assert samples.dtype == np.float32
+    assert 0.2 < np.abs(samples).max() < 1.0
+    assert 2.0 < len(samples) / SAMPLE_RATE < 5.0
+
+
+async def test_utterances_side_by_side_do_not_mix():
+    texts = [f"This is number {number}, and no other." for number in range(20)]
+    alone = [await speak(text) for text in texts]
+    together = await asyncio.gather(*(speak(text) for text in texts))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+async def test_markup_and_phoneme_brackets_are_spoken_not_obeyed():
+    assert len(await speak("<break time='30s'/> hello [[h@loU]]")) < 10 * SAMPLE_RATE
+
+
+_SPEAK_FROM = """
+import sys, asyncio, espeakng_loader
+espeakng_loader.get_data_path = lambda: sys.argv[1]
+from tts_provider.engines.espeak import EspeakEngine, VOICES
+from tts_provider.speech.engine import Utterance
+async def speak():
+    chunks = [chunk async for chunk in EspeakEngine().speak(Utterance("Hello.", VOICES[0]))]
+    print(sum(len(chunk.samples) for chunk in chunks))
+asyncio.run(speak())
+"""
+
+
+def test_data_behind_a_long_path_is_read(tmp_path):
+    """espeak cuts its data path off at 160 bytes; a deep virtual environment has more. In a
+    process of its own, because the library is global."""
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    data = shutil.copytree(espeakng_loader.get_data_path(), deep / "espeak-ng-data")
+    command = [sys.executable, "-c", _SPEAK_FROM, str(data)]
+    spoken = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(spoken.stdout) > SAMPLE_RATE // 4
+
+
+@pytest.mark.parametrize("voice", [MALE, FEMALE], ids=lambda voice: voice.id)
+async def test_its_own_rate_keeps_the_pitch_and_is_forgotten(voice):
+    async def spoken(speed: float) -> np.ndarray:
+        chunks = EspeakEngine().speak(Utterance(SENTENCE * 3, voice, speed=speed))
+        return np.concatenate([chunk.samples async for chunk in chunks])
+
+    normal = await spoken(1.0)
+    for speed in EspeakEngine.speeds:
+        other = await spoken(speed)
+        assert len(normal) / len(other) == pytest.approx(speed, rel=0.12)
+        assert ears.median_pitch_hz(other) == pytest.approx(ears.median_pitch_hz(normal), rel=0.05)
+    assert np.array_equal(normal, await spoken(1.0))
