@@ -68,7 +68,6 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
         codec=files_key(codec[1]),
         prompts=prompts,
         store=open_store(settings),
-        normalize_text=settings.normalize_text,
     )
 
 
