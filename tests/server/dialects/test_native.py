@@ -29,6 +29,8 @@ from tts_provider.server.dialects.dialect import (
     Spoken,
     Update,
     Updated,
+    Word,
+    Words,
 )
 
 from .conversation import VOICES, Conversation, find_voice
@@ -117,6 +119,15 @@ def test_settings_are_for_contexts_made_later():
                 "text": "Hi.",
                 "start_ms": 80,
                 "end_ms": 240,
+            },
+        ),
+        (
+            Words("c", [Word("$5", 80, 400, 9, 11)], is_estimated=True),
+            {
+                "type": "audio.words",
+                "context_id": "c",
+                "words": [{"text": "$5", "start_ms": 80, "end_ms": 400, "from": 9, "to": 11}],
+                "estimated": True,
             },
         ),
         (Flushed("c", None), {"type": "audio.flushed", "context_id": "c", "flush_id": None}),

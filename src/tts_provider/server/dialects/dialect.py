@@ -158,6 +158,27 @@ class Spoken:
 
 
 @dataclass(frozen=True)
+class Word:
+    text: str
+    """As it was written: `$5` is one word."""
+    start_ms: int
+    end_ms: int
+    start: int
+    """Its place in the context's text, in characters, from `start` to before `end`."""
+    end: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """These words are spoken in audio that was sent."""
+
+    context_id: str
+    words: Sequence[Word]
+    is_estimated: bool = False
+    """They were aligned afterwards: the engine does not say when it speaks a word."""
+
+
+@dataclass(frozen=True)
 class Flushed:
     context_id: str
     flush_id: str | None
@@ -184,7 +205,7 @@ class Problem:
     context_id: str | None = None
 
 
-Event = Greeting | Loading | Updated | Audio | Spoken | Flushed | Done | Cancelled | Problem
+Event = Greeting | Loading | Updated | Audio | Words | Spoken | Flushed | Done | Cancelled | Problem
 
 
 @dataclass(frozen=True)

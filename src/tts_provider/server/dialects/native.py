@@ -36,6 +36,8 @@ from tts_provider.server.dialects.dialect import (
     TimelineFormat,
     Update,
     Updated,
+    Word,
+    Words,
 )
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, parse_object, read_said
 from tts_provider.server.service import voice_facts
@@ -83,6 +85,9 @@ class NativeDialect(Dialect):
             case Spoken(context_id, text, start_ms, end_ms):
                 body = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
                 return [_encode("audio.segment", context_id=context_id, **body)]
+            case Words(context_id, words, is_estimated):
+                body = {"words": list(map(_word, words)), "estimated": is_estimated}
+                return [_encode("audio.words", context_id=context_id, **body)]
             case Flushed(context_id, flush_id):
                 return [_encode("audio.flushed", context_id=context_id, flush_id=flush_id)]
             case Done(context_id, audio_ms):
@@ -162,6 +167,16 @@ def _place(audio: Audio) -> dict[str, Any]:
         "context_id": audio.context_id,
         "start_ms": audio.start_ms,
         "duration_ms": audio.end_ms - audio.start_ms,
+    }
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {
+        "text": word.text,
+        "start_ms": word.start_ms,
+        "end_ms": word.end_ms,
+        "from": word.start,
+        "to": word.end,
     }
 
 
