@@ -58,3 +58,22 @@ async def test_closing_stops_the_engine():
     async with aclosing(pipeline.speak(EspeakEngine(), utterance, read(utterance.text))) as chunks:
         await anext(chunks)
     assert [chunk.end for chunk in await chunks_of("Free again.")]
+
+
+class OneSpeed(EspeakEngine):
+    """Like a model, which speaks at one speed."""
+
+    speeds = (1.0, 1.0)
+
+
+@pytest.mark.parametrize("engine", [EspeakEngine(), OneSpeed()], ids=["its own", "stretched"])
+@pytest.mark.parametrize("speed", [0.5, 2.0, 4.0])
+async def test_every_engine_has_every_speed(engine, speed):
+    async def length(**options) -> int:
+        utterance = Utterance(TEXT, VOICES[0], **options)
+        return [c async for c in pipeline.speak(engine, utterance, read(TEXT))][-1].end
+
+    normal = await length()
+    assert normal / await length(speed=speed) == pytest.approx(speed, rel=0.12)
+    # The limit is on what is heard, whatever the speed.
+    assert await length(speed=speed, max_audio_ms=300) == 300 * SAMPLE_RATE // 1000
