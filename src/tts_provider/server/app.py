@@ -10,13 +10,21 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server import page
+from tts_provider.server.address import AddressMiddleware, error_body_of
 from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
-from tts_provider.server.dialects import SOCKETS, openai, voices
+from tts_provider.server.dialects import (
+    ERROR_SHAPES,
+    SOCKETS,
+    cartesia_http,
+    deepgram_http,
+    openai,
+    voices,
+)
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.seed_socket import SpeechSocket
 from tts_provider.server.http import allowed_methods, error_response
@@ -39,6 +47,8 @@ def create_app(
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
     app.include_router(openai.create_router(service))
+    app.include_router(cartesia_http.create_router(service))
+    app.include_router(deepgram_http.create_router(service))
     app.include_router(voices.create_router(service, store))
     app.include_router(page.create_router())
 
@@ -70,14 +80,15 @@ def create_app(
 
     @app.websocket("/{path:path}")
     async def no_such_socket(websocket: WebSocket, path: str) -> None:
-        body = _error("not_found", f"there is no WebSocket at /{path}; the endpoint is /")
+        message = f"there is no WebSocket at /{path}; the endpoint is /"
+        body = _error(websocket.scope, "not_found", message)
         await websocket.send_denial_response(JSONResponse(body, status_code=404))
         log_refusal(websocket.scope, "not_found")
 
     @app.exception_handler(WireError)
-    async def wire_error(_request: Request, problem: WireError) -> Response:
+    async def wire_error(request: Request, problem: WireError) -> Response:
         service.count_error(problem)
-        return error_response(problem)
+        return error_response(problem, request.scope)
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, problem: RequestValidationError) -> Response:
@@ -90,7 +101,7 @@ def create_app(
     async def http_error(request: Request, problem: HTTPException) -> Response:
         message = f"{problem.detail}: {request.method} {request.url.path}"
         codes = {404: "not_found", 405: "method_not_allowed"}
-        body = _error(codes.get(problem.status_code, "http_error"), message)
+        body = _error(request.scope, codes.get(problem.status_code, "http_error"), message)
         headers = problem.headers
         if problem.status_code == 405:
             headers = {"Allow": allowed_methods(app.routes, request.scope)}
@@ -101,7 +112,7 @@ def create_app(
         guarded = CORSMiddleware(
             guarded, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    return OriginMiddleware(guarded, allow_origins)
+    return AddressMiddleware(OriginMiddleware(guarded, allow_origins), ERROR_SHAPES)
 
 
 def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
@@ -113,7 +124,5 @@ def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket],
     return converse
 
 
-def _error(code: str, message: str) -> dict[str, object]:
-    return {
-        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    }
+def _error(scope: Scope, code: str, message: str) -> dict[str, object]:
+    return error_body_of(scope)(InvalidRequest(message, code=code))

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server.auth import error_body
+from tts_provider.server.address import error_body_of, error_headers_of
 from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
 
@@ -29,14 +29,15 @@ _RETRY_AFTER_MS = 1000
 _Read = TypeVar("_Read")
 
 
-def error_response(problem: WireError) -> Response:
-    headers = {}
+def error_response(problem: WireError, scope: Scope) -> Response:
+    """The error as the service words it whose address `scope` has."""
+    headers = dict(error_headers_of(scope)(problem))
     if problem.retryable:
         retry_after_ms = getattr(problem, "retry_after_ms", _RETRY_AFTER_MS)
         headers["Retry-After"] = str(math.ceil(retry_after_ms / 1000))
     if problem.http_status == 408:
         headers["Connection"] = "close"  # what still comes would be taken for the next request
-    return JSONResponse(error_body(problem), problem.http_status, headers)
+    return JSONResponse(error_body_of(scope)(problem), problem.http_status, headers)
 
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> str:
@@ -57,6 +58,19 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """
     reading = _read_body(request, limits.max_message_bytes)
     return await arriving(reading, "the body", limits.handshake_timeout_s)
+
+
+async def read_json(request: Request, limits: Limits) -> bytes:
+    """The body of a request that says it is JSON, or does not say. Raises `InvalidRequest`."""
+    content_type = request.headers.get("content-type", "application/json")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise InvalidRequest(
+            f"the body must be application/json; got {media_type[:64]!r}",
+            code="unsupported_media_type",
+            http_status=415,
+        )
+    return await read_body(request, limits)
 
 
 async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: float) -> _Read:

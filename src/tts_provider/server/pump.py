@@ -13,6 +13,7 @@ from tts_provider.errors import EngineFailed, WireError
 from tts_provider.server.dialects.contexts import Contexts
 from tts_provider.server.dialects.dialect import (
     Action,
+    Answer,
     Append,
     Audio,
     Cancel,
@@ -129,6 +130,8 @@ class DialectSocket(Socket):
                     await self.send(Problem(error, context_id))
                 case Update(settings):
                     await self.send(Updated(settings))
+                case Answer(messages):
+                    await self._send_together(messages)
                 case Close():
                     self._is_closing = True
                 case _:

@@ -114,7 +114,7 @@ class Sockets:
         except WireError as problem:  # what the address says cannot be served
             self._service.count_error(problem)
             log_refusal(websocket.scope, problem.code)
-            await websocket.send_denial_response(error_response(problem))
+            await websocket.send_denial_response(error_response(problem, websocket.scope))
             return
         await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"]))
         limit = self._service.limits.max_connections

@@ -17,7 +17,7 @@ from tts_provider.errors import WireError
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 
-TimelineFormat = Literal["pcm", "mulaw", "alaw", "opus"]
+TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus"]
 """Those whose segments join: each segment of a timeline is encoded by itself."""
 
 
@@ -30,6 +30,8 @@ class ContextSettings:
     sample_rate: int = SAMPLE_RATE
     audio: Literal["base64", "binary"] = "base64"
     """How a dialect that has both sends it."""
+    clause_pause_s: float | None = None
+    """How long a writer pauses before a clause is spoken; None is the server's limit."""
     seed: int | None = None
     temperature: float | None = None
     top_k: int | None = None
@@ -73,6 +75,8 @@ class Flush:
 
     context_id: str
     flush_id: str | None = None
+    may_be_empty: bool = False
+    """It is answered where there is no text since the last one too; else that is refused."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,15 @@ class Close:
     """Nothing more will be asked: close when all that was is spoken."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What needs no speech is answered at once, with these messages."""
+
+    messages: Sequence[str | bytes]
+
+
 ContextAction = Append | Listen | Flush | End | Cancel
-Action = ContextAction | Update | Refuse | Close
+Action = ContextAction | Update | Refuse | Close | Answer
 
 
 # What happens; times are milliseconds on the context's own timeline, which has no gaps
@@ -198,11 +209,13 @@ class Cancelled:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something failed: a context, which is over after its `Done`, or the connection where there
-    is none."""
+    """Something failed: what a message asked of a context, the context itself, or the connection
+    where there is none."""
 
     error: WireError
     context_id: str | None = None
+    is_over: bool = False
+    """The context is over: its `Done` is next."""
 
 
 Event = Greeting | Loading | Updated | Audio | Words | Spoken | Flushed | Done | Cancelled | Problem

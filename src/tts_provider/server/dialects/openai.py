@@ -16,15 +16,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tts_provider.audio.encode import create_encoder
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest, Loading, WireError
-from tts_provider.server.auth import error_body
+from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.server.address import error_body
 from tts_provider.server.dialects.fields import check_text
-from tts_provider.server.http import AudioStream, Piece, read_body
+from tts_provider.server.http import AudioStream, Piece, read_json
 from tts_provider.server.openapi import errors, json_body
 from tts_provider.server.service import SpeechService
+from tts_provider.server.speech_file import speak_file
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 ENDPOINT = "openai"
@@ -171,19 +171,6 @@ def create_router(service: SpeechService) -> APIRouter:
     return router
 
 
-async def read_json(request: Request, limits: Limits) -> bytes:
-    """The body of a request that says it is JSON, or does not say. Raises `InvalidRequest`."""
-    content_type = request.headers.get("content-type", "application/json")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise InvalidRequest(
-            f"the body must be application/json; got {media_type[:64]!r}",
-            code="unsupported_media_type",
-            http_status=415,
-        )
-    return await read_body(request, limits)
-
-
 def read_request(body: bytes, limits: Limits) -> SpeechRequest:
     """Raises `InvalidRequest`."""
     try:
@@ -217,7 +204,7 @@ def _as_invalid_request(error: ValidationError) -> InvalidRequest:
 
 
 def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
-    """Raises `InvalidRequest`, or `Loading`: over HTTP nobody can be told to wait."""
+    """Raises `InvalidRequest` or `Loading`."""
     voice = request.voice.id if isinstance(request.voice, VoiceId) else request.voice
     utterance = Utterance(
         text=request.input,
@@ -227,48 +214,20 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
         seed=request.seed,
         speed=1.0 if request.speed is None else request.speed,
     )
-    admission = service.admission
-    if not admission.is_open and admission.refusal is None:
-        raise Loading("the model is still loading; try again later")
     audio_format = request.response_format or "mp3"
+    pieces = speak_file(utterance, audio_format, SAMPLE_RATE, ENDPOINT, service, "input")
     if request.stream_format == "sse":
-        return AudioStream(_events(audio_format, utterance, service), _EVENT_STREAM, service)
-    return AudioStream(_file(audio_format, utterance, service), MEDIA_TYPES[audio_format], service)
-
-
-async def _file(
-    audio_format: Any, utterance: Utterance, service: SpeechService
-) -> AsyncGenerator[Piece, None]:
-    """The audio's file, in pieces that are never empty."""
-    with contextlib.closing(create_encoder(audio_format, SAMPLE_RATE, SAMPLE_RATE)) as encoder:
-        # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-        pending, sent, end, audible = encoder.start(), 0, 0, False
-        try:
-            async with contextlib.aclosing(service.speak(utterance, ENDPOINT)) as chunks:
-                async for chunk in chunks:
-                    pending += encoder.push(chunk.samples)
-                    end = chunk.end
-                    # Silence alone may turn out to be all there is, which is an error.
-                    audible = audible or bool(chunk.samples.any())
-                    if pending and audible:
-                        yield Piece(pending, (end - sent) / SAMPLE_RATE)
-                        pending, sent = b"", end
-        except WireError as problem:
-            if problem.param == "text":
-                problem.param = "input"
-            raise
-        pending += encoder.finish()
-        if pending:
-            yield Piece(pending, (end - sent) / SAMPLE_RATE)
+        return AudioStream(_events(pieces, len(utterance.text)), _EVENT_STREAM, service)
+    return AudioStream(pieces, MEDIA_TYPES[audio_format], service)
 
 
 async def _events(
-    audio_format: Any, utterance: Utterance, service: SpeechService
+    file: AsyncGenerator[Piece, None], characters: int
 ) -> AsyncGenerator[Piece, None]:
     """The same as server-sent events, with what it cost in the last."""
     audio_s = 0.0
     try:
-        async with contextlib.aclosing(_file(audio_format, utterance, service)) as pieces:
+        async with contextlib.aclosing(file) as pieces:
             async for piece in pieces:
                 audio = base64.b64encode(piece.data).decode()
                 yield Piece(_event({"type": "speech.audio.delta", "audio": audio}), piece.audio_s)
@@ -277,7 +236,6 @@ async def _events(
         if audio_s:
             yield Piece(_event(error_body(problem)), 0.0)
         raise
-    characters = len(utterance.text)
     frames = math.ceil(round(audio_s * SAMPLE_RATE) / _FRAME_SAMPLES)
     usage = {
         "input_tokens": characters,
