@@ -122,8 +122,8 @@ class DeepgramDialect(Dialect):
         return []
 
     def _read(self, fields: Fields) -> Sequence[Action]:
-        kind = fields.choice("type", _MESSAGES)
-        if kind is None:
+        kind = fields.string("type")
+        if kind not in _MESSAGES:
             raise InvalidRequest(f"type must be one of {', '.join(_MESSAGES)}", param="type")
         context_id = str(self._number)
         if kind == "Speak":
