@@ -90,6 +90,7 @@ class Server:
         finally:
             for listener in listeners:
                 listener.close()
+            await self.service.decoders.close()
             await self._engine.close()
         return self._exit_code
 
@@ -135,6 +136,8 @@ class Server:
             self._stopping.set()
         else:
             self.service.admission.open()
+            if self._engine.takes_prompts:  # else enrolments alone decode, and say so in time
+                self.service.decoders.prepare()
             log.info("ready: engine %s on %s", self._engine.name, self._engine.device)
 
     async def _drain_when_asked(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tts_provider import __version__
-from tts_provider.audio.decode import decode_audio
+from tts_provider.audio.decode_process import Decoders
 from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, UnsentAudio, WireError
@@ -58,6 +57,7 @@ class SpeechService:
         self._voice_aliases = voice_aliases or {}
         self.limits = limits
         self.admission = Admission(limits)
+        self.decoders = Decoders()
         self.metrics = Metrics()
         self.metrics.watch_admission(lambda: self.admission.active, lambda: self.admission.queued)
         self.metrics.ready.set_function(lambda: float(self.admission.is_open))
@@ -167,12 +167,11 @@ class SpeechService:
         """
         samples = np.zeros(0, np.float32)
         if self.engine.takes_prompts:
-            decode = functools.partial(
-                decode_audio,
+            samples = await self.decoders.decode(
+                said.audio,
                 max_bytes=self.limits.max_audio_message_bytes,
                 max_audio_s=max_audio_s,
             )
-            samples = await asyncio.to_thread(decode, said.audio)
         return await self.engine.listen(said.text, said.speaker, samples)
 
     async def _listen_to_all(self, context: Sequence[Said], history: History) -> None:
