@@ -24,12 +24,12 @@ from transformers import CsmForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
+from tts_provider.config import available_cpus
 from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
 from tts_provider.engines.csm.onnx.backend import OnnxBackend
 from tts_provider.engines.csm.onnx.weights import load_weights
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
-from tts_provider.selection import available_cpus
 
 IDS = [128000, *range(40, 70), 128001]
 ROUNDS = 3

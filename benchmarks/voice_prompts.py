@@ -27,6 +27,7 @@ from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import Utterance, Voice
+from tts_provider.speech.reading import read
 from tts_provider.voices.builtin import Candidate, Chosen
 
 SPOKEN = "The quick brown fox jumps over the lazy dog. " * 10
@@ -36,8 +37,8 @@ ROUNDS = 5
 
 async def record(seconds: float) -> np.ndarray:
     utterance = Utterance(SPOKEN, VOICES[0], max_audio_ms=int(1000 * seconds))
-    chunks = [chunk.samples async for chunk in pipeline.speak(EspeakEngine(), utterance)]
-    return np.concatenate(chunks)
+    chunks = pipeline.speak(EspeakEngine(), utterance, read(SPOKEN))
+    return np.concatenate([chunk.samples async for chunk in chunks])
 
 
 async def first_audio_ms(engine: CsmEngine, voice: Voice) -> float:

@@ -63,7 +63,6 @@ def test_lists_are_separated_by_commas(tmp_path):
     [
         ({"port": "abc"}, ["--port", "'abc'", "integer"]),
         ({"port": "70000"}, ["--port", "'70000'", "65535"]),
-        ({"engine": "festival"}, ["--engine", "'festival'", "'auto', 'csm' or 'espeak'"]),
         ({"mode": "reuse"}, ["--mode reuse", "--model-path"]),
         ({"mode": "steal"}, ["--mode", "'steal'", "'download' or 'reuse'"]),
         ({"allow_origins": ["example.org"]}, ["--allow-origin", "SCHEME://HOST"]),

@@ -78,7 +78,7 @@ class Settings(BaseSettings, Limits):
     port: int = Field(8765, ge=0, le=65535)
     mode: Literal["download", "reuse"] | None = None
     model_path: Path | None = None
-    engine: Literal["auto", "csm", "espeak"] = "auto"
+    engine: str = Field("auto", min_length=1)  # selection.py knows the names
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     wait_for_model: bool = False
@@ -179,6 +179,13 @@ class Settings(BaseSettings, Limits):
                 "choose another with --data-dir"
             ) from error
         return self.data_dir
+
+
+def available_cpus() -> int:
+    """The CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settings:

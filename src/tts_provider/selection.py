@@ -2,210 +2,120 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from tts_provider.config import Settings
-from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.errors import StartupError
-from tts_provider.speech.engine import Engine
 
 if TYPE_CHECKING:
-    from tts_provider.engines.csm.backend import Backend
-    from tts_provider.engines.csm.config import MimiConfig
-    from tts_provider.engines.csm.files.checkpoint import Checkpoint, Tensor
-    from tts_provider.engines.csm.files.snapshot import ModelFiles
+    from tts_provider.config import Settings
+    from tts_provider.speech.engine import Engine
 
-    BuildBackend = Callable[[Callable[[str], None]], Backend]
+    Report = Callable[[str], None]
 
-log = logging.getLogger(__name__)
 
-Precision = Literal["float32", "bfloat16", "int8", "int4"]
+@dataclass(frozen=True)
+class Entry:
+    """An engine as it is offered, found and built. Its module is imported when it is needed."""
+
+    name: str
+    about: str
+    """For `serve --help` and `doctor`."""
+    missing: str
+    """What is missing where `find` finds nothing."""
+    find: Callable[[Settings], str | None]
+    """Why `auto` may take it, in words; None where it may not."""
+    build: Callable[[Settings, Report], Engine]
+    """The engine, its files found or downloaded and checked, not loaded yet. Raises
+    `StartupError` where it cannot be had."""
+    advice: str | None = None
+    """How to get a better one, where `auto` takes this one."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    engine: Literal["csm", "espeak"]
+    engine: str
     reason: str
     warning: str | None = None
 
 
 def choose_engine(settings: Settings) -> Choice:
-    """What `--engine auto` comes to. Asking for the model in any way is never overruled."""
-    if settings.engine != "auto":
-        return Choice(settings.engine, f"--engine {settings.engine} asks for it")
-    if settings.mode is not None:
-        return Choice("csm", f"--mode {settings.mode} asks for CSM-1B")
-    if settings.model_path is not None:
-        return Choice("csm", f"--model-path {settings.model_path} asks for CSM-1B")
-    if settings.hf_token is not None:
-        return Choice("csm", "HF_TOKEN is set, so CSM-1B can be downloaded")
-    if snapshots := find_snapshots(settings):
-        return Choice("csm", f"{snapshots[-1]} holds CSM-1B")
-    return Choice(
-        "espeak",
-        "CSM-1B is not here: no HF_TOKEN, no --model-path, no snapshot in the Hugging Face cache",
-        "speaking with the embedded voice (espeak-ng); for CSM-1B accept its terms at "
-        f"https://huggingface.co/{CSM_REPOSITORY} and set HF_TOKEN in .env",
-    )
+    """What `--engine` comes to: `auto` is the first of `ENGINES` that can be had.
+
+    Raises `StartupError` where there is no such engine.
+    """
+    if settings.engine == "auto":
+        missing: list[str] = []
+        for entry in ENGINES:
+            reason = entry.find(settings)
+            if reason is not None:
+                return Choice(entry.name, "; ".join([*missing, reason]), entry.advice)
+            missing.append(entry.missing)
+        raise StartupError("; ".join(missing))
+    if settings.engine not in engine_names():
+        raise StartupError(
+            f"there is no engine {settings.engine!r}; --engine (TTS_PROVIDER_ENGINE) takes "
+            f"{', '.join(engine_names())}"
+        )
+    return Choice(settings.engine, f"--engine {settings.engine} asks for it")
 
 
 def build_engine(
-    choice: Choice, settings: Settings, on_progress: Callable[[str], None] = lambda line: None
+    choice: Choice, settings: Settings, on_progress: Report = lambda line: None
 ) -> Engine:
     """The engine, its files found or downloaded and checked, not loaded yet.
 
     Raises `StartupError` where it cannot be had.
     """
-    if choice.engine == "csm":
-        return _build_csm(settings, on_progress)
+    entry = next(entry for entry in ENGINES if entry.name == choice.engine)
+    return entry.build(settings, on_progress)
+
+
+def engine_names() -> tuple[str, ...]:
+    """What `--engine` takes."""
+    return ("auto", *(entry.name for entry in ENGINES))
+
+
+def _find_csm(settings: Settings) -> str | None:
+    from tts_provider.engines.csm.build import find_weights
+
+    return find_weights(settings)
+
+
+def _build_csm(settings: Settings, on_progress: Report) -> Engine:
+    from tts_provider.engines.csm.build import build
+
+    return build(settings, on_progress)
+
+
+def _find_espeak(_settings: Settings) -> str | None:
+    return "espeak-ng needs no model"
+
+
+def _build_espeak(_settings: Settings, _on_progress: Report) -> Engine:
     from tts_provider.engines.espeak import EspeakEngine
 
     return EspeakEngine()
 
 
-def _build_csm(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
-    device, precision = choose_device(settings)
-    from tts_provider.engines.csm.engine import CsmEngine
-    from tts_provider.engines.csm.files.checkpoint import files_key, find_codec, open_checkpoint
-    from tts_provider.voices.builtin import choose_prompts, read_prompts
-    from tts_provider.voices.store import open_store
-
-    files = _locate(settings, on_progress)
-    checkpoint = open_checkpoint(files.folder)
-    candidates, warnings = read_prompts(files.folder)
-    prompts = choose_prompts(candidates, settings.speaker_prompts)
-    for warning in (*warnings, *prompts.warnings):
-        log.warning("%s", warning)
-    codec = find_codec(checkpoint, files.mimi)
-    prepare = _on_cuda if device == "cuda" else _on_cpu
-    return CsmEngine(
-        checkpoint,
-        files.tokenizer,
-        prepare(settings, precision, checkpoint, *codec),
-        device=device,
-        precision=precision,
-        codec=files_key(codec[1]),
-        prompts=prompts,
-        store=open_store(settings),
-        normalize_text=settings.normalize_text,
-    )
-
-
-def choose_device(settings: Settings) -> tuple[Literal["cpu", "cuda"], Precision]:
-    """What `auto` comes to, and whether what was asked for can be had.
-
-    Raises `StartupError` where it cannot.
-    """
-    precision, reason = settings.precision, None
-    quantized = precision in ("int8", "int4")
-    if settings.device != "cpu" and not quantized:
-        # PyTorch takes seconds to import: not where there is no GPU anyway.
-        from tts_provider.engines.csm.torch.device import best_precision, has_driver, why_no_cuda
-
-        if settings.device == "cuda" or has_driver():
-            reason = why_no_cuda()
-            if reason is None:
-                return "cuda", best_precision() if precision == "auto" else precision
-    if settings.device == "cuda":
-        if quantized:
-            raise StartupError(f"--precision {precision} is the CPU's; CUDA: bfloat16 or float32")
-        raise StartupError(f"--device cuda cannot be had: {reason}")
-    if precision == "bfloat16":
-        raise StartupError("--precision bfloat16 needs CUDA; a CPU has float32, int8 and int4")
-    if reason is not None:
-        log.warning("CSM-1B runs on the CPU although there is an NVIDIA driver: %s", reason)
-    return "cpu", "int8" if precision == "auto" else precision
-
-
-def _on_cpu(
-    settings: Settings,
-    precision: Precision,
-    checkpoint: Checkpoint,
-    codec_config: MimiConfig,
-    codec: Mapping[str, Tensor],
-) -> BuildBackend:
-    from tts_provider.engines.csm.files.checkpoint import read_all
-    from tts_provider.engines.csm.onnx.backend import OnnxBackend
-    from tts_provider.engines.csm.onnx.weights import check_cache, load_weights
-
-    assert precision in ("float32", "int8", "int4")  # choose_device made sure
-    folder = settings.check_data_dir() / "weights"
-    check_cache(checkpoint, precision, folder)
-
-    def build_backend(report: Callable[[str], None]) -> Backend:
-        weights = load_weights(checkpoint, precision, folder, report)
-        report("building the graphs")
-        return OnnxBackend(
-            checkpoint.config,
-            weights,
-            read_all(codec),
-            codec_config,
-            precision=precision,
-            slots=settings.max_streams,
-            threads=settings.threads or available_cpus(),
-        )
-
-    return build_backend
-
-
-def _on_cuda(
-    settings: Settings,
-    precision: Precision,
-    checkpoint: Checkpoint,
-    codec_config: MimiConfig,
-    codec: Mapping[str, Tensor],
-) -> BuildBackend:
-    def build_backend(report: Callable[[str], None]) -> Backend:
-        from tts_provider.engines.csm.files.checkpoint import read_all
-        from tts_provider.engines.csm.torch.backend import TorchBackend
-        from tts_provider.engines.csm.torch.weights import reader
-
-        return TorchBackend(
-            checkpoint.config,
-            reader(checkpoint),
-            read_all(codec),
-            codec_config,
-            device="cuda",
-            precision=precision,
-            slots=settings.max_streams,
-            on_progress=report,
-        )
-
-    return build_backend
-
-
-def _locate(settings: Settings, on_progress: Callable[[str], None]) -> ModelFiles:
-    from tts_provider.engines.csm.files.hub import download_csm, find_files
-    from tts_provider.engines.csm.files.snapshot import resolve_model_path
-
-    reuse = settings.mode == "reuse" or (settings.mode is None and settings.model_path is not None)
-    if reuse:
-        assert settings.model_path is not None  # load_settings made sure
-        folder = resolve_model_path(settings.model_path)
-    else:
-        folder = download_csm(on_progress)
-    return find_files(folder, may_download=not reuse, on_progress=on_progress)
-
-
-def available_cpus() -> int:
-    """The CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def hub_cache(settings: Settings) -> Path:
-    """Where huggingface_hub keeps what it downloaded."""
-    home = settings.hf_home or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
-
-
-def find_snapshots(settings: Settings) -> list[Path]:
-    """CSM-1B's snapshots in the Hugging Face cache."""
-    folder = hub_cache(settings) / f"models--{CSM_REPOSITORY.replace('/', '--')}" / "snapshots"
-    return sorted(path for path in folder.glob("*") if path.is_dir())
+ENGINES = (
+    Entry(
+        "csm",
+        about="Sesame's CSM-1B",
+        missing="CSM-1B is not here: no HF_TOKEN, no --model-path, no snapshot in the Hugging "
+        "Face cache",
+        find=_find_csm,
+        build=_build_csm,
+    ),
+    Entry(
+        "espeak",
+        about="the embedded voice",
+        missing="espeak-ng is not here",
+        find=_find_espeak,
+        build=_build_espeak,
+        advice="speaking with the embedded voice (espeak-ng); for CSM-1B accept its terms at "
+        "https://huggingface.co/sesame/csm-1b and set HF_TOKEN in .env",
+    ),
+)
+"""Best first: `auto` takes the first that can be had."""

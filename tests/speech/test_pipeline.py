@@ -9,13 +9,16 @@ from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.reading import read
 
 TEXT = "Hello there. This is the second sentence, a longer one. And a third!"
 
 
 async def chunks_of(text: str, **options):
     utterance = Utterance(text, VOICES[0], **options)
-    return [chunk async for chunk in pipeline.speak(EspeakEngine(), utterance)]
+    return [
+        chunk async for chunk in pipeline.speak(EspeakEngine(), utterance, read(utterance.text))
+    ]
 
 
 async def test_one_continuous_timeline():
@@ -52,6 +55,25 @@ async def test_nothing_to_speak_is_an_error(text):
 
 async def test_closing_stops_the_engine():
     utterance = Utterance(TEXT * 50, VOICES[0])
-    async with aclosing(pipeline.speak(EspeakEngine(), utterance)) as chunks:
+    async with aclosing(pipeline.speak(EspeakEngine(), utterance, read(utterance.text))) as chunks:
         await anext(chunks)
     assert [chunk.end for chunk in await chunks_of("Free again.")]
+
+
+class OneSpeed(EspeakEngine):
+    """Like a model, which speaks at one speed."""
+
+    speeds = (1.0, 1.0)
+
+
+@pytest.mark.parametrize("engine", [EspeakEngine(), OneSpeed()], ids=["its own", "stretched"])
+@pytest.mark.parametrize("speed", [0.5, 2.0, 4.0])
+async def test_every_engine_has_every_speed(engine, speed):
+    async def length(**options) -> int:
+        utterance = Utterance(TEXT, VOICES[0], **options)
+        return [c async for c in pipeline.speak(engine, utterance, read(TEXT))][-1].end
+
+    normal = await length()
+    assert normal / await length(speed=speed) == pytest.approx(speed, rel=0.12)
+    # The limit is on what is heard, whatever the speed.
+    assert await length(speed=speed, max_audio_ms=300) == 300 * SAMPLE_RATE // 1000

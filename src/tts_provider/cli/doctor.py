@@ -17,17 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from tts_provider import __version__
-from tts_provider.config import ENV_FILE, Settings
+from tts_provider.config import ENV_FILE, Settings, available_cpus
+from tts_provider.engines.csm.build import choose_device, find_snapshots, hub_cache
 from tts_provider.errors import StartupError, TTSError
-from tts_provider.selection import (
-    Choice,
-    available_cpus,
-    build_engine,
-    choose_device,
-    choose_engine,
-    find_snapshots,
-    hub_cache,
-)
+from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
 
 _PACKAGES = (
     "espeakng-loader",
@@ -55,6 +48,7 @@ def print_report(settings: Settings) -> None:
     console.print(f"[bold]tts-provider {__version__}[/]")
     _print_facts(console, "installed", _installed())
     _print_facts(console, "settings", {**_configured(settings), "port": port})
+    _print_facts(console, "engines", _engines(settings))
     _print_facts(console, "CSM-1B", _model(settings))
     _print_facts(console, "voices", _voices(settings))
     console.print(f"[bold]engine:[/] {choice.engine}, because {escape(choice.reason)}")
@@ -81,6 +75,12 @@ def _installed() -> dict[str, str]:
             facts[package] = "missing" if needed is None else f"not installed ({needed})"
     facts["CUDA"] = _cuda()
     return facts
+
+
+def _engines(settings: Settings) -> dict[str, str]:
+    return {
+        entry.name: f"{entry.about}; {entry.find(settings) or entry.missing}" for entry in ENGINES
+    }
 
 
 def _cuda() -> str:
@@ -199,7 +199,7 @@ def _voices(settings: Settings) -> dict[str, str]:
 
 def _next_step(settings: Settings, choice: Choice, port: str) -> str:
     try:
-        if choice.engine == "espeak":
+        if choice.engine != "csm":  # which would be downloaded
             build_engine(choice, settings)
         else:
             choose_device(settings)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tts_provider.errors import StartupError, TTSError
+from tts_provider.selection import ENGINES, engine_names
 
 if TYPE_CHECKING:
     from tts_provider.config import Settings
@@ -149,7 +150,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
     listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
     speaking = parser.add_argument_group("what speaks").add_argument
-    speaking("--engine", metavar="auto|csm|espeak", help="CSM-1B or the embedded voice")
+    speaking(
+        "--engine",
+        metavar="|".join(engine_names()),
+        help="auto takes the first that can be had: "
+        + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
+    )
     speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
     speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
     speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")

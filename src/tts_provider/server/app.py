@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
@@ -16,16 +16,15 @@ from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server import page
 from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
-from tts_provider.server.dialects import openai, voices
+from tts_provider.server.dialects import SOCKETS, openai, voices
+from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.seed_socket import SpeechSocket
 from tts_provider.server.http import allowed_methods, error_response
 from tts_provider.server.openapi import describe
+from tts_provider.server.pump import DialectSocket
 from tts_provider.server.service import SpeechService
-from tts_provider.server.session import SessionSocket
 from tts_provider.server.socket import Sockets
 from tts_provider.voices.store import VoiceStore
-
-SESSION_PATH = "/v1/stream"
 
 
 def create_app(
@@ -47,9 +46,8 @@ def create_app(
     async def speak(websocket: WebSocket) -> None:
         await sockets.serve(websocket, SpeechSocket)
 
-    @app.websocket(SESSION_PATH)
-    async def stream(websocket: WebSocket) -> None:
-        await sockets.serve(websocket, SessionSocket)
+    for path, dialect in SOCKETS.items():
+        app.add_api_websocket_route(path, _endpoint(sockets, dialect))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -104,6 +102,15 @@ def create_app(
             guarded, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
         )
     return OriginMiddleware(guarded, allow_origins)
+
+
+def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
+    async def converse(websocket: WebSocket) -> None:
+        await sockets.serve(
+            websocket, lambda socket, service: DialectSocket(socket, service, dialect)
+        )
+
+    return converse
 
 
 def _error(code: str, message: str) -> dict[str, object]:

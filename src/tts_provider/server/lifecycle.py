@@ -20,7 +20,8 @@ import uvicorn
 
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
-from tts_provider.server.app import SESSION_PATH, create_app
+from tts_provider.server.app import create_app
+from tts_provider.server.dialects import SOCKETS
 from tts_provider.server.service import SpeechService
 from tts_provider.server.socket import Sockets
 from tts_provider.server.transport import HttpProtocol, http_protocol, websocket_protocol
@@ -43,7 +44,13 @@ class Server:
         self._engine = engine
         self._settings = settings
         store = open_store(settings)
-        self.service = SpeechService(engine, settings, settings.voice_aliases, store)
+        self.service = SpeechService(
+            engine,
+            settings,
+            settings.voice_aliases,
+            store,
+            normalize_text=settings.normalize_text,
+        )
         self.sockets = Sockets(self.service)
         app = create_app(
             self.service,
@@ -55,7 +62,13 @@ class Server:
         config = uvicorn.Config(
             app,
             http=http_protocol(settings.handshake_timeout_s),
-            ws=websocket_protocol({SESSION_PATH: settings.max_audio_message_bytes}),
+            ws=websocket_protocol(
+                {
+                    path: settings.max_audio_message_bytes
+                    for path, dialect in SOCKETS.items()
+                    if dialect.takes_audio
+                }
+            ),
             ws_max_size=settings.max_message_bytes,
             ws_per_message_deflate=False,
             ws_ping_interval=settings.ping_interval_s,

@@ -7,18 +7,16 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tts_provider import __version__
 from tts_provider.audio.decode_process import Decoders
-from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, UnsentAudio, WireError
 from tts_provider.server.admission import Admission
-from tts_provider.server.fields import Said
 from tts_provider.server.metrics import Metrics
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import (
@@ -30,6 +28,7 @@ from tts_provider.speech.engine import (
     Utterance,
     Voice,
 )
+from tts_provider.speech.reading import Passage, Reader, read
 from tts_provider.voices.aliases import find_alias
 from tts_provider.voices.store import VoiceStore
 
@@ -42,6 +41,15 @@ FRAME_S = 0.08  # of the codes that an engine remembers speech as
 _Item = TypeVar("_Item", bound=AudioChunk | pipeline.Segment)
 
 
+@dataclass(frozen=True)
+class Said:
+    """What was said before, as a client tells it; `audio` is a file."""
+
+    text: str
+    audio: bytes
+    speaker: int
+
+
 class SpeechService:
     """One engine and those who may use it."""
 
@@ -51,10 +59,13 @@ class SpeechService:
         limits: Limits,
         voice_aliases: Mapping[str, str] | None = None,
         store: VoiceStore | None = None,
+        *,
+        normalize_text: bool = True,
     ) -> None:
         self.engine = engine
         self._store = store
         self._voice_aliases = voice_aliases or {}
+        self._normalize_text = normalize_text
         self.limits = limits
         self.admission = Admission(limits)
         self.decoders = Decoders()
@@ -116,6 +127,10 @@ class SpeechService:
             voices += [stored.voice() for stored in await asyncio.to_thread(self._store.list)]
         return voices
 
+    def new_reader(self) -> Reader:
+        """For a text that is still being written."""
+        return Reader(words=self._normalize_text)
+
     async def speak(
         self, utterance: Utterance, endpoint: str, context: Sequence[Said] = ()
     ) -> AsyncGenerator[AudioChunk, None]:
@@ -129,31 +144,18 @@ class SpeechService:
         with meter.measure():
             async with self.admission.admit():
                 await self._listen_to_all(context, utterance.history)
-                async with aclosing(meter.watch(self._speak_at_speed(utterance))) as chunks:
+                passages = self._read(utterance.text)
+                audio = pipeline.speak(self.engine, utterance, passages)
+                async with aclosing(meter.watch(audio)) as chunks:
                     async for chunk in chunks:
                         yield chunk
 
-    async def _speak_at_speed(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        """`pipeline.speak`, at speeds that the engine does not have too."""
-        slowest, fastest = self.engine.speeds
-        own = min(max(utterance.speed, slowest), fastest)
-        tempo, end = Tempo(SAMPLE_RATE, utterance.speed / own), 0
-        async with aclosing(pipeline.speak(self.engine, replace(utterance, speed=own))) as chunks:
-            async for chunk in chunks:
-                samples = tempo.push(chunk.samples)
-                if len(samples):
-                    yield AudioChunk(samples, end)
-                    end += len(samples)
-        samples = tempo.push(np.zeros(0, np.float32), last=True)
-        if len(samples):
-            yield AudioChunk(samples, end)
-
-    async def speak_segment(
-        self, utterance: Utterance, text: str, start: int, meter: Meter
+    async def speak_passage(
+        self, utterance: Utterance, passage: Passage, start: int, meter: Meter
     ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
-        """Wait for a stream, then speak one segment of a context, from `start` on its timeline.
-        A place is held for a segment only, so contexts take turns with everybody else."""
-        items = meter.watch(pipeline.speak_segments(self.engine, utterance, [text], start))
+        """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
+        A place is held for a passage only, so contexts take turns with everybody else."""
+        items = meter.watch(pipeline.speak_passages(self.engine, utterance, [passage], start))
         async with self.admission.admit(begun=start > 0), aclosing(items):
             async for item in items:
                 yield item
@@ -172,7 +174,13 @@ class SpeechService:
                 max_bytes=self.limits.max_audio_message_bytes,
                 max_audio_s=max_audio_s,
             )
-        return await self.engine.listen(said.text, said.speaker, samples)
+        words = " ".join(passage.words for passage in self._read(said.text))
+        if not words:
+            raise pipeline.nothing_to_speak()
+        return await self.engine.listen(words, said.speaker, samples)
+
+    def _read(self, text: str) -> Iterator[Passage]:
+        return read(text, words=self._normalize_text)
 
     async def _listen_to_all(self, context: Sequence[Said], history: History) -> None:
         left_s = MAX_CONTEXT_S

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
-from tts_provider.server.auth import choose_subprotocol
+from tts_provider.server.auth import choose_subprotocol, log_refusal
+from tts_provider.server.http import error_response
 from tts_provider.server.service import SpeechService
 from tts_provider.server.transport import protocol_of
 
@@ -35,8 +36,8 @@ class Socket(ABC):
         """Serve the accepted connection until it is closed."""
 
     @abstractmethod
-    def _describe(self, problem: WireError) -> str:
-        """The message that tells the client of a problem with the whole connection."""
+    def _describe(self, problem: WireError) -> Sequence[str | bytes]:
+        """The messages that tell the client of a problem with the whole connection."""
 
     def wake(self) -> None:
         self._woken.set()
@@ -59,7 +60,7 @@ class Socket(ABC):
         """Say why, then close."""
         with contextlib.suppress(WebSocketDisconnect):
             self._service.count_error(problem)
-            await self._send_text(self._describe(problem))
+            await self._send_together(self._describe(problem))
             await self.close(close_code or problem.close_code, problem.message)
 
     async def close(self, code: int, reason: str) -> None:
@@ -75,13 +76,12 @@ class Socket(ABC):
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
-    async def _send_text(self, message: str) -> None:
+    async def _send_together(self, messages: Sequence[str | bytes], audio_s: float = 0.0) -> None:
+        """Send messages that belong together, and have so much audio in them."""
         async with self._sending:
-            await self._send({"type": "websocket.send", "text": message})
-
-    async def _send_audio(self, data: bytes, audio_s: float) -> None:
-        async with self._sending:
-            await self._send({"type": "websocket.send", "bytes": data}, audio_s)
+            for message in messages:
+                kind = "text" if isinstance(message, str) else "bytes"
+                await self._send({"type": "websocket.send", kind: message}, audio_s)
 
     async def _send(self, message: dict[str, Any], audio_s: float = 0.0) -> None:
         """Send one message or fragment, holding `_sending`; a listener that falls too far behind
@@ -109,15 +109,22 @@ class Sockets:
     async def serve(
         self, websocket: WebSocket, make: Callable[[WebSocket, SpeechService], Socket]
     ) -> None:
-        socket = make(websocket, self._service)
+        try:
+            socket = make(websocket, self._service)
+        except WireError as problem:  # what the address says cannot be served
+            self._service.count_error(problem)
+            log_refusal(websocket.scope, problem.code)
+            await websocket.send_denial_response(error_response(problem))
+            return
         await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"]))
         limit = self._service.limits.max_connections
         if len(self._open) >= limit:
-            problem = OverCapacity(
-                f"{len(self._open)} connections are open, the limit; try again later",
-                retry_after_ms=1000,
+            await socket.refuse(
+                OverCapacity(
+                    f"{len(self._open)} connections are open, the limit; try again later",
+                    retry_after_ms=1000,
+                )
             )
-            await socket.refuse(problem)
             return
         self._open.add(socket)
         self._empty.clear()

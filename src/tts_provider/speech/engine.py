@@ -111,12 +111,12 @@ class Engine(ABC):
     def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
         """Yield the audio as it is made.
 
-        Closing the iterator cancels the work within two engine steps. Text is one segment of
-        `speech.segment`. Raises `EngineFailed` if the engine breaks.
+        Closing the iterator cancels the work within two engine steps. Text is the words of one
+        passage of `speech.reading`. Raises `EngineFailed` if the engine breaks.
         """
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
-        """What somebody said, (n,) at 24 kHz, for a `History`.
+        """What somebody said, in words and as (n,) at 24 kHz, for a `History`.
 
         Raises `InvalidRequest` where the engine does not listen.
         """

@@ -1,4 +1,4 @@
-"""Text → segments → engine → one continuous timeline."""
+"""Passages → engine → speed → one continuous timeline."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tts_provider.audio.tempo import Tempo
 from tts_provider.errors import NoSpeech
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Engine, Samples, Utterance
-from tts_provider.speech.segment import split_segments
+from tts_provider.speech.reading import Passage
 
 # Chunks grow while they run ahead of the listener: the first sound leaves at once, later messages
 # are fewer. In samples.
@@ -19,24 +20,25 @@ _CHUNK_RAMP = tuple(SAMPLE_RATE * ms // 1000 for ms in (80, 160, 240, 320))
 
 @dataclass(frozen=True)
 class Segment:
-    """The text that a stretch of the timeline speaks; start and end in samples."""
+    """The written text that a stretch of the timeline speaks; start and end in samples."""
 
     text: str
     start: int
     end: int
 
 
-async def speak(engine: Engine, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-    """Speak a text of any length; chunks follow one another without a gap.
+async def speak(
+    engine: Engine, utterance: Utterance, passages: Iterable[Passage]
+) -> AsyncGenerator[AudioChunk, None]:
+    """Speak the passages of one text; chunks follow one another without a gap.
 
-    Raises `NoSpeech` where the text has nothing to speak, and what the engine raises.
+    Raises `NoSpeech` where there is nothing to speak, and what the engine raises.
     """
     limit = None
     if utterance.max_audio_ms is not None:
         limit = SAMPLE_RATE * utterance.max_audio_ms // 1000
     audible = False
-    items = speak_segments(engine, utterance, split_segments(utterance.text))
-    async with aclosing(items):
+    async with aclosing(speak_passages(engine, utterance, passages)) as items:
         async for item in items:
             if isinstance(item, Segment):
                 continue
@@ -49,14 +51,14 @@ async def speak(engine: Engine, utterance: Utterance) -> AsyncGenerator[AudioChu
         raise nothing_to_speak()
 
 
-async def speak_segments(
-    engine: Engine, utterance: Utterance, texts: Iterable[str], start: int = 0
+async def speak_passages(
+    engine: Engine, utterance: Utterance, passages: Iterable[Passage], start: int = 0
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
-    """Speak one segment after the other from `start` on, each followed by what it was."""
+    """Speak one passage after the other from `start` on, each followed by what it was."""
     position, sent = start, 0
-    for text in texts:
+    for passage in passages:
         began, held, count = position, list[Samples](), 0
-        async with aclosing(_speak_segment(engine, replace(utterance, text=text))) as pieces:
+        async with aclosing(_speak_words(engine, utterance, passage.words)) as pieces:
             async for samples in pieces:
                 held.append(samples)
                 count += len(samples)
@@ -66,18 +68,32 @@ async def speak_segments(
         if count:
             yield AudioChunk(np.concatenate(held), position)
             position, sent = position + count, sent + 1
-        yield Segment(text, began, position)
+        yield Segment(passage.text, began, position)
 
 
-async def _speak_segment(engine: Engine, utterance: Utterance) -> AsyncGenerator[Samples, None]:
-    try:
-        async with aclosing(engine.speak(utterance)) as chunks:
-            async for chunk in chunks:
-                yield chunk.samples
-    except NoSpeech:
-        # A line of asterisks between paragraphs is no reason to stop.
-        if any(character.isalnum() for character in utterance.text):
-            raise
+async def _speak_words(
+    engine: Engine, utterance: Utterance, words: str
+) -> AsyncGenerator[Samples, None]:
+    """One passage's audio, at speeds that the engine does not have too."""
+    slowest, fastest = engine.speeds
+    own = min(max(utterance.speed, slowest), fastest)
+    change = utterance.speed / own
+    limit_ms = utterance.max_audio_ms
+    asked = replace(
+        utterance,
+        text=words,
+        speed=own,
+        max_audio_ms=None if limit_ms is None else round(limit_ms * max(change, 1.0)),
+    )
+    tempo = Tempo(SAMPLE_RATE, change)
+    async with aclosing(engine.speak(asked)) as chunks:
+        async for chunk in chunks:
+            samples = tempo.push(chunk.samples)
+            if len(samples):
+                yield samples
+    samples = tempo.push(np.zeros(0, np.float32), last=True)
+    if len(samples):
+        yield samples
 
 
 def nothing_to_speak() -> NoSpeech:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import json
 
 import pytest
@@ -8,85 +7,157 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest
-from tts_provider.server.dialects import native as wire
-from tts_provider.server.dialects.native import Begin, Cancel, End, Flush, Listen, Refuse, Say
-from tts_provider.server.fields import Said
-from tts_provider.speech.engine import Voice
+from tts_provider.errors import OverCapacity
+from tts_provider.server.dialects import native
+from tts_provider.server.dialects.dialect import (
+    Append,
+    Audio,
+    Cancel,
+    Cancelled,
+    ContextSettings,
+    Done,
+    End,
+    Flush,
+    Flushed,
+    Greeting,
+    Handshake,
+    Listen,
+    Loading,
+    Opening,
+    Problem,
+    Refuse,
+    Spoken,
+    Update,
+    Updated,
+    Word,
+    Words,
+)
 
-VOICES = {name: Voice(name, name, "unknown", "test") for name in ("ann", "bob")}
+from .conversation import VOICES, Conversation, find_voice
+
+SETTINGS = ContextSettings(VOICES["ann"])
 
 
-def find_voice(name: str | None) -> Voice:
-    if name is not None and name not in VOICES:
-        raise InvalidRequest(f"there is no voice {name!r}", code="unknown_voice", param="voice")
-    return VOICES[name or "ann"]
+def new_dialect(**limits: int) -> native.NativeDialect:
+    return native.NativeDialect(Handshake(Limits(**limits), find_voice))
 
 
-def new_session(**limits: int) -> wire.Session:
-    return wire.Session(Limits(**limits), find_voice)
-
-
-def tell(session: wire.Session, kind: str, context_id: str | None = "c", **fields) -> list:
-    body = {"type": kind, **({} if context_id is None else {"context_id": context_id}), **fields}
-    return session.receive(json.dumps(body))
-
-
-def test_a_context_from_its_first_text_to_its_end():
-    session = new_session()
-    begun = tell(session, "input_text.append", text="Hello there. How a")
-    assert begun == [Begin("c", session.settings), Say("c", ["Hello there."])]
-    assert tell(session, "input_text.append", text="re you? Fine") == [Say("c", ["How are you?"])]
-    flushed = tell(session, "input_text.flush", flush_id="f")
-    assert flushed == [Say("c", ["Fine"]), Flush("c", "f")]
-    assert tell(session, "input_text.append", text="Bye") == [Say("c", [])]
-    assert tell(session, "input_text.end") == [Say("c", ["Bye"]), End("c")]
-    session.finish("c")
-    assert not session._contexts
+def test_each_message_is_one_action():
+    receive = new_dialect().receive
+    opening = Opening(SETTINGS)
+    for message, action in [
+        ({"type": "input_text.append", "text": "Hal"}, Append("c", "Hal", opening)),
+        ({"type": "input_text.flush", "flush_id": "f"}, Flush("c", "f")),
+        ({"type": "input_text.end"}, End("c")),
+        ({"type": "context.cancel"}, Cancel("c")),
+    ]:
+        assert receive(json.dumps({"context_id": "c", **message})) == [action]
 
 
 def test_settings_are_for_contexts_made_later():
-    session = new_session()
-    tell(session, "input_text.append", "a", text="x")
-    update = {"voice": "bob", "format": "mulaw", "sample_rate": 8000, "audio": "binary", "seed": 3}
-    (updated,) = tell(session, "session.update", None, **update)
-    assert wire.updated(updated.settings) == json.dumps(
-        {"type": "session.updated", **update, "temperature": None, "top_k": None}
-    )
-    begin, _ = tell(session, "input_text.append", "b", text="x")
-    assert begin.settings == updated.settings
-    begin, _ = tell(session, "input_text.append", "c", text="x", voice="ann")
-    assert begin.settings.voice.id == "ann"
-    assert begin.settings.format == "mulaw"
+    talk = Conversation()
+    update = {
+        "voice": "bob",
+        "format": "mulaw",
+        "sample_rate": 8000,
+        "audio": "binary",
+        "seed": 3,
+        "temperature": 0.5,
+        "top_k": 5,
+        "speed": 1.5,
+    }
+    (updated,) = talk.tell("session.update", None, **update)
+    (told,) = talk.dialect.write(Updated(updated.settings))
+    assert json.loads(told) == {"type": "session.updated", **update}
+    append = json.dumps({"type": "input_text.append", "context_id": "b", "text": "x"})
+    (action,) = talk.dialect.receive(append)
+    assert action.opening == Opening(updated.settings)
+    (action,) = talk.dialect.receive(append[:-1] + ', "voice": "ann"}')
+    assert action.opening.is_first
+    assert action.opening.settings.voice.id == "ann"
+    assert action.opening.settings.format == "mulaw"
 
 
-def test_a_cancelled_context_is_over_at_once():
-    session = new_session(max_contexts=1)
-    tell(session, "input_text.append", text="Hello. There")
-    assert tell(session, "context.cancel") == [Cancel("c")]
-    assert not session._contexts
-    tell(session, "input_text.append", "d", text="x")
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (Loading(), {"type": "session.loading"}),
+        (
+            Greeting("s", "espeak", [VOICES["ann"]], {"max_streams": 3}),
+            {
+                "type": "session.created",
+                "session_id": "s",
+                "engine": "espeak",
+                "sample_rate": 24_000,
+                "voices": [
+                    {
+                        "id": "ann",
+                        "name": "ann",
+                        "gender": "unknown",
+                        "source": "test",
+                        "speaker": None,
+                    }
+                ],
+                "limits": {"max_streams": 3},
+            },
+        ),
+        (
+            Audio("c", SETTINGS, 80, 240, b"\0\1"),
+            {
+                "type": "audio.delta",
+                "context_id": "c",
+                "start_ms": 80,
+                "duration_ms": 160,
+                "audio": "AAE=",
+            },
+        ),
+        (
+            Spoken("c", "Hi.", 80, 240),
+            {
+                "type": "audio.segment",
+                "context_id": "c",
+                "text": "Hi.",
+                "start_ms": 80,
+                "end_ms": 240,
+            },
+        ),
+        (
+            Words("c", [Word("$5", 80, 400, 9, 11)], is_estimated=True),
+            {
+                "type": "audio.words",
+                "context_id": "c",
+                "words": [{"text": "$5", "start_ms": 80, "end_ms": 400, "from": 9, "to": 11}],
+                "estimated": True,
+            },
+        ),
+        (Flushed("c", None), {"type": "audio.flushed", "context_id": "c", "flush_id": None}),
+        (Done("c", 240), {"type": "context.done", "context_id": "c", "audio_ms": 240}),
+        (Cancelled("c", 240), {"type": "context.cancelled", "context_id": "c", "audio_ms": 240}),
+        (
+            Problem(OverCapacity("full", retry_after_ms=5), "c"),
+            {
+                "type": "error",
+                "code": "over_capacity",
+                "message": "full",
+                "param": None,
+                "retryable": True,
+                "retry_after_ms": 5,
+                "context_id": "c",
+            },
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
+)
+def test_each_event_is_one_message(event, message):
+    (told,) = new_dialect().write(event)
+    assert json.loads(told) == message
 
 
-def test_halves_of_a_character_are_put_together():
-    session = new_session()
-    cut = json.dumps("\N{GRINNING FACE}")  # two escapes, as UTF-16 has them
-    for half in (cut[:7] + '"', '"' + cut[7:]):
-        session.receive(f'{{"type":"input_text.append","context_id":"c","text":{half}}}')
-    assert tell(session, "input_text.end")[0] == Say("c", ["\N{GRINNING FACE}"])
-
-
-def test_half_a_character_at_the_end_is_replaced():
-    session = new_session()
-    tell(session, "input_text.append", text="Hm \ud83d")
-    assert tell(session, "input_text.end")[0] == Say("c", ["Hm \ufffd"])
-
-
-def test_what_the_other_side_said():
-    session = new_session()
-    audio = base64.b64encode(b"RIFF").decode()
-    actions = tell(session, "context.append_audio", text="Hi.", audio=audio, speaker=1)
-    assert actions == [Begin("c", session.settings), Listen("c", Said("Hi.", b"RIFF", 1))]
+def test_binary_audio_follows_its_header():
+    settings = ContextSettings(VOICES["ann"], audio="binary")
+    header, data = new_dialect().write(Audio("c", settings, 0, 80, b"abc"))
+    assert json.loads(header)["bytes"] == 3
+    assert data == b"abc"
 
 
 WRONG = [
@@ -172,65 +243,28 @@ WRONG = [
 
 @pytest.mark.parametrize(("message", "code", "param"), WRONG)
 def test_what_is_wrong_is_said_and_changes_nothing(message, code, param):
-    session = new_session(max_text_characters=100, max_message_bytes=1024)
-    tell(session, "input_text.append", "open", text="xx")
-    tell(session, "input_text.append", "blank", text=" ")
-    tell(session, "input_text.append", "ended", text="x")
-    tell(session, "input_text.end", "ended")
-    tell(session, "input_text.append", "over", text="x")
-    session.finish("over")
-    before = session.settings
+    talk = Conversation(max_text_characters=100, max_message_bytes=1024)
+    talk.tell("input_text.append", "open", text="xx")
+    talk.tell("input_text.append", "blank", text=" ")
+    talk.tell("input_text.append", "ended", text="x")
+    talk.tell("input_text.end", "ended")
+    talk.tell("input_text.append", "over", text="x")
+    talk.contexts.finish("over")
     text = message if isinstance(message, str) else json.dumps(message)
-    (refusal,) = session.receive(text)
+    (refusal,) = talk.receive(text)
     assert isinstance(refusal, Refuse)
     assert (refusal.error.code, refusal.error.param) == (code, param)
-    assert session.settings == before
-    told = json.loads(wire.error(refusal.error, refusal.context_id))
-    assert set(told) - {"context_id"} == {"type", "code", "message", "param", "retryable"}
-    # The contexts are as they were.
-    assert tell(session, "input_text.end", "open")[0] == Say("open", ["xx"])
-
-
-def test_text_that_is_not_spoken_yet_is_bounded_whatever_was_flushed():
-    session = new_session(max_text_characters=100)
-    tell(session, "input_text.append", text="x" * 60)
-    (say, _) = tell(session, "input_text.flush")
-    (refusal,) = tell(session, "input_text.append", text="y" * 60)
-    assert refusal.error.code == "text_too_long"
-    assert "120" in refusal.error.message
-    session.spoken("c", say.segments[0])
-    assert tell(session, "input_text.append", text="y" * 60) == [Say("c", [])]
-
-
-def test_audio_that_is_not_heard_yet_is_bounded():
-    session = new_session(max_audio_message_bytes=1024)
-    audio = base64.b64encode(bytes(700)).decode()
-    _, listen = tell(session, "context.append_audio", text="Hi.", audio=audio, voice="bob")
-    (refusal,) = tell(session, "context.append_audio", text="Hi.", audio=audio)
-    assert refusal.error.code == "too_much_audio"
-    session.heard("c", listen.said)
-    assert tell(session, "context.append_audio", text="Hi.", audio=audio) == [listen]
-
-
-def test_a_long_context_takes_no_more_memory_than_a_short_one():
-    session = new_session()
-    tell(session, "input_text.append", text="A")
-    for _ in range(3000):
-        (say,) = tell(session, "input_text.append", text=" sentence of some length. Another")
-        for segment in say.segments:
-            session.spoken("c", segment)
-    assert len(session._contexts["c"].segmenter._text) < 1000
-
-
-def test_one_context_more_than_the_limit():
-    session = new_session()
-    for number in range(8):
-        tell(session, "input_text.append", str(number), text="x")
-    (refusal,) = tell(session, "input_text.append", "8", text="x")
-    assert refusal.error.code == "too_many_contexts"
-    assert "8" in refusal.error.message
-    session.finish("3")
-    assert len(tell(session, "input_text.append", "8", text="x")) == 2
+    (told,) = talk.dialect.write(Problem(refusal.error, refusal.context_id))
+    assert set(json.loads(told)) - {"context_id"} == {
+        "type",
+        "code",
+        "message",
+        "param",
+        "retryable",
+    }
+    # The settings and the contexts are as they were.
+    assert talk.tell("session.update", None) == [Update(SETTINGS)]
+    assert talk.tell("input_text.end", "open")[0] == "xx"
 
 
 _VALUES = st.one_of(
@@ -242,12 +276,12 @@ _VALUES = st.one_of(
     st.just([]),
 )
 _BODIES = st.fixed_dictionaries(
-    {"type": st.sampled_from(sorted(wire._FIELDS))},
+    {"type": st.sampled_from(sorted(native._FIELDS))},
     optional={
         "context_id": st.sampled_from("abc") | _VALUES,
         **{
             name: _VALUES
-            for fields in wire._FIELDS.values()
+            for fields in native._FIELDS.values()
             for name in fields
             if name != "context_id"
         },
@@ -256,16 +290,9 @@ _BODIES = st.fixed_dictionaries(
 
 
 @given(st.lists(_BODIES | st.text(max_size=40), max_size=30))
-def test_any_messages_give_actions_that_fit_together(messages):
-    session = new_session()
-    open_contexts: set[str] = set()
+def test_any_message_is_one_action_or_one_refusal(messages):
+    dialect = new_dialect()
     for message in messages:
-        for action in session.receive(message if isinstance(message, str) else json.dumps(message)):
-            if isinstance(action, Begin):
-                assert action.context_id not in open_contexts
-                open_contexts.add(action.context_id)
-            elif isinstance(action, Cancel):
-                open_contexts.remove(action.context_id)
-            elif isinstance(action, (Say, Flush, End, Listen)):
-                assert action.context_id in open_contexts
-    assert set(session._contexts) == open_contexts
+        (action,) = dialect.receive(message if isinstance(message, str) else json.dumps(message))
+        if isinstance(action, (Append, Listen, Flush, End, Cancel)):
+            assert isinstance(action.context_id, str)

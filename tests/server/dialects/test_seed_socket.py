@@ -161,7 +161,7 @@ async def test_twenty_thousand_emoji_are_too_big_and_sixteen_thousand_are_spoken
             assert caught.value.rcvd.code == 1009
         async with open_socket(server) as socket:
             await socket.send(
-                json.dumps({"text": "😀" * 16_000, "stream": True}, ensure_ascii=False)
+                json.dumps({"text": "Hi. " + "😀" * 16_000, "stream": True}, ensure_ascii=False)
             )
             assert (await receive(socket))["status"] == "streaming"
             assert len(await receive(socket)) > 0

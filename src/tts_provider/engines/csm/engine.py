@@ -20,8 +20,6 @@ from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
 from tts_provider.errors import InvalidRequest, NoSpeech
 from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
-from tts_provider.speech.normalize import normalize
-from tts_provider.speech.pipeline import nothing_to_speak
 from tts_provider.voices.builtin import Chosen
 from tts_provider.voices.store import VoiceStore
 
@@ -56,7 +54,6 @@ class CsmEngine(Engine):
         codec: str,
         prompts: Chosen = _NO_PROMPTS,
         store: VoiceStore | None = None,
-        normalize_text: bool = True,
         max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
         """`build_backend` makes the backend in `load`, reporting its progress. `prompts` are the
@@ -68,7 +65,6 @@ class CsmEngine(Engine):
         self._build_backend = build_backend
         self._voices = builtin_voices(prompts)
         self._prompts = VoicePrompts(prompts, store, codec)
-        self._normalize = normalize_text
         self._max_ahead_s = max_ahead_s
         self._backend: Backend | None = None
         self._loop: Loop | None = None
@@ -87,12 +83,11 @@ class CsmEngine(Engine):
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
         assert self._backend is not None, "load() comes first"
-        prepared = _prepare(text, self._normalize)
-        return await self._prompts.listen(prepared, speaker, samples, self._backend.encode)
+        return await self._prompts.listen(_ended(text), speaker, samples, self._backend.encode)
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
         assert self._backend is not None, "load() comes first"
-        text = _prepare(utterance.text, self._normalize)
+        text = _ended(utterance.text)
         speaker = utterance.voice.speaker or 0
         seed = secrets.randbits(63) if utterance.seed is None else utterance.seed
         history = utterance.history
@@ -205,11 +200,7 @@ class CsmEngine(Engine):
             model_loop.cancel(job)
 
 
-def _prepare(text: str, normalize_text: bool) -> str:
-    """The text as the model was trained to read it; an end mark keeps the last word whole."""
-    if normalize_text:
-        text = normalize(text)
-    text = text.strip()
-    if not any(character.isalnum() for character in text):
-        raise nothing_to_speak()
+def _ended(words: str) -> str:
+    """The words with an end mark, which keeps the last one whole."""
+    text = words.strip()
     return text if text.endswith(_ENDINGS) else text + "."

@@ -15,9 +15,17 @@ from typing import Any
 
 from tts_provider.audio.encode import FORMATS, Format, check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
+from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
-from tts_provider.server.fields import MAX_SEED, Fields, Said, check_text, parse_object, read_said
+from tts_provider.server.dialects.fields import (
+    MAX_SEED,
+    Fields,
+    check_text,
+    parse_object,
+    read_said,
+)
+from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
@@ -39,6 +47,7 @@ class SpeechRequest:
     top_k: int | None
     seed: int | None
     max_audio_ms: int | None
+    speed: float
     request_id: str | None
     context: tuple[Said, ...] = ()
     """What was said before, oldest first."""
@@ -218,6 +227,7 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
         top_k=fields.integer("top_k", 1, 2048),
         seed=fields.integer("seed", 0, MAX_SEED),
         max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
+        speed=fields.number("speed", SLOWEST, FASTEST) or 1.0,
         request_id=request_id,
         context=tuple(
             read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)

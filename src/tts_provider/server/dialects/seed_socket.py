@@ -39,7 +39,7 @@ class SpeechSocket(Socket):
         try:
             admission = self._service.admission
             if not admission.is_open and admission.refusal is None:
-                await self._send_text(seed.loading())
+                await self._send_together([seed.loading()])
             answering = asyncio.create_task(self._answer_turns())
             await self._read_messages()
         except WebSocketDisconnect:
@@ -65,7 +65,7 @@ class SpeechSocket(Socket):
             self._cancelled = True
             self._speaking.cancel()
         for message in messages:
-            await self._send_text(message)
+            await self._send_together([message])
 
     async def _answer_turns(self) -> None:
         """Answer turn after turn; returns when the connection is over."""
@@ -94,7 +94,7 @@ class SpeechSocket(Socket):
             return
         if isinstance(turn, seed.InfoRequest):
             self._connection.finish_turn()
-            await self._send_text(seed.info(await self._service.info(), turn.request_id))
+            await self._send_together([seed.info(await self._service.info(), turn.request_id)])
             return
         # A task of its own: a cancel ends this turn, not the connection.
         self._cancelled = False
@@ -106,7 +106,7 @@ class SpeechSocket(Socket):
                 await stop(self._speaking)
         if self._speaking.cancelled() and self._cancelled:
             self._connection.finish_turn()
-            await self._send_text(seed.cancelled(turn.request_id))
+            await self._send_together([seed.cancelled(turn.request_id)])
             return
         await self._speaking
 
@@ -125,6 +125,7 @@ class SpeechSocket(Socket):
                 top_k=request.top_k,
                 seed=request.seed,
                 max_audio_ms=request.max_audio_ms,
+                speed=request.speed,
             )
             if request.stream:
                 await self._stream(request, utterance)
@@ -185,25 +186,25 @@ class SpeechSocket(Socket):
             ) as chunks:
                 async for chunk in chunks:
                     if end == 0:
-                        await self._send_text(seed.streaming(request))
+                        await self._send_together([seed.streaming(request)])
                     end = chunk.end
                     pending += encoder.push(chunk.samples)
                     if pending:
-                        await self._send_audio(pending, (end - sent) / SAMPLE_RATE)
+                        await self._send_together([pending], (end - sent) / SAMPLE_RATE)
                         sent_bytes, sent, pending = sent_bytes + len(pending), end, b""
             pending += encoder.finish()
         self._connection.finish_turn()
         if pending:
-            await self._send_audio(pending, (end - sent) / SAMPLE_RATE)
+            await self._send_together([pending], (end - sent) / SAMPLE_RATE)
             sent_bytes += len(pending)
-        await self._send_text(seed.success(request, sent_bytes, end * 1000 // SAMPLE_RATE))
+        await self._send_together([seed.success(request, sent_bytes, end * 1000 // SAMPLE_RATE)])
 
-    def _describe(self, problem: WireError) -> str:
-        return seed.error(problem)
+    def _describe(self, problem: WireError) -> list[str]:
+        return [seed.error(problem)]
 
     async def _send_error(self, problem: WireError, request_id: str | None) -> None:
         self._service.count_error(problem)
-        await self._send_text(seed.error(problem, request_id))
+        await self._send_together([seed.error(problem, request_id)])
 
 
 def _encoder(request: seed.SpeechRequest) -> Encoder:

@@ -7,11 +7,11 @@ import torch
 
 from engines.csm.small_codec import make_small_mimi, mimi_config_of
 from tts_provider.config import Settings
+from tts_provider.engines.csm.build import choose_device
 from tts_provider.engines.csm.config import CSM_1B
 from tts_provider.engines.csm.torch.device import GIB, plan_memory, why_no_cuda
 from tts_provider.engines.csm.torch.graphs import Inbox, Lane, Outbox, buckets, fitting
 from tts_provider.errors import StartupError
-from tts_provider.selection import choose_device
 
 CPU = torch.device("cpu")
 NO_CUDA = pytest.mark.skipif(why_no_cuda() is None, reason="this machine has CUDA")

@@ -1,4 +1,4 @@
-"""One context of a speech session: what is to be spoken, in order, on one timeline."""
+"""One context's timeline: what is to be spoken, in order, without gaps."""
 
 from __future__ import annotations
 
@@ -13,42 +13,50 @@ from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode import Encoder, create_encoder
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
-from tts_provider.server.dialects import native as wire
-from tts_provider.server.fields import Said
-from tts_provider.server.service import Meter, SpeechService, unexpected_failure
+from tts_provider.server.dialects.contexts import Item
+from tts_provider.server.dialects.dialect import (
+    Audio,
+    ContextSettings,
+    Done,
+    End,
+    Event,
+    Flush,
+    Flushed,
+    Listen,
+    Problem,
+    Spoken,
+)
+from tts_provider.server.service import Meter, Said, SpeechService, unexpected_failure
 from tts_provider.server.socket import stop, wait_for
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 from tts_provider.speech.pipeline import Segment, nothing_to_speak
+from tts_provider.speech.reading import Passage
 
 log = logging.getLogger(__name__)
-
-ENDPOINT = "session"
 
 _BYTES_PER_SAMPLE = {"pcm": 2, "mulaw": 1, "alaw": 1}
 
 
 class Listener(Protocol):
-    """The connection that a context speaks to."""
+    """The connection that a timeline speaks to."""
 
-    async def send_audio(
-        self, context_id: str, start_ms: int, end_ms: int, data: bytes, way: str
-    ) -> None: ...
-    async def send(self, message: str) -> None: ...
-    async def send_error(self, problem: WireError, context_id: str | None) -> None: ...
-    def take_clause(self, context_id: str) -> list[str]: ...
-    def spoken(self, context_id: str, segment: str) -> None: ...
+    endpoint: str
+
+    async def send(self, event: Event) -> None: ...
+    def take_clause(self, context_id: str) -> list[Passage]: ...
+    def spoken(self, context_id: str, passage: Passage) -> None: ...
     def heard(self, context_id: str, said: Said) -> None: ...
     def wake(self) -> None: ...
     def finish(self, context_id: str) -> None: ...
 
 
-class Context:
-    """Begins to work when it is made; it ends with `context.done`, or by `stop`."""
+class Timeline:
+    """Begins to work when it is made; it ends with `Done`, or by `stop`."""
 
     def __init__(
         self,
         context_id: str,
-        settings: wire.ContextSettings,
+        settings: ContextSettings,
         service: SpeechService,
         listener: Listener,
     ) -> None:
@@ -56,7 +64,7 @@ class Context:
         self._settings = settings
         self._service = service
         self._listener = listener
-        self._todo: deque[str | wire.Flush | wire.End | wire.Listen] = deque()
+        self._todo: deque[Item] = deque()
         self._changed = asyncio.Event()
         self._utterance = Utterance(
             text="",
@@ -64,9 +72,10 @@ class Context:
             temperature=settings.temperature,
             top_k=settings.top_k,
             seed=settings.seed,
+            speed=settings.speed,
         )
-        self._meter = Meter(service.metrics, ENDPOINT, settings.voice.id)
-        self._audio = _Audio(settings)
+        self._meter = Meter(service.metrics, listener.endpoint, settings.voice.id)
+        self._audio = _Encoding(settings)
         self._position = 0  # of the timeline's end, in samples
         self._audible = False
         self._played_until_s = 0.0  # when the listener will have heard all that was sent
@@ -88,9 +97,9 @@ class Context:
         """Audio sent."""
         return self._audio.sent_ms
 
-    def add(self, *items: str | wire.Flush | wire.End | wire.Listen) -> None:
+    def add(self, *items: Item) -> None:
         """More to do, or the news that text has arrived."""
-        if any(isinstance(item, str) for item in items):
+        if any(isinstance(item, Passage) for item in items):
             self._meter.begin()
         self._todo += items
         self._changed.set()
@@ -104,8 +113,8 @@ class Context:
             problem = await self._work_or_say_why()
             self._listener.finish(self._id)
             if problem is not None:
-                await self._listener.send_error(problem, self._id)
-            await self._listener.send(wire.done(self._id, self.audio_ms))
+                await self._listener.send(Problem(problem, self._id))
+            await self._listener.send(Done(self._id, self.audio_ms))
         except WebSocketDisconnect:
             pass  # whoever reads ends the connection
 
@@ -118,26 +127,26 @@ class Context:
         except WebSocketDisconnect:
             raise
         except Exception:  # a fault of ours ends the context, never the connection
-            log.exception("a context failed unexpectedly")
+            log.exception("a timeline failed unexpectedly")
             return unexpected_failure()
         return None
 
     async def _work(self) -> None:
-        while not isinstance(item := await self._next(), wire.End):
+        while not isinstance(item := await self._next(), End):
             self._working = True
             match item:
-                case str():
+                case Passage():
                     await self._speak(item)
-                case wire.Flush(_, flush_id):
-                    await self._listener.send(wire.flushed(self._id, flush_id))
-                case wire.Listen(_, said):
+                case Flush(_, flush_id):
+                    await self._listener.send(Flushed(self._id, flush_id))
+                case Listen(_, said):
                     await self._listen(said)
             self._working = False
             self._listener.wake()
         if not self._audible:
             raise nothing_to_speak()
 
-    async def _next(self) -> str | wire.Flush | wire.End | wire.Listen:
+    async def _next(self) -> Item:
         """What is to be done next. Where the writer pauses and the listener has little left to
         hear, that is the clause which is there."""
         pause_s = self._service.limits.clause_pause_s
@@ -149,13 +158,13 @@ class Context:
                     await wait_for(self._changed, None)
         return self._todo.popleft()
 
-    async def _speak(self, text: str) -> None:
+    async def _speak(self, passage: Passage) -> None:
         # Who has much to hear waits here, where it holds no place that others could speak in.
         await self._pace(self._service.limits.max_ahead_s / 2)
         self._meter.begin()  # where it is a clause, nobody added it
-        self._meter.characters += len(text)
-        self._listener.spoken(self._id, text)
-        items = self._service.speak_segment(self._utterance, text, self._position, self._meter)
+        self._meter.characters += len(passage.text)
+        self._listener.spoken(self._id, passage)
+        items = self._service.speak_passage(self._utterance, passage, self._position, self._meter)
         async with contextlib.aclosing(items):
             async for item in items:
                 if isinstance(item, AudioChunk):
@@ -169,7 +178,7 @@ class Context:
             async with self._service.admission.admit(begun=self._position > 0):
                 self._utterance.history.add(await self._service.listen(said))
         except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
-            await self._listener.send_error(problem, self._id)
+            await self._listener.send(Problem(problem, self._id))
         finally:
             self._listener.heard(self._id, said)
 
@@ -177,8 +186,8 @@ class Context:
         await self._send(self._audio.end_segment(segment))
         self._position = segment.end
         if segment.end > segment.start:
-            start_ms, end_ms = _ms(segment.start), _ms(segment.end)
-            await self._listener.send(wire.segment(self._id, segment.text, start_ms, end_ms))
+            place = _ms(segment.start), _ms(segment.end)
+            await self._listener.send(Spoken(self._id, segment.text, *place))
 
     async def _send(self, piece: _Piece | None) -> None:
         if piece is None:
@@ -188,8 +197,8 @@ class Context:
         now_s = asyncio.get_running_loop().time()
         self._played_until_s = max(self._played_until_s, now_s) + audio_s
         self._audio.sent_ms = piece.end_ms
-        await self._listener.send_audio(
-            self._id, piece.start_ms, piece.end_ms, piece.data, self._settings.audio
+        await self._listener.send(
+            Audio(self._id, self._settings, piece.start_ms, piece.end_ms, piece.data)
         )
 
     async def _pace(self, allowed_s: float) -> None:
@@ -208,12 +217,12 @@ class _Piece:
     end_ms: int
 
 
-class _Audio:
+class _Encoding:
     """The timeline as bytes. Every segment is encoded by itself, so that its end does not wait for
     the next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file
     (RFC 3533 section 4, "chaining")."""
 
-    def __init__(self, settings: wire.ContextSettings) -> None:
+    def __init__(self, settings: ContextSettings) -> None:
         self._settings = settings
         self._encoder: Encoder | None = None
         self._segment_start = 0  # in samples

@@ -7,11 +7,11 @@ import binascii
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
+from tts_provider.server.service import Said
 
 # Everything that is neither text nor white space to a speaker; tab and line ends are.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
@@ -45,15 +45,6 @@ def parse_object(message: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What was said before, as a client tells it; `audio` is a file in base64, decoded."""
-
-    text: str
-    audio: bytes
-    speaker: int
 
 
 def read_said(fields: Fields, limits: Limits) -> Said:

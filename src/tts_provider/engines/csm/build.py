@@ -1,0 +1,179 @@
+"""CSM-1B's engine from settings: its files found, its device chosen, its backend prepared."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tts_provider.config import Settings, available_cpus
+from tts_provider.engines.csm import CSM_REPOSITORY
+from tts_provider.errors import StartupError
+from tts_provider.speech.engine import Engine
+
+if TYPE_CHECKING:
+    from tts_provider.engines.csm.backend import Backend
+    from tts_provider.engines.csm.config import MimiConfig
+    from tts_provider.engines.csm.files.checkpoint import Checkpoint, Tensor
+    from tts_provider.engines.csm.files.snapshot import ModelFiles
+
+    BuildBackend = Callable[[Callable[[str], None]], Backend]
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["float32", "bfloat16", "int8", "int4"]
+
+
+def find_weights(settings: Settings) -> str | None:
+    """Why the weights can be had, as far as that can be told without the network; None where
+    nothing says so."""
+    if settings.mode is not None:
+        return f"--mode {settings.mode} asks for CSM-1B"
+    if settings.model_path is not None:
+        return f"--model-path {settings.model_path} asks for CSM-1B"
+    if settings.hf_token is not None:
+        return "HF_TOKEN is set, so CSM-1B can be downloaded"
+    if snapshots := find_snapshots(settings):
+        return f"{snapshots[-1]} holds CSM-1B"
+    return None
+
+
+def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
+    """The engine, its files found or downloaded and checked, not loaded yet.
+
+    Raises `StartupError` where it cannot be had.
+    """
+    device, precision = choose_device(settings)
+    from tts_provider.engines.csm.engine import CsmEngine
+    from tts_provider.engines.csm.files.checkpoint import files_key, find_codec, open_checkpoint
+    from tts_provider.voices.builtin import choose_prompts, read_prompts
+    from tts_provider.voices.store import open_store
+
+    files = _locate(settings, on_progress)
+    checkpoint = open_checkpoint(files.folder)
+    candidates, warnings = read_prompts(files.folder)
+    prompts = choose_prompts(candidates, settings.speaker_prompts)
+    for warning in (*warnings, *prompts.warnings):
+        log.warning("%s", warning)
+    codec = find_codec(checkpoint, files.mimi)
+    prepare = _on_cuda if device == "cuda" else _on_cpu
+    return CsmEngine(
+        checkpoint,
+        files.tokenizer,
+        prepare(settings, precision, checkpoint, *codec),
+        device=device,
+        precision=precision,
+        codec=files_key(codec[1]),
+        prompts=prompts,
+        store=open_store(settings),
+    )
+
+
+def choose_device(settings: Settings) -> tuple[Literal["cpu", "cuda"], Precision]:
+    """What `auto` comes to, and whether what was asked for can be had.
+
+    Raises `StartupError` where it cannot.
+    """
+    precision, reason = settings.precision, None
+    quantized = precision in ("int8", "int4")
+    if settings.device != "cpu" and not quantized:
+        # PyTorch takes seconds to import: not where there is no GPU anyway.
+        from tts_provider.engines.csm.torch.device import best_precision, has_driver, why_no_cuda
+
+        if settings.device == "cuda" or has_driver():
+            reason = why_no_cuda()
+            if reason is None:
+                return "cuda", best_precision() if precision == "auto" else precision
+    if settings.device == "cuda":
+        if quantized:
+            raise StartupError(f"--precision {precision} is the CPU's; CUDA: bfloat16 or float32")
+        raise StartupError(f"--device cuda cannot be had: {reason}")
+    if precision == "bfloat16":
+        raise StartupError("--precision bfloat16 needs CUDA; a CPU has float32, int8 and int4")
+    if reason is not None:
+        log.warning("CSM-1B runs on the CPU although there is an NVIDIA driver: %s", reason)
+    return "cpu", "int8" if precision == "auto" else precision
+
+
+def _on_cpu(
+    settings: Settings,
+    precision: Precision,
+    checkpoint: Checkpoint,
+    codec_config: MimiConfig,
+    codec: Mapping[str, Tensor],
+) -> BuildBackend:
+    from tts_provider.engines.csm.files.checkpoint import read_all
+    from tts_provider.engines.csm.onnx.backend import OnnxBackend
+    from tts_provider.engines.csm.onnx.weights import check_cache, load_weights
+
+    assert precision in ("float32", "int8", "int4")  # choose_device made sure
+    folder = settings.check_data_dir() / "weights"
+    check_cache(checkpoint, precision, folder)
+
+    def build_backend(report: Callable[[str], None]) -> Backend:
+        weights = load_weights(checkpoint, precision, folder, report)
+        report("building the graphs")
+        return OnnxBackend(
+            checkpoint.config,
+            weights,
+            read_all(codec),
+            codec_config,
+            precision=precision,
+            slots=settings.max_streams,
+            threads=settings.threads or available_cpus(),
+        )
+
+    return build_backend
+
+
+def _on_cuda(
+    settings: Settings,
+    precision: Precision,
+    checkpoint: Checkpoint,
+    codec_config: MimiConfig,
+    codec: Mapping[str, Tensor],
+) -> BuildBackend:
+    def build_backend(report: Callable[[str], None]) -> Backend:
+        from tts_provider.engines.csm.files.checkpoint import read_all
+        from tts_provider.engines.csm.torch.backend import TorchBackend
+        from tts_provider.engines.csm.torch.weights import reader
+
+        return TorchBackend(
+            checkpoint.config,
+            reader(checkpoint),
+            read_all(codec),
+            codec_config,
+            device="cuda",
+            precision=precision,
+            slots=settings.max_streams,
+            on_progress=report,
+        )
+
+    return build_backend
+
+
+def _locate(settings: Settings, on_progress: Callable[[str], None]) -> ModelFiles:
+    from tts_provider.engines.csm.files.hub import download_csm, find_files
+    from tts_provider.engines.csm.files.snapshot import resolve_model_path
+
+    reuse = settings.mode == "reuse" or (settings.mode is None and settings.model_path is not None)
+    if reuse:
+        assert settings.model_path is not None  # load_settings made sure
+        folder = resolve_model_path(settings.model_path)
+    else:
+        folder = download_csm(on_progress)
+    return find_files(folder, may_download=not reuse, on_progress=on_progress)
+
+
+def hub_cache(settings: Settings) -> Path:
+    """Where huggingface_hub keeps what it downloaded."""
+    home = settings.hf_home or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+
+
+def find_snapshots(settings: Settings) -> list[Path]:
+    """CSM-1B's snapshots in the Hugging Face cache."""
+    folder = hub_cache(settings) / f"models--{CSM_REPOSITORY.replace('/', '--')}" / "snapshots"
+    return sorted(path for path in folder.glob("*") if path.is_dir())

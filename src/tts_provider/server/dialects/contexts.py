@@ -1,0 +1,223 @@
+"""The contexts of one connection, without I/O: actions in → what their timelines are to do.
+
+A context is an independent timeline that a client writes text into. Its text is read here, so that
+what is spoken never depends on how the client cut it, and its limits are kept here, whatever the
+dialect.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest, OverCapacity
+from tts_provider.server.dialects.dialect import (
+    Append,
+    Cancel,
+    ContextAction,
+    End,
+    Flush,
+    Listen,
+    Opening,
+)
+from tts_provider.server.dialects.fields import check_text
+from tts_provider.server.service import Said
+from tts_provider.speech.reading import Passage, Reader
+
+LONGEST_ID = 128
+# Ids of contexts that are over are remembered so long, to tell a late message from a wrong one.
+_FINISHED_KEPT = 1024
+
+Item = Passage | Listen | Flush | End
+"""What a timeline does, in order."""
+
+
+@dataclass
+class _Context:
+    """What the client may still do with a context."""
+
+    reader: Reader
+    unspoken: int = 0
+    """Characters of passages that are not spoken yet."""
+    unheard_bytes: int = 0
+    """Of the other side's audio, not looked at yet."""
+    cut_character: str = ""  # the first half of a surrogate pair
+    unflushed: bool = False
+    ended: bool = False
+
+
+class Contexts:
+    """Those of one connection that are not over."""
+
+    def __init__(self, limits: Limits, new_reader: Callable[[], Reader]) -> None:
+        self._limits = limits
+        self._new_reader = new_reader
+        self._open: dict[str, _Context] = {}
+        self._finished: OrderedDict[str, None] = OrderedDict()
+
+    def take(self, action: ContextAction) -> list[Item]:
+        """What the context's timeline is to do now; one that was not there has begun.
+
+        Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed.
+        """
+        if not 0 < len(action.context_id) <= LONGEST_ID:
+            raise InvalidRequest(
+                f"context_id must have from 1 to {LONGEST_ID} characters; "
+                f"got {len(action.context_id)}",
+                param="context_id",
+            )
+        match action:
+            case Append():
+                return self._append(action)
+            case Listen():
+                return self._listen(action)
+            case Flush():
+                return self._flush(action)
+            case End(context_id):
+                context = self._find_writable(context_id)
+                context.ended = True
+                return [*self._close_text(context), action]
+            case Cancel(context_id):
+                self._find(context_id)
+                self.finish(context_id)
+                return []
+
+    def take_clause(self, context_id: str) -> list[Passage]:
+        """The writer pauses: what can be spoken already."""
+        context = self._open.get(context_id)
+        return [] if context is None else self._count(context, context.reader.take_clause())
+
+    def has_text(self, context_id: str) -> bool:
+        """Whether a sentence has begun that is not complete."""
+        context = self._open.get(context_id)
+        return context is not None and context.reader.characters > 0
+
+    def spoken(self, context_id: str, passage: Passage) -> None:
+        """A passage's turn has come: there is room for more text."""
+        if context_id in self._open:
+            self._open[context_id].unspoken -= len(passage.text)
+
+    def heard(self, context_id: str, said: Said) -> None:
+        """The other side's audio was looked at: there is room for more."""
+        if context_id in self._open:
+            self._open[context_id].unheard_bytes -= len(said.audio)
+
+    def finish(self, context_id: str) -> None:
+        """The context is over, whatever its client still sends."""
+        if self._open.pop(context_id, None) is not None:
+            self._finished[context_id] = None
+            if len(self._finished) > _FINISHED_KEPT:
+                self._finished.popitem(last=False)
+
+    def _append(self, action: Append) -> list[Item]:
+        known = self._open.get(action.context_id)
+        whole = (known.cut_character if known else "") + action.text
+        text = whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        cut = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        text = text[: len(text) - len(cut)]
+        check_text(text, self._limits)
+        if known is not None:
+            self._check_length(known, text)
+        context = self._open_or_find(action.context_id, action.opening)
+        context.cut_character = cut
+        context.unflushed = context.unflushed or bool(text.strip())
+        return [*self._count(context, context.reader.push(text))]
+
+    def _listen(self, action: Listen) -> list[Item]:
+        known, size = self._open.get(action.context_id), len(action.said.audio)
+        limit = self._limits.max_audio_message_bytes
+        if known is not None and known.unheard_bytes + size > limit:
+            raise InvalidRequest(
+                f"context {action.context_id!r} has {known.unheard_bytes} bytes of audio that it "
+                f"could not look at yet; the limit is {limit}",
+                code="too_much_audio",
+                param="audio",
+            )
+        self._open_or_find(action.context_id, action.opening).unheard_bytes += size
+        return [action]
+
+    def _flush(self, action: Flush) -> list[Item]:
+        context = self._find_writable(action.context_id)
+        if not context.unflushed:
+            raise InvalidRequest(
+                f"context {action.context_id!r} has had no text since its last flush",
+                code="nothing_to_flush",
+                param="context_id",
+            )
+        context.unflushed = False
+        return [*self._close_text(context), action]
+
+    def _open_or_find(self, context_id: str, opening: Opening) -> _Context:
+        if context_id in self._open:
+            context = self._find_writable(context_id)
+            if opening.is_first:
+                raise InvalidRequest(
+                    f"context {context_id!r} has its voice; "
+                    "give one with a context's first message only",
+                    param="voice",
+                )
+            return context
+        if context_id in self._finished:
+            raise _finished(context_id)
+        limit = self._limits.max_contexts
+        if len(self._open) >= limit:
+            raise OverCapacity(
+                f"this connection has {limit} contexts, the limit; end or cancel one first",
+                code="too_many_contexts",
+                param="context_id",
+                retry_after_ms=1000,
+            )
+        self._open[context_id] = _Context(self._new_reader())
+        return self._open[context_id]
+
+    def _find_writable(self, context_id: str) -> _Context:
+        context = self._find(context_id)
+        if context.ended:
+            raise InvalidRequest(
+                f"context {context_id!r} was ended; begin another one",
+                code="context_ended",
+                param="context_id",
+            )
+        return context
+
+    def _find(self, context_id: str) -> _Context:
+        if context_id in self._open:
+            return self._open[context_id]
+        if context_id in self._finished:
+            raise _finished(context_id)
+        raise InvalidRequest(
+            f"there is no context {context_id!r}; the first text makes one",
+            code="unknown_context",
+            param="context_id",
+        )
+
+    def _check_length(self, context: _Context, text: str) -> None:
+        waiting, limit = context.unspoken + context.reader.characters, self._limits
+        if waiting + len(text) > limit.max_text_characters:
+            raise InvalidRequest(
+                f"the context would have {waiting + len(text)} characters that are not spoken "
+                f"yet; the limit is {limit.max_text_characters}",
+                code="text_too_long",
+                param="text",
+            )
+
+    def _close_text(self, context: _Context) -> list[Passage]:
+        passages = []
+        if context.cut_character:
+            context.cut_character = ""
+            passages = context.reader.push("\ufffd")
+        return self._count(context, [*passages, *context.reader.flush()])
+
+    def _count(self, context: _Context, passages: list[Passage]) -> list[Passage]:
+        context.unspoken += sum(len(passage.text) for passage in passages)
+        return passages
+
+
+def _finished(context_id: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"context {context_id!r} is over; begin another one",
+        code="context_finished",
+        param="context_id",
+    )

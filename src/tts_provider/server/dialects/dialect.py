@@ -1,0 +1,242 @@
+"""The contract of a dialect: one connection's messages ⇄ what is asked and what happens.
+
+A dialect translates and does nothing else, so it is tested with plain values. `contexts.py` cuts
+text and keeps limits, `server/pump.py` has the socket, `server/timeline.py` speaks. A dialect knows
+neither of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from tts_provider.config import Limits
+from tts_provider.errors import WireError
+from tts_provider.server.service import Said
+from tts_provider.speech.engine import SAMPLE_RATE, Voice
+
+TimelineFormat = Literal["pcm", "mulaw", "alaw", "opus"]
+"""Those whose segments join: each segment of a timeline is encoded by itself."""
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """What a context is made with."""
+
+    voice: Voice
+    format: TimelineFormat = "pcm"
+    sample_rate: int = SAMPLE_RATE
+    audio: Literal["base64", "binary"] = "base64"
+    """How a dialect that has both sends it."""
+    seed: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    speed: float = 1.0
+
+
+# What a message asks for
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a context begins, where a message is its first."""
+
+    settings: ContextSettings
+    is_first: bool = False
+    """The message says what only the first may say: it is refused where there is the context."""
+
+
+@dataclass(frozen=True)
+class Append:
+    """More text of a context, which begins where it is not there yet."""
+
+    context_id: str
+    text: str
+    """Any piece: half a word, half a surrogate pair."""
+    opening: Opening
+
+
+@dataclass(frozen=True)
+class Listen:
+    """The other side of the conversation spoke."""
+
+    context_id: str
+    said: Said
+    opening: Opening
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Speak what is there; `Flushed` tells when it was spoken."""
+
+    context_id: str
+    flush_id: str | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """No more text: `Done` follows when all is spoken."""
+
+    context_id: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Stop, and drop what is left: `Cancelled` follows, and no audio after it."""
+
+    context_id: str
+
+
+@dataclass(frozen=True)
+class Update:
+    """The settings of contexts to come are these now: `Updated` follows."""
+
+    settings: ContextSettings
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The message cannot be served: `Problem` follows, and the connection goes on."""
+
+    error: WireError
+    context_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Close:
+    """Nothing more will be asked: close when all that was is spoken."""
+
+
+ContextAction = Append | Listen | Flush | End | Cancel
+Action = ContextAction | Update | Refuse | Close
+
+
+# What happens; times are milliseconds on the context's own timeline, which has no gaps
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """The connection is accepted."""
+
+    session_id: str
+    engine: str
+    voices: Sequence[Voice]
+    limits: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The model loads; what is asked meanwhile waits."""
+
+
+@dataclass(frozen=True)
+class Updated:
+    settings: ContextSettings
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A stretch of the timeline as bytes of the context's format."""
+
+    context_id: str
+    settings: ContextSettings
+    start_ms: int
+    end_ms: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """This text was spoken here; its audio was sent."""
+
+    context_id: str
+    text: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class Word:
+    text: str
+    """As it was written: `$5` is one word."""
+    start_ms: int
+    end_ms: int
+    start: int
+    """Its place in the context's text, in characters, from `start` to before `end`."""
+    end: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """These words are spoken in audio that was sent."""
+
+    context_id: str
+    words: Sequence[Word]
+    is_estimated: bool = False
+    """They were aligned afterwards: the engine does not say when it speaks a word."""
+
+
+@dataclass(frozen=True)
+class Flushed:
+    context_id: str
+    flush_id: str | None
+
+
+@dataclass(frozen=True)
+class Done:
+    context_id: str
+    audio_ms: int
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    context_id: str
+    audio_ms: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something failed: a context, which is over after its `Done`, or the connection where there
+    is none."""
+
+    error: WireError
+    context_id: str | None = None
+
+
+Event = Greeting | Loading | Updated | Audio | Words | Spoken | Flushed | Done | Cancelled | Problem
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What a dialect may know of the connection it is for."""
+
+    limits: Limits
+    find_voice: Callable[[str | None], Voice]
+    """Raises `InvalidRequest` where there is none; None is the default voice."""
+    path: Mapping[str, str] = field(default_factory=dict)
+    """The route's parameters."""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+class Dialect(ABC):
+    """One connection's translator."""
+
+    name: ClassVar[str]
+    """The endpoint, in metrics and in the log."""
+    takes_audio: ClassVar[bool] = False
+    """Whether a message may be as large as `max_audio_message_bytes`."""
+
+    @abstractmethod
+    def __init__(self, handshake: Handshake) -> None:
+        """Raises `WireError`, which is told before the connection is closed."""
+
+    @abstractmethod
+    def receive(self, message: str) -> Sequence[Action]:
+        """What one text message asks for. Actions are done in order; the first that cannot be done
+        is a `Problem`, and the rest of the message is dropped."""
+
+    @abstractmethod
+    def write(self, event: Event) -> Sequence[str | bytes]:
+        """The messages, text or binary, that tell of it; they leave together."""

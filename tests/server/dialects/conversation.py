@@ -1,0 +1,46 @@
+"""One connection's messages through the native dialect and its contexts, as the pump takes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.server.dialects.contexts import Contexts
+from tts_provider.server.dialects.dialect import Handshake, Refuse, Update
+from tts_provider.server.dialects.native import NativeDialect
+from tts_provider.speech.engine import Voice
+from tts_provider.speech.reading import Passage, Reader
+
+VOICES = {name: Voice(name, name, "unknown", "test") for name in ("ann", "bob")}
+
+
+def find_voice(name: str | None) -> Voice:
+    if name is not None and name not in VOICES:
+        raise InvalidRequest(f"there is no voice {name!r}", code="unknown_voice", param="voice")
+    return VOICES[name or "ann"]
+
+
+class Conversation:
+    def __init__(self, **limits: int) -> None:
+        self.dialect = NativeDialect(Handshake(Limits(**limits), find_voice))
+        self.contexts = Contexts(Limits(**limits), Reader)
+
+    def tell(self, kind: str, context_id: str | None = "c", **fields: Any) -> list[Any]:
+        place = {} if context_id is None else {"context_id": context_id}
+        return self.receive(json.dumps({"type": kind, **place, **fields}))
+
+    def receive(self, message: str) -> list[Any]:
+        """What its timelines are to do: passages as they were written, and actions."""
+        outcome: list[Any] = []
+        for action in self.dialect.receive(message):
+            if isinstance(action, (Refuse, Update)):
+                outcome.append(action)
+                continue
+            try:
+                items = self.contexts.take(action)
+            except WireError as problem:
+                return [*outcome, Refuse(problem, action.context_id)]
+            outcome += [item.text if isinstance(item, Passage) else item for item in items]
+        return outcome

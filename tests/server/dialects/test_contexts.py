@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tts_provider.config import Limits
+from tts_provider.errors import WireError
+from tts_provider.server.dialects.contexts import Contexts
+from tts_provider.server.dialects.dialect import (
+    Append,
+    Cancel,
+    ContextSettings,
+    End,
+    Flush,
+    Listen,
+    Opening,
+)
+from tts_provider.server.service import Said
+from tts_provider.speech.reading import Passage, Reader
+
+from .conversation import VOICES, Conversation
+
+OPENING = Opening(ContextSettings(VOICES["ann"]))
+
+
+def test_a_context_from_its_first_text_to_its_end():
+    talk = Conversation()
+    assert talk.tell("input_text.append", text="Hello there. How a") == ["Hello there."]
+    assert talk.tell("input_text.append", text="re you? Fine") == ["How are you?"]
+    assert talk.tell("input_text.flush", flush_id="f") == ["Fine", Flush("c", "f")]
+    assert talk.tell("input_text.append", text="Bye") == []
+    assert talk.tell("input_text.end") == ["Bye", End("c")]
+    talk.contexts.finish("c")
+    (refusal,) = talk.tell("input_text.append", text="More")
+    assert refusal.error.code == "context_finished"
+
+
+def test_a_passage_has_what_was_written_and_what_is_said():
+    contexts = Contexts(Limits(), Reader)
+    contexts.take(Append("c", "It costs $5", OPENING))
+    assert contexts.take(End("c")) == [
+        Passage("It costs $5", "It costs five dollars"),
+        End("c"),
+    ]
+
+
+def test_a_passage_with_nothing_to_say_is_left_out():
+    talk = Conversation()
+    assert talk.tell("input_text.append", text="One.\n\n***\n\nTwo. ") == ["One."]
+    assert talk.tell("input_text.end") == ["Two.", End("c")]
+
+
+def test_a_cancelled_context_is_over_at_once():
+    talk = Conversation(max_contexts=1)
+    talk.tell("input_text.append", text="Hello. There")
+    assert talk.tell("context.cancel") == []
+    assert talk.tell("input_text.append", "d", text="x") == []
+
+
+def test_halves_of_a_character_are_put_together():
+    talk = Conversation()
+    cut = json.dumps("\N{MATHEMATICAL SCRIPT CAPITAL A}")  # two escapes, as UTF-16 has them
+    for half in (cut[:7] + '"', '"' + cut[7:]):
+        talk.receive(f'{{"type":"input_text.append","context_id":"c","text":{half}}}')
+    assert talk.tell("input_text.end")[0] == "\N{MATHEMATICAL SCRIPT CAPITAL A}"
+
+
+def test_half_a_character_at_the_end_is_replaced():
+    talk = Conversation()
+    talk.tell("input_text.append", text="Hm \ud83d")
+    assert talk.tell("input_text.end")[0] == "Hm \ufffd"
+
+
+def test_what_the_other_side_said():
+    talk = Conversation()
+    audio = base64.b64encode(b"RIFF").decode()
+    (listen,) = talk.tell("context.append_audio", text="Hi.", audio=audio, speaker=1)
+    assert isinstance(listen, Listen)
+    assert listen.said == Said("Hi.", b"RIFF", 1)
+
+
+def test_text_that_is_not_spoken_yet_is_bounded_whatever_was_flushed():
+    talk = Conversation(max_text_characters=100)
+    talk.tell("input_text.append", text="x" * 60)
+    talk.tell("input_text.flush")
+    (refusal,) = talk.tell("input_text.append", text="y" * 60)
+    assert refusal.error.code == "text_too_long"
+    assert "120" in refusal.error.message
+    talk.contexts.spoken("c", Passage("x" * 60, "x" * 60))
+    assert talk.tell("input_text.append", text="y" * 60) == []
+
+
+def test_audio_that_is_not_heard_yet_is_bounded():
+    talk = Conversation(max_audio_message_bytes=1024)
+    audio = base64.b64encode(bytes(700)).decode()
+    (listen,) = talk.tell("context.append_audio", text="Hi.", audio=audio, voice="bob")
+    assert listen.opening.settings.voice.id == "bob"
+    (refusal,) = talk.tell("context.append_audio", text="Hi.", audio=audio)
+    assert refusal.error.code == "too_much_audio"
+    talk.contexts.heard("c", listen.said)
+    (again,) = talk.tell("context.append_audio", text="Hi.", audio=audio)
+    assert again.said == listen.said
+
+
+def test_a_long_context_keeps_no_more_text_than_a_short_one():
+    contexts = Contexts(Limits(), Reader)
+    for _ in range(3000):
+        for passage in contexts.take(Append("c", " sentence of some length. Another", OPENING)):
+            contexts.spoken("c", passage)
+    context = contexts._open["c"]
+    assert context.unspoken == 0
+    assert context.reader.characters < 100
+
+
+def test_one_context_more_than_the_limit():
+    talk = Conversation()
+    for number in range(8):
+        talk.tell("input_text.append", str(number), text="x")
+    (refusal,) = talk.tell("input_text.append", "8", text="x")
+    assert refusal.error.code == "too_many_contexts"
+    assert "8" in refusal.error.message
+    talk.contexts.finish("3")
+    assert talk.tell("input_text.append", "8", text="x") == []
+
+
+_IDS = st.sampled_from("abc") | st.text(max_size=3)
+_OPENINGS = st.sampled_from([OPENING, replace(OPENING, is_first=True)])
+_SAID = st.builds(Said, st.text(), st.binary(max_size=9), st.just(0))
+_ACTIONS = st.one_of(
+    st.builds(Append, _IDS, st.text(max_size=20), _OPENINGS),
+    st.builds(
+        Listen, _IDS, st.builds(Said, st.text(), st.binary(max_size=9), st.just(0)), _OPENINGS
+    ),
+    st.builds(Flush, _IDS, st.none() | st.text(max_size=3)),
+    st.builds(End, _IDS),
+    st.builds(Cancel, _IDS),
+)
+
+
+@given(st.lists(_ACTIONS, max_size=30))
+def test_any_actions_leave_contexts_that_fit_together(actions):
+    contexts = Contexts(Limits(), Reader)
+    open_ids: set[str] = set()
+    for action in actions:
+        try:
+            items = contexts.take(action)
+        except WireError:
+            continue
+        assert all(isinstance(item, Passage) or item is action for item in items)
+        if isinstance(action, Cancel):
+            open_ids.remove(action.context_id)
+        else:
+            open_ids.add(action.context_id)
+        assert set(contexts._open) == open_ids
+        assert len(open_ids) <= Limits().max_contexts

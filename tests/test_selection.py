@@ -1,0 +1,62 @@
+"""The table of engines: what `auto` comes to, and what is said of the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from servers import run_cli
+from tts_provider import selection
+from tts_provider.config import load_settings
+from tts_provider.errors import StartupError
+from tts_provider.selection import ENGINES, Entry, choose_engine, engine_names
+
+
+def entry(name: str, found: str | None) -> Entry:
+    return Entry(
+        name,
+        about=f"the engine {name}",
+        missing=f"{name} is not here",
+        find=lambda settings: found,
+        build=lambda settings, on_progress: pytest.fail("nothing is built to choose"),
+        advice=f"take a better one than {name}",
+    )
+
+
+def test_auto_takes_the_first_that_can_be_had_and_says_what_the_others_lack(monkeypatch):
+    table = (entry("best", None), entry("good", "its files are here"), entry("last", "always"))
+    monkeypatch.setattr(selection, "ENGINES", table)
+    choice = choose_engine(load_settings({}))
+    assert choice.engine == "good"
+    assert choice.reason == "best is not here; its files are here"
+    assert choice.warning == "take a better one than good"
+
+
+def test_an_engine_that_is_asked_for_is_taken_without_advice(monkeypatch):
+    monkeypatch.setattr(selection, "ENGINES", (entry("best", "here"), entry("last", None)))
+    choice = choose_engine(load_settings({"engine": "last"}))
+    assert (choice.engine, choice.warning) == ("last", None)
+    assert choice.reason == "--engine last asks for it"
+
+
+def test_without_any_engine_the_error_names_what_each_lacks(monkeypatch):
+    monkeypatch.setattr(selection, "ENGINES", (entry("one", None), entry("two", None)))
+    with pytest.raises(StartupError, match="one is not here; two is not here"):
+        choose_engine(load_settings({}))
+
+
+def test_an_unknown_engine_is_one_sentence_with_the_names_there_are():
+    with pytest.raises(StartupError) as caught:
+        choose_engine(load_settings({"engine": "festival"}))
+    message = str(caught.value)
+    assert "'festival'" in message
+    assert "TTS_PROVIDER_ENGINE" in message
+    assert ", ".join(engine_names()) in message
+
+
+def test_help_and_doctor_name_every_engine(tmp_path):
+    shown = run_cli(tmp_path, "serve", "--help").stdout
+    report = run_cli(tmp_path, "doctor").stdout
+    assert "|".join(engine_names()) in shown
+    for each in ENGINES:
+        assert each.about in " ".join(shown.split())
+        assert f"  {each.name} " in report
