@@ -11,7 +11,7 @@ from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.audio.encode import Encoder, create_encoder
+from tts_provider.audio.encode import StreamEncoder
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server.dialects.contexts import Item
 from tts_provider.server.dialects.dialect import (
@@ -169,7 +169,7 @@ class Timeline:
             async for item in items:
                 if isinstance(item, AudioChunk):
                     self._audible = self._audible or bool(item.samples.any())
-                    await self._send(self._audio.push(item))
+                    await self._send(await self._audio.push(item))
                 else:
                     await self._end_segment(item)
 
@@ -183,7 +183,7 @@ class Timeline:
             self._listener.heard(self._id, said)
 
     async def _end_segment(self, segment: Segment) -> None:
-        await self._send(self._audio.end_segment(segment))
+        await self._send(await self._audio.end_segment(segment))
         self._position = segment.end
         if segment.end > segment.start:
             place = _ms(segment.start), _ms(segment.end)
@@ -224,20 +224,20 @@ class _Encoding:
 
     def __init__(self, settings: ContextSettings) -> None:
         self._settings = settings
-        self._encoder: Encoder | None = None
+        self._encoder: StreamEncoder | None = None
         self._segment_start = 0  # in samples
         self._data_bytes = 0  # of this segment
         self._made_ms = 0
         self.sent_ms = 0
 
-    def push(self, chunk: AudioChunk) -> _Piece | None:
+    async def push(self, chunk: AudioChunk) -> _Piece | None:
         if self._encoder is None:
             format_, rate = self._settings.format, self._settings.sample_rate
-            self._encoder = create_encoder(format_, SAMPLE_RATE, rate)
+            self._encoder = StreamEncoder(format_, SAMPLE_RATE, rate)
             self._segment_start, self._data_bytes = chunk.start, 0
-            data = self._encoder.start() + self._encoder.push(chunk.samples)
+            data = await self._encoder.start() + await self._encoder.push(chunk.samples)
         else:
-            data = self._encoder.push(chunk.samples)
+            data = await self._encoder.push(chunk.samples)
         self._data_bytes += len(data)
         sample_bytes = _BYTES_PER_SAMPLE.get(self._settings.format)
         if sample_bytes is None:
@@ -246,13 +246,13 @@ class _Encoding:
         made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._settings.sample_rate
         return self._piece(data, _ms(self._segment_start + made))
 
-    def end_segment(self, segment: Segment) -> _Piece | None:
+    async def end_segment(self, segment: Segment) -> _Piece | None:
         """What the encoder still holds."""
         if self._encoder is None:
             return None
         encoder, self._encoder = self._encoder, None
         with contextlib.closing(encoder):
-            return self._piece(encoder.finish(), _ms(segment.end))
+            return self._piece(await encoder.finish(), _ms(segment.end))
 
     def _piece(self, data: bytes, end_ms: int) -> _Piece | None:
         if not data:
