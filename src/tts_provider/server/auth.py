@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import http
 import json
 import logging
 from collections.abc import Iterable
@@ -116,7 +117,7 @@ def offered_key(headers: Headers) -> str | None:
         return token.strip()
     if key := headers.get("x-api-key", "").strip():
         return key
-    for name in headers.get("sec-websocket-protocol", "").split(","):
+    for name in ",".join(headers.getlist("sec-websocket-protocol")).split(","):
         if name.strip().startswith(KEY_SUBPROTOCOL_PREFIX):
             encoded = name.strip()[len(KEY_SUBPROTOCOL_PREFIX) :]
             try:
@@ -171,3 +172,17 @@ def error_body(problem: WireError) -> dict[str, object]:
             "code": problem.code,
         }
     }
+
+
+def plain_refusal(problem: WireError) -> bytes:
+    """A whole HTTP response, for where there is no application to give one."""
+    body = json.dumps(error_body(problem)).encode()
+    status = http.HTTPStatus(problem.http_status)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "Connection: close\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+    )
+    retry = "Retry-After: 1\r\n" if problem.retryable else ""
+    return f"{head}{retry}\r\n".encode() + body

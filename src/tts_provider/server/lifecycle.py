@@ -22,9 +22,11 @@ from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import create_app
 from tts_provider.server.dialects import SOCKETS
+from tts_provider.server.door import BACKLOG, sockets_allowed
 from tts_provider.server.service import SpeechService
 from tts_provider.server.socket import Sockets
-from tts_provider.server.transport import HttpProtocol, http_protocol, websocket_protocol
+from tts_provider.server.transport import HttpProtocol, http_protocol
+from tts_provider.server.websocket import websocket_protocol
 from tts_provider.speech.engine import Engine
 from tts_provider.voices.store import open_store
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 # Bounds how much audio lies in the kernel for a client that reads slowly, so that a ping behind it
 # is still answered in time: 256 KiB is 5 s of 16-bit speech.
 _SEND_BUFFER_BYTES = 256 * 1024
+_LISTEN_BACKLOG = 1024
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 _ADDRESS_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -61,15 +64,16 @@ class Server:
         )
         config = uvicorn.Config(
             app,
-            http=http_protocol(settings.handshake_timeout_s),
+            http=http_protocol(settings.handshake_timeout_s, sockets_allowed(settings.max_sockets)),
             ws=websocket_protocol(
+                settings,
                 {
                     path: settings.max_audio_message_bytes
                     for path, dialect in SOCKETS.items()
                     if dialect.takes_audio
-                }
+                },
             ),
-            ws_max_size=settings.max_message_bytes,
+            backlog=BACKLOG,
             ws_per_message_deflate=False,
             ws_ping_interval=settings.ping_interval_s,
             ws_ping_timeout=settings.ping_timeout_s,
@@ -202,6 +206,9 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # asyncio accepts as many at once as it lets wait, before anybody counts them.
+        for listener in sockets or ():
+            listener.listen(_LISTEN_BACKLOG)
         self._on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

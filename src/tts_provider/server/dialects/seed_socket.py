@@ -18,7 +18,7 @@ from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, Wire
 from tts_provider.server.dialects import seed
 from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.socket import Socket, stop, wait_for
-from tts_provider.server.transport import fragments
+from tts_provider.server.websocket import fragments
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 
 log = logging.getLogger(__name__)
