@@ -17,7 +17,7 @@ from tts_provider.errors import Draining, OverCapacity, WireError
 
 _FIRST_GUESS_S = 1.0
 _AVERAGE_WEIGHT = 0.1
-_RETRY_AFTER_MS = (250, 30_000)
+_RETRY_AFTER_MS = (250, 60_000)
 
 
 class Admission:
@@ -137,6 +137,8 @@ class Admission:
             self._idle.set()
 
     def _retry_after_ms(self) -> int:
-        """When a place in line may be free, judged by how long requests took lately."""
+        """When who stands in line now will have been served, judged by how long requests took
+        lately: before, who comes back waits as long or is refused again."""
         low, high = _RETRY_AFTER_MS
-        return int(min(max(1000 * self._average_s / self._max_streams, low), high))
+        line_s = self._average_s * (len(self._line) + 1) / self._max_streams
+        return int(min(max(1000 * line_s, low), high))

@@ -156,9 +156,12 @@ class DialectSocket(Socket):
             self._timelines[context_id] = Timeline(context_id, settings, self._service, self)
 
     def _is_done(self) -> bool:
-        """No context has anything to say that its writer has begun."""
+        """No context has anything to say, or a sentence to come in a turn that has begun: one that
+        has not is refused while the server drains."""
         timelines = self._timelines.items()
-        return not any(t.is_busy or self._contexts.has_text(name) for name, t in timelines)
+        return not any(
+            t.is_busy or (t.has_begun and self._contexts.has_text(name)) for name, t in timelines
+        )
 
     async def _watch(self) -> None:
         """Close the connection when the server goes, when the client is done, or when nothing

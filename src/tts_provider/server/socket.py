@@ -156,8 +156,9 @@ class Sockets:
         await self._empty.wait()
 
     async def close_all(self, code: int, reason: str) -> None:
-        """Close what is left, whatever it is doing."""
+        """Close what is left, whatever it is doing, and wait until it is."""
         await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
+        await self.wait_closed()
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:

@@ -88,6 +88,11 @@ class Timeline:
         return self._working or bool(self._todo)
 
     @property
+    def has_begun(self) -> bool:
+        """Something was spoken."""
+        return self._position > 0
+
+    @property
     def is_heard(self) -> bool:
         """It is busy, or its listener still hears what was sent."""
         return self.is_busy or self._played_until_s > asyncio.get_running_loop().time()
@@ -175,7 +180,7 @@ class Timeline:
 
     async def _listen(self, said: Said) -> None:
         try:
-            async with self._service.admission.admit(begun=self._position > 0):
+            async with self._service.admission.admit(begun=self.has_begun):
                 self._utterance.history.add(await self._service.listen(said))
         except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
             await self._listener.send(Problem(problem, self._id))
