@@ -54,6 +54,8 @@ class Limits(BaseModel):
     max_contexts: int = Field(8, ge=1)
     # Half a minute of 16-bit audio at 24 kHz in base64.
     max_audio_message_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    # Text, audio, flushes: all that a session's contexts have still to do.
+    max_waiting_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     # How long a writer pauses before a clause is spoken without the rest of its sentence.
     clause_pause_s: float = Field(0.3, gt=0)
     max_connections: int = Field(256, ge=1)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tts_provider.errors import EngineFailed, WireError
-from tts_provider.server.dialects.contexts import Contexts
+from tts_provider.server.dialects.contexts import Contexts, Item
 from tts_provider.server.dialects.dialect import (
     Action,
     Append,
@@ -95,6 +95,9 @@ class DialectSocket(Socket):
 
     def take_clause(self, context_id: str) -> list[Passage]:
         return self._contexts.take_clause(context_id)
+
+    def taken(self, context_id: str, item: Item) -> None:
+        self._contexts.taken(context_id, item)
 
     def spoken(self, context_id: str, passage: Passage) -> None:
         self._contexts.spoken(context_id, passage)
