@@ -13,7 +13,7 @@ import asyncio
 import importlib
 import sys
 
-HAZARDS = ("floods",)
+HAZARDS = ("encoders", "floods")
 
 
 async def main(names: list[str]) -> int:

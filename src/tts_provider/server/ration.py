@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tts_provider.config import Limits
 
-FRAMES_A_TURN = 32
+FRAMES_A_TURN = 8
 BYTES_A_TURN = 64 * 1024
 # What may come at once after a pause: a text that was written long ago, the other side's audio.
 _BURST_S = 4.0
