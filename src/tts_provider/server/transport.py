@@ -48,6 +48,8 @@ class HttpProtocol(H11Protocol):
 
     def keep_little_unsent(self) -> None:
         """From now on `drained` waits until the system has taken everything, and it takes less."""
+        if self.transport.is_closing():
+            return
         self.transport.set_write_buffer_limits(high=0)
         connection = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER_BYTES)
