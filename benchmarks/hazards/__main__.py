@@ -13,7 +13,7 @@ import asyncio
 import importlib
 import sys
 
-HAZARDS = ("encoders", "floods")
+HAZARDS = ("uploads", "hoards", "encoders", "floods", "descriptors", "stops", "soak")
 
 
 async def main(names: list[str]) -> int:

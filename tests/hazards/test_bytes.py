@@ -104,7 +104,7 @@ async def test_a_thousand_strange_clients(seed, caplog):
                 assert (await ask(socket, text="Hi."))["status"] == "success"
         while server._uvicorn.server_state.connections:
             await asyncio.sleep(0)
-        assert server.service.admission.active == 0
+        await asyncio.wait_for(server.service.admission.wait_idle(), 20)
     faults = [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")]
     assert not faults, faults[0].getMessage() + str(faults[0].exc_info)
     assert not [r for r in caplog.records if r.name == "asyncio"]
