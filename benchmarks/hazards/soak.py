@@ -37,7 +37,7 @@ async def measure() -> AsyncIterator[Row]:
 
 
 async def growth_mib(target: Target) -> float:
-    await vanish(target, _CLIENTS // 2)  # what is kept once is kept then
+    await vanish(target, 2 * _CLIENTS)  # what is kept once is kept then
     before_mib = target.forget_peak()
     await vanish(target, _CLIENTS)
     return target.forget_peak() - before_mib

@@ -71,7 +71,7 @@ def test_a_thousand_refusals_are_a_line_a_second(caplog, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="resource is Unix's")
 @pytest.mark.parametrize(
     ("soft", "hard", "allowed", "raised"),
-    [(1_000_000, 1_000_000, 1024, None), (1024, 65536, 1024, 1280), (512, 512, 256, None)],
+    [(1_000_000, 1_000_000, 1024, None), (1024, 65536, 1024, 1408), (512, 512, 128, None)],
 )
 def test_descriptors(monkeypatch, caplog, soft, hard, allowed, raised):
     import resource

@@ -11,10 +11,12 @@ from tts_provider.errors import OverCapacity
 
 log = logging.getLogger(__name__)
 
-# Listeners, the log, the model's files, decoders' pipes; and connections that the system hands over
-# at once, before the first of them is counted.
-BACKLOG = 128
+ACCEPTED_A_TURN = 32
+# Turns of the event loop from a connection's acceptance until the one that makes room is closed.
+_TURNS = 8
+# Beside connections: listeners, the log, the model's files, decoders' pipes.
 _OTHER_FILES = 128
+_RESERVED = _TURNS * ACCEPTED_A_TURN + _OTHER_FILES
 _TOLD_EVERY_S = 1.0
 
 
@@ -83,7 +85,7 @@ def sockets_allowed(wanted: int) -> int:
         return wanted
     import resource
 
-    needed = wanted + BACKLOG + _OTHER_FILES
+    needed = wanted + _RESERVED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
@@ -91,7 +93,7 @@ def sockets_allowed(wanted: int) -> int:
         needed = min(needed, hard)
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    allowed = max(1, needed - BACKLOG - _OTHER_FILES)
+    allowed = max(1, needed - _RESERVED)
     if allowed < wanted:
         log.warning(
             "the system allows %d open files, so %d connections are the limit, not %d; "

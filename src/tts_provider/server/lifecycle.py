@@ -24,7 +24,7 @@ from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import create_app
 from tts_provider.server.dialects import SOCKETS
-from tts_provider.server.door import BACKLOG, sockets_allowed
+from tts_provider.server.door import ACCEPTED_A_TURN, sockets_allowed
 from tts_provider.server.service import SpeechService
 from tts_provider.server.socket import Sockets
 from tts_provider.server.transport import HttpProtocol, http_protocol
@@ -79,7 +79,7 @@ class Server:
                     if dialect.takes_audio
                 },
             ),
-            backlog=BACKLOG,
+            backlog=ACCEPTED_A_TURN,
             ws_per_message_deflate=False,
             ws_ping_interval=settings.ping_interval_s,
             ws_ping_timeout=settings.ping_timeout_s,
