@@ -52,16 +52,17 @@ def enrol_again_and_again(port: int, seconds: float) -> None:
 
 async def measure() -> AsyncIterator[Row]:
     told = await asyncio.to_thread(bombs.decode_all)
-    for name, took_s in told["took_s"].items():
-        yield Row(
-            f"upload: {name}",
-            f"{told['outcomes'][name]} after {took_s:.1f} s in the decoder",
-            "at most 10 s",
-            took_s <= 10,
-        )
+    slowest = max(told["took_s"], key=told["took_s"].get)
+    took_s = told["took_s"][slowest]
+    yield Row(
+        f"{len(told['took_s'])} recordings made to hurt",
+        f"at most {took_s:.1f} s in the decoder ({slowest})",
+        "at most 10 s",
+        took_s <= 10,
+    )
     child_mib, own_mib = told["child_mib"], told["own_mib"]
     yield Row(
-        "all of these uploads",
+        "the same",
         f"a decoder has {child_mib} MiB at most, its parent {own_mib:+d} MiB",
         "at most 300 MiB, and nothing",
         child_mib <= 300 and own_mib <= 16,
