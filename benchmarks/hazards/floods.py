@@ -7,8 +7,8 @@ import socket
 import time
 from collections.abc import AsyncIterator
 
-from target import running
-from witness import Row, Seen, watch
+from target import Target, running
+from witness import Attack, Row, watch
 
 _MASK = b"\0\0\0\0"
 _UPGRADE = (
@@ -136,12 +136,14 @@ FLOODS = {
 
 async def measure() -> AsyncIterator[Row]:
     with running() as target:
-        control = await watch(target)
         for name, flood in FLOODS.items():
-            yield row(name, await watch(target, flood), control)
+            yield await compare(name, flood, target)
 
 
-def row(name: str, seen: Seen, control: Seen) -> Row:
+async def compare(name: str, attack: Attack, target: Target) -> Row:
+    """With and without it, one behind the other: a busy machine is busy for both."""
+    control = await watch(target)
+    seen = await watch(target, attack)
     return Row(
         name,
         f"late {seen.late_ms:.0f} ms, /health {seen.probe_ms:.0f} ms, {seen.more_mib:+.0f} MiB",

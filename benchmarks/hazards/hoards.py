@@ -9,9 +9,9 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from floods import frame, open_raw, row
+from floods import compare, frame, open_raw
 from target import running
-from witness import Row, watch
+from witness import Row
 
 
 def send_all(port: int, seconds: float, messages: Iterator[dict[str, str]]) -> None:
@@ -81,6 +81,5 @@ HOARDS = {
 
 async def measure() -> AsyncIterator[Row]:
     with running() as target:
-        control = await watch(target)
         for name, hoard in HOARDS.items():
-            yield row(name, await watch(target, hoard), control)
+            yield await compare(name, hoard, target)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from target import FRAME_SAMPLES, Target
 from websockets.asyncio.client import connect
 
-SECONDS = 8.0
+SECONDS = 5.0
 _LISTENERS = 4
 _PROBE_EVERY_S = 0.02
 
