@@ -115,6 +115,12 @@ class Graph:
         self._nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
         return names
 
+    @property
+    def constant_bytes(self) -> int:
+        """All constants, those in the model and those beside it."""
+        inline = sum(len(t.raw_data) for t in self._initializers if not t.external_data)
+        return inline + sum(array.nbytes for array in self._external.values())
+
     def model(self) -> onnx.ModelProto:
         graph = helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, self._initializers
