@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig, TransformerConfig
+from tts_provider.engines.csm.onnx.huge_pages import use_huge_pages
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
 from tts_provider.engines.csm.prompt import NO_TOKEN, Prompt
@@ -153,6 +154,7 @@ class OnnxBackend(Backend):
         ]
         self._decoder = MimiDecoder(mimi, codec, slots, threads)
         self._encoder = MimiEncoder(mimi, codec, threads)
+        use_huge_pages()
 
         self._free = list(range(slots - 1, -1, -1))
         self._order: list[int] = []  # the slot of each row in use
