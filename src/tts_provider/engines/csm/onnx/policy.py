@@ -7,7 +7,7 @@ layers that `is_sensitive` names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tts_provider.engines.csm.onnx.quantize import Blocks
@@ -28,15 +28,20 @@ def is_sensitive(layer: int, layers: int) -> bool:
 class Mix:
     """A transformer's linear layers; None is float32."""
 
-    most: Blocks | None
-    values: Blocks | None
+    attention: Blocks | None
+    gate_up: Blocks | None
     down: Blocks | None
-    """Value and down projections of the layers that `is_sensitive` names."""
+    sensitive_values: Blocks | None
+    sensitive_down: Blocks | None
+    """Of the layers that `is_sensitive` names."""
 
     def blocks(self, kind: Kind, layer: int, layers: int) -> Blocks | None:
-        if is_sensitive(layer, layers):
-            return {"v": self.values, "down": self.down}.get(kind, self.most)
-        return self.most
+        sensitive = is_sensitive(layer, layers)
+        if kind == "gate_up":
+            return self.gate_up
+        if kind == "down":
+            return self.sensitive_down if sensitive else self.down
+        return self.sensitive_values if kind == "v" and sensitive else self.attention
 
 
 @dataclass(frozen=True)
@@ -48,18 +53,22 @@ class Policy:
 
 
 def _same(blocks: Blocks | None) -> Mix:
-    return Mix(blocks, blocks, blocks)
+    return Mix(blocks, blocks, blocks, blocks, blocks)
 
 
 _EIGHT = Blocks(8, 128)
-# Errors and bytes: docs/benchmarks.md. The depth decoder is read 31 times a frame: with blocks of
-# 32, and half of its down projections in 8 bits, a frame would read 3.1 GB instead of 2.6.
+# Blocks as small as a layer's part in the errors of trained weights asks for: docs/benchmarks.md.
+# The depth decoder is read 31 times a frame: with blocks of 32 throughout, and its sensitive down
+# projections in 8 bits, a frame would read 3.1 GB instead of 2.6.
+_DEPTH = Mix(
+    attention=Blocks(4, 32),
+    gate_up=Blocks(4, 128),
+    down=Blocks(4, 64),
+    sensitive_values=_EIGHT,
+    sensitive_down=Blocks(4, 64),
+)
 POLICIES: dict[Precision, Policy] = {
     "float32": Policy(_same(None), _same(None), None),
     "int8": Policy(_same(Blocks(8, 32)), _same(Blocks(8, 64)), Blocks(8, 64)),
-    "int4": Policy(
-        Mix(Blocks(4, 32), values=_EIGHT, down=_EIGHT),
-        Mix(Blocks(4, 128), values=_EIGHT, down=Blocks(4, 128)),
-        _EIGHT,
-    ),
+    "int4": Policy(replace(_DEPTH, sensitive_down=_EIGHT), _DEPTH, _EIGHT),
 }
