@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig, TransformerConfig
+from tts_provider.engines.csm.onnx.graph import forget_pages
 from tts_provider.engines.csm.onnx.huge_pages import use_huge_pages
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
@@ -153,7 +154,9 @@ class OnnxBackend(Backend):
             for book in range(1, config.codebooks)
         ]
         self._decoder = MimiDecoder(mimi, codec, slots, threads)
+        forget_pages(codec.values())  # before the encoder's half of the file is read
         self._encoder = MimiEncoder(mimi, codec, threads)
+        forget_pages(codec.values())
         use_huge_pages()
 
         self._free = list(range(slots - 1, -1, -1))
