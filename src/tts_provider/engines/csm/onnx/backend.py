@@ -134,13 +134,6 @@ class OnnxBackend(Backend):
         self._text_table = weights["embed_text_tokens"]
         self._audio_table = weights["backbone_model.embed_tokens.embed_audio_tokens"]
         self._depth_table = weights["depth_embeddings"]
-        self._backbone = _Transformer(
-            build_backbone(config, weights, self.positions).session(threads),
-            config.backbone,
-            slots,
-            self.positions,
-            {"logits": self._vocabulary, "projected": config.depth.width},
-        )
         depth_positions = config.codebooks + 1
         self._depth = _Transformer(
             build_depth(config, weights, depth_positions).session(threads),
@@ -148,6 +141,14 @@ class OnnxBackend(Backend):
             slots,
             depth_positions,
             {"hidden": config.depth.width},
+        )
+        use_huge_pages()  # the rest is read once a frame: not worth seconds of the start
+        self._backbone = _Transformer(
+            build_backbone(config, weights, self.positions).session(threads),
+            config.backbone,
+            slots,
+            self.positions,
+            {"logits": self._vocabulary, "projected": config.depth.width},
         )
         self._heads = [
             build_head(config, weights, book).session(threads)
@@ -157,7 +158,6 @@ class OnnxBackend(Backend):
         forget_pages(codec.values())  # before the encoder's half of the file is read
         self._encoder = MimiEncoder(mimi, codec, threads)
         forget_pages(codec.values())
-        use_huge_pages()
 
         self._free = list(range(slots - 1, -1, -1))
         self._order: list[int] = []  # the slot of each row in use

@@ -1,8 +1,8 @@
-"""Huge pages behind the weights, where Linux has them.
+"""Huge pages behind the depth decoder's weights, where Linux has them.
 
-A step of the depth decoder reads 60 MB from end to end. In pages of 4 KiB the processor looks up
-15 000 addresses for that, and in a virtual machine twice; benchmarks/csm_kernels.py measures what
-pages of 2 MiB save. ONNX Runtime allocates the packed weights, so they are asked for afterwards.
+Each of its 31 steps reads 60 MB from end to end: in pages of 4 KiB that is 15 000 addresses to look
+up, in a virtual machine twice. In pages of 2 MiB a step took 5 to 7 % less (docs/benchmarks.md).
+ONNX Runtime allocates what it packs, so huge pages are asked for afterwards.
 """
 
 from __future__ import annotations
