@@ -1,7 +1,8 @@
 """Huge pages behind the depth decoder's weights, where Linux has them.
 
 Each of its 31 steps reads 60 MB from end to end: in pages of 4 KiB that is 15 000 addresses to look
-up, in a virtual machine twice. In pages of 2 MiB a step took 5 to 9 % less (docs/performance-notes.md).
+up, in a virtual machine twice. In pages of 2 MiB a step took 5 to 9 % less: see
+docs/performance-notes.md.
 ONNX Runtime allocates what it packs, so huge pages are asked for afterwards.
 """
 
