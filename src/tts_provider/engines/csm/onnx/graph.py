@@ -12,7 +12,7 @@ model proto holds only their names, so it stays small however large the weights 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -115,6 +115,12 @@ class Graph:
         self._nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
         return names
 
+    @property
+    def constant_bytes(self) -> int:
+        """All constants, those in the model and those beside it."""
+        inline = sum(len(t.raw_data) for t in self._initializers if not t.external_data)
+        return inline + sum(array.nbytes for array in self._external.values())
+
     def model(self) -> onnx.ModelProto:
         graph = helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, self._initializers
@@ -143,16 +149,16 @@ class Graph:
         )
         # ONNX Runtime does not keep the arrays of external initializers alive by itself.
         session.__dict__["tts_weights"] = list(self._external.values())
-        for array in self._external.values():
-            _forget_pages(array)
+        forget_pages(self._external.values())
         return session
 
 
-def _forget_pages(array: np.ndarray) -> None:
-    """Give back the memory of a mapped file. The session has packed what it reads often into a
-    copy of its own; the rest comes from the file again. CSM-1B at int4: 3.1 GB instead of 4.4."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):  # not on Windows
-        owner.madvise(mmap.MADV_DONTNEED)
+def forget_pages(arrays: Iterable[np.ndarray]) -> None:
+    """Give back the memory of mapped files. The sessions have packed what they read often into
+    copies of their own; the rest comes from the file again."""
+    for array in arrays:
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):  # not on Windows
+            owner.madvise(mmap.MADV_DONTNEED)
