@@ -33,6 +33,8 @@ class Voice:
     source: str
     speaker: int | None = None
     """The number the seed's `speaker` field selects this voice by."""
+    language: str = "en"
+    """What it speaks, as a tag of BCP 47."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class Engine(ABC):
     @abstractmethod
     def voices(self) -> Sequence[Voice]:
         """The voices there are; known before `load` returns."""
+
+    def of(self, voice: Voice) -> Engine:
+        """Who speaks in this voice: itself, or the part of it whose `speeds`, prompts and memory
+        they are."""
+        return self
 
     @abstractmethod
     async def load(self, on_progress: Callable[[str], None]) -> None:
