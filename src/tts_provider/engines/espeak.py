@@ -260,9 +260,8 @@ class _WordTimes:
             return []
         start = self._begun.sample * SAMPLE_RATE // self._rate
         for first, last in find_words(self._text[self._begun.at : before]):
-            at = self._begun.at + first
-            text = self._text[at : self._begun.at + last]
-            return [WordTime(text, at, start, max(start, end))]
+            at = self._begun.at
+            return [WordTime(start, max(start, end), at + first, at + last)]
         return []
 
 

@@ -107,7 +107,7 @@ class HibariEngine(Engine):
         for number, piece in enumerate(_cut(pronunciation)):
             run = Run()
             noise = np.random.default_rng((seed, script.at, number))
-            work = functools.partial(self._speak_piece, piece, script.text, utterance, run, noise)
+            work = functools.partial(self._speak_piece, piece, utterance, run, noise)
             count = 0
             async with aclosing(run_job(self._threads, work, run.cancel)) as items:
                 async for samples, words in items:
@@ -131,7 +131,6 @@ class HibariEngine(Engine):
     def _speak_piece(
         self,
         piece: Pronunciation,
-        text: str,
         utterance: Utterance,
         run: Run,
         noise: np.random.Generator,
@@ -153,24 +152,27 @@ class HibariEngine(Engine):
                 # The last one's phonemes have the silence behind it too.
                 spoken = [w for w in waiting[:-1] if performance.place(w.last) <= made]
                 waiting = waiting[len(spoken) :]
-                emit((samples, [_timed(w, text, performance) for w in spoken]))
+                emit((samples, [_timed(w, performance) for w in spoken]))
             end = performance.heard
-            emit((performance.finish(), [_timed(w, text, performance, end) for w in waiting]))
+            emit((performance.finish(), [_timed(w, performance, end) for w in waiting]))
         except Cancelled:
             pass
 
 
-def _timed(
-    word: PronouncedWord, text: str, performance: Performance, heard: int | None = None
-) -> WordTime:
+def _timed(word: PronouncedWord, performance: Performance, heard: int | None = None) -> WordTime:
     begin, end = performance.place(word.first), performance.place(word.last)
     end = end if heard is None else min(end, heard)
-    return WordTime(text[word.start : word.end], word.start, begin, max(begin, end))
+    return WordTime(begin, max(begin, end), word.start, word.end)
 
 
 def _moved(words: Sequence[WordTime], samples: int, characters: int) -> list[WordTime]:
     return [
-        WordTime(word.text, word.at + characters, word.start + samples, word.end + samples)
+        WordTime(
+            word.start + samples,
+            word.end + samples,
+            word.text_start + characters,
+            word.text_end + characters,
+        )
         for word in words
     ]
 

@@ -49,7 +49,7 @@ class Spectra:
     exact_durations: Floats  # (L,) as predicted, at rate 1 and before rounding
 
 
-class Cancelled(Exception):  # noqa: N818 - named as asyncio names it
+class Cancelled(Exception):
     """The run was asked to end."""
 
 
@@ -104,10 +104,12 @@ class Graph:
             _PITCH: np.asarray([pitch], np.float32),
         }
         names = (*_SPECTRA, _F0, _DURATIONS, _EXACT)
-        outputs = self._session.run(names, feeds, options)
-        *spectra, durations, exact = outputs
-        whole = durations.ravel().astype(np.int64)
-        return Spectra(*(output[0] for output in spectra), whole, exact.ravel())
+        harmonic, turn, noise, free, phase, f0, durations, exact = (
+            output.reshape(output.shape[-2:]) if output.ndim == 3 else output.ravel()
+            for output in self._session.run(names, feeds, options)
+        )
+        durations = durations.astype(np.int64)
+        return Spectra(harmonic, turn, noise, free, phase, f0, durations, exact)
 
 
 def edit(model: bytes) -> bytes:
@@ -127,4 +129,5 @@ def edit(model: bytes) -> bytes:
     for name, source in ((_DURATIONS, clip.output[0]), (_EXACT, divided.input[0])):
         graph.node.append(helper.make_node("Identity", [source], [name]))
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    return proto.SerializeToString()
+    edited: bytes = proto.SerializeToString()
+    return edited

@@ -1,7 +1,7 @@
 """Spectra → sound: an inverse short-time Fourier transform, in blocks.
 
-Each frame's spectrum is a sum of three: a train of pulses at the pitch, filtered; noise, shaped; and
-a part with a phase of its own.
+Each frame's spectrum is a sum of three: a train of pulses at the pitch, filtered; noise, shaped;
+and a part with a phase of its own.
 
     S = e^harmonic · e^(iπ tanh turn) · STFT(pulses) + e^noise · Z + e^free · e^(i phase)
 

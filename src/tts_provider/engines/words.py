@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 _CHUNK = re.compile(r"[^\s—–…]+")
@@ -11,8 +12,10 @@ _CHUNK = re.compile(r"[^\s—–…]+")
 def find_words(text: str) -> Iterator[tuple[int, int]]:
     """Each from its first character to before the last."""
     for chunk in _CHUNK.finditer(text):
-        heard = [
-            at for at, character in enumerate(chunk.group(), chunk.start()) if character.isalnum()
-        ]
+        heard = [at for at in range(*chunk.span()) if _is_heard(text[at])]
         if heard:
             yield heard[0], heard[-1] + 1
+
+
+def _is_heard(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character).startswith("M")
