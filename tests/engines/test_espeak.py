@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import ears
-from tts_provider.engines.espeak import CHUNK_SAMPLES, VOICES, EspeakEngine, _library
+from tts_provider.engines.espeak import VOICES, EspeakEngine, _library
+from tts_provider.engines.jobs import CHUNK_SAMPLES
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 MALE, FEMALE = VOICES
@@ -65,12 +66,12 @@ def test_same_samples_after_an_interruption_anywhere(voice):
     def synthesize(stop_after: int | None = None) -> np.ndarray:
         heard, cancelled = [], threading.Event()
 
-        def emit(samples):
-            heard.append(samples)
+        def emit(item):
+            heard.append(item[0])
             if len(heard) == stop_after:
                 cancelled.set()
 
-        job = library.thread.submit(library.synthesize, SENTENCE, voice.id, 1.0, emit, cancelled)
+        job = library.thread.submit(library.synthesize, SENTENCE, voice, 1.0, cancelled, emit)
         job.result()
         return np.concatenate(heard)
 

@@ -1,4 +1,4 @@
-"""The embedded engine: espeak-ng, real speech without a model, a GPU or a token.
+"""espeak-ng: a hundred languages, understood and robotic, without a model, a GPU or a token.
 
 espeak's library keeps its voice, its callback and its synthesis in C globals. `_Library` owns them:
 one instance in a process, one thread that every call goes through. An utterance is one job on that
@@ -7,6 +7,7 @@ thread, and a job is one segment, so utterances take turns segment by segment.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import functools
 import itertools
@@ -110,7 +111,7 @@ class _Library:
             import espeakng_loader
         except ImportError:
             raise StartupError(
-                "the embedded voice needs espeak-ng: pip install 'tts-provider[espeak]'"
+                "espeak-ng is not installed: pip install 'tts-provider[espeak]'"
             ) from None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="espeak")
         self._emit: Emit | None = None
@@ -282,6 +283,7 @@ class EspeakEngine(Engine):
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("loading espeak-ng")
+        await asyncio.to_thread(_library)
         for voice in VOICES:
             async for _ in self.speak(Utterance("Ready.", voice)):
                 pass
@@ -301,9 +303,7 @@ class EspeakEngine(Engine):
                 for chunk in chunks.push(resampler.push(_HEADROOM * samples), ended):
                     yield chunk
         rest = resampler.push(np.zeros(0, np.float32), last=True)
-        for chunk in chunks.push(rest, words.end(chunks.end + len(rest))):
-            yield chunk
-        for chunk in chunks.finish():
+        for chunk in chunks.finish(rest, words.end(chunks.end + len(rest))):
             yield chunk
 
     async def close(self) -> None:

@@ -14,6 +14,8 @@ from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Samples, WordTim
 CHUNK_SAMPLES = SAMPLE_RATE * 80 // 1000
 """Audio leaves in pieces of 80 ms, the frame of CSM's codec."""
 
+_NOTHING: Samples = np.zeros(0, np.float32)
+
 _Item = TypeVar("_Item")
 
 
@@ -67,7 +69,12 @@ class Chunks:
             chunks.append(self._cut(CHUNK_SAMPLES))
         return chunks
 
-    def finish(self) -> list[AudioChunk]:
+    def finish(
+        self, samples: Samples = _NOTHING, words: Sequence[WordTime] = ()
+    ) -> list[AudioChunk]:
+        """The last chunk, with these."""
+        self._held = np.concatenate([self._held, samples])
+        self._words += words
         return [self._cut(len(self._held))] if len(self._held) else []
 
     def _cut(self, count: int) -> AudioChunk:

@@ -128,6 +128,10 @@ class Engine(ABC):
         they are."""
         return self
 
+    def can_speak_early(self, voice: Voice) -> bool:
+        """Whether this voice can be spoken in although `load` has not returned yet."""
+        return False
+
     @abstractmethod
     async def load(self, on_progress: Callable[[str], None]) -> None:
         """Bring the model into memory and warm it up, without blocking the event loop."""

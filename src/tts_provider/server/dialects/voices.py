@@ -54,6 +54,7 @@ class VoiceFacts(BaseModel):
     name: str
     gender: str
     source: str
+    language: str
 
 
 class VoiceList(BaseModel):
@@ -184,4 +185,4 @@ def _consent(value: str) -> bool:
 
 
 def _facts(voice: Voice) -> dict[str, Any]:
-    return {"id": voice.id, "name": voice.name, "gender": voice.gender, "source": voice.source}
+    return {name: getattr(voice, name) for name in VoiceFacts.model_fields}
