@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 _PITCH = "pitch"
 _SPECTRA = ("lh", "theta", "ln", "lr", "phi")
 _F0 = "f0"
-_DURATIONS, _EXACT = "durations", "exact_durations"
+_DURATIONS = "durations"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class Spectra:
     """and its phase."""
     f0: Floats  # (F,) in Hz; low where nothing vibrates
     durations: npt.NDArray[np.int64]  # (L,) pairs of frames for each phoneme
-    exact_durations: Floats  # (L,) as predicted, at rate 1 and before rounding
 
 
 class Cancelled(Exception):
@@ -103,31 +102,28 @@ class Graph:
             "speed": np.asarray([rate], np.float32),
             _PITCH: np.asarray([pitch], np.float32),
         }
-        names = (*_SPECTRA, _F0, _DURATIONS, _EXACT)
-        harmonic, turn, noise, free, phase, f0, durations, exact = (
+        names = (*_SPECTRA, _F0, _DURATIONS)
+        harmonic, turn, noise, free, phase, f0, durations = (
             output.reshape(output.shape[-2:]) if output.ndim == 3 else output.ravel()
             for output in self._session.run(names, feeds, options)
         )
-        durations = durations.astype(np.int64)
-        return Spectra(harmonic, turn, noise, free, phase, f0, durations, exact)
+        return Spectra(harmonic, turn, noise, free, phase, f0, durations.astype(np.int64))
 
 
 def edit(model: bytes) -> bytes:
-    """The graph with the input `pitch`, (1,), and two outputs more. Raises `StartupError`."""
+    """The graph with the input `pitch`, (1,), and the output `durations`, (1, L). Raises
+    `StartupError` where it is another graph."""
     try:
         proto = onnx.load_model_from_string(model)
         graph = proto.graph
         (predicted,) = (at for at, node in enumerate(graph.node) if _F0 in node.output)
         (clip,) = (node for node in graph.node if node.op_type == "Clip")
-        (rounded,) = (node for node in graph.node if clip.input[0] in node.output)
-        (divided,) = (node for node in graph.node if rounded.input[0] in node.output)
     except Exception as error:  # noqa: BLE001 - protobuf raises errors of its own
         raise StartupError(f"hibari's graph is not the one this version knows: {error}") from None
     graph.node[predicted].output[0] = "f0_predicted"
     graph.node.insert(predicted + 1, helper.make_node("Mul", ["f0_predicted", _PITCH], [_F0]))
     graph.input.append(helper.make_tensor_value_info(_PITCH, TensorProto.FLOAT, [1]))
-    for name, source in ((_DURATIONS, clip.output[0]), (_EXACT, divided.input[0])):
-        graph.node.append(helper.make_node("Identity", [source], [name]))
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    graph.node.append(helper.make_node("Identity", [clip.output[0]], [_DURATIONS]))
+    graph.output.append(helper.make_tensor_value_info(_DURATIONS, TensorProto.FLOAT, None))
     edited: bytes = proto.SerializeToString()
     return edited

@@ -161,6 +161,8 @@ class Phonemiser:
 
     def _plain_character(self, character: str) -> str:
         """One character that it knows, where there is one."""
+        if character.isdigit():  # ² and ٣ too, which its tables cannot count with
+            return str(unicodedata.digit(character))
         if character.isascii() or character in self._letters or not character.isalpha():
             return character[0]
         base = unicodedata.normalize("NFKD", character)[0]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from tts_provider.audio.pcm import Resampler
-from tts_provider.audio.tempo import Tempo
 from tts_provider.engines.hibari_graph import FRAMES_A_DURATION, Spectra
 from tts_provider.engines.hibari_sound import HOP, Gate, limit, render
 from tts_provider.speech.engine import SAMPLE_RATE, Samples, Voice
@@ -37,44 +36,31 @@ class Character:
 
 
 CHARACTERS = {
-    "male": Character(pitch=0.70, resonance=0.85, gain=2.2),
-    "female": Character(pitch=1.0, resonance=1.0, gain=2.2),
+    "male": Character(pitch=0.70, resonance=0.85, gain=1.8),
+    "female": Character(pitch=1.0, resonance=1.0, gain=2.1),
 }
-
-FASTEST_RATE = 1.25
 
 # What a listener needs to hear that a sentence or a clause is over.
 _PAUSE_MS = {**dict.fromkeys(".!?…", 300), **dict.fromkeys(",;:—", 160)}
 _SHORTEST_PAUSE_MS = 40
 _QUOTES = '”“"() '
-_MARKS = "".join(_PAUSE_MS) + _QUOTES
 _LEAD_SAMPLES = SAMPLE_RATE * 20 // 1000
 # Its first sound may begin before its first phoneme does.
 _EARLY_FRAMES = 8
-_PRECISE_ENOUGH = 0.015
 
 
 class Performance:
     """One stretch of phonemes as sound, and when each of them is heard."""
 
-    def __init__(self, spectra: Spectra, character: Character, speed: float, phonemes: str) -> None:
-        """`spectra` are of `phonemes` with a silence at both ends, at the rate that
-        `graph_rate(character, speed)` says."""
+    def __init__(self, spectra: Spectra, character: Character, phonemes: str) -> None:
+        """`spectra` are of `phonemes` with a silence at both ends, at `character.rate`."""
         self._spectra = spectra
         self._gain = np.float32(character.gain)
-        # The graph rounds each phoneme to 25 ms, so it is not as fast as it is told. What is
-        # missing is made behind it. The last phoneme has the silence at the end in it.
-        normal = np.maximum(1, np.round(spectra.exact_durations / character.rate))
-        voiced = slice(1, 1 + max(1, len(phonemes.rstrip(_MARKS)) - 1))
-        change = speed * float(spectra.durations[voiced].sum() / normal[voiced].sum())
-        if abs(change - 1) < _PRECISE_ENOUGH:
-            change = 1.0
-        self._stretch = 1 / (character.resonance * change)
+        self._stretch = 1 / character.resonance
         mark = phonemes.rstrip(_QUOTES)[-1:]
-        pause_ms = _PAUSE_MS.get(mark, _SHORTEST_PAUSE_MS) / speed / self._stretch
+        pause_ms = _PAUSE_MS.get(mark, _SHORTEST_PAUSE_MS) / self._stretch
         self._gate = Gate(_LEAD_SAMPLES, round(SAMPLE_RATE * pause_ms / 1000))
         self._resampler = Resampler(round(SAMPLE_RATE * character.resonance), SAMPLE_RATE)
-        self._tempo = Tempo(SAMPLE_RATE, change)
         self._ends = FRAMES_A_DURATION * np.cumsum(spectra.durations)  # frames
         self._first = max(0, int(self._ends[0]) - _EARLY_FRAMES)
 
@@ -102,9 +88,4 @@ class Performance:
         return max(0, round((sample - (self._gate.dropped or 0)) * self._stretch))
 
     def _finish(self, samples: Samples, *, last: bool = False) -> Samples:
-        louder = self._resampler.push(self._gain * samples, last=last)
-        return limit(self._tempo.push(louder, last=last))
-
-
-def graph_rate(character: Character, speed: float) -> float:
-    return character.rate * min(speed, FASTEST_RATE)
+        return limit(self._resampler.push(self._gain * samples, last=last))
