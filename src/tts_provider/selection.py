@@ -64,6 +64,19 @@ def choose_engine(settings: Settings) -> Choice:
     return Choice(settings.engine, f"--engine {settings.engine} asks for it")
 
 
+def choose_embedded(settings: Settings) -> Choice:
+    """The best that needs no model, for a moment's use.
+
+    Raises `StartupError` where there is none.
+    """
+    embedded = [entry for entry in ENGINES if entry.is_embedded]
+    for entry in embedded:
+        reason = entry.find(settings)
+        if reason is not None:
+            return Choice(entry.name, reason)
+    raise StartupError("; ".join(entry.missing for entry in embedded))
+
+
 def build_engine(
     choice: Choice, settings: Settings, on_progress: Report = lambda line: None
 ) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from contextlib import aclosing
 
@@ -93,10 +94,8 @@ async def test_same_text_and_seed_same_samples_alone_and_in_company(engine, voic
     together = await asyncio.gather(*(speak(engine, text, voice) for text in texts))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
     assert not np.array_equal(alone[0], await speak(engine, texts[0], voice, seed=2))
-    assert not np.array_equal(
-        await speak(engine, texts[0], voice, seed=None),
-        await speak(engine, texts[0], voice, seed=None),
-    )
+    unseeded = await speak(engine, texts[0], voice, seed=None)
+    assert np.array_equal(unseeded, await speak(engine, texts[0], voice, seed=None))
 
 
 async def test_closing_the_iterator_ends_the_work(engine):
@@ -138,11 +137,22 @@ async def test_words_have_their_place_in_the_text_and_on_the_timeline(engine, vo
     chunks = await chunks_of(engine, text, voice)
     words = [word for chunk in chunks for word in chunk.words]
     assert [text[word.text_start : word.text_end] for word in words] == (
-        ["Well", "the", "quick", "twenty-one", "foxes", "don't", "they", "jump", "over", "naïve"]
-        + ["dogs"]
+        [
+            "Well",
+            "the",
+            "quick",
+            "twenty-one",
+            "foxes",
+            "don't",
+            "they",
+            "jump",
+            "over",
+            "naïve",
+            "dogs",
+        ]
     )
     assert all(word.start < word.end for word in words)
-    assert all(a.end <= b.start for a, b in zip(words, words[1:], strict=False))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(words))
     assert words[-1].end <= chunks[-1].end
     samples = np.concatenate([chunk.samples for chunk in chunks])
     for word in words:  # where a word is, there is sound

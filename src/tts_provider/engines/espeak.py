@@ -235,9 +235,16 @@ def _discard(_heard: _Heard) -> None:
     pass
 
 
-@functools.cache
+_making = threading.Lock()
+_made: list[_Library] = []
+
+
 def _library() -> _Library:
-    return _Library()
+    """The one of this process, whichever thread asks first."""
+    with _making:
+        if not _made:
+            _made.append(_Library())
+        return _made[0]
 
 
 class _WordTimes:

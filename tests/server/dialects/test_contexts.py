@@ -40,7 +40,7 @@ def test_a_context_from_its_first_text_to_its_end():
 
 
 def test_a_passage_has_what_was_written_and_what_is_said():
-    contexts = Contexts(Limits(), Reader)
+    contexts = Contexts(Limits(), lambda voice: Reader())
     contexts.take(Append("c", "It costs $5", OPENING))
     assert contexts.take(End("c")) == [
         Passage("It costs $5", "It costs five dollars"),
@@ -107,7 +107,7 @@ def test_audio_that_is_not_heard_yet_is_bounded():
 
 
 def test_a_long_context_keeps_no_more_text_than_a_short_one():
-    contexts = Contexts(Limits(), Reader)
+    contexts = Contexts(Limits(), lambda voice: Reader())
     for _ in range(3000):
         for passage in contexts.take(Append("c", " sentence of some length. Another", OPENING)):
             contexts.spoken("c", passage)
@@ -143,7 +143,7 @@ _ACTIONS = st.one_of(
 
 @given(st.lists(_ACTIONS, max_size=30))
 def test_any_actions_leave_contexts_that_fit_together(actions):
-    contexts = Contexts(Limits(), Reader)
+    contexts = Contexts(Limits(), lambda voice: Reader())
     open_ids: set[str] = set()
     for action in actions:
         try:
