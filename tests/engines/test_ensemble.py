@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ears
-from servers import ask, open_socket, receive, running_server, send
+from servers import ask, embedded_engine, open_socket, receive, running_server, send
 from tts_provider import selection
 from tts_provider.config import Settings, load_settings
 from tts_provider.engines.ensemble import Ensemble
@@ -39,8 +39,7 @@ class SlowEngine(EspeakEngine):
 
 @pytest.fixture
 def embedded() -> Engine:
-    settings = load_settings({})
-    return build_engine(choose_engine(settings), settings)
+    return embedded_engine()
 
 
 async def test_auto_without_csm_is_hibari_with_espeaks_languages(embedded):
@@ -66,8 +65,8 @@ async def test_numbers_are_read_in_the_voices_language(embedded):
     async with running_server(embedded) as server:
         service = server.service
         german, english = (service.find_voice(name, None) for name in ("espeak:de", "female"))
-        assert service.new_reader(english).push("5 Euro. ")[0].words == "five Euro."
-        assert service.new_reader(german).push("5 Euro. ")[0].words == "5 Euro."
+        assert service.new_reader(english).push("5 Euro. And")[0].words == "five Euro."
+        assert service.new_reader(german).push("5 Euro. And")[0].words == "5 Euro."
 
 
 async def test_an_unknown_voice_is_told_in_a_short_sentence(embedded):

@@ -47,7 +47,7 @@ _Heard = tuple[Samples, Sequence[WordTime]]
 
 class HibariEngine(Engine):
     name = "hibari"
-    model = f"hibari-tts {VERSION}"
+    model = f"hibari-tts-{VERSION}"
     device = "cpu"
     precision = "int8"
     # It has a rate of its own, which rounds each phoneme to 25 ms: at twice the speed a recogniser
