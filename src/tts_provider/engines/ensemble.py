@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
@@ -16,7 +18,7 @@ class Ensemble(Engine):
         """With `speak_while_loading` the first engine is loaded last, and the others speak."""
         self._engines = engines
         self._speak_while_loading = speak_while_loading
-        self._loaded: set[str] = set()
+        self._loaded = {engine: asyncio.Event() for engine in engines}
         first = engines[0]
         self.name, self.model = first.name, first.model
         self.device, self.precision = first.device, first.precision
@@ -36,16 +38,24 @@ class Ensemble(Engine):
         return next(engine for engine in self._engines if engine.takes_prompts)
 
     def can_speak_early(self, voice: Voice) -> bool:
-        return self._speak_while_loading and self.of(voice).name in self._loaded
+        return self._speak_while_loading and self.of(voice) is not self._engines[0]
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
         first, *others = self._engines
-        for engine in [*others, first] if self._speak_while_loading else self._engines:
-            await engine.load(on_progress)
-            self._loaded.add(engine.name)
+        try:
+            for engine in [*others, first] if self._speak_while_loading else self._engines:
+                await engine.load(on_progress)
+                self._loaded[engine].set()
+        finally:  # who waits for one that failed must not wait for ever
+            for loaded in self._loaded.values():
+                loaded.set()
 
-    def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        return self.of(utterance.voice).speak(utterance)
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        engine = self.of(utterance.voice)
+        await self._loaded[engine].wait()  # where it is asked before `load` has returned
+        async with aclosing(engine.speak(utterance)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
         return await self._engines[0].listen(text, speaker, samples)

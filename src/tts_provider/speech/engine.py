@@ -129,7 +129,7 @@ class Engine(ABC):
         return self
 
     def can_speak_early(self, voice: Voice) -> bool:
-        """Whether this voice can be spoken in although `load` has not returned yet."""
+        """Whether `speak` may be called for this voice although `load` has not returned yet."""
         return False
 
     @abstractmethod

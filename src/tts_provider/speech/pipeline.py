@@ -85,8 +85,7 @@ async def _speak_words(
     engine: Engine, utterance: Utterance, words: str
 ) -> AsyncGenerator[tuple[Samples, list[WordTime]], None]:
     """One passage's audio and its words' times, at speeds that the engine does not have too."""
-    engine = engine.of(utterance.voice)
-    slowest, fastest = engine.speeds
+    slowest, fastest = engine.of(utterance.voice).speeds
     own = min(max(utterance.speed, slowest), fastest)
     change = utterance.speed / own
     limit_ms = utterance.max_audio_ms
