@@ -12,7 +12,6 @@ import ctypes
 import functools
 import itertools
 import os
-import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ import numpy as np
 from tts_provider.audio.pcm import Resampler, from_s16
 from tts_provider.engines.espeak_languages import Language, find_languages
 from tts_provider.engines.jobs import Chunks, run_job
+from tts_provider.engines.scratch import make_scratch
 from tts_provider.engines.words import find_words
 from tts_provider.errors import EngineFailed, StartupError
 from tts_provider.speech.engine import (
@@ -118,7 +118,7 @@ class _Library:
         self._cancelled: threading.Event | None = None
         self._failure: Exception | None = None
         # Holds the voice files, and a short link to the data where its own path is too long.
-        self._folder = tempfile.TemporaryDirectory(prefix="espeak-")
+        self._folder = make_scratch("tts-provider-espeak-")
         self._voice_files: dict[tuple[str, str], bytes] = {}
         self._data = Path(espeakng_loader.get_data_path())
         try:
