@@ -42,7 +42,7 @@ ROOMS |= {
 HOMES = {
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
     "onnx": ("engines/csm/onnx", "engines/hibari_graph"),
-    "onnxruntime": ("engines/csm/onnx", "engines/hibari_graph"),
+    "onnxruntime": ("engines/csm/onnx", "engines/hibari_graph", "engines/onnx_threads"),
     "hibari": ("engines/hibari_package",),
     "espeakng_loader": ("engines/espeak",),
 }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import ears
-from servers import ask, embedded_engine, open_socket, receive, running_server, send
+from servers import REPOSITORY, ask, embedded_engine, open_socket, receive, running_server, send
 from tts_provider import selection
 from tts_provider.config import Settings, load_settings
 from tts_provider.engines.ensemble import Ensemble
@@ -135,3 +138,37 @@ async def test_without_espeak_the_voices_are_hibaris_two(monkeypatch):
         async for _ in engine.speak(Utterance("мир", engine.voices()[0])):
             pass
     await engine.close()
+
+
+_BESIDE_CSM = """
+import asyncio, sys, zlib
+import numpy as np
+from servers import embedded_engine
+from tts_provider.engines.onnx_threads import share_threads
+from tts_provider.speech.engine import Utterance
+if sys.argv[1] == "shared":
+    share_threads(2)
+async def speak():
+    engine = embedded_engine()
+    await engine.load(lambda message: None)
+    voice = engine.voices()[0]
+    chunks = [c.samples async for c in engine.speak(Utterance("The zorblax is ready.", voice))]
+    print(zlib.crc32(np.concatenate(chunks).tobytes()))
+asyncio.run(speak())
+"""
+
+
+def test_beside_csm_on_a_cpu_the_same_samples():
+    """CSM's sessions share one pool of threads, and ONNX Runtime refuses others then."""
+    folder = str(REPOSITORY / "tests")
+    spoken = [
+        subprocess.run(
+            [sys.executable, "-c", _BESIDE_CSM, how],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": folder},
+        ).stdout
+        for how in ("alone", "shared")
+    ]
+    assert spoken[0] == spoken[1] != ""

@@ -17,6 +17,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from tts_provider.engines.onnx_threads import single_thread_options
 from tts_provider.errors import StartupError
 
 FRAMES_A_DURATION = 2
@@ -84,15 +85,7 @@ class Graph:
 
     def __init__(self, model: bytes) -> None:
         """Raises `StartupError` where `model` is not hibari's graph."""
-        options = onnxruntime.SessionOptions()
-        # One thread each: utterances side by side use the cores, and sums keep their order.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Each length of text is a shape of its own: an arena keeps a block for all of them.
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-        self._session = onnxruntime.InferenceSession(
-            edit(model), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(edit(model))
 
     def compute(self, ids: Sequence[int], rate: float, pitch: float, options: Any) -> Spectra:
         """Phonemes (L,), 0 at both ends, at `rate` times the normal tempo and `pitch` times the
@@ -108,6 +101,14 @@ class Graph:
             for output in self._session.run(names, feeds, options)
         )
         return Spectra(harmonic, turn, noise, free, phase, f0, durations.astype(np.int64))
+
+
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    # One thread each: utterances side by side use the cores.
+    options = single_thread_options()
+    # Each length of text is a shape of its own: an arena keeps a block for all of them.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def edit(model: bytes) -> bytes:

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tts_provider.engines.hibari_graph import open_session
 from tts_provider.engines.words import find_words
 from tts_provider.errors import StartupError
 
@@ -103,11 +104,14 @@ class Phonemiser:
         """Takes half a second. Raises `StartupError` where the package's code is damaged."""
         try:
             from hibari.g2p import ASSETS, G2P
+            from hibari.g2p.oov import OOV
 
-            self._g2p: Any = G2P()
+            # Made here, because by itself the package makes it at the first unknown word, on
+            # whatever threads.
+            unknown_words = OOV(session=open_session(Path(ASSETS, "oov.onnx").read_bytes()))
+            self._g2p: Any = G2P(oov=unknown_words)
             self._ids: dict[str, int] = json.loads(Path(ASSETS, "vocab.json").read_text("utf-8"))
-            # Made now: the package makes it at the first unknown word, on whatever threads.
-            self._letters = frozenset(self._g2p.oov.cin)
+            self._letters = frozenset(unknown_words.cin)
         except Exception as error:  # noqa: BLE001 - foreign code, damaged in whatever way
             raise StartupError(
                 f"the embedded voice cannot be set up ({error}): {_INSTALL}"
