@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tts_provider.config import Settings
 from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.selection import build_engine, choose_embedded
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import AudioChunk, Engine, Utterance
 
@@ -61,6 +62,12 @@ class SteppedEngine(EspeakEngine):
     def allow(self, chunks: int = 1_000_000) -> None:
         for _ in range(min(chunks, 10_000)):
             self.steps.release()
+
+
+def embedded_engine() -> Engine:
+    """What speaks where nobody chose and there is no CSM-1B."""
+    settings = Settings(_env_file=None)
+    return build_engine(choose_embedded(settings), settings)
 
 
 @contextlib.asynccontextmanager

@@ -41,8 +41,10 @@ ROOMS |= {
 # Only here.
 HOMES = {
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
-    "onnx": ("engines/csm/onnx",),
-    "onnxruntime": ("engines/csm/onnx",),
+    "onnx": ("engines/csm/onnx", "engines/hibari_graph"),
+    "onnxruntime": ("engines/csm/onnx", "engines/hibari_graph", "engines/onnx_threads"),
+    "hibari": ("engines/hibari_package",),
+    "espeakng_loader": ("engines/espeak",),
 }
 NO_ASYNCIO = {"engines/csm/scheduler", *(f"server/dialects/{name}" for name in TRANSLATORS)}
 

@@ -104,6 +104,7 @@ class Settings(BaseSettings, Limits):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     wait_for_model: bool = False
+    speak_while_loading: bool = False
     threads: int | None = Field(None, ge=1)
     normalize_text: bool = True
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))

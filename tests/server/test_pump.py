@@ -95,7 +95,7 @@ async def test_a_session_introduces_itself():
             created = session.created
     assert created["engine"] == "espeak"
     assert created["sample_rate"] == 24_000
-    assert [voice["id"] for voice in created["voices"]] == ["male", "female"]
+    assert [voice["id"] for voice in created["voices"]][:2] == ["male", "female"]
     assert created["limits"]["max_contexts"] == 8
     assert created["session_id"]
 

@@ -23,6 +23,7 @@ from tts_provider.errors import StartupError, TTSError
 from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
 
 _PACKAGES = (
+    "hibari-tts",
     "espeakng-loader",
     "onnxruntime",
     "torch",
@@ -33,7 +34,7 @@ _PACKAGES = (
     "fastapi",
 )
 _OPTIONAL = {
-    "espeakng-loader": "the embedded voice; pip install 'tts-provider[espeak]'",
+    "espeakng-loader": "a hundred languages; pip install 'tts-provider[espeak]'",
     "torch": "only for CUDA; pip install 'tts-provider[cuda]'",
 }
 _PATIENCE_S = 2.0

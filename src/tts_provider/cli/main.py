@@ -170,6 +170,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="open the port only when the model is loaded",
     )
+    speaking(
+        "--speak-while-loading",
+        action="store_const",
+        const=True,
+        help="the embedded voices speak while CSM-1B loads",
+    )
     speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
     speaking(
         "--voice-alias",

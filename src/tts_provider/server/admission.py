@@ -24,7 +24,8 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._max_streams = limits.max_streams
         self._max_queued = limits.max_queued_requests
-        self._line: deque[asyncio.Future[None]] = deque()
+        # Who waits, and whether for a stream only and not for the model.
+        self._line: deque[tuple[asyncio.Future[None], bool]] = deque()
         self._open = False
         self._refusal: WireError | None = None
         self._average_s = _FIRST_GUESS_S
@@ -69,13 +70,13 @@ class Admission:
         await self._idle.wait()
 
     @asynccontextmanager
-    async def admit(self, *, begun: bool = False) -> AsyncIterator[None]:
-        """A place to speak, first come first served.
+    async def admit(self, *, begun: bool = False, early: bool = False) -> AsyncIterator[None]:
+        """A place to speak, first come first served. What is `early` does not wait for the model.
 
         Raises `OverCapacity` where the line is full, `Draining` or the load's failure. What has
         `begun` goes on while the server drains, and may wait where the line is full.
         """
-        await self._enter(begun)
+        await self._enter(begun, early)
         started = time.monotonic()
         self._started.append(started)
         try:
@@ -86,10 +87,11 @@ class Admission:
             self._average_s += _AVERAGE_WEIGHT * (spoken_s - self._average_s)
             self._leave()
 
-    async def _enter(self, begun: bool) -> None:
+    async def _enter(self, begun: bool, early: bool) -> None:
         if self._refusal is not None and not (begun and isinstance(self._refusal, Draining)):
             raise self._refusal
-        if self._open and self.active < self._max_streams and not self._line:
+        is_next = not self._line if self._open else early
+        if is_next and self.active < self._max_streams:
             self.active += 1
             self._idle.clear()
             return
@@ -100,7 +102,7 @@ class Admission:
                 retry_after_ms=self._retry_after_ms(),
             )
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(place)
+        self._line.append((place, early))
         self._idle.clear()
         try:
             await place
@@ -108,28 +110,30 @@ class Admission:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self._leave()  # let in and cancelled in the same instant
             else:
-                self._remove(place)
+                self._remove(place, early)
             raise
 
     def _leave(self) -> None:
         self.active -= 1
         self._let_in()
 
-    def _remove(self, place: asyncio.Future[None]) -> None:
-        if place in self._line:
-            self._line.remove(place)
+    def _remove(self, place: asyncio.Future[None], early: bool) -> None:
+        if (place, early) in self._line:
+            self._line.remove((place, early))
         self._update_idle()
 
     def _let_in(self) -> None:
-        while self._open and self._line and self.active < self._max_streams:
-            place = self._line.popleft()
-            if not place.done():
+        waiting, self._line = self._line, deque()
+        for place, early in waiting:
+            if not (self._open or early) or self.active >= self._max_streams:
+                self._line.append((place, early))
+            elif not place.done():
                 self.active += 1
                 place.set_result(None)
         self._update_idle()
 
     def _refuse_line(self, problem: WireError) -> None:
-        for place in self._line:
+        for place, _ in self._line:
             if not place.done():
                 place.set_exception(problem)
         self._line.clear()

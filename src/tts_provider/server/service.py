@@ -23,7 +23,6 @@ from tts_provider.speech.engine import (
     SAMPLE_RATE,
     AudioChunk,
     Engine,
-    History,
     Spoken,
     Utterance,
     Voice,
@@ -37,6 +36,8 @@ log = logging.getLogger(__name__)
 MAX_CONTEXT_S = 60.0
 """Audio of what was said before, in one request or message: more than the model has room for."""
 FRAME_S = 0.08  # of the codes that an engine remembers speech as
+
+_MAX_NAMED = 8  # voices in a sentence
 
 _Item = TypeVar("_Item", bound=AudioChunk | pipeline.Segment)
 
@@ -90,9 +91,11 @@ class SpeechService:
             enrolled = self._find_enrolled(self._voice_aliases.get(voice, voice))
             if enrolled is not None:
                 return enrolled
-            known = ", ".join(candidate.id for candidate in voices)
+            known = ", ".join(candidate.id for candidate in voices[:_MAX_NAMED])
+            more = len(voices) - _MAX_NAMED
+            others = f" and {more} more, see /v1/audio/voices" if more > 0 else ""
             raise InvalidRequest(
-                f"there is no voice {voice[:64]!r}; this server has {known}",
+                f"there is no voice {voice[:64]!r}; this server has {known}{others}",
                 code="unknown_voice",
                 param="voice",
             )
@@ -127,9 +130,13 @@ class SpeechService:
             voices += [stored.voice() for stored in await asyncio.to_thread(self._store.list)]
         return voices
 
-    def new_reader(self) -> Reader:
+    def is_ready_for(self, voice: Voice) -> bool:
+        """Whether what is asked in this voice need not wait for the model."""
+        return self.admission.is_open or self.engine.can_speak_early(voice)
+
+    def new_reader(self, voice: Voice) -> Reader:
         """For a text that is still being written."""
-        return Reader(words=self._normalize_text)
+        return Reader(words=self._reads_for(voice))
 
     async def speak(
         self, utterance: Utterance, endpoint: str, context: Sequence[Said] = ()
@@ -142,9 +149,9 @@ class SpeechService:
         meter.characters = len(utterance.text)
         meter.begin()
         with meter.measure():
-            async with self.admission.admit():
-                await self._listen_to_all(context, utterance.history)
-                passages = self._read(utterance.text)
+            async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
+                await self._listen_to_all(context, utterance)
+                passages = self._read(utterance.text, utterance.voice)
                 audio = pipeline.speak(self.engine, utterance, passages)
                 async with aclosing(meter.watch(audio)) as chunks:
                     async for chunk in chunks:
@@ -156,37 +163,43 @@ class SpeechService:
         """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
         A place is held for a passage only, so contexts take turns with everybody else."""
         items = meter.watch(pipeline.speak_passages(self.engine, utterance, [passage], start))
-        async with self.admission.admit(begun=start > 0), aclosing(items):
+        place = self.admission.admit(begun=start > 0, early=self.is_ready_for(utterance.voice))
+        async with place, aclosing(items):
             async for item in items:
                 yield item
 
-    async def listen(self, said: Said, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
-        """What was said before, for an utterance's history. To be called with a place to speak:
-        it takes the engine's time.
+    async def listen(self, said: Said, voice: Voice, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
+        """What was said before, for the history of an utterance in `voice`. To be called with a
+        place to speak: it takes the engine's time.
 
         Raises `InvalidRequest` where the audio is none, or longer, or the engine does not listen;
         `NoSpeech` where the text has nothing to say.
         """
+        engine = self.engine.of(voice)
         samples = np.zeros(0, np.float32)
-        if self.engine.takes_prompts:
+        if engine.takes_prompts:
             samples = await self.decoders.decode(
                 said.audio,
                 max_bytes=self.limits.max_audio_message_bytes,
                 max_audio_s=max_audio_s,
             )
-        words = " ".join(passage.words for passage in self._read(said.text))
+        words = " ".join(passage.words for passage in self._read(said.text, voice))
         if not words:
             raise pipeline.nothing_to_speak()
-        return await self.engine.listen(words, said.speaker, samples)
+        return await engine.listen(words, said.speaker, samples)
 
-    def _read(self, text: str) -> Iterator[Passage]:
-        return read(text, words=self._normalize_text)
+    def _read(self, text: str, voice: Voice) -> Iterator[Passage]:
+        return read(text, words=self._reads_for(voice))
 
-    async def _listen_to_all(self, context: Sequence[Said], history: History) -> None:
+    def _reads_for(self, voice: Voice) -> bool:
+        """Whether numbers and symbols become words here: English ones, for English voices."""
+        return self._normalize_text and voice.language.partition("-")[0] == "en"
+
+    async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S
         for said in context:
-            spoken = await self.listen(said, left_s)
-            history.add(spoken)
+            spoken = await self.listen(said, utterance.voice, left_s)
+            utterance.history.add(spoken)
             left_s = max(left_s - len(spoken.codes) * FRAME_S, FRAME_S)
 
     @contextmanager
@@ -243,6 +256,7 @@ def voice_facts(voice: Voice) -> dict[str, Any]:
         "name": voice.name,
         "gender": voice.gender,
         "source": voice.source,
+        "language": voice.language,
         "speaker": voice.speaker,
     }
 

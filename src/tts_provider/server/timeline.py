@@ -183,8 +183,9 @@ class Timeline:
 
     async def _listen(self, said: Said) -> None:
         try:
-            async with self._service.admission.admit(begun=self.has_begun):
-                self._utterance.history.add(await self._service.listen(said))
+            early = self._service.is_ready_for(self._settings.voice)
+            async with self._service.admission.admit(begun=self.has_begun, early=early):
+                self._utterance.history.add(await self._service.listen(said, self._settings.voice))
         except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
             await self._listener.send(Problem(problem, self._id))
         finally:

@@ -33,6 +33,8 @@ class Voice:
     source: str
     speaker: int | None = None
     """The number the seed's `speaker` field selects this voice by."""
+    language: str = "en"
+    """What it speaks, as a tag of BCP 47."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,15 @@ class Engine(ABC):
     @abstractmethod
     def voices(self) -> Sequence[Voice]:
         """The voices there are; known before `load` returns."""
+
+    def of(self, voice: Voice) -> Engine:
+        """Who speaks in this voice: itself, or the part of it whose `speeds`, prompts and memory
+        they are."""
+        return self
+
+    def can_speak_early(self, voice: Voice) -> bool:
+        """Whether `speak` may be called for this voice although `load` has not returned yet."""
+        return False
 
     @abstractmethod
     async def load(self, on_progress: Callable[[str], None]) -> None:

@@ -25,7 +25,7 @@ def find_voice(name: str | None) -> Voice:
 class Conversation:
     def __init__(self, **limits: int) -> None:
         self.dialect = NativeDialect(Handshake(Limits(**limits), find_voice))
-        self.contexts = Contexts(Limits(**limits), Reader)
+        self.contexts = Contexts(Limits(**limits), lambda voice: Reader())
 
     def tell(self, kind: str, context_id: str | None = "c", **fields: Any) -> list[Any]:
         place = {} if context_id is None else {"context_id": context_id}

@@ -96,6 +96,7 @@ def test_settings_are_for_contexts_made_later():
                         "gender": "unknown",
                         "source": "test",
                         "speaker": None,
+                        "language": "en",
                     }
                 ],
                 "limits": {"max_streams": 3},

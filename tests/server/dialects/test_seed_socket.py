@@ -200,7 +200,8 @@ async def test_info_tells_what_this_server_is():
     async with running_server(max_streams=5) as server, open_socket(server) as socket:
         info = await ask(socket, command="info")
         assert (info["engine"], info["device"], info["sample_rate"]) == ("espeak", "cpu", 24_000)
-        assert [voice["id"] for voice in info["voices"]] == ["male", "female"]
+        assert [voice["id"] for voice in info["voices"]][:2] == ["male", "female"]
+        assert [v["speaker"] for v in info["voices"][:3]] == [0, 1, None]
         assert info["limits"]["max_streams"] == 5
         assert info["queue"] == {"active": 0, "queued": 0}
         # What clients of earlier versions read.

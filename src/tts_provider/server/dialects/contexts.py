@@ -25,6 +25,7 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.fields import check_text
 from tts_provider.server.service import Said
+from tts_provider.speech.engine import Voice
 from tts_provider.speech.reading import Passage, Reader
 
 LONGEST_ID = 128
@@ -56,7 +57,7 @@ class _Context:
 class Contexts:
     """Those of one connection that are not over."""
 
-    def __init__(self, limits: Limits, new_reader: Callable[[], Reader]) -> None:
+    def __init__(self, limits: Limits, new_reader: Callable[[Voice], Reader]) -> None:
         self._limits = limits
         self._new_reader = new_reader
         self._open: dict[str, _Context] = {}
@@ -187,7 +188,7 @@ class Contexts:
                 param="context_id",
                 retry_after_ms=1000,
             )
-        self._open[context_id] = _Context(self._new_reader())
+        self._open[context_id] = _Context(self._new_reader(opening.settings.voice))
         return self._open[context_id]
 
     def _find_writable(self, context_id: str) -> _Context:

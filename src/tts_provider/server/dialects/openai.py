@@ -228,7 +228,7 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
         speed=1.0 if request.speed is None else request.speed,
     )
     admission = service.admission
-    if not admission.is_open and admission.refusal is None:
+    if not service.is_ready_for(utterance.voice) and admission.refusal is None:
         raise Loading("the model is still loading; try again later")
     audio_format = request.response_format or "mp3"
     if request.stream_format == "sse":

@@ -55,6 +55,7 @@ class VoiceFacts(BaseModel):
     name: str
     gender: str
     source: str
+    language: str
 
 
 class VoiceList(BaseModel):
@@ -192,4 +193,4 @@ def _consent(value: str) -> bool:
 
 
 def _facts(voice: Voice) -> dict[str, Any]:
-    return {"id": voice.id, "name": voice.name, "gender": voice.gender, "source": voice.source}
+    return {name: getattr(voice, name) for name in VoiceFacts.model_fields}

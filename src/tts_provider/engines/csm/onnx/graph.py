@@ -21,6 +21,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
+from tts_provider.engines.onnx_threads import share_threads
+
 OPSET = 21
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 
@@ -39,16 +41,6 @@ _TYPES: dict[Any, int] = {
 }
 
 Shape = Sequence[int | str]
-
-
-_shared_threads: int | None = None
-
-
-def _set_shared_threads(threads: int) -> None:
-    global _shared_threads  # ONNX Runtime's pool is the process's, and can be sized once only
-    if _shared_threads is None:
-        ort.set_global_thread_pool_sizes(threads, 1)
-        _shared_threads = threads
 
 
 class Graph:
@@ -134,7 +126,7 @@ class Graph:
         All sessions of a process share one thread pool, of the `threads` the first one asks for:
         pools of their own would spin against each other (31 heads took 119 ms instead of 5).
         """
-        _set_shared_threads(threads)
+        share_threads(threads)
         options = ort.SessionOptions()
         options.use_per_session_threads = False
         options.log_severity_level = 3
