@@ -16,18 +16,25 @@ class Plain:
     text: str = ""
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
-    pauses: list[tuple[int, float]] = field(default_factory=list)
-    """Where in `text` a silence was asked for, and of how many seconds."""
+    pauses: list[tuple[int, float, int]] = field(default_factory=list)
+    """Where in `text` a silence was asked for, of how many seconds, and where it was written."""
+    phonemes: list[tuple[int, int, str]] = field(default_factory=list)
+    """From where to before where `text` is pronounced so, in IPA."""
 
     def __len__(self) -> int:
         return len(self.text)
 
     def slice(self, start: int, end: int) -> Plain:
         """A part of it, without its pauses."""
-        return Plain(self.text[start:end], self.starts[start:end], self.ends[start:end])
+        phonemes = [(a - start, b - start, ipa) for a, b, ipa in self.phonemes if start <= a < end]
+        return Plain(
+            self.text[start:end], self.starts[start:end], self.ends[start:end], [], phonemes
+        )
 
     def extend(self, other: Plain) -> None:
-        self.pauses += [(len(self) + at, pause_s) for at, pause_s in other.pauses]
+        size = len(self)
+        self.pauses += [(size + at, pause_s, place) for at, pause_s, place in other.pauses]
+        self.phonemes += [(size + a, size + b, ipa) for a, b, ipa in other.phonemes]
         self.text += other.text
         self.starts += other.starts
         self.ends += other.ends
@@ -37,7 +44,8 @@ class Plain:
         self.text = self.text[count:]
         del self.starts[:count]
         del self.ends[:count]
-        self.pauses = [(at - count, pause_s) for at, pause_s in self.pauses if at >= count]
+        self.pauses = [(at - count, s, place) for at, s, place in self.pauses if at >= count]
+        self.phonemes = [(a - count, b - count, ipa) for a, b, ipa in self.phonemes if a >= count]
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where the characters from `start` to before `end` were written."""
@@ -78,10 +86,14 @@ class PlainWriter:
         """Something is left out here."""
         self._dropped = True
 
-    def pause(self, pause_s: float) -> None:
+    def pause(self, pause_s: float, place: int) -> None:
         """A silence, which ends what was before it."""
         self.gap("\n\n")
-        self._plain.pauses.append((self._length, pause_s))
+        self._plain.pauses.append((self._length, pause_s, place))
+
+    def pronounce(self, count: int, ipa: str) -> None:
+        """The last `count` characters are pronounced so."""
+        self._plain.phonemes.append((self._length - count, self._length, ipa))
 
     def take(self) -> Plain:
         """What was written since the last call."""
