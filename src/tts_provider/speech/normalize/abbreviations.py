@@ -9,7 +9,7 @@ from tts_provider.speech.normalize.pattern import LETTER, any_of, as_words, full
 # fmt: off
 # With or without their full stop.
 _ABBREVIATIONS = {
-    "Dr": "Doctor", "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Prof": "Professor",
+    "Dr": "Doctor", "Mr": "Mister", "Mrs": "Misses", "Ms": "Miz", "Prof": "Professor",
     "vs": "versus", "approx": "approximately", "e.g": "for example", "E.g": "For example",
     "i.e": "that is", "I.e": "That is", "a.k.a": "also known as",
 }

@@ -37,7 +37,7 @@ _OTHER_HOST = re.compile(
     rf"(?<![\w.@/-])(?:[a-z][a-z0-9-]+\.){{1,5}}([a-z]{{2,12}})(?![\w-]|\.\w){_TAIL}"
 )
 _PATH = re.compile(
-    r"(?<![\w/.~\\-])(?:~/?(?=[\w.])|\.{1,2}/(?=\w)|/(?=[a-z._][\w.-]*/\w)|[A-Za-z]:\\(?=\w))"
+    r"(?<![\w/.~\\-])(?:~/(?=[\w.])|~(?=[a-z]\w*/)|\.{1,2}/(?=\w)|/(?=[a-z._][\w.-]*/\w)|[A-Za-z]:\\(?=\w))"
     r"[\w./\\~+-]*[\w/\\]"
 )
 _IP = re.compile(
@@ -81,6 +81,7 @@ def _address(body: str) -> str:
     address = body.rstrip(".,;:!?'")
     tail, address = body[len(address) :], address if len(address) < 3 else address.rstrip("/")
     spoken = "".join(f" {_ADDRESS_SYMBOLS[c]} " if c in _ADDRESS_SYMBOLS else c for c in address)
+    spoken = re.sub(r"(?<=dot )jpg\b", "jpeg", spoken, flags=re.IGNORECASE)
     spoken = re.sub("[0-9]+", lambda digits: f" {spelled(digits[0])} ", spoken)
     return f" {' '.join(spoken.split())}{tail} "
 

@@ -91,11 +91,13 @@ def _year_last(match: re.Match[str]) -> str:
     first, second, year = int(match[1]), int(match[3]), match[4]
     if len(year) == 2 and match[2] != "/":
         return match[0]
-    year = _full_year(year)
+    if len(year) == 2 and year < "32":
+        year = _full_year(year)  # "98" is said as it is written; "24" might be a day
     day_first = _day_first(year, second, first)
     if match[2] == ".":
         return as_words(match, day_first) if day_first else match[0]
-    date = _date(year, first, second) or day_first
+    date = _date(year, first, second)
+    date = date or (_date(year, second, first) if match[2] == "/" else day_first)
     return as_words(match, date) if date else match[0]
 
 

@@ -48,7 +48,7 @@ _SCALE = (
 _PER = rf"(?:/(?P<per>{LETTER}{{1,12}})(?!\w))?"
 _PRICE = re.compile(
     rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])|\b(?P<code>{any_of(_CODES)})) ?"
-    rf"(?P<amount>{NUMBER}){_SCALE}{_PER}"
+    rf"(?P<amount>{NUMBER}|\.[0-9]+){_SCALE}{_PER}"
 )
 _SIGN_LAST = re.compile(
     rf"(?<!{LETTER})(?P<amount>{NUMBER}){_SCALE} ?"
@@ -77,7 +77,7 @@ def _price(match: re.Match[str]) -> str:
 
 def _coins(amount: str, unit: str, small: str | None) -> str:
     """3.5 and 3.500 are three fifty; 3.506 is no sum of coins."""
-    match = re.fullmatch(r"([0-9][0-9,]*)\.([0-9]{1,2})0*", amount)
+    match = re.fullmatch(r"([0-9,]*)\.([0-9]{1,2})0*", amount)
     if match is None or small is None:
         return counted(amount, unit)
     whole, cents = match[1], str(int(match[2].ljust(2, "0")))

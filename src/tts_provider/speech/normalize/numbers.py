@@ -18,6 +18,7 @@ _LONGEST_PLAIN_CARDINAL = 6
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 _ORDINAL = re.compile(rf"({NUMBER})(?P<suffix>st|nd|rd|th)(?!{LETTER})", re.IGNORECASE)
+_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
 _APOSTROPHE_GROUPS = re.compile(r"(?<![\w.,'])[0-9]{1,3}(?:'[0-9]{3})+(?![\w'])")
 _SPACE_GROUPS = re.compile(
     r"(?<![\w.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3}){2,9}(?![\w-]| [0-9])"
@@ -55,7 +56,7 @@ def read_ordinals(text: str) -> str:
 
 
 def _ordinal_token(token: str, suffix: str) -> str:
-    digits = token.replace(",", "")
+    digits = token.replace(",", "") if _GROUPED.fullmatch(token) else token
     if digits.isdecimal() and suffix.lower() == _suffix(digits):
         return ordinal(digits)
     return f"{number(token)} {suffix}"
@@ -108,10 +109,11 @@ def number(token: str) -> str:
 
 def _dotted(token: str) -> str:
     parts = token.split(".")
+    if len(parts) == 2 and not parts[0]:
+        return f"point {spelled(parts[1])}"
     if len(parts) == 2:
         return f"{integer(parts[0])} point {spelled(parts[1])}"
-    # Four parts are an IP address, which is read with "dot"; other chains are versions.
-    return (" dot " if len(parts) == 4 else " point ").join(integer(part) for part in parts)
+    return " point ".join(integer(part) for part in parts)  # a version
 
 
 def two_digits(digits: str) -> str:

@@ -35,7 +35,7 @@ _STATES = {
 _WORDS_TOO = frozenset(("HI", "ID", "IN", "LA", "MA", "ME", "OH", "OK", "OR", "PA", "DE", "AL"))
 """States whose letters are words or names: only before a ZIP code."""
 
-_NAME = r"(?:[A-Z][\w'’]*|[0-9]{1,3}(?:st|nd|rd|th)|[Ff]or|[Oo]f|[Tt]he|[Dd]e|[Ll]a)"
+_NAME = r"(?:[A-Z][\w'’]*|[0-9]{1,3}(?:st|nd|rd|th)|de|la|of)"
 _HOUSE = re.compile(
     rf"(?<![\w.,$€£#-])(?P<number>[0-9]{{1,5}}) (?:(?P<direction>{any_of(_DIRECTIONS)})\.? )?"
     rf"(?P<name>{_NAME}(?: {_NAME}){{0,3}}) (?P<street>(?i:{any_of(_STREETS)}))(?P<dot>\.)?(?![\w'’])"
@@ -59,7 +59,7 @@ def _house(match: re.Match[str]) -> str:
 
 def _house_number(digits: str) -> str:
     if len(digits) == 3 and digits[1:] != "00":
-        return f"{cardinal(digits[0])} {two_digits(digits[1:])}"
+        return spelled(digits) if digits[1] == "0" else f"{cardinal(digits[0])} {cardinal(digits[1:])}"
     if len(digits) == 4 and digits[2:] != "00" and digits[0] != "0" and digits[1] != "0":
         return f"{cardinal(digits[:2])} {two_digits(digits[2:])}"
     if len(digits) == 5:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from tts_provider.speech.normalize.pattern import CURRENCY, LETTER
+from tts_provider.speech.normalize.numbers import spelled
+from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, as_words
+from tts_provider.speech.normalize.units import UNIT
 
 _OPERAND = rf"(?:[0-9]|(?<!{LETTER}){LETTER}(?!{LETTER}))"
 _POWER_SIGN = re.compile(r"(?<=[0-9)]) ?\*\* ?(?=[-(0-9A-Za-z])|(?<=\b[A-Za-z])\*\*(?=[-(0-9A-Za-z])")
@@ -14,7 +16,8 @@ _TIMES_SIGN = re.compile(
 _MARKS_LEFT = re.compile(r"[*`]|\\(?=[^\w\s])|#{2,}")
 _EMOTICON = re.compile(r"(?<!\S)[:;]-?[()](?!\S)")
 _PLURAL_IN_BRACKETS = re.compile(rf"(?<={LETTER})\((s|es)\)")
-_LETTER_IN_BRACKETS = re.compile(r"(?<=[0-9])\(([a-z])\)")  # 401(k)
+_PLAN = re.compile(r"(?<![\w.,$])([0-9])0([0-9])\(([a-z])\)")  # 401(k)
+_LETTER_IN_BRACKETS = re.compile(r"(?<=[0-9])\(([a-z])\)")
 _EMPTY_BRACKETS = re.compile(r"\(\)|\[\]|\{\}|\\")
 
 
@@ -26,11 +29,13 @@ def drop_marks(text: str) -> str:
     text = _TIMES_SIGN.sub("×", text)
     text = _MARKS_LEFT.sub("", text)
     text = _PLURAL_IN_BRACKETS.sub(r"\1", text)
+    text = _PLAN.sub(r"\1 oh \2 \3", text)
     text = _LETTER_IN_BRACKETS.sub(r" \1", text)
     return _EMPTY_BRACKETS.sub(" ", text)
 
 
-_LEADING_POINT = re.compile(r"(?<![\w.])\.(?=[0-9])")
+_LEADING_POINT = re.compile(rf"(?<![\w.$£€¥₹])\.(?=[0-9]+(?:[.,%][0-9]|%| ?(?:{UNIT})(?![^\W_])))")
+_BARE_POINT = re.compile(r"(?<![\w.$£€¥₹])\.([0-9]+)(?![0-9])")
 _CLOSED_SENTENCE = re.compile(r"(?<=[.!?])[)\]}]")
 _PAUSE = re.compile(r"[()\[\]{}|•]|--+| - ")
 _SPACED_DASH = re.compile(rf"(?<![0-9])([0-9]+)( ?[AaPp]\.?[Mm]\.?)? - (?={CURRENCY}?([0-9]+))")
@@ -48,6 +53,7 @@ _SPACE_BEFORE_MARK = re.compile(r" ([,.;:!?])(?!\w)")
 def tidy_punctuation(text: str) -> str:
     """Brackets and dashes become commas, and of several marks in a row the strongest stays."""
     text = _LEADING_POINT.sub("0.", text.rstrip(" ()[]{}"))
+    text = _BARE_POINT.sub(lambda match: as_words(match, f"point {spelled(match[1])}"), text)
     text = _CLOSED_SENTENCE.sub(" ", text)
     text = _MINUS_BETWEEN.sub(r"\1 minus \2", text)
     text = _SPACED_DASH.sub(_spaced_dash, text)

@@ -55,7 +55,7 @@ def _chain(match: re.Match[str]) -> str:
         return as_words(match, telephone(match[0]))
     if bare and match[0] != "9-5" and (len(first), first) > (len(last), last):
         return match[0]
-    if bare or before in "$£€¥₹":
+    if bare or (before and before in "$£€¥₹"):
         return f"{first} to {last}"
     return match[0]
 
@@ -65,6 +65,8 @@ def _unit_range(match: re.Match[str]) -> str:
     ascends = _size(first) < _size(last)
     if not (ascends or sign or unit or (last_unit or "").strip()):
         return match[0]
+    if not (sign or unit) and first.isdecimal() and len(first) == 4:  # no year: "1980-1990 kg"
+        first = cardinal(first)
     return f"{sign}{first}{unit or ''} to "
 
 

@@ -24,7 +24,7 @@ _CODE = re.compile(
     r"|(?:card|account|acct|routing|tracking|order|invoice|serial|case|ticket|reference|ref"
     r"|confirmation|policy|passport|customer|member|employee|flight)(?: (?:number|no\.?|num\.?))"
     r"|ending in|ends in|extension|ext\.?|flight|last four(?: digits)?)"
-    r"(?: is| are|:|,)* ?#?)(?=[\w-]*[0-9])((?:[A-Za-z]{1,3} ?)?[0-9][\w]*(?:[ -][0-9]{2,4}){0,5})(?![\w])"
+    r"(?: is| are|:|,)* ?#?)(?=[\w-]*[0-9])((?:[A-Za-z]{1,3} ?)?[0-9][\w]*(?: [0-9]{3,4}){0,5}(?:-[0-9]{1,7}){0,5})(?![\w])"
 )
 _ZIP_PLUS_FOUR = re.compile(r"(?<=\b[A-Z]{2} )([0-9]{5})(?:-([0-9]{4}))?(?![\w-])")
 
@@ -54,7 +54,7 @@ def _code(match: re.Match[str]) -> str:
     cue, code = match[1], match[2]
     digits = re.sub("[^0-9]", "", code)
     # "flight 7" and "code 5 is" are small numbers; a code with few digits is one word.
-    if len(digits) < 3:
+    if len(digits) < 3 or digits.endswith("000"):
         return match[0]
     spoken = re.sub("[0-9]+", lambda run: f" {spelled(run[0])} ", code.replace("-", ", "))
     return cue + " ".join(spoken.split()).replace(" ,", ",")

@@ -13,7 +13,7 @@ _MERIDIEM = rf"([AaPp])\.?[Mm](?!{LETTER}{LETTER})(\.?)"
 _ZONES = "utc gmt est edt cst cdt mst mdt pst pdt akst hst bst cet cest eet eest ist jst aest aedt et pt ct".split()  # noqa: SIM905, E501
 # fmt: on
 _ZONE = re.compile(
-    r"(?<=[0-9m.M]) ?(?i:(?P<zone>" + "|".join(r"\.?".join(zone) for zone in _ZONES) + r")\.?)"
+    r"(?<=[0-9mM])\.? ?(?i:(?P<zone>" + "|".join(r"\.?".join(zone) for zone in _ZONES) + r")\.?)"
     rf"(?!{LETTER})(?=(?P<offset>[-+][0-9])?)"
 )
 _OFFSET = re.compile(r"(?<=[0-9]:[0-9]{2})([-+])([01][0-9]):?([0-5][0-9])(?![0-9:])")
@@ -44,7 +44,7 @@ def read_times(text: str) -> str:
 def _zone(match: re.Match[str]) -> str:
     """`3 p.m. e.s.t.`, `11:30EST`; not the "est" of "10 est omnes"."""
     before = match.string[max(0, match.start() - 5) : match.start()]
-    if not re.search(r"[0-9]:[0-9]{2}\Z|[ap]\.?m\.?\Z", before, re.IGNORECASE):
+    if not re.search(r"[0-9]:[0-9]{2}\Z|[0-9 ][ap]\.?m\Z", before, re.IGNORECASE):
         return match[0]
     return " " + " ".join(match["zone"].replace(".", "").upper())
 
