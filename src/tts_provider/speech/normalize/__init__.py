@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tts_provider.speech.normalize.abbreviations import expand_abbreviations
-from tts_provider.speech.normalize.addresses import read_addresses
+from tts_provider.speech.normalize.addresses import read_addresses, read_hosts
 from tts_provider.speech.normalize.characters import plain_characters
 from tts_provider.speech.normalize.dates import read_dates
 from tts_provider.speech.normalize.fractions import read_fractions
@@ -63,6 +63,7 @@ STEPS: tuple[Callable[[str], str], ...] = (
     read_ordinals,
     read_numbers,
     read_symbols,
+    read_hosts,
     close_up,
 )
 

@@ -42,9 +42,9 @@ _VERSION = re.compile(rf"(?<!{LETTER})v\.? ?(?=[0-9])")
 
 
 def expand_abbreviations(text: str) -> str:
-    text = _BEFORE_NUMBER.sub(lambda match: f"{_BEFORE_NUMBERS[match[1]]} ", text)
+    text = _BEFORE_NUMBER.sub(lambda match: as_words(match, _BEFORE_NUMBERS[match[1]]), text)
     text = _HASH_NUMBER.sub(lambda match: as_words(match, "number"), text)
-    text = _VERSION.sub("version ", text)
+    text = _VERSION.sub(lambda match: as_words(match, "version"), text)
     return _ABBREVIATION.sub(_expanded, text)
 
 
@@ -56,4 +56,4 @@ def _expanded(match: re.Match[str]) -> str:
         words, dot = "Saint", None
     if dot and short in _FINAL:
         words += full_stop(match)
-    return f"{words} " if dot and after[:1].isalnum() else words
+    return as_words(match, words)

@@ -6,7 +6,7 @@ import re
 
 from tts_provider.speech.abbreviations import SENTENCE_STARTS
 from tts_provider.speech.normalize.numbers import spelled
-from tts_provider.speech.normalize.pattern import LETTER
+from tts_provider.speech.normalize.pattern import LETTER, as_words
 
 # fmt: off
 _ADDRESS_SYMBOLS = {
@@ -34,7 +34,7 @@ _TAIL = rf"(?!{LETTER})(?::[0-9]{{2,5}}(?![0-9]))?(?:[/?]{_URL_BODY})?"
 _HOST = re.compile(rf"(?<![\w-])(?:[\w-]+\.){{1,5}}(?i:{_ENDINGS}){_TAIL}")
 # Any other ending where all is in small letters: "me.It" and "end.then" have lost a space.
 _OTHER_HOST = re.compile(
-    rf"(?<![\w.@/-])(?:[a-z][a-z0-9-]+\.){{1,5}}([a-z]{{2,12}})(?![\w-]|\.\w){_TAIL}"
+    rf"(?<![^\W\d_])(?<![.-])(?:[a-z][a-z0-9-]+\.){{1,5}}([a-z]{{2,12}})(?![^\W\d]|-|\.\w){_TAIL}"
 )
 _PATH = re.compile(
     r"(?<![\w/.~\\-])(?:~/(?=[\w.])|~(?=[a-z]\w*/)|\.{1,2}/(?=\w)|/(?=[a-z._][\w.-]*/\w)|[A-Za-z]:\\(?=\w))"
@@ -53,11 +53,16 @@ def read_addresses(text: str) -> str:
     text = _URL.sub(lambda match: _address(match[1]), text)
     text = _EMAIL.sub(lambda match: _address(match[0].removeprefix("mailto:")), text)
     text = _IP.sub(_ip, text)
-    text = _HOST.sub(lambda match: _address(match[0]), text)
-    text = _OTHER_HOST.sub(_other_host, text)
+    text = read_hosts(text)
     text = _PATH.sub(lambda match: _address(match[0]), text)
-    text = _HANDLE.sub(lambda match: f" at {_tag(match[1])} ", text)
-    return _HASHTAG.sub(lambda match: f" hashtag {_tag(match[1])} ", text)
+    text = _HANDLE.sub(lambda match: as_words(match, f"at {_tag(match[1])}"), text)
+    return _HASHTAG.sub(lambda match: as_words(match, f"hashtag {_tag(match[1])}"), text)
+
+
+def read_hosts(text: str) -> str:
+    """Also those that the other passes have uncovered, so that a second reading finds no more."""
+    text = _HOST.sub(lambda match: _address(match[0]), text)
+    return _OTHER_HOST.sub(_other_host, text)
 
 
 def _other_host(match: re.Match[str]) -> str:

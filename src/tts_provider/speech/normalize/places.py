@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tts_provider.speech.normalize.numbers import cardinal, spelled, two_digits
-from tts_provider.speech.normalize.pattern import any_of, full_stop
+from tts_provider.speech.normalize.pattern import any_of, as_words, full_stop
 
 # fmt: off
 _STREETS = {
@@ -38,11 +38,11 @@ _WORDS_TOO = frozenset(("HI", "ID", "IN", "LA", "MA", "ME", "OH", "OK", "OR", "P
 _NAME = r"(?:[A-Z][\w'’]*|[0-9]{1,3}(?:st|nd|rd|th)|de|la|of)"
 _HOUSE = re.compile(
     rf"(?<![\w.,$€£#-])(?P<number>[0-9]{{1,5}}) (?:(?P<direction>{any_of(_DIRECTIONS)})\.? )?"
-    rf"(?P<name>{_NAME}(?: {_NAME}){{0,3}}) (?P<street>(?i:{any_of(_STREETS)}))(?P<dot>\.)?(?![\w'’])"
+    rf"(?P<name>{_NAME}(?: {_NAME}){{0,3}}) (?P<street>(?i:{any_of(_STREETS)}))(?P<dot>\.)?(?![^\W_]|['’])"
 )
 _STATE = re.compile(
     rf"(?<=, )({any_of(_STATES)})(?P<zip>,? (?P<five>[0-9]{{5}})(?:-(?P<four>[0-9]{{4}}))?(?![\w-]))?"
-    r"(?=[.,;:!?)]|\Z|(?P<on> [a-z]))?(?![\w'’])"
+    r"(?![^\W\d_]|['’])"
 )
 
 
@@ -72,9 +72,6 @@ def _house_number(digits: str) -> str:
 def _state(match: re.Match[str]) -> str:
     letters = match[1]
     if not match["zip"]:
-        after = match.string[match.end() : match.end() + 1]
-        if letters in _WORDS_TOO or (after and after not in ".,;:!?) "):
-            return match[0]
-        return _STATES[letters]
+        return as_words(match, match[0] if letters in _WORDS_TOO else _STATES[letters])
     four = f", {spelled(match['four'])}" if match["four"] else ""
-    return f"{_STATES[letters]}, {spelled(match['five'])}{four}"
+    return as_words(match, f"{_STATES[letters]}, {spelled(match['five'])}{four}")

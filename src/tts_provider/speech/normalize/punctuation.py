@@ -47,6 +47,7 @@ _STRAY = re.compile(
 )
 _MARKS = re.compile(r"[,.;:!?](?: ?[,.;:!?])+")
 _COMMA_AFTER_QUOTED_MARK = re.compile(r"(?<=[,.;:!?][\"']) ?,")
+_LOOSE_HYPHEN = re.compile(rf"(?<![^\W_])-(?={LETTER})")
 _SPACE_BEFORE_MARK = re.compile(r" ([,.;:!?])(?!\w)")
 
 
@@ -85,4 +86,5 @@ def _strongest_mark(match: re.Match[str]) -> str:
 
 
 def close_up(text: str) -> str:
+    text = _LOOSE_HYPHEN.sub("", text)
     return _SPACE_BEFORE_MARK.sub(r"\1", " ".join(text.split()))

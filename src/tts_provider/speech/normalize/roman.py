@@ -11,9 +11,9 @@ from tts_provider.speech.normalize.pattern import any_of
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _NUMERAL = r"(?=[IVXLCDM])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _COUNTED = re.compile(
-    r"(?i:\b(chapters?|parts?|volumes?|vol\.|books?|acts?|scenes?|sections?|articles?|titles?|phases?"
+    r"(?i:(?<![^\W\d_])(chapters?|parts?|volumes?|vol\.|books?|acts?|scenes?|sections?|articles?|titles?|phases?"
     r"|types?|class|levels?|grades?|stages?|appendix|annex|figure|table|war|bowl|mark|psalm|canto"
-    rf"|lesson|unit|episode|season|division|group|factor)) ({_NUMERAL})(?![\w'’])"
+    rf"|lesson|unit|episode|season|division|group|factor)) ({_NUMERAL})(?![^\W\d_'’]|['’])"
 )
 # fmt: off
 _RULERS = (
@@ -26,9 +26,9 @@ _RULERS = (
     "Thomas Umberto Urban Victoria Vittorio Vladimir Wilhelm William Xerxes"
 ).split()
 # fmt: on
-_RULER = re.compile(rf"\b({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![\w'’])")
+_RULER = re.compile(rf"(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’])")
 # Two letters at least, and none that measure or spell something else: XL, CD, MD, DC.
-_NAMED = re.compile(r"(?<![\w'’-])([A-Z][\w'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![\w'’-])")
+_NAMED = re.compile(r"(?<![^\W\d_])(?<!['’-])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![^\W\d_]|['’-])")
 
 
 def read_roman(text: str) -> str:

@@ -44,7 +44,7 @@ def read_times(text: str) -> str:
 def _zone(match: re.Match[str]) -> str:
     """`3 p.m. e.s.t.`, `11:30EST`; not the "est" of "10 est omnes"."""
     before = match.string[max(0, match.start() - 5) : match.start()]
-    if not re.search(r"[0-9]:[0-9]{2}\Z|[0-9 ][ap]\.?m\Z", before, re.IGNORECASE):
+    if not re.search(r"[0-9]:[0-9]{2}\Z|(?<![^\W\d_])[ap]\.?m\Z", before, re.IGNORECASE):
         return match[0]
     return " " + " ".join(match["zone"].replace(".", "").upper())
 

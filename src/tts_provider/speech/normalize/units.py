@@ -65,7 +65,7 @@ _ABBREVIATED_AREA = re.compile(
 )
 # The full stop of "5 min. later" is the abbreviation's.
 _MEASURE = re.compile(
-    rf"{_BARE}({NUMBER})(?:{_SCALE}? ?|-)(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9])"
+    rf"{_BARE}({NUMBER})(?:{_SCALE}? ?|-)(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9]|\.\w)"
     rf"(?:/(?P<per>{any_of(_PER)}|[A-Za-z]+)(?!\w)|\.(?= [a-z]))?"
 )
 _PER_UNIT = re.compile(rf"{_BARE}({NUMBER})/(?P<per>kg|km|lb|hr|day|week|month|year|min|sec|mo|yr|wk)(?!\w)")
