@@ -15,7 +15,12 @@ from starlette.types import ASGIApp
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server import page
-from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
+from tts_provider.server.auth import (
+    HostMiddleware,
+    KeyMiddleware,
+    OriginMiddleware,
+    log_refusal,
+)
 from tts_provider.server.dialects import SOCKETS, openai, voices
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.seed_socket import SpeechSocket
@@ -34,8 +39,9 @@ def create_app(
     *,
     api_keys: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
 ) -> ASGIApp:
-    """The ASGI application: origin check, CORS, key check, routes."""
+    """The ASGI application: host and origin checks, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
     app.include_router(openai.create_router(service))
@@ -101,7 +107,9 @@ def create_app(
         guarded = CORSMiddleware(
             guarded, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
         )
-    return OriginMiddleware(guarded, allow_origins)
+    guarded = OriginMiddleware(guarded, allow_origins)
+    # A page that came by a forged name has no key.
+    return guarded if api_keys else HostMiddleware(guarded, allow_hosts, allow_origins)
 
 
 def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:

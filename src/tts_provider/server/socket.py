@@ -15,7 +15,7 @@ from tts_provider.errors import InvalidRequest, OverCapacity, WireError
 from tts_provider.server.auth import choose_subprotocol, log_refusal
 from tts_provider.server.http import error_response
 from tts_provider.server.service import SpeechService
-from tts_provider.server.transport import protocol_of
+from tts_provider.server.websocket import protocol_of
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,15 @@ class Socket(ABC):
         """The next text message; None when the connection is over."""
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
+            return None
+        if protocol_of(self._websocket).is_flooding:
+            limits = self._service.limits
+            problem = InvalidRequest(
+                f"for {limits.flood_timeout_s:g} s more arrived than {limits.max_frames_per_s:g} "
+                f"frames and {limits.max_bytes_per_s:g} bytes a second, the limits",
+                code="too_many_messages",
+            )
+            await self.refuse(problem)
             return None
         text: str | None = message.get("text")
         if text is None:
@@ -147,8 +156,9 @@ class Sockets:
         await self._empty.wait()
 
     async def close_all(self, code: int, reason: str) -> None:
-        """Close what is left, whatever it is doing."""
+        """Close what is left, whatever it is doing, and wait until it is."""
         await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
+        await self.wait_closed()
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tts_provider.audio.encode import create_encoder
+from tts_provider.audio.encode import StreamEncoder
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, Loading, WireError
@@ -240,13 +240,13 @@ async def _file(
     audio_format: Any, utterance: Utterance, service: SpeechService
 ) -> AsyncGenerator[Piece, None]:
     """The audio's file, in pieces that are never empty."""
-    with contextlib.closing(create_encoder(audio_format, SAMPLE_RATE, SAMPLE_RATE)) as encoder:
+    with contextlib.closing(StreamEncoder(audio_format, SAMPLE_RATE, SAMPLE_RATE)) as encoder:
         # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-        pending, sent, end, audible = encoder.start(), 0, 0, False
+        pending, sent, end, audible = await encoder.start(), 0, 0, False
         try:
             async with contextlib.aclosing(service.speak(utterance, ENDPOINT)) as chunks:
                 async for chunk in chunks:
-                    pending += encoder.push(chunk.samples)
+                    pending += await encoder.push(chunk.samples)
                     end = chunk.end
                     # Silence alone may turn out to be all there is, which is an error.
                     audible = audible or bool(chunk.samples.any())
@@ -257,7 +257,7 @@ async def _file(
             if problem.param == "text":
                 problem.param = "input"
             raise
-        pending += encoder.finish()
+        pending += await encoder.finish()
         if pending:
             yield Piece(pending, (end - sent) / SAMPLE_RATE)
 
