@@ -52,11 +52,11 @@ class Ssml:
 
     def _begin(self) -> None:
         parser = expat.ParserCreate("utf-8")
+        parser.Parse(_ROOT)  # before there is who hears of it
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         parser.ProcessingInstructionHandler = self._refuse_instruction
-        parser.Parse(_ROOT)
         self._parser = parser
         self._head: str | None = ""  # until it is clear whether a declaration is there
         self._given = b""  # to the parser, from `_counted` on
@@ -125,10 +125,10 @@ class Ssml:
         if self._head:
             self._head, text = None, self._head
             self._feed(text)
-        self._release()
         if self._open:
             raise _wrong(f"<{self._open[-1]}> is not closed")
         self._parser.Parse(b"</speak>", True)
+        self._release()
         self._place += len(self._given.decode())
 
     def _place_now(self) -> int:
@@ -142,8 +142,6 @@ class Ssml:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         place = self._place_now()
-        if self._parser.CurrentByteIndex < len(_ROOT):
-            return
         allowed = _ELEMENTS.get(name)
         if allowed is None or (name == "speak" and (self._open or self._is_said)):
             raise _wrong(
