@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,7 +28,8 @@ from tts_provider.speech.engine import (
     Utterance,
     Voice,
 )
-from tts_provider.speech.reading import Passage, Reader, read
+from tts_provider.speech.lexicon import LexiconFile
+from tts_provider.speech.reading import AS_WRITTEN, Passage, Reader, ReadingOptions, read
 from tts_provider.voices.aliases import find_alias
 from tts_provider.voices.store import VoiceStore
 
@@ -61,11 +62,13 @@ class SpeechService:
         store: VoiceStore | None = None,
         *,
         normalize_text: bool = True,
+        lexicon: LexiconFile | None = None,
     ) -> None:
         self.engine = engine
         self._store = store
         self._voice_aliases = voice_aliases or {}
         self._normalize_text = normalize_text
+        self._lexicon = lexicon or LexiconFile()
         self.limits = limits
         self.admission = Admission(limits)
         self.decoders = Decoders()
@@ -127,14 +130,28 @@ class SpeechService:
             voices += [stored.voice() for stored in await asyncio.to_thread(self._store.list)]
         return voices
 
-    def new_reader(self) -> Reader:
-        """For a text that is still being written."""
-        return Reader(words=self._normalize_text)
+    def new_reader(self, voice: Voice, reading: ReadingOptions) -> Reader:
+        """For a text that is still being written, read as was asked for, and spoken in `voice`."""
+        return Reader(self._reading(voice, reading))
+
+    def _reading(self, voice: Voice, asked: ReadingOptions) -> ReadingOptions:
+        """What a request asks for, and what the server and the voice add to it."""
+        return replace(
+            asked,
+            words=asked.words and self._normalize_text,
+            language=voice.language,
+            lexicon=self._lexicon.for_voice(voice.id).merged(asked.lexicon),
+        )
 
     async def speak(
-        self, utterance: Utterance, endpoint: str, context: Sequence[Said] = ()
+        self,
+        utterance: Utterance,
+        endpoint: str,
+        context: Sequence[Said] = (),
+        reading: ReadingOptions = AS_WRITTEN,
     ) -> AsyncGenerator[AudioChunk, None]:
-        """Wait for a stream, listen to what was said before, then yield the utterance's audio.
+        """Wait for a stream, listen to what was said before, then yield the utterance's audio; its
+        text is read as `reading` asks.
 
         Raises `WireError`.
         """
@@ -144,7 +161,7 @@ class SpeechService:
         with meter.measure():
             async with self.admission.admit():
                 await self._listen_to_all(context, utterance.history)
-                passages = self._read(utterance.text)
+                passages = self._read(utterance.text, utterance.voice, reading)
                 audio = pipeline.speak(self.engine, utterance, passages)
                 async with aclosing(meter.watch(audio)) as chunks:
                     async for chunk in chunks:
@@ -179,8 +196,13 @@ class SpeechService:
             raise pipeline.nothing_to_speak()
         return await self.engine.listen(words, said.speaker, samples)
 
-    def _read(self, text: str) -> Iterator[Passage]:
-        return read(text, words=self._normalize_text)
+    def _read(
+        self, text: str, voice: Voice | None = None, reading: ReadingOptions = AS_WRITTEN
+    ) -> Iterator[Passage]:
+        asked = (
+            self._reading(voice, reading) if voice else replace(reading, words=self._normalize_text)
+        )
+        return read(text, asked)
 
     async def _listen_to_all(self, context: Sequence[Said], history: History) -> None:
         left_s = MAX_CONTEXT_S

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from tts_provider.speech.normalize import normalize
+from tts_provider.speech.plain import Run
 
 _TOKEN = re.compile(r"\S+")
 _AROUND = ".,;:!?\"'()[]{}…“”‘’«»*_`"
@@ -24,19 +25,31 @@ class Place:
     end: int
 
 
-def align(text: str, words: str, places: Sequence[tuple[int, int]]) -> list[Place]:
-    """The place of every spoken word, in order; `places` are those of `text`'s characters.
+def align(text: str, words: str, runs: Sequence[Run]) -> list[Place]:
+    """The place of every spoken word, in order; `runs` tell where `text` was written.
 
     Places never go back, and stay within the text.
     """
     spoken, written = _tokens(words), _tokens(text)
     if not written:
         return []
+    places = _places(runs, len(text))
     found: list[Place] = []
     for (start, end), index in zip(spoken, _owners(words, spoken, text, written), strict=True):
         first, last = written[index]
         found.append(Place(start, end, places[first][0], max(p[1] for p in places[first:last])))
     return found
+
+
+def _places(runs: Sequence[Run], length: int) -> list[tuple[int, int]]:
+    """Of every character."""
+    places: list[tuple[int, int]] = []
+    for run, end in zip(runs, [*(run.at for run in runs[1:]), length], strict=True):
+        for at in range(end - run.at):
+            places.append(
+                (run.start, run.end) if run.is_whole else (run.start + at, run.start + at + 1)
+            )
+    return places
 
 
 def _tokens(text: str) -> list[tuple[int, int]]:

@@ -33,6 +33,8 @@ class Voice:
     source: str
     speaker: int | None = None
     """The number the seed's `speaker` field selects this voice by."""
+    language: str = "en"
+    """What it speaks, as a tag of BCP 47."""
 
 
 @dataclass(frozen=True)

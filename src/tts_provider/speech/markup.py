@@ -21,9 +21,7 @@ BLOCKS = {
     "label": regex.compile(r"[ \t]{0,40}\[\^[^\[\]\n]{1,100}\]:[ \t]{0,4}"),
     "heading": regex.compile(r"[ \t]{0,40}#{1,6}[ \t]{1,8}"),
     "item": regex.compile(rf"[ \t]{{0,40}}{_BULLET}[ \t]{{1,8}}"),
-    "number": regex.compile(
-        rf"[ \t]{{0,40}}(?P<mark>[0-9]{{1,3}}|[a-zA-Z](?=\)))[.)][ \t]{{1,8}}"
-    ),
+    "number": regex.compile(rf"[ \t]{{0,40}}(?P<mark>[0-9]{{1,3}}|[a-zA-Z](?=\)))[.)][ \t]{{1,8}}"),
     "row": regex.compile(r"[ \t]{0,40}\|"),
 }
 CHECKBOX = regex.compile(r"\[[ xX]\][ \t]")
@@ -97,9 +95,7 @@ IS_FORMULA = regex.compile(r"[\\^_={}<>+*]|^[A-Za-z]$")
 ESCAPE = regex.compile(r"(?<![:\\])\\([*_~`\[\]()#+!|<>{}$-]|(?<=[0-9]\\)\.)")
 EMOTICON = regex.compile(r"[:;]['’]?-?[()DPp](?!\w)")
 CLOSING_HASHES = regex.compile(r"#{1,6}[ \t]{0,8}(?=[\n\r])")
-PICTURE = regex.compile(
-    rf"(?:[{_PICTURES}][{_JOINERS}]{{0,20}}\u200d?){{1,40}}|[{_JOINERS}]"
-)
+PICTURE = regex.compile(rf"(?:[{_PICTURES}][{_JOINERS}]{{0,20}}\u200d?){{1,40}}|[{_JOINERS}]")
 SPEAKABLE_PICTURES = frozenset("↔©®™ℹ★☆✓✔✗✘♀♂‼⁉〰Ⓜ㊗㊙♠♣♥♦")
 """Those that have a name in a text."""
 INVISIBLE = frozenset("\xad\u200b\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff") | {

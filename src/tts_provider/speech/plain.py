@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Run(NamedTuple):
+    """Characters from `at` on, and where they were written: one by one from `start` on, or all of
+    them, `is_whole`, from `start` to before `end`."""
+
+    at: int
+    start: int
+    end: int
+    is_whole: bool
 
 
 @dataclass
@@ -46,6 +57,20 @@ class Plain:
         del self.ends[:count]
         self.pauses = [(at - count, s, place) for at, s, place in self.pauses if at >= count]
         self.phonemes = [(a - count, b - count, ipa) for a, b, ipa in self.phonemes if a >= count]
+
+    def runs(self) -> tuple[Run, ...]:
+        """Where all of it was written, in few words."""
+        runs: list[Run] = []
+        for at, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
+            if runs:
+                last = runs[-1]
+                if last.is_whole and (start, end) == (last.start, last.end):
+                    continue
+                if not last.is_whole and (start, end) == (last.end, last.end + 1):
+                    runs[-1] = last._replace(end=end)
+                    continue
+            runs.append(Run(at, start, end, end != start + 1))
+        return tuple(runs)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where the characters from `start` to before `end` were written."""

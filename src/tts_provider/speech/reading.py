@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tts_provider.speech.alignment import Place, align
 from tts_provider.speech.lexicon import Lexicon, Phonemes
 from tts_provider.speech.normalize import normalize
-from tts_provider.speech.plain import Plain
+from tts_provider.speech.plain import Plain, Run
 from tts_provider.speech.segment import Segmenter, Span
 from tts_provider.speech.ssml import Ssml
 from tts_provider.speech.structure import Structure
@@ -29,12 +29,12 @@ class Passage:
     """Silence instead of words."""
     phonemes: tuple[Phonemes, ...] = ()
     """How parts of `words` are pronounced, for engines that take phonemes."""
-    places: tuple[Span, ...] = field(default=(), repr=False, compare=False)
-    """Of each character of `text` in the whole text."""
+    runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
+    """Where each part of `text` was written."""
 
     def written_words(self) -> list[Place]:
         """Where each of the spoken words was written, in order."""
-        return align(self.text, self.words, self.places)
+        return align(self.text, self.words, self.runs)
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,18 @@ class ReadingOptions:
     lexicon: Lexicon = field(default_factory=Lexicon)
 
 
+AS_WRITTEN = ReadingOptions()
+"""Nothing special is asked for."""
+
+
 class Reader:
     """Reads a text that arrives in pieces; all passages together are those of the whole text.
 
     A passage that has nothing to say is left out.
     """
 
-    def __init__(self, options: ReadingOptions | None = None) -> None:
-        self._options = options or ReadingOptions()
+    def __init__(self, options: ReadingOptions = AS_WRITTEN) -> None:
+        self._options = options
         self._structure = (
             Ssml(self._options.language) if self._options.ssml else Structure(self._options.aloud)
         )
@@ -129,23 +133,21 @@ class Reader:
         is_english = options.language.partition("-")[0].lower() == "en"
         words = normalize(words) if options.words and is_english else " ".join(words.split())
         start, end = plain.span(0, len(plain))
-        places = tuple(zip(plain.starts, plain.ends, strict=True))
         phonemes = options.lexicon.find_phonemes(words)
         if plain.phonemes:
             phonemes += tuple(_asked_for(plain, words))
-        return Passage(plain.text, words, start, end, 0.0, phonemes, places)
+        return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs())
 
 
 def _asked_for(plain: Plain, words: str) -> Iterator[Phonemes]:
     """The phonemes that the text itself asks for, on its words."""
-    own_places = [(at, at + 1) for at in range(len(plain))]
-    spoken = align(plain.text, words, own_places)
+    spoken = align(plain.text, words, [Run(0, 0, len(plain), is_whole=False)])
     for start, end, ipa in plain.phonemes:
         inside = [word for word in spoken if start < word.end and word.start < end]
         if inside:
             yield Phonemes(inside[0].words_start, inside[-1].words_end, ipa)
 
 
-def read(text: str, options: ReadingOptions | None = None) -> Iterator[Passage]:
+def read(text: str, options: ReadingOptions = AS_WRITTEN) -> Iterator[Passage]:
     """The passages of a whole text. Raises `InvalidRequest` where it is wrong SSML."""
     return Reader(options).read(text)

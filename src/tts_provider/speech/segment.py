@@ -13,7 +13,11 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from tts_provider.speech.abbreviations import INNER_ABBREVIATIONS, LAST_ABBREVIATIONS, SENTENCE_STARTS
+from tts_provider.speech.abbreviations import (
+    INNER_ABBREVIATIONS,
+    LAST_ABBREVIATIONS,
+    SENTENCE_STARTS,
+)
 
 SEGMENT_CHARACTERS = 300
 """The longest segment: about 20 s of speech, so one text never keeps an engine to itself."""

@@ -268,7 +268,11 @@ class Structure:
             is_sign = inside or before in ("/", "@")
         elif mark == "*":
             # 2*3, 2*x, x*y
-            numeric = before.isdigit() or after.isdigit() or not self._text[max(0, self._at - 2) : self._at - 1].isalnum()
+            numeric = (
+                before.isdigit()
+                or after.isdigit()
+                or not self._text[max(0, self._at - 2) : self._at - 1].isalnum()
+            )
             is_sign = (inside and numeric) or (apart and len(run[0]) <= 2)
         else:
             is_sign = len(run[0]) == 1 or inside or apart or len(run[0]) > 2

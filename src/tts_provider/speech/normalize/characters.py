@@ -39,7 +39,9 @@ _DRESSED = re.compile(
     "\u3248-\u324f\u3250-\u325f\u32b1-\u32bf\u3371-\u337a\u3380-\u33df\ufb00-\ufb06\uff04\uff05"
     "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uffe0-\uffe6\U0001d400-\U0001d7ff\U0001f100-\U0001f16a]"
 )
-_ENCLOSED = re.compile("[\u2150-\u215e\u2189\u2460-\u24ff\u2776-\u2793\u3248-\u32bf\U0001f100-\U0001f16a]")
+_ENCLOSED = re.compile(
+    "[\u2150-\u215e\u2189\u2460-\u24ff\u2776-\u2793\u3248-\u32bf\U0001f100-\U0001f16a]"
+)
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _POWER_BASE = re.compile(r"(?:[0-9)\]]|(?<![^\W\d_])[^\W\d_]{1,2})\Z")

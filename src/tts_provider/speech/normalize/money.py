@@ -86,4 +86,3 @@ def _coins(amount: str, unit: str, small: str | None) -> str:
     if not whole.strip("0,"):
         return counted(cents, small)
     return f"{counted(whole, unit)} and {counted(cents, small)}"
-

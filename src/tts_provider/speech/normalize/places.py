@@ -59,7 +59,9 @@ def _house(match: re.Match[str]) -> str:
 
 def _house_number(digits: str) -> str:
     if len(digits) == 3 and digits[1:] != "00":
-        return spelled(digits) if digits[1] == "0" else f"{cardinal(digits[0])} {cardinal(digits[1:])}"
+        return (
+            spelled(digits) if digits[1] == "0" else f"{cardinal(digits[0])} {cardinal(digits[1:])}"
+        )
     if len(digits) == 4 and digits[2:] != "00" and digits[0] != "0" and digits[1] != "0":
         return f"{cardinal(digits[:2])} {two_digits(digits[2:])}"
     if len(digits) == 5:

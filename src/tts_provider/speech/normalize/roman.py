@@ -28,7 +28,9 @@ _RULERS = (
 # fmt: on
 _RULER = re.compile(rf"(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’])")
 # Two letters at least, and none that measure or spell something else: XL, CD, MD, DC.
-_NAMED = re.compile(r"(?<![^\W\d_])(?<!['’-])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![^\W\d_]|['’-])")
+_NAMED = re.compile(
+    r"(?<![^\W\d_])(?<!['’-])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![^\W\d_]|['’-])"
+)
 
 
 def read_roman(text: str) -> str:
@@ -41,7 +43,11 @@ def _ruler(match: re.Match[str]) -> str:
     after = match.string[match.end() : match.end() + 2]
     value = _value(match[3])
     # "Charles I know" and "Malcolm X" are none; "Elizabeth I," and "Henry III" are.
-    if match[2] or (value == 1 and (after[:1] == " " and after[1:].islower())) or match[3] in "CDLMX":
+    if (
+        match[2]
+        or (value == 1 and (after[:1] == " " and after[1:].islower()))
+        or match[3] in "CDLMX"
+    ):
         return match[0]
     if value == 1 and (not after or after[0] in "'’"):
         return match[0] if after else f"{match[1]} the first"

@@ -45,7 +45,9 @@ def _chain(match: re.Match[str]) -> str:
     first, last = parts
     before = match.string[max(0, match.start() - 1) : match.start()]
     after = match.string[match.end() : match.end() + 5]
-    bare = (not before or before not in "$£€¥₹.,:") and not re.match(rf"[.,:]?[0-9]| ?(?:{UNIT})(?!{LETTER})", after)
+    bare = (not before or before not in "$£€¥₹.,:") and not re.match(
+        rf"[.,:]?[0-9]| ?(?:{UNIT})(?!{LETTER})", after
+    )
     if bare and "1100" <= first <= "2099" and len(first) == 4:
         if len(last) == 4 and first < last <= "2099":
             return as_words(match, f"{year_in_words(first)} to {year_in_words(last)}")

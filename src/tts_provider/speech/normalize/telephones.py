@@ -16,7 +16,9 @@ _FREE_OF_CHARGE = re.compile(
     r"(?<![\w.,-])(\+?1[ .-])?8(00|33|44|55|66|77|88)[ .-]((?=[A-Z0-9-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+){0,4})(?![\w-])"
 )
 _SOCIAL_SECURITY = re.compile(r"(?<![\w.,-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![\w-])")
-_EMERGENCY = re.compile(r"(?i)\b((?:call(?:ed|ing|s)?|dial(?:ed|ling|ing|s)?|phone) )(911|999|112|988|411|311|101)\b")
+_EMERGENCY = re.compile(
+    r"(?i)\b((?:call(?:ed|ing|s)?|dial(?:ed|ling|ing|s)?|phone) )(911|999|112|988|411|311|101)\b"
+)
 # What stands behind these words is read digit by digit.
 _CODE = re.compile(
     rf"(?i)(?<!{LETTER})((?:zip(?: ?code)?|post ?code|postal code|pin(?: code)?|otp|passcode"

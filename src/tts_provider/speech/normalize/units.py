@@ -38,7 +38,18 @@ _FOLDED = {
     for unit, name in UNITS.items()
     if len(unit) > 1 and unit not in ("Nm", "Wh", "Pa", "mA", "mV", "MW", "MWh", "GW")
 } | {"kb": "kilobyte", "mb": "megabyte"}
-_INVARIABLE = ("hertz", "percent", "million", "billion", "yen", "yuan", "won", "baht", "rand", "ringgit")
+_INVARIABLE = (
+    "hertz",
+    "percent",
+    "million",
+    "billion",
+    "yen",
+    "yuan",
+    "won",
+    "baht",
+    "rand",
+    "ringgit",
+)
 _IRREGULAR = {"foot": "feet", "penny": "pence", "inch": "inches"}
 _PER = {
     "h": "hour", "hr": "hour", "hour": "hour", "s": "second", "sec": "second", "min": "minute",
@@ -68,7 +79,9 @@ _MEASURE = re.compile(
     rf"{_BARE}({NUMBER})(?:{_SCALE}? ?|-)(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9]|\.\w)"
     rf"(?:/(?P<per>{any_of(_PER)}|[A-Za-z]+)(?!\w)|\.(?= [a-z]))?"
 )
-_PER_UNIT = re.compile(rf"{_BARE}({NUMBER})/(?P<per>kg|km|lb|hr|day|week|month|year|min|sec|mo|yr|wk)(?!\w)")
+_PER_UNIT = re.compile(
+    rf"{_BARE}({NUMBER})/(?P<per>kg|km|lb|hr|day|week|month|year|min|sec|mo|yr|wk)(?!\w)"
+)
 _BY_AREA = re.compile(r"(?<=[0-9]) ?x ?(?=[0-9.]+ ?(?:mm|cm|km|m|ft|in|yd)\^?[23]?\b)")
 
 
@@ -78,9 +91,11 @@ def read_units(text: str) -> str:
     text = _AREA.sub(_area, text)
     text = _ABBREVIATED_AREA.sub(_area, text)
     text = _PER_UNIT.sub(
-        lambda match: as_words(match, f"{_amount(match[1])} per {_PER[match['per']]}")
-        if match["per"] in _PER
-        else match[0],
+        lambda match: (
+            as_words(match, f"{_amount(match[1])} per {_PER[match['per']]}")
+            if match["per"] in _PER
+            else match[0]
+        ),
         text,
     )
     return _MEASURE.sub(_measure, text)

@@ -24,7 +24,9 @@ _YEAR = re.compile(
     rf"(?P<year>(?:1[0-9]|20)[0-9]{{2}})(?![0-9]|[.,:/][0-9]|{LETTER}| by [0-9])"
     r"(?P<era> (?:BCE?|AD|CE)\b)?"
 )
-_OTHER_YEAR = re.compile(r"(?<![\w.,])([1-9][0-9]{1,2})(?= (?:BCE?|AD|CE)\b)|(?<=\bAD )([1-9][0-9]{1,2})(?![\w]|[.,][0-9])")
+_OTHER_YEAR = re.compile(
+    r"(?<![\w.,])([1-9][0-9]{1,2})(?= (?:BCE?|AD|CE)\b)|(?<=\bAD )([1-9][0-9]{1,2})(?![\w]|[.,][0-9])"
+)
 _COUNTED_NOUN = re.compile(
     r" (?:[a-z]+[^\Wsiua]s|people|men|women|children|other|more|different)\b"
 )
