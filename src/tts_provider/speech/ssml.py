@@ -123,7 +123,7 @@ class Ssml:
 
     def _finish(self) -> None:
         if self._head:
-            self._head, text = None, self._head
+            text, self._head = self._head, None
             self._feed(text)
         if self._open:
             raise _wrong(f"<{self._open[-1]}> is not closed")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection
+from typing import Literal, get_args
 
 import regex
 
@@ -18,7 +19,8 @@ from tts_provider.speech import markup
 from tts_provider.speech.latex import read_formula
 from tts_provider.speech.plain import Plain, PlainWriter
 
-NOT_SPEECH = ("code", "links", "citations", "thinking", "comments")
+NotSpeech = Literal["code", "links", "citations", "thinking", "comments"]
+NOT_SPEECH: tuple[NotSpeech, ...] = get_args(NotSpeech)
 """What is left out unless it is asked for: blocks of code, the targets of links, `[1]`, `<think>`,
 and HTML's comments."""
 
