@@ -113,7 +113,8 @@ class Segmenter:
         word = _last_word(left, end.start())
         if mark == "." and (_is_inner(word) or (_may_be_inner(word) and not is_patient)):
             return False
-        is_token = mark[-1] == "." or _ADDRESS.search(word) is not None
+        token = left[max(0, end.start() - _LOOK_BACK) : end.start()].rpartition(" ")[2]
+        is_token = mark[-1] == "." or _ADDRESS.search(token) is not None
         return is_closed or is_patient or not is_token
 
     def _complete(self, *, final: bool) -> list[Span]:
@@ -196,7 +197,9 @@ def _is_boundary(text: str, end: re.Match[str]) -> bool:
     if _is_inner(word):
         return False
     if _may_be_inner(word):
-        return following["word"].lower() in SENTENCE_STARTS and not following["word"][0].islower()
+        is_initial = len(following["word"]) == 1 and text[following.end() :][:1] == "."
+        starts = following["word"].lower() in SENTENCE_STARTS and not is_initial
+        return starts and not following["word"][0].islower()
     if "\n" in following["space"]:
         return True
     first = following["word"][0]

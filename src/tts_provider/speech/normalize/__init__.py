@@ -14,6 +14,7 @@ like words of any language. docs/text.md says which reading each kind has.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from tts_provider.speech.normalize.abbreviations import expand_abbreviations
@@ -34,8 +35,8 @@ from tts_provider.speech.normalize.symbols import (
     read_symbols,
 )
 from tts_provider.speech.normalize.telephones import read_telephones
-from tts_provider.speech.normalize.times import read_times
-from tts_provider.speech.normalize.units import read_units
+from tts_provider.speech.normalize.times import read_times, read_zones
+from tts_provider.speech.normalize.units import read_compounds, read_units
 from tts_provider.speech.normalize.years import read_decades, read_years
 
 __all__ = ["SAY_AS", "STEPS", "normalize", "say_as"]
@@ -52,6 +53,8 @@ STEPS: tuple[Callable[[str], str], ...] = (
     read_roman,
     read_dates,
     read_decades,
+    read_zones,
+    read_compounds,
     read_signs,
     read_ranges,
     read_times,
@@ -67,6 +70,26 @@ STEPS: tuple[Callable[[str], str], ...] = (
     close_up,
 )
 
+_ABOUT_DIGITS = frozenset(
+    (
+        join_groups,
+        read_telephones,
+        read_zones,
+        read_compounds,
+        read_ranges,
+        read_times,
+        read_money,
+        read_fractions,
+        read_units,
+        read_powers,
+        read_years,
+        read_ordinals,
+        read_numbers,
+    )
+)
+"""Steps that find nothing where there is no digit."""
+_DIGIT = re.compile("[0-9]")
+
 
 def normalize(text: str) -> str:
     """Return the English text as words and plain punctuation, on one line.
@@ -75,5 +98,6 @@ def normalize(text: str) -> str:
     a text without anything to say becomes the empty string.
     """
     for step in STEPS:
-        text = step(text)
+        if step not in _ABOUT_DIGITS or _DIGIT.search(text):
+            text = step(text)
     return text

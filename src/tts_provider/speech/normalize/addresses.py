@@ -34,7 +34,7 @@ _TAIL = rf"(?!{LETTER})(?::[0-9]{{2,5}}(?![0-9]))?(?:[/?]{_URL_BODY})?"
 _HOST = re.compile(rf"(?<![\w-])(?:[\w-]+\.){{1,5}}(?i:{_ENDINGS}){_TAIL}")
 # Any other ending where all is in small letters: "me.It" and "end.then" have lost a space.
 _OTHER_HOST = re.compile(
-    rf"(?<![^\W\d_])(?<![.-])(?:[a-z][a-z0-9-]+\.){{1,5}}([a-z]{{2,12}})(?![^\W\d]|-|\.\w){_TAIL}"
+    rf"(?<![^\W\d_])(?<![.-])(?:[a-z][a-z0-9-]{{1,62}}\.){{1,5}}([a-z]{{2,12}})(?![^\W\d]|-|\.\w){_TAIL}"
 )
 _PATH = re.compile(
     r"(?<![\w/.~\\-])(?:~/(?=[\w.])|~(?=[a-z]\w*/)|\.{1,2}/(?=\w)|/(?=[a-z._][\w.-]*/\w)|[A-Za-z]:\\(?=\w))"
@@ -53,8 +53,8 @@ def read_addresses(text: str) -> str:
     text = _URL.sub(lambda match: _address(match[1]), text)
     text = _EMAIL.sub(lambda match: _address(match[0].removeprefix("mailto:")), text)
     text = _IP.sub(_ip, text)
-    text = read_hosts(text)
     text = _PATH.sub(lambda match: _address(match[0]), text)
+    text = read_hosts(text)
     text = _HANDLE.sub(lambda match: as_words(match, f"at {_tag(match[1])}"), text)
     return _HASHTAG.sub(lambda match: as_words(match, f"hashtag {_tag(match[1])}"), text)
 
@@ -86,6 +86,7 @@ def _address(body: str) -> str:
     address = body.rstrip(".,;:!?'")
     tail, address = body[len(address) :], address if len(address) < 3 else address.rstrip("/")
     spoken = "".join(f" {_ADDRESS_SYMBOLS[c]} " if c in _ADDRESS_SYMBOLS else c for c in address)
+    spoken = re.sub(r"\betc\b", "E T C", spoken)  # or it would be "et cetera"
     spoken = re.sub(r"(?<=dot )jpg\b", "jpeg", spoken, flags=re.IGNORECASE)
     spoken = re.sub("[0-9]+", lambda digits: f" {spelled(digits[0])} ", spoken)
     return f" {' '.join(spoken.split())}{tail} "

@@ -20,7 +20,7 @@ _MONTH_NUMBERS = {
 # "may", "mar" and "dec" are words too: in small letters they are months only with a full stop, or
 # as "5 may 2010".
 _NOT_SMALL = r"(?!may\b|mar\b|dec\b|sun\b)"
-_MONTH = rf"(?<!{LETTER})(?P<month>{_NOT_SMALL}(?i:{any_of(_MONTH_NUMBERS)}))(?!{LETTER})"
+_MONTH = rf"(?=[ADFJMNOSadfjmnos])(?<!{LETTER})(?P<month>{_NOT_SMALL}(?i:{any_of(_MONTH_NUMBERS)}))(?!{LETTER})"
 _DOT = r"(?:\.(?=,? [0-9a-z]))?"
 _ANY_MONTH = rf"(?P<month>(?i:{any_of(_MONTH_NUMBERS)}))(?!{LETTER})"
 _ENDS = rf"(?![0-9]|[.,:/][0-9]|{LETTER})"

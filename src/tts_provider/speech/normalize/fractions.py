@@ -12,7 +12,7 @@ _MIXED_NUMBER = re.compile(
     r"(?<![0-9])(?<![0-9][/.,])([0-9]{1,3}) (?=[0-9]{1,3}/[0-9]{1,3}(?![0-9/]))"
 )
 _FRACTION = re.compile(
-    rf"(?<![0-9\w])(?<![0-9][/.,])[0-9]+(?:/[0-9]+)+(?:(?i:st|nd|rd|ths?)(?!{LETTER}))?"
+    rf"(?<![0-9\w])(?<![0-9][/.,])[0-9]+(?:/[0-9]+)+(?:(?i:(?:st|nd|rd|th)s?)(?!{LETTER}))?"
     rf"(?: ?({UNIT})(?!{LETTER}|[0-9]))?"
 )
 _FIXED_FRACTIONS = {"24/7": "twenty-four seven", "9/11": "nine eleven"}

@@ -14,7 +14,7 @@ _SIGNS = {
     "$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", None),
     "₹": ("rupee", "paisa"), "₩": ("won", None), "₽": ("ruble", "kopek"), "₺": ("lira", "kurus"),
     "₪": ("shekel", "agora"), "₫": ("dong", None), "₦": ("naira", "kobo"), "₱": ("peso", "centavo"),
-    "₴": ("hryvnia", "kopiyka"), "฿": ("baht", "satang"), "₿": ("bitcoin", None),
+    "₴": ("hryvnia", "kopiyka"), "฿": ("baht", "satang"), "₿": ("bitcoin", None), "zł": ("zloty", "grosz"),
     "US$": ("US dollar", "cent"), "A$": ("Australian dollar", "cent"),
     "AU$": ("Australian dollar", "cent"), "C$": ("Canadian dollar", "cent"),
     "CA$": ("Canadian dollar", "cent"), "NZ$": ("New Zealand dollar", "cent"),
@@ -45,14 +45,14 @@ _SCALE = (
     rf"(?:(?: ?(?P<word>hundred|thousand|million|billion|trillion)| ?(?P<letter>{any_of(_SCALES)}))"
     rf"(?!{LETTER}))?"
 )
-_PER = rf"(?:/(?P<per>{LETTER}{{1,12}})(?!\w))?"
+_PER = rf"(?:(?:/| / )(?P<per>{LETTER}{{1,12}})(?!\w))?"
 _PRICE = re.compile(
     rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])|\b(?P<code>{any_of(_CODES)})) ?"
     rf"(?P<amount>{NUMBER}|\.[0-9]+){_SCALE}{_PER}"
 )
 _SIGN_LAST = re.compile(
     rf"(?<!{LETTER})(?P<amount>{NUMBER}){_SCALE} ?"
-    rf"(?:(?P<sign>[$£€¥₹₩₽₺₪₫₦₱₴฿₿])(?!-?[0-9])|(?P<code>{any_of(_CODES)})(?!\w)){_PER}"
+    rf"(?:(?P<sign>[$£€¥₹₩₽₺₪₫₦₱₴฿₿]|zł)(?!-?[0-9]|\w)|(?P<code>{any_of(_CODES)})(?!\w)){_PER}"
 )
 _CENTS = re.compile(rf"(?<!{LETTER})({NUMBER}) ?(?:¢|ct(?=\b))")
 

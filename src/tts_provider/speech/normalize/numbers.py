@@ -21,7 +21,7 @@ _ORDINAL = re.compile(rf"({NUMBER})(?P<suffix>st|nd|rd|th)(?!{LETTER})", re.IGNO
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
 _APOSTROPHE_GROUPS = re.compile(r"(?<![\w.,'])[0-9]{1,3}(?:'[0-9]{3})+(?![\w'])")
 _SPACE_GROUPS = re.compile(
-    r"(?<![\w.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3}){2,9}(?![\w-]| [0-9])"
+    r"(?<![\w.,])(?<![0-9] )[1-9][0-9]{0,2}(?:(?: [0-9]{3}){2,9}| 000)(?![\w-]| [0-9])"
 )
 _NARROW_GROUPS = re.compile("(?<=[0-9])\u202f(?=[0-9]{3}(?![0-9]))")
 _DECIMAL_COMMA = re.compile(

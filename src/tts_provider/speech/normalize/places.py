@@ -37,8 +37,9 @@ _WORDS_TOO = frozenset(("HI", "ID", "IN", "LA", "MA", "ME", "OH", "OK", "OR", "P
 
 _NAME = r"(?:[A-Z][\w'’]*|[0-9]{1,3}(?:st|nd|rd|th)|de|la|of)"
 _HOUSE = re.compile(
-    rf"(?<![\w.,$€£#-])(?P<number>[0-9]{{1,5}}) (?:(?P<direction>{any_of(_DIRECTIONS)})\.? )?"
-    rf"(?P<name>{_NAME}(?: {_NAME}){{0,3}}) (?P<street>(?i:{any_of(_STREETS)}))(?P<dot>\.)?(?![^\W_]|['’])"
+    rf"(?<![\w.,$€£#-])(?P<number>[0-9]{{1,5}})(?P<letter>[A-Z])? (?:(?P<direction>{any_of(_DIRECTIONS)})\.? )?"
+    rf"(?P<name>{_NAME}(?: {_NAME}){{0,3}}) (?P<street>(?i:{any_of(_STREETS)}))(?P<dot>\.)?"
+    rf"(?: (?P<after>{any_of(_DIRECTIONS)})\b)?(?![^\W_]|['’])"
 )
 _STATE = re.compile(
     rf"(?<=, )({any_of(_STATES)})(?P<zip>,? (?P<five>[0-9]{{5}})(?:-(?P<four>[0-9]{{4}}))?(?![\w-]))?"
@@ -51,10 +52,13 @@ def read_places(text: str) -> str:
 
 
 def _house(match: re.Match[str]) -> str:
-    number = _house_number(match["number"])
+    number = _house_number(match["number"]) + (f" {match['letter']}" if match["letter"] else "")
     direction = f"{_DIRECTIONS[match['direction']]} " if match["direction"] else ""
     street = _STREETS[match["street"].lower()]
-    return f"{number} {direction}{match['name']} {street}{full_stop(match) if match['dot'] else ''}"
+    if match["after"]:
+        street += f" {_DIRECTIONS[match['after']]}"
+    stop = full_stop(match) if match["dot"] and not match["after"] else ""
+    return f"{number} {direction}{match['name']} {street}{stop}"
 
 
 def _house_number(digits: str) -> str:

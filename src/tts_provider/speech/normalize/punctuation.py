@@ -15,18 +15,22 @@ _POWER_SIGN = re.compile(
 _TIMES_SIGN = re.compile(
     r"(?<=[0-9)])(?:\*| \* )(?=[0-9(]|[A-Za-z]\b)|(?<=\b[A-Za-z])(?:\*| \* )(?=[0-9(]|[A-Za-z]\b)"
 )
-_MARKS_LEFT = re.compile(r"[*`]|\\(?=[^\w\s])|#{2,}")
+_MARKS_LEFT = re.compile(r"[*`]|\\(?=[^\w\s\\])|#{2,}")
 _EMOTICON = re.compile(r"(?<!\S)[:;]-?[()](?!\S)")
 _PLURAL_IN_BRACKETS = re.compile(rf"(?<={LETTER})\((s|es)\)")
 _PLAN = re.compile(r"(?<![\w.,$])([0-9])0([0-9])\(([a-z])\)")  # 401(k)
 _LETTER_IN_BRACKETS = re.compile(r"(?<=[0-9])\(([a-z])\)")
-_EMPTY_BRACKETS = re.compile(r"\(\)|\[\]|\{\}|\\")
+_EMPTY_BRACKETS = re.compile(r"\(\)|\[\]|\{\}")
+_ARROW = re.compile(r"(?<![-<=])(?:-{1,2}|={1,2})>(?!=)")
+_FUNCTION = re.compile(r"(?<![^\W_])([A-Za-z])\(([A-Za-z0-9])\)")  # f(x)
 
 
 def drop_marks(text: str) -> str:
     """On one line, without what is left of markup."""
     text = " ".join(text.replace("\u00a0", "\u202f").split(" "))
     text = _EMOTICON.sub("", text)
+    text = _ARROW.sub(" to ", text)
+    text = _FUNCTION.sub(r"\1 of \2", text)
     text = _POWER_SIGN.sub("^", text)
     text = _TIMES_SIGN.sub("×", text)
     text = _MARKS_LEFT.sub("", text)
@@ -57,7 +61,7 @@ def tidy_punctuation(text: str) -> str:
     """Brackets and dashes become commas, and of several marks in a row the strongest stays."""
     text = _LEADING_POINT.sub("0.", text.rstrip(" ()[]{}"))
     text = _BARE_POINT.sub(lambda match: as_words(match, f"point {spelled(match[1])}"), text)
-    text = _CLOSED_SENTENCE.sub(" ", text)
+    text = _CLOSED_SENTENCE.sub(" ", text.replace("\\", " "))
     text = _MINUS_BETWEEN.sub(r"\1 minus \2", text)
     text = _SPACED_DASH.sub(_spaced_dash, text)
     text = _PAUSE.sub(" , ", text)

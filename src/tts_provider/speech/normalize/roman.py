@@ -11,9 +11,9 @@ from tts_provider.speech.normalize.pattern import any_of
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _NUMERAL = r"(?=[IVXLCDM])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _COUNTED = re.compile(
-    r"(?i:(?<![^\W\d_])(chapters?|parts?|volumes?|vol\.|books?|acts?|scenes?|sections?|articles?|titles?|phases?"
+    r"(?i:(?=[pcvbasptlgmfued])(?<![^\W\d_])(chapters?|parts?|volumes?|vol\.|books?|acts?|scenes?|sections?|articles?|titles?|phases?"
     r"|types?|class|levels?|grades?|stages?|appendix|annex|figure|table|war|bowl|mark|psalm|canto"
-    rf"|lesson|unit|episode|season|division|group|factor)) ({_NUMERAL})(?![^\W\d_'’]|['’])"
+    rf"|lesson|unit|episode|season|division|group|factor)) ({_NUMERAL}|(?=[ivx]{{2}})x{{0,3}}(?:ix|iv|v?i{{0,3}}))(?![^\W\d_]|['’](?!s\b))"
 )
 # fmt: off
 _RULERS = (
@@ -26,7 +26,7 @@ _RULERS = (
     "Thomas Umberto Urban Victoria Vittorio Vladimir Wilhelm William Xerxes"
 ).split()
 # fmt: on
-_RULER = re.compile(rf"(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’])")
+_RULER = re.compile(rf"(?=[A-Z])(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’](?!s\b))")
 # Two letters at least, and none that measure or spell something else: XL, CD, MD, DC.
 _NAMED = re.compile(
     r"(?<![^\W\d_])(?<!['’-])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![^\W\d_]|['’-])"
@@ -42,6 +42,8 @@ def read_roman(text: str) -> str:
 def _ruler(match: re.Match[str]) -> str:
     after = match.string[match.end() : match.end() + 2]
     value = _value(match[3])
+    if after.startswith(("'s", "’s")):
+        return f"{match[1]} the {ordinal(str(value))}"
     # "Charles I know" and "Malcolm X" are none; "Elizabeth I," and "Henry III" are.
     if (
         match[2]

@@ -55,6 +55,8 @@ def _chain(match: re.Match[str]) -> str:
             return as_words(match, f"{year_in_words(first)} to {cardinal(last)}")
     if bare and (len(first), len(last)) == (3, 4) and last[-1] != "0":
         return as_words(match, telephone(match[0]))
+    if bare and first == last:
+        return f"{first} {last}"
     if bare and match[0] != "9-5" and (len(first), first) > (len(last), last):
         return match[0]
     if bare or (before and before in "$£€¥₹"):

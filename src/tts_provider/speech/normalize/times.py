@@ -17,10 +17,10 @@ _ZONE = re.compile(
     rf"(?!{LETTER})(?=(?P<offset>[-+][0-9])?)"
 )
 _OFFSET = re.compile(r"(?<=[0-9]:[0-9]{2})([-+])([01][0-9]):?([0-5][0-9])(?![0-9:])")
-_ZONE_OFFSET = re.compile(r"(?<=\b(?:GMT|UTC)) ?([-+])([0-9]{1,2})(?::([0-5][0-9]))?(?![0-9])")
+_ZONE_OFFSET = re.compile(r"(?<![^\W\d_])(GMT|UTC|G M T|U T C) ?([-+])([0-9]{1,2})(?::([0-5][0-9]))?(?![0-9])")
 _DURATION = re.compile(
     r"(?<![0-9])(?<![0-9][.,:])([0-9]{1,3}):([0-5][0-9]):([0-5][0-9])(?![0-9]|[.:][0-9])"
-    rf"(?! ?(?:[AaPp]\.?[Mm](?!{LETTER}{LETTER})|Z\b|[-+][0-9]{{2}}:))"
+    rf"(?! ?(?:[AaPp]\.?[Mm](?!{LETTER}{LETTER})|Z\b| (?:plus|minus) [a-z]))"
 )
 _CLOCK = re.compile(
     r"(?<![0-9])(?<![0-9][.,:])([0-9]{1,2}):([0-5][0-9])(?::([0-5][0-9]))?(?:\.[0-9]{1,6}(?=Z))?(?![0-9]|[.:][0-9])"
@@ -31,12 +31,15 @@ _HOUR = re.compile(rf"(?<![0-9])(?<![0-9][.,:])([0-9]{{1,2}}) ?{_MERIDIEM}")
 _RANGE = re.compile(r"(?<=[0-9]:[0-9]{2})-(?=[0-9]{1,2}:[0-9]{2})")
 
 
+def read_zones(text: str) -> str:
+    text = _ZONE.sub(_zone, text)
+    text = _ZONE_OFFSET.sub(lambda match: as_words(match, f"{match[1]} {_offset(*match.groups()[1:])}"), text)
+    return _OFFSET.sub(lambda match: as_words(match, f" {_offset(*match.groups())}"), text)
+
+
 def read_times(text: str) -> str:
     text = _RANGE.sub(" to ", text)
     text = _DOTTED.sub(r"\1:\2", text)
-    text = _ZONE.sub(_zone, text)
-    text = _ZONE_OFFSET.sub(_offset, text)
-    text = _OFFSET.sub(_offset, text)
     text = _DURATION.sub(_duration, text)
     return _HOUR.sub(_hour, _CLOCK.sub(_clock, text))
 
@@ -49,10 +52,9 @@ def _zone(match: re.Match[str]) -> str:
     return " " + " ".join(match["zone"].replace(".", "").upper())
 
 
-def _offset(match: re.Match[str]) -> str:
-    sign = "plus" if match[1] == "+" else "minus"
-    minutes = f" {two_digits(match[3])}" if match[3] and match[3] != "00" else ""
-    return as_words(match, f" {sign} {cardinal(str(int(match[2])))}{minutes}")
+def _offset(sign: str, hours: str, minutes: str | None) -> str:
+    words = f"{'plus' if sign == '+' else 'minus'} {cardinal(str(int(hours)))}"
+    return words + (f" {two_digits(minutes)}" if minutes and minutes != "00" else "")
 
 
 def _duration(match: re.Match[str]) -> str:

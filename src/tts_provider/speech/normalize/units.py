@@ -76,13 +76,29 @@ _ABBREVIATED_AREA = re.compile(
 )
 # The full stop of "5 min. later" is the abbreviation's.
 _MEASURE = re.compile(
-    rf"{_BARE}({NUMBER})(?:{_SCALE}? ?|-)(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9]|\.\w)"
+    rf"{_BARE}({NUMBER}){_SCALE}? ?(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9]|\.\w)"
     rf"(?:/(?P<per>{any_of(_PER)}|[A-Za-z]+)(?!\w)|\.(?= [a-z]))?"
 )
 _PER_UNIT = re.compile(
     rf"{_BARE}({NUMBER})/(?P<per>kg|km|lb|hr|day|week|month|year|min|sec|mo|yr|wk)(?!\w)"
 )
-_BY_AREA = re.compile(r"(?<=[0-9]) ?x ?(?=[0-9.]+ ?(?:mm|cm|km|m|ft|in|yd)\^?[23]?\b)")
+_SIZE_OF_A_THING = re.compile(
+    rf"{_BARE}(?<!-)({NUMBER})-(?P<unit>{_ANY_CASE})(?=[ -]{LETTER})(?<![0-9]-[A-Za-z])"
+)
+_INCHES_OF_A_THING = re.compile(rf"(?<![\w.,\"/])({NUMBER})\"(?= {LETTER}[a-z])")
+
+
+def read_compounds(text: str) -> str:
+    """A 5-km run, a 12" pizza: one thing of that size."""
+    text = _SIZE_OF_A_THING.sub(
+        lambda match: as_words(match, f"{_amount(match[1])} {unit_name(match['unit'])}"), text
+    )
+    return _INCHES_OF_A_THING.sub(
+        lambda match: match[0]
+        if match.string.count('"', 0, match.start()) % 2
+        else as_words(match, f"{_amount(match[1])} inch"),
+        text,
+    )
 
 
 def read_units(text: str) -> str:
@@ -132,11 +148,6 @@ def _area(match: re.Match[str]) -> str:
 
 def _measure(match: re.Match[str]) -> str:
     amount, unit = match[1], match["unit"]
-    if "-" in match[0][len(amount) : len(amount) + 1]:
-        # A 5-kg bag, a 10-km run: one thing of that size; "5-A" is none.
-        if len(unit) < 2:
-            return match[0]
-        return as_words(match, f"{_amount(amount)} {unit_name(unit)}")
     if unit == "M" and " " in match[0]:
         return match[0]
     words = counted(amount, unit_name(unit), "", match["scale"] or "")

@@ -9,8 +9,9 @@ from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, as_words
 
 _DECADE = re.compile(
     rf"(?<![\w.,])((?:1[1-9]|20)[0-9]0)(?:'?s| s(?= |\Z))(?!{LETTER})"
-    rf"|((?:(?<=')|(?<=[Tt]he )|(?<=his )|(?<=her )|(?<=their )|(?<=early )|(?<=mid )|(?<=mid-)"
+    rf"|'?((?:(?<=')|(?<=[Tt]he )|(?<=his )|(?<=her )|(?<=their )|(?<=early )|(?<=mid )|(?<=mid-)"
     rf"|(?<=late )|(?<=0s-)|(?<=0s to )|(?<=0s and ))[1-9]0)'?s(?!{LETTER})"
+    rf"|(?<![\w.,$'])([2-9]0)'s(?= [a-z])"
 )
 _DECADE_RANGE = re.compile(r"(?<=[0-9]0s)-(?='?(?:1[1-9]|20)?[0-9]0s)")
 _ERA = re.compile(rf"(?<=[0-9] )(A\.?D|B\.?C(?:\.?E)?|C\.?E)\.?(?!{LETTER})")
@@ -44,7 +45,8 @@ def read_decades(text: str) -> str:
 
 
 def _decade(match: re.Match[str]) -> str:
-    return as_words(match, plural(year_in_words(match[1]) if match[1] else cardinal(match[2])))
+    decade = year_in_words(match[1]) if match[1] else cardinal(match[2] or match[3])
+    return as_words(match, plural(decade))
 
 
 def _short_year(digits: str) -> str:
