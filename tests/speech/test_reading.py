@@ -52,7 +52,7 @@ def test_a_pasted_text():
         "What's new in two point zero",
         "Prices start at three dollars and fifty cents per month.",
         "See the docs or example dot com.",
-        "one, Faster: five to ten x on an i seven twelve thousand seven hundred K.",
+        "one, Faster: five to ten times on an i seven twelve thousand seven hundred K.",
         "two, Cheaper, by twenty percent!",
         "later",
         "a, b",
@@ -99,7 +99,7 @@ def test_a_text_in_pieces_is_the_whole_text(text):
 
 
 PIECES = [
-    *" .,;:!?-_*`#~|()[]<>&$\"\n15Aé你。，😀\u0301–…",
+    *' .,;:!?-_*`#~|()[]<>&$"\n15Aé你。，😀\u0301–…',
     *("**", "```\n", "\n\n", "\n- ", "\n1. ", " Next", " Dr.", " St.", " U.S.", " e.g.", " 3.50"),
     *(" example.com", " J.K.", " The", "?\n", ". A", "[a](b)", "[1]", "<think>", "<br>", "$5", "%"),
     *("a long clause of words, ", "x" * 40 + " ", "你好，世界。", "&amp;", " 10:30", " 5-10 km"),

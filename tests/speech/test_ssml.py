@@ -94,7 +94,18 @@ def test_what_is_wrong_is_said_and_not_spoken(document, reason):
 
 PIECES = [
     *"<>&;/ .a5\n[]😀é",
-    *("<p>", "</p>", "<break/>", "<s>", "</s>", "[pause 1s]", "[pa", "&amp;", "<speak>", "</speak>"),
+    *(
+        "<p>",
+        "</p>",
+        "<break/>",
+        "<s>",
+        "</s>",
+        "[pause 1s]",
+        "[pa",
+        "&amp;",
+        "<speak>",
+        "</speak>",
+    ),
     *('<sub alias="x y">', "</sub>", '<say-as interpret-as="digits">', "</say-as>", "<?xml", "?>"),
 ]
 

@@ -66,7 +66,10 @@ BLOCKS = [
     ("<think>hm\n\n- x</think>Answer", "Answer"),
     ("<pre><code>x</code></pre>y<script>z</script>", "y"),
     ("wrapped lines\nof prose", "wrapped lines\nof prose"),
-    ("Roses are red\nViolets are blue\nI know\nMilk", "Roses are red\n\nViolets are blue\nI know\n\nMilk"),
+    (
+        "Roses are red\nViolets are blue\nI know\nMilk",
+        "Roses are red\n\nViolets are blue\nI know\n\nMilk",
+    ),
     ("In the wood,\nAnd then", "In the wood,\nAnd then"),
     ("第一行\n第二行", "第一行\n\n第二行"),
     ("one\r\n\r\ntwo", "one\n\ntwo"),
@@ -109,9 +112,20 @@ def test_every_character_knows_where_it_was_written():
 
 
 PIECES = [
-    *" .,;:!?-_*`#~|()[]{}<>@&+=$\"\n015Aé你٣😀\u200d\u0301\ufe0f\r\\",
+    *' .,;:!?-_*`#~|()[]{}<>@&+=$"\n015Aé你٣😀\u200d\u0301\ufe0f\r\\',
     *("**", "```", "\n```\n", "\n\n", "\n- ", "\n1. ", "> ", "[a](b)", "![", "](", "<b>", "<br>"),
-    *("<think>", "</think>", "<!--", "-->", "&amp;", "\\(", "$x^2$", "[1]", "[ ] ", "\n| a | b |\n"),
+    *(
+        "<think>",
+        "</think>",
+        "<!--",
+        "-->",
+        "&amp;",
+        "\\(",
+        "$x^2$",
+        "[1]",
+        "[ ] ",
+        "\n| a | b |\n",
+    ),
     *("# ", "http://x.org", "👩‍🚀", "snake_case", "a*b", "I ", "\nWord", "[x]: http://a.b\n"),
 ]
 
@@ -135,7 +149,23 @@ def test_any_text_has_a_plain_one(text):
 @pytest.mark.parametrize(
     "piece",
     [
-        *("*", "_", "`", "[", "![", "[![", "[a](", "<", "<a ", '<a b="', "<!--", "&", "&a", "$", "$x"),
+        *(
+            "*",
+            "_",
+            "`",
+            "[",
+            "![",
+            "[![",
+            "[a](",
+            "<",
+            "<a ",
+            '<a b="',
+            "<!--",
+            "&",
+            "&a",
+            "$",
+            "$x",
+        ),
         *("\\", "\\(", "|", "\n|", "\n#", "\n- ", "- ", "1. ", "\n> ", ":)", "😀", "\u200d", "a\n"),
         *("```\n", "<think>", "【", "~", "=", "\r", " ", "[a]: ", "\u0301", "\x00"),
     ],

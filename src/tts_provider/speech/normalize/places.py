@@ -43,7 +43,7 @@ _HOUSE = re.compile(
 )
 _STATE = re.compile(
     rf"(?<=, )({any_of(_STATES)})(?P<zip>,? (?P<five>[0-9]{{5}})(?:-(?P<four>[0-9]{{4}}))?(?![\w-]))?"
-    r"(?![^\W\d_]|['’])"
+    r"(?![^\W\d_]|['’][A-Za-z])"
 )
 
 

@@ -29,7 +29,7 @@ _RULERS = (
 _RULER = re.compile(rf"(?=[A-Z])(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’](?!s\b))")
 # Two letters at least, and none that measure or spell something else: XL, CD, MD, DC.
 _NAMED = re.compile(
-    r"(?<![^\W\d_])(?<!['’-])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![^\W\d_]|['’-])"
+    r"(?<![^\W\d_])(?<!['’])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![^\W\d_]|['’-])"
 )
 
 

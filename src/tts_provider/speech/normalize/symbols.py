@@ -16,7 +16,7 @@ _CHAIN = re.compile(r"(?<![\w-])(?<![0-9][.,])[0-9]+(?:-[0-9]+)+(?![\w]|-\w)")
 _JOINED = re.compile(r"(?<=[0-9])-(?=[A-Za-z])|(?<=[A-Za-z])-(?=[0-9])")
 _UNIT_RANGE = re.compile(
     rf"(?<![\w-])(?<![0-9][.,])({CURRENCY}?)([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm]\.?))?"
-    rf"-(?={CURRENCY}?([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm])(?!{LETTER})|(?![\w-])))"
+    rf"-(?={CURRENCY}?([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm])(?!{LETTER})|x?(?![\w-])))"
 )
 _MINUS = re.compile(rf"(?<!\w)-(?={CURRENCY}?[0-9])")
 _DIGIT_HYPHEN = re.compile(rf"(?<=[0-9])-|-(?={CURRENCY}?[0-9])")
