@@ -4,8 +4,8 @@
     python benchmarks/reading.py \\
         NeMo-text-processing/tests/nemo_text_processing/en/data_text_normalization
 
-The folder has files `test_cases_KIND.txt` of lines `written~spoken`. The comparison is loose: without
-case, punctuation, spaces ("P M" is "PM") and "and". `--show` prints where they differ.
+The folder has files `test_cases_KIND.txt` of lines `written~spoken`. The comparison is loose:
+without case, punctuation, spaces ("P M" is "PM") and "and". `--show` prints where they differ.
 """
 
 from __future__ import annotations

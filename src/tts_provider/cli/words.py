@@ -19,7 +19,7 @@ def print_words(
     lexicon: Path | None = None,
     voice: str = "",
 ) -> None:
-    """Print what is said. Raises `InvalidRequest` for wrong SSML, `StartupError` for the lexicon."""
+    """Print what is said. Raises `InvalidRequest` for wrong SSML, `StartupError` for a lexicon."""
     options = ReadingOptions(
         language=language,
         ssml=ssml,

@@ -12,7 +12,8 @@ _COMMANDS = {
     "notin": "not in", "subset": "subset of", "cup": "union", "cap": "intersection",
     "forall": "for all", "exists": "there exists", "sum": "sum", "prod": "product",
     "int": "integral", "partial": "partial", "nabla": "nabla", "lim": "limit", "ldots": "...",
-    "dots": "...", "cdots": "...", "degree": "°", "circ": "°", "percent": "%", "equiv": "is equivalent to",
+    "dots": "...", "cdots": "...", "degree": "°", "circ": "°", "percent": "%",
+    "equiv": "is equivalent to",
 }
 _DROPPED = frozenset("""
     left right big Big bigg Bigg displaystyle text textbf textit mathrm mathbf mathbb mathcal mathit

@@ -21,7 +21,7 @@ BLOCKS = {
     "label": regex.compile(r"[ \t]{0,40}\[\^[^\[\]\n]{1,100}\]:[ \t]{0,4}"),
     "heading": regex.compile(r"[ \t]{0,40}#{1,6}[ \t]{1,8}"),
     "item": regex.compile(rf"[ \t]{{0,40}}{_BULLET}[ \t]{{1,8}}"),
-    "number": regex.compile(rf"[ \t]{{0,40}}(?P<mark>[0-9]{{1,3}}|[a-zA-Z](?=\)))[.)][ \t]{{1,8}}"),
+    "number": regex.compile(r"[ \t]{0,40}(?P<mark>[0-9]{1,3}|[a-zA-Z](?=\)))[.)][ \t]{1,8}"),
     "row": regex.compile(r"[ \t]{0,40}\|"),
 }
 CHECKBOX = regex.compile(r"\[[ xX]\][ \t]")

@@ -18,7 +18,8 @@ class Run(NamedTuple):
 
 @dataclass
 class Plain:
-    """Text without structure: ` ` between words, `\\n` between lines, `\\n\\n` where something ends.
+    """Text without structure: a space between words, one line's end between lines, and two where
+    something ends.
 
     `starts[i]` and `ends[i]` are the place of character i in the text as its writer has it: from
     `starts[i]` to before `ends[i]`. What was put in stands at the place of what it is put in for.

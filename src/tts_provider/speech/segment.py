@@ -1,4 +1,4 @@
-"""Plain text → segments: sentences, and parts of a sentence where one is too long to speak in one go.
+"""Plain text → segments: sentences, and parts of one that is too long to speak in one go.
 
 A text that arrives in pieces is cut where the whole text would be: a cut is made only when nothing
 that may follow can change it.

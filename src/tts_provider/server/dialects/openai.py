@@ -100,7 +100,6 @@ class SpeechRequest(BaseModel):
         None, description="Not in OpenAI's API."
     )
 
-
     ssml: bool | None = Field(
         None, description="The input is SSML, a subset: docs/text.md. Not in OpenAI's API."
     )

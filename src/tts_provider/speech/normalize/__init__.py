@@ -66,6 +66,10 @@ STEPS: tuple[Callable[[str], str], ...] = (
     read_ordinals,
     read_numbers,
     read_symbols,
+    # What the passes before have uncovered, so that a second reading finds no more.
+    expand_abbreviations,
+    read_places,
+    read_roman,
     read_hosts,
     close_up,
 )

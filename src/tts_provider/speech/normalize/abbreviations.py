@@ -15,9 +15,12 @@ _ABBREVIATIONS = {
     "i.e": "that is", "I.e": "That is", "a.k.a": "also known as",
 }
 _DOTTED_ABBREVIATIONS = {
-    "Gen": "General", "Messrs": "Messieurs", "Mme": "Madame", "Mlle": "Mademoiselle", "Hon": "Honorable",
-    "Rep": "Representative", "Pres": "President", "Adm": "Admiral", "Col": "Colonel", "Maj": "Major",
-    "Cpl": "Corporal", "Cmdr": "Commander", "ext": "extension", "Univ": "University", "Sen": "Senator", "Gov": "Governor", "Capt": "Captain", "Lt": "Lieutenant",
+    "Gen": "General", "Messrs": "Messieurs", "Mme": "Madame", "Mlle": "Mademoiselle",
+    "Hon": "Honorable",
+    "Rep": "Representative", "Pres": "President", "Adm": "Admiral", "Col": "Colonel",
+    "Maj": "Major",
+    "Cpl": "Corporal", "Cmdr": "Commander", "ext": "extension", "Univ": "University",
+    "Sen": "Senator", "Gov": "Governor", "Capt": "Captain", "Lt": "Lieutenant",
     "Sgt": "Sergeant", "Rev": "Reverend", "Mt": "Mount", "Ft": "Fort", "Dept": "Department",
 }
 # These may end a sentence, and then their full stop is the sentence's too.
@@ -25,7 +28,8 @@ _FINAL_ABBREVIATIONS = {
     "etc": "et cetera", "Inc": "Incorporated", "Ltd": "Limited", "Jr": "Junior", "Sr": "Senior",
 }
 _DOTTED_FINAL_ABBREVIATIONS = {
-    "Corp": "Corporation", "Bros": "Brothers", "Assn": "Association", "Co": "Company", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "St": "Street",
+    "Corp": "Corporation", "Bros": "Brothers", "Assn": "Association", "Co": "Company",
+    "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "St": "Street",
 }
 _BEFORE_NUMBERS = {
     "No": "number", "Nos": "numbers", "Fig": "figure", "fig": "figure", "Vol": "volume",

@@ -17,7 +17,7 @@ _ADDRESS_SYMBOLS = {
 # fmt: on
 _URL_BODY = r"[^\s<>\"()\[\]{}|]+"
 _URL = re.compile(
-    rf"(?<!{LETTER})(?:(?:https?|ftp|wss?)://(?:www\.)?|(?=www\.))(?=[^\W_])({_URL_BODY})",
+    rf"(?<!{LETTER})(?:(?:https?|ftp|wss?)://(?:www\.)?|(?=www\.[^\W_]))(?=[^\W_])({_URL_BODY})",
     re.IGNORECASE,
 )
 _FILE_URL = re.compile(r"(?<!\w)file:///[^\s<>\"]+")
@@ -43,8 +43,8 @@ _PATH = re.compile(
 _IP = re.compile(
     r"(?<![\w.])([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![\w]|\.[0-9])(?::([0-9]{2,5})(?![0-9]))?(/[0-9]{1,2}(?![0-9]))?"
 )
-_HANDLE = re.compile(r"(?<![\w@.])@(?=[A-Za-z_]\w)(\w+)")
-_HASHTAG = re.compile(r"(?<![\w#&])#(?=\w*[A-Za-z])(\w+)")
+_HANDLE = re.compile(r"(?<![\w@.])@(?=[A-Za-z_]\w)(\w+)(?!\w|\.\w)")
+_HASHTAG = re.compile(r"(?<![\w#&])#(?=\w*[A-Za-z])(\w+)(?!\w|\.\w)")
 _HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 
 
@@ -60,7 +60,6 @@ def read_addresses(text: str) -> str:
 
 
 def read_hosts(text: str) -> str:
-    """Also those that the other passes have uncovered, so that a second reading finds no more."""
     text = _HOST.sub(lambda match: _address(match[0]), text)
     return _OTHER_HOST.sub(_other_host, text)
 

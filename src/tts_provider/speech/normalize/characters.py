@@ -1,4 +1,4 @@
-"""Odd characters → the ones everybody types: quotes, dashes, ligatures, circled and full-width ones."""
+"""Odd characters → the ones everybody types: quotes, dashes, ligatures, circled, full-width."""
 
 from __future__ import annotations
 

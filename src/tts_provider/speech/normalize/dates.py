@@ -20,12 +20,15 @@ _MONTH_NUMBERS = {
 # "may", "mar" and "dec" are words too: in small letters they are months only with a full stop, or
 # as "5 may 2010".
 _NOT_SMALL = r"(?!may\b|mar\b|dec\b|sun\b)"
-_MONTH = rf"(?=[ADFJMNOSadfjmnos])(?<!{LETTER})(?P<month>{_NOT_SMALL}(?i:{any_of(_MONTH_NUMBERS)}))(?!{LETTER})"
+_NAMES = any_of(_MONTH_NUMBERS)
+_MONTH = rf"(?=[ADFJMNOSadfjmnos])(?<!{LETTER})(?P<month>{_NOT_SMALL}(?i:{_NAMES}))(?!{LETTER})"
 _DOT = r"(?:\.(?=,? [0-9a-z]))?"
-_ANY_MONTH = rf"(?P<month>(?i:{any_of(_MONTH_NUMBERS)}))(?!{LETTER})"
+_ANY_MONTH = rf"(?P<month>(?i:{_NAMES}))(?!{LETTER})"
 _ENDS = rf"(?![0-9]|[.,:/][0-9]|{LETTER})"
 _DAY = rf"(?P<day>[0-9]{{1,2}})(?i:st|nd|rd|th)?{_ENDS}"
 _YEAR = r"(?P<year>1[1-9][0-9]{2}|20[0-9]{2})(?![0-9]|[.,:/-][0-9])"
+
+_YEAR_AFTER = rf"(?:,? ?{_YEAR}|-{_YEAR.replace('year', 'year2')})?"
 
 _YEAR_FIRST = re.compile(
     r"(?<![0-9])(?<![0-9][-/.,])([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})(?![0-9]|[-/.][0-9])"
@@ -36,16 +39,17 @@ _YEAR_LAST = re.compile(
     r"(?![0-9]|[-/.][0-9])"
 )
 _MONTH_DAY = re.compile(
-    rf"{_MONTH}{_DOT}[ -]{_DAY}(?:-(?P<last>[0-9]{{1,2}})(?![0-9]))?(?:,? ?{_YEAR}|-{_YEAR.replace('year', 'year2')})?"
+    rf"{_MONTH}{_DOT}[ -]{_DAY}(?:-(?P<last>[0-9]{{1,2}})(?![0-9]))?{_YEAR_AFTER}"
 )
 _DAY_MONTH = re.compile(
     rf"(?P<the>\b[Tt]he )?(?<![0-9])(?<![0-9][.,:/-])(?:(?P<from>[0-9]{{1,2}})-)?{_DAY}(?: of)?[ -]"
-    rf"{_ANY_MONTH}(?:\.(?=,? [0-9a-z]|\Z))?(?:,? ?{_YEAR}|-{_YEAR.replace('year', 'year2')})?"
+    rf"{_ANY_MONTH}(?:\.(?=,? [0-9a-z]|\Z))?{_YEAR_AFTER}"
 )
 _MONTH_YEAR = re.compile(rf"{_MONTH}{_DOT},? {_YEAR}")
 _WEEK = re.compile(r"(?<![\w-])([0-9]{4})-?W([0-5][0-9])(?:-([1-7]))?(?![\w-])")
 _QUARTER = re.compile(
-    r"(?P<the>\b[Tt]he )?(?<![\w.-])(?:(?P<q>[1-4])Q|Q(?P<q2>[1-4]))(?:(?: of)?[ -]?'?(?P<year>20[0-9]{2}|[0-9]{2}))?(?![\w-]|[.,][0-9])"
+    r"(?P<the>\b[Tt]he )?(?<![\w.-])(?:(?P<q>[1-4])Q|Q(?P<q2>[1-4]))"
+    r"(?:(?: of)?[ -]?'?(?P<year>20[0-9]{2}|[0-9]{2}))?(?![\w-]|[.,][0-9])"
 )
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -63,7 +67,7 @@ def read_dates(text: str) -> str:
 
 
 def say_date(text: str, order: str) -> str:
-    """A date in numbers, in the order of SSML's `format`: mdy, dmy, ymd, md, dm, ym, my, y, m, d."""
+    """A date in numbers, in the order of SSML's `format`: mdy, dmy, ymd, md, dm, ym, my, …"""
     parts = re.findall("[0-9]+", text)
     if not order or len(parts) != len(order):
         return text

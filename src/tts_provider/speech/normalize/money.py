@@ -14,7 +14,8 @@ _SIGNS = {
     "$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", None),
     "₹": ("rupee", "paisa"), "₩": ("won", None), "₽": ("ruble", "kopek"), "₺": ("lira", "kurus"),
     "₪": ("shekel", "agora"), "₫": ("dong", None), "₦": ("naira", "kobo"), "₱": ("peso", "centavo"),
-    "₴": ("hryvnia", "kopiyka"), "฿": ("baht", "satang"), "₿": ("bitcoin", None), "zł": ("zloty", "grosz"),
+    "₴": ("hryvnia", "kopiyka"), "฿": ("baht",
+    "satang"), "₿": ("bitcoin", None), "zł": ("zloty", "grosz"),
     "US$": ("US dollar", "cent"), "A$": ("Australian dollar", "cent"),
     "AU$": ("Australian dollar", "cent"), "C$": ("Canadian dollar", "cent"),
     "CA$": ("Canadian dollar", "cent"), "NZ$": ("New Zealand dollar", "cent"),
@@ -80,7 +81,7 @@ def _coins(amount: str, unit: str, small: str | None) -> str:
     match = re.fullmatch(r"([0-9,]*)\.([0-9]{1,2})0*", amount)
     if match is None or small is None:
         return counted(amount, unit)
-    whole, cents = match[1], str(int(match[2].ljust(2, "0")))
+    whole, cents = match[1] or "0", str(int(match[2].ljust(2, "0")))
     if cents == "0":
         return counted(whole, unit)
     if not whole.strip("0,"):

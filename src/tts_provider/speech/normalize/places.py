@@ -9,7 +9,8 @@ from tts_provider.speech.normalize.pattern import any_of, as_words, full_stop
 
 # fmt: off
 _STREETS = {
-    "st": "Street", "ave": "Avenue", "av": "Avenue", "blvd": "Boulevard", "rd": "Road", "dr": "Drive",
+    "st": "Street", "ave": "Avenue", "av": "Avenue", "blvd": "Boulevard", "rd": "Road",
+    "dr": "Drive",
     "ct": "Court", "ln": "Lane", "pl": "Place", "hwy": "Highway", "expy": "Expressway",
     "pkwy": "Parkway", "ter": "Terrace", "sq": "Square", "cir": "Circle", "aly": "Alley",
     "fwy": "Freeway", "tpke": "Turnpike", "pk": "Park", "plz": "Plaza", "xing": "Crossing",
@@ -37,12 +38,14 @@ _WORDS_TOO = frozenset(("HI", "ID", "IN", "LA", "MA", "ME", "OH", "OK", "OR", "P
 
 _NAME = r"(?:[A-Z][\w'’]*|[0-9]{1,3}(?:st|nd|rd|th)|de|la|of)"
 _HOUSE = re.compile(
-    rf"(?<![\w.,$€£#-])(?P<number>[0-9]{{1,5}})(?P<letter>[A-Z])? (?:(?P<direction>{any_of(_DIRECTIONS)})\.? )?"
+    rf"(?<![\w.,$€£#-])(?P<number>[0-9]{{1,5}})(?P<letter>[A-Z])? "
+    rf"(?:(?P<direction>{any_of(_DIRECTIONS)})\.? )?"
     rf"(?P<name>{_NAME}(?: {_NAME}){{0,3}}) (?P<street>(?i:{any_of(_STREETS)}))(?P<dot>\.)?"
     rf"(?: (?P<after>{any_of(_DIRECTIONS)})\b)?(?![^\W_]|['’])"
 )
 _STATE = re.compile(
-    rf"(?<=, )({any_of(_STATES)})(?P<zip>,? (?P<five>[0-9]{{5}})(?:-(?P<four>[0-9]{{4}}))?(?![\w-]))?"
+    rf"(?<=, )({any_of(_STATES)})"
+    r"(?P<zip>,? (?P<five>[0-9]{5})(?:-(?P<four>[0-9]{4}))?(?![\w-]))?"
     r"(?![^\W\d_]|['’][A-Za-z])"
 )
 

@@ -92,5 +92,5 @@ def _strongest_mark(match: re.Match[str]) -> str:
 
 
 def close_up(text: str) -> str:
-    text = _LOOSE_HYPHEN.sub("", text)
+    text = _LOOSE_HYPHEN.sub(" ", text)
     return _SPACE_BEFORE_MARK.sub(r"\1", " ".join(text.split()))

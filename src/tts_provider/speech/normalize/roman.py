@@ -13,23 +13,28 @@ _NUMERAL = r"(?=[IVXLCDM])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I
 _COUNTED = re.compile(
     r"(?i:(?=[pcvbasptlgmfued])(?<![^\W\d_])(chapters?|parts?|volumes?|vol\.|books?|acts?|scenes?|sections?|articles?|titles?|phases?"
     r"|types?|class|levels?|grades?|stages?|appendix|annex|figure|table|war|bowl|mark|psalm|canto"
-    rf"|lesson|unit|episode|season|division|group|factor)) ({_NUMERAL}|(?=[ivx]{{2}})x{{0,3}}(?:ix|iv|v?i{{0,3}}))(?![^\W\d_]|['’](?!s\b))"
+    rf"|lesson|unit|episode|season|division|group|factor)) "
+    rf"({_NUMERAL}|(?=[ivx]{{2}})x{{0,3}}(?:ix|iv|v?i{{0,3}}))(?![^\W\d_]|['’](?!s\b))"
 )
 # fmt: off
-_RULERS = (
-    "Albert Alexander Alfonso Alfred Anne Augustus Baldwin Benedict Boniface Carl Catherine Charles "
-    "Christian Clement Constantine Cyrus Darius David Edmund Edward Elizabeth Eric Ferdinand Francis "
-    "Frederick Friedrich Gabriel George Gregory Gustav Haakon Harald Heinrich Henri Henry Innocent "
-    "Isabella Ivan James John Joseph Juan Julius Justinian Karl Leo Leopold Louis Malcolm Manuel "
-    "Margaret Maria Mary Maximilian Mehmed Michael Murad Napoleon Nicholas Olaf Otto Paul Pedro Peter "
-    "Philip Pius Ptolemy Ramesses Ramses Richard Robert Rudolf Sam Selim Sixtus Stephen Theodosius "
-    "Thomas Umberto Urban Victoria Vittorio Vladimir Wilhelm William Xerxes"
-).split()
+_RULERS = """
+    Albert Alexander Alfonso Alfred Anne Augustus Baldwin Benedict Boniface Carl Catherine
+    Charles Christian Clement Constantine Cyrus Darius David Edmund Edward Elizabeth Eric
+    Ferdinand Francis Frederick Friedrich Gabriel George Gregory Gustav Haakon Harald Heinrich
+    Henri Henry Innocent Isabella Ivan James John Joseph Juan Julius Justinian Karl Leo Leopold
+    Louis Malcolm Manuel Margaret Maria Mary Maximilian Mehmed Michael Murad Napoleon Nicholas
+    Olaf Otto Paul Pedro Peter Philip Pius Ptolemy Ramesses Ramses Richard Robert Rudolf Sam
+    Selim Sixtus Stephen Theodosius Thomas Umberto Urban Victoria Vittorio Vladimir Wilhelm
+    William Xerxes
+""".split()  # noqa: SIM905
 # fmt: on
-_RULER = re.compile(rf"(?=[A-Z])(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’](?!s\b))")
+_RULER = re.compile(
+    rf"(?=[A-Z])(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’](?!s\b))"
+)
 # Two letters at least, and none that measure or spell something else: XL, CD, MD, DC.
 _NAMED = re.compile(
-    r"(?<![^\W\d_])(?<!['’])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?![^\W\d_]|['’-])"
+    r"(?<![^\W\d_])(?<!['’])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))"
+    r"(?![^\W\d_]|['’-])"
 )
 
 

@@ -13,22 +13,25 @@ _TELEPHONE = re.compile(
     r"(?:-[0-9]{1,5})?(?![0-9])"
 )
 _FREE_OF_CHARGE = re.compile(
-    r"(?<![\w.,-])(\+?1[ .-])?8(00|33|44|55|66|77|88)[ .-]((?=[A-Z0-9-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+){0,4})(?![\w-])"
+    r"(?<![\w.,-])(\+?1[ .-])?8(00|33|44|55|66|77|88)[ .-]"
+    r"((?=[A-Z0-9-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+){0,4})(?![\w-])"
 )
 _SOCIAL_SECURITY = re.compile(r"(?<![\w.,-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![\w-])")
 _EMERGENCY = re.compile(
-    r"(?i)(?=[cdp])\b((?:call(?:ed|ing|s)?|dial(?:ed|ling|ing|s)?|phone) )(911|999|112|988|411|311|101)\b"
+    r"(?i)(?=[cdp])\b((?:call(?:ed|ing|s)?|dial(?:ed|ling|ing|s)?|phone) )"
+    r"(911|999|112|988|411|311|101)\b"
 )
 # What stands behind these words is read digit by digit.
 _CODE = re.compile(
-    rf"(?i)(?=[acefilmoprstvz])(?<!{LETTER})((?:zip(?: ?code)?|post ?code|postal code|pin(?: code)?|otp|passcode"
+    rf"(?i)(?=[acefilmoprstvz])(?<!{LETTER})"
+    r"((?:zip(?: ?code)?|post ?code|postal code|pin(?: code)?|otp|passcode"
     r"|(?:access|security|verification|confirmation|area|sort|country) code|code|pnr|ssn|imei|isbn"
     r"|(?:card|account|acct|routing|tracking|order|invoice|serial|case|ticket|reference|ref"
     r"|confirmation|policy|passport|customer|member|employee|flight)(?: (?:number|no\.?|num\.?))"
     r"|ending in|ends in|extension|ext\.?|flight|last four(?: digits)?)"
-    r"(?: is| are|:|,)* ?#?)(?=[\w-]* ?[0-9])((?:[A-Za-z]{1,3} ?)?[0-9][\w]*(?: [0-9]{3,4}){0,5}(?:-[0-9]{1,7}){0,5})(?![\w])"
+    r"(?: is| are|:|,)* ?#?)(?=[\w-]* ?[0-9])"
+    r"((?:[A-Za-z]{1,3} ?)?[0-9][\w]*(?: [0-9]{3,4}){0,5}(?:-[0-9]{1,7}){0,5})(?![\w])"
 )
-_ZIP_PLUS_FOUR = re.compile(r"(?<=\b[A-Z]{2} )([0-9]{5})(?:-([0-9]{4}))?(?![\w-])")
 
 
 def read_telephones(text: str) -> str:

@@ -17,7 +17,9 @@ _ZONE = re.compile(
     rf"(?!{LETTER})(?=(?P<offset>[-+][0-9])?)"
 )
 _OFFSET = re.compile(r"(?<=[0-9]:[0-9]{2})([-+])([01][0-9]):?([0-5][0-9])(?![0-9:])")
-_ZONE_OFFSET = re.compile(r"(?<![^\W\d_])(GMT|UTC|G M T|U T C) ?([-+])([0-9]{1,2})(?::([0-5][0-9]))?(?![0-9])")
+_ZONE_OFFSET = re.compile(
+    r"(?<![^\W\d_])(GMT|UTC|G M T|U T C) ?([-+])([0-9]{1,2})(?::([0-5][0-9]))?(?![0-9])"
+)
 _DURATION = re.compile(
     r"(?<![0-9])(?<![0-9][.,:])([0-9]{1,3}):([0-5][0-9]):([0-5][0-9])(?![0-9]|[.:][0-9])"
     rf"(?! ?(?:[AaPp]\.?[Mm](?!{LETTER}{LETTER})|Z\b| (?:plus|minus) [a-z]))"
@@ -33,7 +35,9 @@ _RANGE = re.compile(r"(?<=[0-9]:[0-9]{2})-(?=[0-9]{1,2}:[0-9]{2})")
 
 def read_zones(text: str) -> str:
     text = _ZONE.sub(_zone, text)
-    text = _ZONE_OFFSET.sub(lambda match: as_words(match, f"{match[1]} {_offset(*match.groups()[1:])}"), text)
+    text = _ZONE_OFFSET.sub(
+        lambda match: as_words(match, f"{match[1]} {_offset(*match.groups()[1:])}"), text
+    )
     return _OFFSET.sub(lambda match: as_words(match, f" {_offset(*match.groups())}"), text)
 
 

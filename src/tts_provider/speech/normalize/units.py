@@ -10,10 +10,12 @@ from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_wor
 # fmt: off
 UNITS = {
     "%": "percent", "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter",
-    "µm": "micrometer", "nm": "nanometer", "mi": "mile", "yd": "yard", "ft": "foot", "nmi": "nautical mile",
+    "µm": "micrometer", "nm": "nanometer", "mi": "mile", "yd": "yard", "ft": "foot",
+    "nmi": "nautical mile",
     "kg": "kilogram", "g": "gram", "mg": "milligram", "µg": "microgram", "lb": "pound", "t": "ton",
     "lbs": "pound", "oz": "ounce", "l": "liter", "L": "liter", "ml": "milliliter",
-    "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "gal": "gallon", "cc": "cubic centimeter",
+    "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "gal": "gallon",
+    "cc": "cubic centimeter",
     "ha": "hectare", "h": "hour", "hr": "hour", "hrs": "hour", "min": "minute", "mins": "minute",
     "s": "second", "sec": "second", "secs": "second", "ms": "millisecond", "µs": "microsecond",
     "ns": "nanosecond", "mph": "mile per hour", "kph": "kilometer per hour",
@@ -24,9 +26,11 @@ UNITS = {
     "KiB": "kibibyte", "MiB": "mebibyte", "GiB": "gibibyte", "TiB": "tebibyte",
     "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "W": "watt",
     "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour", "Wh": "watt hour",
-    "MWh": "megawatt hour", "V": "volt", "mV": "millivolt", "kV": "kilovolt", "A": "amp", "mA": "milliamp",
+    "MWh": "megawatt hour", "V": "volt", "mV": "millivolt", "kV": "kilovolt", "A": "amp",
+    "mA": "milliamp",
     "mAh": "milliamp hour", "Nm": "newton meter", "kJ": "kilojoule", "J": "joule", "cal": "calorie",
-    "kcal": "kilocalorie", "dB": "decibel", "px": "pixel", "pt": "point", "psi": "pound per square inch",
+    "kcal": "kilocalorie", "dB": "decibel", "px": "pixel", "pt": "point",
+    "psi": "pound per square inch",
     "kPa": "kilopascal", "hPa": "hectopascal", "Pa": "pascal", "Ω": "ohm", "kΩ": "kilo-ohm",
     "°": "degree", "°C": "degree Celsius", "°F": "degree Fahrenheit", "° C": "degree Celsius",
     "° F": "degree Fahrenheit", "M": "million", "bn": "billion",
@@ -94,9 +98,11 @@ def read_compounds(text: str) -> str:
         lambda match: as_words(match, f"{_amount(match[1])} {unit_name(match['unit'])}"), text
     )
     return _INCHES_OF_A_THING.sub(
-        lambda match: match[0]
-        if match.string.count('"', 0, match.start()) % 2
-        else as_words(match, f"{_amount(match[1])} inch"),
+        lambda match: (
+            match[0]
+            if match.string.count('"', 0, match.start()) % 2
+            else as_words(match, f"{_amount(match[1])} inch")
+        ),
         text,
     )
 

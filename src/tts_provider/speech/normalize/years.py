@@ -26,7 +26,8 @@ _YEAR = re.compile(
     r"(?P<era> (?:BCE?|AD|CE)\b)?"
 )
 _OTHER_YEAR = re.compile(
-    r"(?<![\w.,])([1-9][0-9]{1,2})(?= (?:BCE?|AD|CE)\b)|(?<=\bAD )([1-9][0-9]{1,2})(?![\w]|[.,][0-9])"
+    r"(?<![\w.,])([1-9][0-9]{1,2})(?= (?:BCE?|AD|CE)\b)"
+    r"|(?<=\bAD )([1-9][0-9]{1,2})(?![\w]|[.,][0-9])"
 )
 _COUNTED_NOUN = re.compile(
     r" (?:[a-z]+[^\Wsiua]s|people|men|women|children|other|more|different)\b"
