@@ -107,6 +107,7 @@ class Settings(BaseSettings, Limits):
     speak_while_loading: bool = False
     threads: int | None = Field(None, ge=1)
     normalize_text: bool = True
+    lexicon: Path | None = None
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))
     speaker_prompts: Annotated[tuple[str, ...], NoDecode] = ()
     voice_aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
@@ -173,7 +174,7 @@ class Settings(BaseSettings, Limits):
             raise ValueError("expected two names, speaker 0's and speaker 1's, and a comma between")
         return names
 
-    @field_validator("data_dir", "model_path", "hf_home")
+    @field_validator("data_dir", "model_path", "hf_home", "lexicon")
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()

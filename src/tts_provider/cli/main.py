@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | say | voices | doctor | completion`.
+"""The command line: `tts-provider serve | say | words | voices | doctor | completion`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -48,6 +48,13 @@ With --stream and -, played or written to stdout, a sentence is spoken as soon
 as it is written.
 """
 
+_WORDS_EPILOG = """\
+examples:
+  tts-provider words "It costs $3.50, says Dr. Jones."
+  tts-provider words - < README.md
+  tts-provider words - --each-line < prices.txt
+"""
+
 _VOICES_EPILOG = """\
 examples:
   tts-provider voices check anna.m4a
@@ -64,7 +71,7 @@ examples:
 """
 
 _SHELLS = ("bash", "zsh", "fish")
-_TAKES_A_FILE = ("output", "audio", "model_path", "data_dir")
+_TAKES_A_FILE = ("output", "audio", "model_path", "data_dir", "lexicon")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_serve(add("serve", "run the server", _SERVE_EPILOG))
     _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
+    _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
     doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
     doctor.set_defaults(command=_doctor)
@@ -176,6 +184,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="the embedded voices speak while CSM-1B loads",
     )
+    speaking("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
     speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
     speaking(
         "--voice-alias",
@@ -235,6 +244,31 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
         help="the server (default: ws://localhost:8765, or an embedded one if none is there)",
     )
     add("--api-key", metavar="KEY", help="the server's key")
+
+
+def _add_words(parser: argparse.ArgumentParser) -> None:
+    from tts_provider.speech.structure import NOT_SPEECH
+
+    parser.set_defaults(command=_words)
+    add = parser.add_argument
+    add("text", metavar="TEXT", help="what to read; - reads standard input")
+    add(
+        "--each-line",
+        action="store_const",
+        const=True,
+        help="each line is a text of its own, and becomes one line",
+    )
+    add("--language", metavar="TAG", help="the voice's; only English is read (default: en)")
+    add("--ssml", action="store_const", const=True, help="the text is SSML")
+    add(
+        "--read-aloud",
+        action="append",
+        choices=NOT_SPEECH,
+        metavar="WHAT",
+        help=f"speak this too: {', '.join(NOT_SPEECH)}; repeatable",
+    )
+    add("--lexicon", metavar="FILE", help="the pronunciation dictionary")
+    add("--voice", metavar="ID", help="whose part of the dictionary to use too")
 
 
 def _add_voices(parser: argparse.ArgumentParser) -> None:
@@ -305,6 +339,14 @@ def _say(flags: dict[str, Any]) -> int:
         say_live(**flags)
     else:
         say(sys.stdin.read() if text == "-" else text, **flags)
+    return 0
+
+
+def _words(flags: dict[str, Any]) -> int:
+    from tts_provider.cli.words import print_words
+
+    text = flags.pop("text")
+    print_words(sys.stdin.read() if text == "-" else text, **flags)
     return 0
 
 

@@ -30,6 +30,7 @@ from tts_provider.server.socket import Sockets
 from tts_provider.server.transport import HttpProtocol, http_protocol
 from tts_provider.server.websocket import websocket_protocol
 from tts_provider.speech.engine import Engine
+from tts_provider.speech.lexicon import load_lexicon
 from tts_provider.voices.store import open_store
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Server:
             settings.voice_aliases,
             store,
             normalize_text=settings.normalize_text,
+            lexicon=load_lexicon(settings.lexicon) if settings.lexicon else None,
         )
         self.sockets = Sockets(self.service)
         app = create_app(

@@ -93,8 +93,8 @@ class DialectSocket(Socket):
                 sending.exception()  # the connection's end is noticed by whoever reads
             raise
 
-    def take_clause(self, context_id: str) -> list[Passage]:
-        return self._contexts.take_clause(context_id)
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
+        return self._contexts.take_clause(context_id, is_patient=is_patient)
 
     def taken(self, context_id: str, item: Item) -> None:
         self._contexts.taken(context_id, item)

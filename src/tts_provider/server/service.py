@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,7 +27,8 @@ from tts_provider.speech.engine import (
     Utterance,
     Voice,
 )
-from tts_provider.speech.reading import Passage, Reader, read
+from tts_provider.speech.lexicon import LexiconFile
+from tts_provider.speech.reading import AS_WRITTEN, Passage, Reader, ReadingOptions, read
 from tts_provider.voices.aliases import find_alias
 from tts_provider.voices.store import VoiceStore
 
@@ -62,11 +63,13 @@ class SpeechService:
         store: VoiceStore | None = None,
         *,
         normalize_text: bool = True,
+        lexicon: LexiconFile | None = None,
     ) -> None:
         self.engine = engine
         self._store = store
         self._voice_aliases = voice_aliases or {}
         self._normalize_text = normalize_text
+        self._lexicon = lexicon or LexiconFile()
         self.limits = limits
         self.admission = Admission(limits)
         self.decoders = Decoders()
@@ -134,14 +137,28 @@ class SpeechService:
         """Whether what is asked in this voice need not wait for the model."""
         return self.admission.is_open or self.engine.can_speak_early(voice)
 
-    def new_reader(self, voice: Voice) -> Reader:
-        """For a text that is still being written."""
-        return Reader(words=self._reads_for(voice))
+    def new_reader(self, voice: Voice, reading: ReadingOptions) -> Reader:
+        """For a text that is still being written, read as was asked for, and spoken in `voice`."""
+        return Reader(self._reading(voice, reading))
+
+    def _reading(self, voice: Voice, asked: ReadingOptions) -> ReadingOptions:
+        """What a request asks for, and what the server and the voice add to it."""
+        return replace(
+            asked,
+            words=asked.words and self._normalize_text,
+            language=voice.language,
+            lexicon=self._lexicon.for_voice(voice.id).merged(asked.lexicon),
+        )
 
     async def speak(
-        self, utterance: Utterance, endpoint: str, context: Sequence[Said] = ()
+        self,
+        utterance: Utterance,
+        endpoint: str,
+        context: Sequence[Said] = (),
+        reading: ReadingOptions = AS_WRITTEN,
     ) -> AsyncGenerator[AudioChunk, None]:
-        """Wait for a stream, listen to what was said before, then yield the utterance's audio.
+        """Wait for a stream, listen to what was said before, then yield the utterance's audio; its
+        text is read as `reading` asks.
 
         Raises `WireError`.
         """
@@ -151,7 +168,7 @@ class SpeechService:
         with meter.measure():
             async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
                 await self._listen_to_all(context, utterance)
-                passages = self._read(utterance.text, utterance.voice)
+                passages = self._read(utterance.text, utterance.voice, reading)
                 audio = pipeline.speak(self.engine, utterance, passages)
                 async with aclosing(meter.watch(audio)) as chunks:
                     async for chunk in chunks:
@@ -188,12 +205,10 @@ class SpeechService:
             raise pipeline.nothing_to_speak()
         return await engine.listen(words, said.speaker, samples)
 
-    def _read(self, text: str, voice: Voice) -> Iterator[Passage]:
-        return read(text, words=self._reads_for(voice))
-
-    def _reads_for(self, voice: Voice) -> bool:
-        """Whether numbers and symbols become words here: English ones, for English voices."""
-        return self._normalize_text and voice.language.partition("-")[0] == "en"
+    def _read(
+        self, text: str, voice: Voice, reading: ReadingOptions = AS_WRITTEN
+    ) -> Iterator[Passage]:
+        return read(text, self._reading(voice, reading))
 
     async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S

@@ -34,6 +34,8 @@ from tts_provider.speech.reading import Passage
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 4  # pauses
+
 _BYTES_PER_SAMPLE = {"pcm": 2, "mulaw": 1, "alaw": 1}
 
 
@@ -43,7 +45,7 @@ class Listener(Protocol):
     endpoint: str
 
     async def send(self, event: Event) -> None: ...
-    def take_clause(self, context_id: str) -> list[Passage]: ...
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]: ...
     def taken(self, context_id: str, item: Item) -> None: ...
     def spoken(self, context_id: str, passage: Passage) -> None: ...
     def heard(self, context_id: str, said: Said) -> None: ...
@@ -160,8 +162,11 @@ class Timeline:
             ahead_s = self._played_until_s - asyncio.get_running_loop().time()
             if not await wait_for(self._changed, max(pause_s, ahead_s - pause_s)):
                 self._todo += self._listener.take_clause(self._id)
-                if not self._todo:
-                    await wait_for(self._changed, None)
+                # A full stop that may stand in a number or an address is an end after a while.
+                if not self._todo and not await wait_for(self._changed, _PATIENCE * pause_s):
+                    self._todo += self._listener.take_clause(self._id, is_patient=True)
+                    if not self._todo:
+                        await wait_for(self._changed, None)
         item = self._todo.popleft()
         self._listener.taken(self._id, item)
         return item
@@ -194,7 +199,7 @@ class Timeline:
     async def _end_segment(self, segment: Segment) -> None:
         await self._send(await self._audio.end_segment(segment))
         self._position = segment.end
-        if segment.end > segment.start:
+        if segment.end > segment.start and segment.text:
             place = _ms(segment.start), _ms(segment.end)
             await self._listener.send(Spoken(self._id, segment.text, *place))
 

@@ -63,6 +63,15 @@ async def speak_passages(
     """Speak one passage after the other from `start` on, each followed by what it was."""
     position, sent = start, 0
     for passage in passages:
+        if passage.pause_s:
+            end = position + round(passage.pause_s * SAMPLE_RATE)
+            began = position
+            while position < end:
+                count = min(end - position, _CHUNK_RAMP[-1])
+                yield AudioChunk(np.zeros(count, np.float32), position)
+                position += count
+            yield Segment("", began, position)
+            continue
         began, held, count, words = position, list[Samples](), 0, list[WordTime]()
         async with aclosing(_speak_words(engine, utterance, passage.words)) as pieces:
             async for samples, timed in pieces:

@@ -26,12 +26,13 @@ from tts_provider.server.dialects.dialect import (
 from tts_provider.server.dialects.fields import check_text
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import Voice
-from tts_provider.speech.reading import Passage, Reader
+from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 
 LONGEST_ID = 128
 # Ids of contexts that are over are remembered so long, to tell a late message from a wrong one.
 _FINISHED_KEPT = 1024
 # What an item takes beside the texts and the audio in it, and the message that it came with.
+_RUN_BYTES = 200  # four numbers and the tuple around them
 _ITEM_BYTES = 512
 
 Item = Passage | Listen | Flush | End
@@ -57,7 +58,9 @@ class _Context:
 class Contexts:
     """Those of one connection that are not over."""
 
-    def __init__(self, limits: Limits, new_reader: Callable[[Voice], Reader]) -> None:
+    def __init__(
+        self, limits: Limits, new_reader: Callable[[Voice, ReadingOptions], Reader]
+    ) -> None:
         self._limits = limits
         self._new_reader = new_reader
         self._open: dict[str, _Context] = {}
@@ -85,17 +88,20 @@ class Contexts:
                 return self._flush(action)
             case End(context_id):
                 context = self._find_writable(context_id)
+                passages = self._close_text(context)
                 context.ended = True
-                return [*self._close_text(context), *self._wait(context, action)]
+                return [*passages, *self._wait(context, action)]
             case Cancel(context_id):
                 self._find(context_id)
                 self.finish(context_id)
                 return []
 
-    def take_clause(self, context_id: str) -> list[Passage]:
-        """The writer pauses: what can be spoken already."""
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
+        """The writer pauses, for long if `is_patient`: what can be spoken already."""
         context = self._open.get(context_id)
-        return [] if context is None else self._count(context, context.reader.take_clause())
+        if context is None:
+            return []
+        return self._count(context, context.reader.take_clause(is_patient=is_patient))
 
     def has_text(self, context_id: str) -> bool:
         """Whether a sentence has begun that is not complete."""
@@ -134,9 +140,15 @@ class Contexts:
         if known is not None:
             self._check_length(known, text)
         context = self._open_or_find(action.context_id, action.opening)
+        try:
+            passages = context.reader.push(text)
+        except InvalidRequest:
+            if known is None:
+                del self._open[action.context_id]
+            raise
         context.cut_character = cut
         context.unflushed = context.unflushed or bool(text.strip())
-        return [*self._count(context, context.reader.push(text))]
+        return [*self._count(context, passages)]
 
     def _listen(self, action: Listen) -> list[Item]:
         known, size = self._open.get(action.context_id), len(action.said.audio)
@@ -165,8 +177,9 @@ class Contexts:
                 code="nothing_to_flush",
                 param="context_id",
             )
+        passages = self._close_text(context)
         context.unflushed = False
-        return [*self._close_text(context), *self._wait(context, action)]
+        return [*passages, *self._wait(context, action)]
 
     def _open_or_find(self, context_id: str, opening: Opening) -> _Context:
         if context_id in self._open:
@@ -188,7 +201,8 @@ class Contexts:
                 param="context_id",
                 retry_after_ms=1000,
             )
-        self._open[context_id] = _Context(self._new_reader(opening.settings.voice))
+        settings = opening.settings
+        self._open[context_id] = _Context(self._new_reader(settings.voice, settings.reading))
         return self._open[context_id]
 
     def _find_writable(self, context_id: str) -> _Context:
@@ -254,8 +268,8 @@ class Contexts:
 
 def _size_bytes(item: Item | Append) -> int:
     match item:
-        case Passage(text=text, words=words):
-            strings = [text, words]
+        case Passage(text=text, words=words, runs=runs):
+            return _ITEM_BYTES + sys.getsizeof(text) + sys.getsizeof(words) + _RUN_BYTES * len(runs)
         case Append(text=text):
             strings = [text]
         case Listen(said=said):

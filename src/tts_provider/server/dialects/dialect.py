@@ -16,6 +16,7 @@ from tts_provider.config import Limits
 from tts_provider.errors import WireError
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
+from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 TimelineFormat = Literal["pcm", "mulaw", "alaw", "opus"]
 """Those whose segments join: each segment of a timeline is encoded by itself."""
@@ -34,6 +35,8 @@ class ContextSettings:
     temperature: float | None = None
     top_k: int | None = None
     speed: float = 1.0
+    reading: ReadingOptions = AS_WRITTEN
+    """How the client wants its text to be read."""
 
 
 # What a message asks for

@@ -26,6 +26,9 @@ from tts_provider.server.http import AudioStream, Piece, read_body
 from tts_provider.server.openapi import errors, json_body
 from tts_provider.server.service import SpeechService
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.lexicon import read_pronunciations
+from tts_provider.speech.reading import ReadingOptions
+from tts_provider.speech.structure import NotSpeech
 
 ENDPOINT = "openai"
 
@@ -96,6 +99,25 @@ class SpeechRequest(BaseModel):
     top_k: Annotated[int, Field(ge=1, le=2048)] | None = Field(
         None, description="Not in OpenAI's API."
     )
+
+    ssml: bool | None = Field(
+        None, description="The input is SSML, a subset: docs/text.md. Not in OpenAI's API."
+    )
+    read_aloud: list[NotSpeech] | None = Field(
+        None, description="What is to be spoken although it is no speech. Not in OpenAI's API."
+    )
+    pronunciations: dict[str, str] | None = Field(
+        None,
+        description="Words and how they are said, as other words or /IPA/. Not in OpenAI's API.",
+    )
+
+    def reading(self) -> ReadingOptions:
+        """Raises `InvalidRequest`."""
+        return ReadingOptions(
+            ssml=self.ssml or False,
+            aloud=frozenset(self.read_aloud or ()),
+            lexicon=read_pronunciations(self.pronunciations or {}),
+        )
 
 
 class Model(BaseModel):
@@ -231,20 +253,22 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
     if not service.is_ready_for(utterance.voice) and admission.refusal is None:
         raise Loading("the model is still loading; try again later")
     audio_format = request.response_format or "mp3"
+    asked = (audio_format, utterance, request.reading(), service)
     if request.stream_format == "sse":
-        return AudioStream(_events(audio_format, utterance, service), _EVENT_STREAM, service)
-    return AudioStream(_file(audio_format, utterance, service), MEDIA_TYPES[audio_format], service)
+        return AudioStream(_events(*asked), _EVENT_STREAM, service)
+    return AudioStream(_file(*asked), MEDIA_TYPES[audio_format], service)
 
 
 async def _file(
-    audio_format: Any, utterance: Utterance, service: SpeechService
+    audio_format: Any, utterance: Utterance, reading: ReadingOptions, service: SpeechService
 ) -> AsyncGenerator[Piece, None]:
     """The audio's file, in pieces that are never empty."""
     with contextlib.closing(StreamEncoder(audio_format, SAMPLE_RATE, SAMPLE_RATE)) as encoder:
         # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
         pending, sent, end, audible = await encoder.start(), 0, 0, False
         try:
-            async with contextlib.aclosing(service.speak(utterance, ENDPOINT)) as chunks:
+            speech = service.speak(utterance, ENDPOINT, reading=reading)
+            async with contextlib.aclosing(speech) as chunks:
                 async for chunk in chunks:
                     pending += await encoder.push(chunk.samples)
                     end = chunk.end
@@ -263,12 +287,12 @@ async def _file(
 
 
 async def _events(
-    audio_format: Any, utterance: Utterance, service: SpeechService
+    audio_format: Any, utterance: Utterance, reading: ReadingOptions, service: SpeechService
 ) -> AsyncGenerator[Piece, None]:
     """The same as server-sent events, with what it cost in the last."""
     audio_s = 0.0
     try:
-        async with contextlib.aclosing(_file(audio_format, utterance, service)) as pieces:
+        async with contextlib.aclosing(_file(audio_format, utterance, reading, service)) as pieces:
             async for piece in pieces:
                 audio = base64.b64encode(piece.data).decode()
                 yield Piece(_event({"type": "speech.audio.delta", "audio": audio}), piece.audio_s)

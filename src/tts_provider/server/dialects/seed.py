@@ -27,6 +27,7 @@ from tts_provider.server.dialects.fields import (
 )
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE
+from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
@@ -51,6 +52,7 @@ class SpeechRequest:
     request_id: str | None
     context: tuple[Said, ...] = ()
     """What was said before, oldest first."""
+    reading: ReadingOptions = AS_WRITTEN
 
 
 @dataclass(frozen=True)
@@ -232,4 +234,5 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
         context=tuple(
             read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)
         ),
+        reading=fields.reading() or AS_WRITTEN,
     )

@@ -146,7 +146,7 @@ class SpeechSocket(Socket):
     def _chunks(
         self, request: seed.SpeechRequest, utterance: Utterance
     ) -> AsyncGenerator[AudioChunk, None]:
-        return self._service.speak(utterance, ENDPOINT, request.context)
+        return self._service.speak(utterance, ENDPOINT, request.context, request.reading)
 
     async def _reply(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
         """The seed's reply: one success, then the whole file in one message."""
@@ -154,7 +154,7 @@ class SpeechSocket(Socket):
         with contextlib.closing(_encoder(request)) as encoder:
             audio = bytearray(await encoder.start())
             async with contextlib.aclosing(
-                self._service.speak(utterance, ENDPOINT, request.context)
+                self._service.speak(utterance, ENDPOINT, request.context, request.reading)
             ) as chunks:
                 async for chunk in chunks:
                     audio += await encoder.push(chunk.samples)
@@ -182,7 +182,7 @@ class SpeechSocket(Socket):
             # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
             pending, sent_bytes, sent, end = await encoder.start(), 0, 0, 0
             async with contextlib.aclosing(
-                self._service.speak(utterance, ENDPOINT, request.context)
+                self._service.speak(utterance, ENDPOINT, request.context, request.reading)
             ) as chunks:
                 async for chunk in chunks:
                     if end == 0:

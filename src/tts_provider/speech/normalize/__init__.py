@@ -1,59 +1,98 @@
-"""English text → the words a speech model reads well: no digits, no symbols, no markup.
+"""English text → the words a speech model reads well: no digits, no symbols.
 
 The passes run in one order, and two rules make the result a fixed point of them all:
 
-1. What vanishes (markup, brackets, stray dashes) vanishes before anything becomes words, so no
+1. What vanishes (marks, brackets, stray dashes) vanishes before anything becomes words, so no
    later deletion can join two pieces into something an earlier pass would have read.
 2. What becomes words is set apart from its neighbours (`as_words`), and no word we write is
    itself something to read.
 
 Every pattern takes linear time: it either consumes what it scans, or starts only where a run of
-its characters starts. Digits other than 0-9 are left to the model, like words of any language.
+its characters starts, or looks at a bounded piece. Digits other than 0-9 are left to the model,
+like words of any language. docs/text.md says which reading each kind has.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from tts_provider.speech.normalize.abbreviations import expand_abbreviations
-from tts_provider.speech.normalize.addresses import read_addresses, read_telephones
-from tts_provider.speech.normalize.dates import read_dates, read_decades, read_times, read_years
-from tts_provider.speech.normalize.markup import (
-    close_up,
-    drop_markup,
-    join_lines,
-    plain_characters,
-    tidy_punctuation,
+from tts_provider.speech.normalize.addresses import read_addresses, read_hosts
+from tts_provider.speech.normalize.characters import plain_characters
+from tts_provider.speech.normalize.dates import read_dates
+from tts_provider.speech.normalize.fractions import read_fractions
+from tts_provider.speech.normalize.money import read_money
+from tts_provider.speech.normalize.numbers import join_groups, read_numbers, read_ordinals
+from tts_provider.speech.normalize.places import read_places
+from tts_provider.speech.normalize.punctuation import close_up, drop_marks, tidy_punctuation
+from tts_provider.speech.normalize.roman import read_roman
+from tts_provider.speech.normalize.say_as import SAY_AS, say_as
+from tts_provider.speech.normalize.symbols import (
+    read_powers,
+    read_ranges,
+    read_signs,
+    read_symbols,
 )
-from tts_provider.speech.normalize.numbers import read_numbers, read_ordinals
-from tts_provider.speech.normalize.quantities import read_fractions, read_money, read_units
-from tts_provider.speech.normalize.symbols import read_powers, read_ranges, read_signs, read_symbols
+from tts_provider.speech.normalize.telephones import read_telephones
+from tts_provider.speech.normalize.times import read_times, read_zones
+from tts_provider.speech.normalize.units import read_compounds, read_units
+from tts_provider.speech.normalize.years import read_decades, read_years
 
-__all__ = ["STEPS", "normalize"]
+__all__ = ["SAY_AS", "STEPS", "normalize", "say_as"]
 
 STEPS: tuple[Callable[[str], str], ...] = (
     plain_characters,
-    join_lines,
-    drop_markup,
+    drop_marks,
+    join_groups,
     read_addresses,
     read_telephones,
     tidy_punctuation,
+    read_places,
     expand_abbreviations,
-    read_signs,
+    read_roman,
     read_dates,
+    read_decades,
+    read_zones,
+    read_compounds,
+    read_signs,
     read_ranges,
     read_times,
     read_money,
     read_fractions,
-    read_powers,
-    read_decades,
     read_units,
+    read_powers,
     read_years,
     read_ordinals,
     read_numbers,
     read_symbols,
+    # What the passes before have uncovered, so that a second reading finds no more.
+    expand_abbreviations,
+    read_places,
+    read_roman,
+    read_hosts,
     close_up,
 )
+
+_ABOUT_DIGITS = frozenset(
+    (
+        join_groups,
+        read_telephones,
+        read_zones,
+        read_compounds,
+        read_ranges,
+        read_times,
+        read_money,
+        read_fractions,
+        read_units,
+        read_powers,
+        read_years,
+        read_ordinals,
+        read_numbers,
+    )
+)
+"""Steps that find nothing where there is no digit."""
+_DIGIT = re.compile("[0-9]")
 
 
 def normalize(text: str) -> str:
@@ -63,5 +102,6 @@ def normalize(text: str) -> str:
     a text without anything to say becomes the empty string.
     """
     for step in STEPS:
-        text = step(text)
+        if step not in _ABOUT_DIGITS or _DIGIT.search(text):
+            text = step(text)
     return text
