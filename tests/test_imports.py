@@ -30,7 +30,7 @@ ROOMS = {
     "selection": {"errors", "config", "speech", "engines"},
 }
 # A translator knows the contract and its fields: no other dialect, no socket, no clock.
-TRANSLATORS = ("dialect", "contexts", "fields", "native", "seed")
+TRANSLATORS = ("dialect", "contexts", "fields", "native", "seed", "elevenlabs", "wyoming")
 ROOMS |= {
     f"server/dialects/{name}": {
         *("errors", "config", "audio", "speech", "server/service"),

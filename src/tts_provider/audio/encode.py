@@ -64,15 +64,28 @@ class PcmEncoder:
         return data
 
 
-def create_encoder(audio_format: Format, rate_in: int, rate_out: int) -> Encoder:
-    """Raises `InvalidRequest` where the format does not exist at `rate_out`."""
+def create_encoder(
+    audio_format: Format,
+    rate_in: int,
+    rate_out: int,
+    *,
+    bits_per_second: int | None = None,
+    is_stream: bool = False,
+) -> Encoder:
+    """`bits_per_second` is for what is compressed with loss; an MP3 `is_stream` where it has frames
+    of audio only, which can follow others.
+
+    Raises `InvalidRequest` where the format does not exist at `rate_out`.
+    """
     check_format(audio_format, rate_out)
     if audio_format == "wav" or audio_format == "pcm":
         return PcmEncoder(to_s16, rate_in, rate_out, wav=audio_format == "wav")
     if audio_format == "mulaw" or audio_format == "alaw":
         to_bytes = to_mulaw if audio_format == "mulaw" else to_alaw
         return PcmEncoder(to_bytes, rate_in, rate_out, wav=False)
-    return CompressedEncoder(audio_format, rate_in, rate_out)
+    return CompressedEncoder(
+        audio_format, rate_in, rate_out, bits_per_second=bits_per_second, is_stream=is_stream
+    )
 
 
 def check_format(audio_format: Format, sample_rate: int) -> None:

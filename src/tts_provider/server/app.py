@@ -10,20 +10,27 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server import page
-from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
-from tts_provider.server.dialects import SOCKETS, openai, voices
+from tts_provider.server.address import AddressMiddleware, error_body_of
+from tts_provider.server.auth import (
+    KeyMiddleware,
+    OriginMiddleware,
+    log_refusal,
+    missing_key,
+)
+from tts_provider.server.dialects import ERROR_SHAPES, SOCKETS, openai, voices
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.seed_socket import SpeechSocket
 from tts_provider.server.http import allowed_methods, error_response
 from tts_provider.server.openapi import describe
 from tts_provider.server.pump import DialectSocket
 from tts_provider.server.service import SpeechService
-from tts_provider.server.socket import Sockets
+from tts_provider.server.socket import Sockets, WebSocketWire
 from tts_provider.voices.store import VoiceStore
 
 
@@ -44,7 +51,9 @@ def create_app(
 
     @app.websocket("/")
     async def speak(websocket: WebSocket) -> None:
-        await sockets.serve(websocket, SpeechSocket)
+        await sockets.serve(
+            websocket, lambda socket, service: SpeechSocket(WebSocketWire(socket), service)
+        )
 
     for path, dialect in SOCKETS.items():
         app.add_api_websocket_route(path, _endpoint(sockets, dialect))
@@ -70,14 +79,15 @@ def create_app(
 
     @app.websocket("/{path:path}")
     async def no_such_socket(websocket: WebSocket, path: str) -> None:
-        body = _error("not_found", f"there is no WebSocket at /{path}; the endpoint is /")
+        message = f"there is no WebSocket at /{path}; the endpoint is /"
+        body = _error(websocket.scope, "not_found", message)
         await websocket.send_denial_response(JSONResponse(body, status_code=404))
         log_refusal(websocket.scope, "not_found")
 
     @app.exception_handler(WireError)
-    async def wire_error(_request: Request, problem: WireError) -> Response:
+    async def wire_error(request: Request, problem: WireError) -> Response:
         service.count_error(problem)
-        return error_response(problem)
+        return error_response(problem, request.scope)
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, problem: RequestValidationError) -> Response:
@@ -90,30 +100,48 @@ def create_app(
     async def http_error(request: Request, problem: HTTPException) -> Response:
         message = f"{problem.detail}: {request.method} {request.url.path}"
         codes = {404: "not_found", 405: "method_not_allowed"}
-        body = _error(codes.get(problem.status_code, "http_error"), message)
+        body = _error(request.scope, codes.get(problem.status_code, "http_error"), message)
         headers = problem.headers
         if problem.status_code == 405:
             headers = {"Allow": allowed_methods(app.routes, request.scope)}
         return JSONResponse(body, problem.status_code, headers)
 
-    guarded: ASGIApp = KeyMiddleware(app, api_keys)
+    guarded: ASGIApp = KeyMiddleware(app, api_keys, _takes_key)
     if allow_origins:
         guarded = CORSMiddleware(
-            guarded, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
+            guarded,
+            allow_origins=allow_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            allow_private_network=True,
         )
-    return OriginMiddleware(guarded, allow_origins)
+    return AddressMiddleware(OriginMiddleware(guarded, allow_origins), ERROR_SHAPES)
+
+
+def _takes_key(path: str) -> bool:
+    """Whether a WebSocket here may bring its key in a message."""
+    return any(
+        dialect.takes_key and compile_path(route)[0].match(path)
+        for route, dialect in SOCKETS.items()
+    )
 
 
 def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
     async def converse(websocket: WebSocket) -> None:
         await sockets.serve(
-            websocket, lambda socket, service: DialectSocket(socket, service, dialect)
+            websocket,
+            lambda socket, service: DialectSocket(
+                WebSocketWire(socket),
+                service,
+                dialect,
+                path=socket.path_params,
+                query=socket.query_params,
+                check_key=missing_key(socket.scope),
+            ),
         )
 
     return converse
 
 
-def _error(code: str, message: str) -> dict[str, object]:
-    return {
-        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    }
+def _error(scope: Scope, code: str, message: str) -> dict[str, object]:
+    return error_body_of(scope)(InvalidRequest(message, code=code))

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server.auth import error_body
+from tts_provider.server.address import error_body_of
 from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
 
@@ -29,14 +29,15 @@ _RETRY_AFTER_MS = 1000
 _Read = TypeVar("_Read")
 
 
-def error_response(problem: WireError) -> Response:
+def error_response(problem: WireError, scope: Scope) -> Response:
+    """The error as the service words it whose address `scope` has."""
     headers = {}
     if problem.retryable:
         retry_after_ms = getattr(problem, "retry_after_ms", _RETRY_AFTER_MS)
         headers["Retry-After"] = str(math.ceil(retry_after_ms / 1000))
     if problem.http_status == 408:
         headers["Connection"] = "close"  # what still comes would be taken for the next request
-    return JSONResponse(error_body(problem), problem.http_status, headers)
+    return JSONResponse(error_body_of(scope)(problem), problem.http_status, headers)
 
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> str:
@@ -47,6 +48,8 @@ def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> str:
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
         if any(route.matches({**scope, "method": method})[0] == Match.FULL for route in routes)
     ]
+    if "GET" in methods and "HEAD" not in methods:
+        methods.insert(methods.index("GET") + 1, "HEAD")
     return ", ".join(methods)
 
 
@@ -55,7 +58,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
     Raises `InvalidRequest` where it is too big, takes too long, or its client leaves.
     """
-    reading = _read_body(request, limits.max_message_bytes)
+    reading = _read_body(request, limits.max_wire_bytes)
     return await arriving(reading, "the body", limits.handshake_timeout_s)
 
 

@@ -22,6 +22,8 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from tts_provider.server.address import clean_path
+
 log = logging.getLogger(__name__)
 
 # How long a connection may take to close when nothing is left to say but goodbye.
@@ -200,7 +202,7 @@ def websocket_protocol(max_message_bytes: Mapping[str, int]) -> type[WebSocketPr
     class LimitedByPath(WebSocketProtocol):
         def handle_connect(self, event: Request) -> None:
             super().handle_connect(event)
-            limit = max_message_bytes.get(event.path.partition("?")[0])
+            limit = max_message_bytes.get(clean_path(event.path.partition("?")[0]))
             if limit is not None:
                 self.conn.max_message_size = limit
 

@@ -20,7 +20,7 @@ from tts_provider.audio.encode import create_encoder
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, Loading, WireError
-from tts_provider.server.auth import error_body
+from tts_provider.server.address import error_body
 from tts_provider.server.dialects.fields import check_text
 from tts_provider.server.http import AudioStream, Piece, read_body
 from tts_provider.server.openapi import errors, json_body
