@@ -72,7 +72,23 @@ class Utterance:
     max_audio_ms: int | None = None
     speed: float = 1.0
     """2 takes half the time; the pitch stays. Within the engine's own `speeds`."""
+    with_words: bool = False
+    """Whether somebody wants `WordTime`s; an engine that has them anyway may ignore it."""
     history: History = field(default_factory=History, compare=False)
+
+
+@dataclass(frozen=True)
+class WordTime:
+    """When a word of an utterance is spoken."""
+
+    start: int
+    """On the utterance's timeline, in samples."""
+    end: int
+    text_start: int
+    """Its place in the utterance's text: characters from here to before `text_end`."""
+    text_end: int
+    is_estimated: bool = False
+    """It was found afterwards: the engine does not say when it speaks a word."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,8 @@ class AudioChunk:
     samples: Samples  # (n,) float32, 24 kHz
     start: int
     """Position on the utterance's timeline, in samples."""
+    words: tuple[WordTime, ...] = ()
+    """Those that are known now and were not before, in order; an engine need not have any."""
 
     @property
     def end(self) -> int:
