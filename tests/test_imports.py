@@ -30,7 +30,10 @@ ROOMS = {
     "selection": {"errors", "config", "speech", "engines"},
 }
 # A translator knows the contract and its fields: no other dialect, no socket, no clock.
-TRANSLATORS = ("dialect", "contexts", "fields", "native", "seed", "elevenlabs", "wyoming")
+TRANSLATORS = (
+    *("dialect", "contexts", "fields", "native", "seed"),
+    *("cartesia", "deepgram", "elevenlabs", "wyoming"),
+)
 ROOMS |= {
     f"server/dialects/{name}": {
         *("errors", "config", "audio", "speech", "server/service"),

@@ -4,7 +4,7 @@ and the service whose API is asked for words the errors."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tts_provider.errors import WireError
 
 _SLASHES = re.compile("/{2,}")
-_WORDS_ERRORS = "tts_provider.error_body"
+_WORDS_ERRORS = "tts_provider.error_shape"
 
 ErrorBody = Callable[[WireError], dict[str, object]]
 
@@ -25,6 +25,7 @@ class ErrorShape:
     is_for: Callable[[str, Headers], bool]
     """Of a path and headers."""
     body: ErrorBody
+    headers: Callable[[WireError], Mapping[str, str]] = lambda problem: {}
 
 
 class AddressMiddleware:
@@ -35,8 +36,8 @@ class AddressMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
             path, headers = clean_path(scope["path"]), Headers(scope=scope)
-            shape = next((shape for shape in self._shapes if shape.is_for(path, headers)), None)
-            scope = {**scope, "path": path, _WORDS_ERRORS: shape.body if shape else error_body}
+            shape = next((shape for shape in self._shapes if shape.is_for(path, headers)), _OWN)
+            scope = {**scope, "path": path, _WORDS_ERRORS: shape}
             if scope.get("method") == "HEAD":
                 # RFC 9110 section 9.3.2: the same as GET, and the server leaves the body out.
                 scope["method"] = "GET"
@@ -51,8 +52,17 @@ def clean_path(path: str) -> str:
 
 def error_body_of(scope: Scope) -> ErrorBody:
     """How an error is worded for this request."""
-    body: ErrorBody = scope[_WORDS_ERRORS]
-    return body
+    return _shape_of(scope).body
+
+
+def error_headers_of(scope: Scope) -> Callable[[WireError], Mapping[str, str]]:
+    """What this request's service says of an error in its headers."""
+    return _shape_of(scope).headers
+
+
+def _shape_of(scope: Scope) -> ErrorShape:
+    shape: ErrorShape = scope[_WORDS_ERRORS]
+    return shape
 
 
 def error_body(problem: WireError) -> dict[str, object]:
@@ -66,3 +76,6 @@ def error_body(problem: WireError) -> dict[str, object]:
             "code": problem.code,
         }
     }
+
+
+_OWN = ErrorShape(lambda path, headers: True, error_body)

@@ -23,7 +23,15 @@ from tts_provider.server.auth import (
     log_refusal,
     missing_key,
 )
-from tts_provider.server.dialects import ERROR_SHAPES, SOCKETS, openai, voices
+from tts_provider.server.dialects import (
+    ERROR_SHAPES,
+    SOCKETS,
+    cartesia_http,
+    deepgram_http,
+    elevenlabs_http,
+    openai,
+    voices,
+)
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.seed_socket import SpeechSocket
 from tts_provider.server.http import allowed_methods, error_response
@@ -45,7 +53,10 @@ def create_app(
     """The ASGI application: origin check, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
+    app.include_router(elevenlabs_http.create_router(service))
     app.include_router(openai.create_router(service))
+    app.include_router(cartesia_http.create_router(service))
+    app.include_router(deepgram_http.create_router(service))
     app.include_router(voices.create_router(service, store))
     app.include_router(page.create_router())
 

@@ -15,11 +15,11 @@ import logging
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tts_provider.errors import ForbiddenOrigin, Unauthorized, WireError
-from tts_provider.server.address import error_body_of
+from tts_provider.server.address import error_body_of, error_headers_of
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,12 @@ PAGE_PATH, WEB_PREFIX = "/", "/web/"
 SUBPROTOCOL = "tts-provider"
 KEY_SUBPROTOCOL_PREFIX = "tts-provider.key."
 
+# Before a key: HTTP's word, and Deepgram's, which its clients in browsers offer as a subprotocol.
+_SCHEMES = ("bearer", "token")
 _KEY_HEADERS = ("x-api-key", "xi-api-key")
+_KEYS_IN_ADDRESS = {"/tts/websocket": ("api_key", "access_token")}
 _MISSING_KEY = "tts_provider.missing_key"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -89,7 +93,7 @@ class KeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and self._digests and not _is_open(scope):
-            offered = offered_key(Headers(scope=scope))
+            offered = offered_key(Headers(scope=scope)) or _key_in_address(scope)
             if offered is None and scope["type"] == "websocket" and self._takes_key(scope["path"]):
                 scope = {**scope, _MISSING_KEY: self._is_valid}
             elif offered is None or not self._is_valid(offered):
@@ -128,16 +132,19 @@ def _digest(key: str) -> bytes:
 
 
 def offered_key(headers: Headers) -> str | None:
-    """The key a request carries, from whichever of its places."""
+    """The key a request carries in its headers, from whichever of the places for it."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
+    if scheme.lower() in _SCHEMES and token.strip():
         return token.strip()
     for name in _KEY_HEADERS:
         if key := headers.get(name, "").strip():
             return key
-    for name in headers.get("sec-websocket-protocol", "").split(","):
-        if name.strip().startswith(KEY_SUBPROTOCOL_PREFIX):
-            encoded = name.strip()[len(KEY_SUBPROTOCOL_PREFIX) :]
+    protocols = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
+    if len(protocols) > 1 and protocols[0].lower() in _SCHEMES:
+        return protocols[1]
+    for name in protocols:
+        if name.startswith(KEY_SUBPROTOCOL_PREFIX):
+            encoded = name[len(KEY_SUBPROTOCOL_PREFIX) :]
             try:
                 return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
             except (binascii.Error, ValueError):
@@ -145,11 +152,20 @@ def offered_key(headers: Headers) -> str | None:
     return None
 
 
+def _key_in_address(scope: Scope) -> str | None:
+    """The key in a WebSocket's query, where a service's clients in browsers put it."""
+    names = _KEYS_IN_ADDRESS.get(scope["path"], ()) if scope["type"] == "websocket" else ()
+    query = QueryParams(scope["query_string"])
+    return next((query[name] for name in names if query.get(name)), None)
+
+
 def choose_subprotocol(offered: Iterable[str]) -> str | None:
     """The subprotocol to accept: a browser that offered some fails without one of them."""
     names = list(offered)
     if SUBPROTOCOL in names:
         return SUBPROTOCOL
+    if names and names[0].lower() in _SCHEMES:
+        return names[0]
     return next((name for name in names if name.startswith(KEY_SUBPROTOCOL_PREFIX)), None)
 
 
@@ -163,6 +179,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError)
     ]
     if isinstance(problem, Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
+    for name, value in error_headers_of(scope)(problem).items():
+        headers.append((name.encode(), value.encode()))
     start = {
         "type": prefix + "http.response.start",
         "status": problem.http_status,

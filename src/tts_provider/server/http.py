@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,11 +18,15 @@ from starlette.types import Receive, Scope, Send
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server.address import error_body_of
+from tts_provider.server.address import error_body_of, error_headers_of
+from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
 
 log = logging.getLogger(__name__)
+
+FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
+JSON_MEDIA_TYPES = ("application/json", "text/plain", "text/json", FORM_MEDIA_TYPE)
 
 _RETRY_AFTER_MS = 1000
 
@@ -31,7 +35,7 @@ _Read = TypeVar("_Read")
 
 def error_response(problem: WireError, scope: Scope) -> Response:
     """The error as the service words it whose address `scope` has."""
-    headers = {}
+    headers = dict(error_headers_of(scope)(problem))
     if problem.retryable:
         retry_after_ms = getattr(problem, "retry_after_ms", _RETRY_AFTER_MS)
         headers["Retry-After"] = str(math.ceil(retry_after_ms / 1000))
@@ -60,6 +64,25 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     """
     reading = _read_body(request, limits.max_wire_bytes)
     return await arriving(reading, "the body", limits.handshake_timeout_s)
+
+
+async def read_json(request: Request, limits: Limits) -> bytes:
+    """The body of a request that says it is JSON, or what clients call it that say nothing: text,
+    as `fetch` does, or a form, as `curl --data` does. Raises `InvalidRequest`."""
+    kind = media_type(request)
+    if kind not in JSON_MEDIA_TYPES and not kind.endswith("+json"):
+        raise InvalidRequest(
+            f"the body must be application/json; got {kind[:64]!r}",
+            code="unsupported_media_type",
+            http_status=415,
+        )
+    return await read_body(request, limits)
+
+
+def media_type(request: Request) -> str:
+    """Of the body; JSON's where nothing is said."""
+    content_type = request.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() or JSON_MEDIA_TYPES[0]
 
 
 async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: float) -> _Read:
@@ -95,6 +118,8 @@ class Piece:
 
     data: bytes
     audio_s: float
+    words: Sequence[Word] = ()
+    """Those that are spoken in it, where they are known."""
 
 
 class AudioStream(Response):

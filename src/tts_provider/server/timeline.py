@@ -34,7 +34,7 @@ from tts_provider.speech.reading import Passage
 
 log = logging.getLogger(__name__)
 
-_BYTES_PER_SAMPLE = {"pcm": 2, "mulaw": 1, "alaw": 1}
+_BYTES_PER_SAMPLE = {"pcm": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 
 
 class Listener(Protocol):
@@ -113,7 +113,7 @@ class Timeline:
             problem = await self._work_or_say_why()
             self._listener.finish(self._id)
             if problem is not None:
-                await self._listener.send(Problem(problem, self._id))
+                await self._listener.send(Problem(problem, self._id, is_over=True))
             await self._listener.send(Done(self._id, self.audio_ms))
         except WebSocketDisconnect:
             pass  # whoever reads ends the connection

@@ -17,7 +17,7 @@ from tts_provider.errors import WireError
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 
-TimelineFormat = Literal["pcm", "mulaw", "alaw", "opus", "mp3"]
+TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
 """Those that can be cut: each segment of a timeline is encoded by itself, but for MP3, which has
 no way to say that a frame is short, and runs from one flush to the next."""
 
@@ -78,6 +78,8 @@ class Flush:
 
     context_id: str
     flush_id: str | None = None
+    may_be_empty: bool = False
+    """It is answered where there is no text since the last one too; else that is refused."""
 
 
 @dataclass(frozen=True)
@@ -210,11 +212,13 @@ class Cancelled:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something failed: a context, which is over after its `Done`, or the connection where there
-    is none."""
+    """Something failed: what a message asked of a context, the context itself, or the connection
+    where there is none."""
 
     error: WireError
     context_id: str | None = None
+    is_over: bool = False
+    """The context is over: its `Done` is next."""
 
 
 Event = Greeting | Loading | Updated | Audio | Words | Spoken | Flushed | Done | Cancelled | Problem

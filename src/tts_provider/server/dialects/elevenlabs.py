@@ -54,6 +54,16 @@ _ONLY_CONTEXT = "default"
 _WHOLE_PHRASES_S = 0.05
 _WRITTEN_CHARACTERS_A_SECOND = 200
 
+KEY_HEADER = "xi-api-key"
+_PATHS = ("/v1/text-to-speech/", "/v1/voices", "/v2/voices", "/v1/user")
+_TYPES = {
+    400: "validation_error",
+    401: "authentication_error",
+    403: "authorization_error",
+    404: "not_found",
+    422: "validation_error",
+    503: "service_unavailable",
+}
 _CODES = {
     "unauthorized": "invalid_api_key",
     "unknown_voice": "voice_not_found",
@@ -105,6 +115,25 @@ def read_speed(voice_settings: Fields | None) -> float | None:
         if voice_settings
         else None
     )
+
+
+def is_for(path: str, headers: Mapping[str, str]) -> bool:
+    """Whether a request is for ElevenLabs' API: OpenAI's has `/v1/models` too."""
+    return path.startswith(_PATHS) or (path == "/v1/models" and KEY_HEADER in headers)
+
+
+def error_body(problem: WireError) -> dict[str, object]:
+    """https://elevenlabs.io/docs/developers/resources/errors"""
+    code = error_code(problem)
+    return {
+        "detail": {
+            "type": _TYPES.get(problem.http_status, "internal_error"),
+            "code": code,
+            "status": code,
+            "message": problem.message,
+            "param": problem.param,
+        }
+    }
 
 
 def error_code(problem: WireError) -> str:
@@ -205,7 +234,7 @@ class _ElevenLabs(Dialect):
                 self._streams.pop(context_id, None)
                 return [self._final(context_id)]
             case Problem(error, context_id) if not self._is_silence(event):
-                if context_id is not None and context_id == self._begun:
+                if context_id is not None and context_id == self._begun and not event.is_over:
                     self._streams.pop(context_id, None)  # it could not even begin
                 body = {
                     "message": error.message,

@@ -48,6 +48,14 @@ def parse_object(message: str) -> dict[str, Any]:
     return body
 
 
+def read_object(body: bytes) -> dict[str, Any]:
+    """Raises `InvalidRequest` where `body` is not a JSON object."""
+    try:
+        return parse_object(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not UTF-8", code="invalid_json") from None
+
+
 def parse_query(query: Mapping[str, str]) -> Fields:
     """An address's parameters; an empty one counts as not given."""
     return Fields({name: value for name, value in query.items() if value}, is_text=True)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode import FORMATS, Format, check_format
+from tts_provider.audio.encode import Format, check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
@@ -30,6 +30,8 @@ from tts_provider.speech.engine import SAMPLE_RATE
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
+
+FORMATS: tuple[Format, ...] = ("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw")
 
 # More than the model is given to hear.
 _MAX_CONTEXT = 16

@@ -1,0 +1,69 @@
+"""One utterance over HTTP: a file, in pieces as it is made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from tts_provider.audio.encode import Format, check_format, create_encoder
+from tts_provider.errors import Loading, WireError
+from tts_provider.server.http import Piece
+from tts_provider.server.service import SpeechService
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+
+
+def speak_file(
+    utterance: Utterance,
+    audio_format: Format,
+    sample_rate: int,
+    endpoint: str,
+    service: SpeechService,
+    text_name: str,
+    *,
+    bits_per_second: int | None = None,
+) -> AsyncGenerator[Piece, None]:
+    """The audio's file, in pieces that are never empty; `text_name` is the request's field that
+    the text came in.
+
+    Raises `InvalidRequest` where there is no such file, and `Loading`: over HTTP nobody can be told
+    to wait.
+    """
+    check_format(audio_format, sample_rate)
+    admission = service.admission
+    if not admission.is_open and admission.refusal is None:
+        raise Loading("the model is still loading; try again later")
+    return _pieces(
+        utterance, audio_format, sample_rate, endpoint, service, text_name, bits_per_second
+    )
+
+
+async def _pieces(
+    utterance: Utterance,
+    audio_format: Format,
+    sample_rate: int,
+    endpoint: str,
+    service: SpeechService,
+    text_name: str,
+    bits_per_second: int | None,
+) -> AsyncGenerator[Piece, None]:
+    made = create_encoder(audio_format, SAMPLE_RATE, sample_rate, bits_per_second=bits_per_second)
+    with contextlib.closing(made) as encoder:
+        # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
+        pending, sent, end, audible = encoder.start(), 0, 0, False
+        try:
+            async with contextlib.aclosing(service.speak(utterance, endpoint)) as chunks:
+                async for chunk in chunks:
+                    pending += encoder.push(chunk.samples)
+                    end = chunk.end
+                    # Silence alone may turn out to be all there is, which is an error.
+                    audible = audible or bool(chunk.samples.any())
+                    if pending and audible:
+                        yield Piece(pending, (end - sent) / SAMPLE_RATE)
+                        pending, sent = b"", end
+        except WireError as problem:
+            if problem.param == "text":
+                problem.param = text_name
+            raise
+        pending += encoder.finish()
+        if pending:
+            yield Piece(pending, (end - sent) / SAMPLE_RATE)
