@@ -1,10 +1,10 @@
 """Runs in an environment of its own: LiveKit's ElevenLabs voice speaks a text with the server.
 
-    python livekit_elevenlabs_client.py BASE_URL WAY TEXT VOICE ENCODING
+    python livekit_elevenlabs.py BASE_URL KEY TEXT VOICE
 
-WAY is `websocket`, `http`, or `interrupted`, which leaves a long text when its first audio is
-there and says the other on the same connection. Prints JSON: the frames' sample rates, the text's
-audio in base64, the words of the transcript with their times, and the voices.
+By `websocket`, by `http`, and `interrupted`, which leaves a long text when its first audio is
+there and says the other on the same connection. Prints JSON: of each way the frames' sample rates,
+the text's audio in base64 and the words of the transcript with their times; and the voices.
 """
 
 import asyncio
@@ -36,26 +36,34 @@ async def speak(speaker: elevenlabs.TTS, text: str, way: str) -> list:
         return [event.frame async for event in stream]
 
 
-async def main(base_url: str, way: str, text: str, voice: str, encoding: str) -> None:
-    async with aiohttp.ClientSession() as session:
-        speaker = elevenlabs.TTS(
-            base_url=base_url + "/v1",
-            api_key="any",
-            voice_id=voice,
-            encoding=encoding,
-            http_session=session,
-        )
-        voices = await speaker.list_voices()
-        frames = await speak(speaker, text, way)
-        await speaker.aclose()
+def tell(frames: list) -> dict:
     words = [word for frame in frames for word in frame.userdata.get(USERDATA_TIMED_TRANSCRIPT, [])]
-    report = {
+    return {
         "errors": [],
         "sample_rates": sorted({frame.sample_rate for frame in frames}),
         "audio": base64.b64encode(b"".join(bytes(frame.data) for frame in frames)).decode(),
-        "words": [(str(word), word.start_time, word.end_time) for word in words],
-        "voices": [(voice.id, voice.name) for voice in voices],
+        "words": [(str(word), word.start_time) for word in words],
     }
+
+
+# Its default, and what joins without a seam.
+ENCODINGS = {"websocket": "mp3_22050_32", "http": "opus_48000_64", "interrupted": "pcm_24000"}
+
+
+async def main(base_url: str, key: str, text: str, voice: str) -> None:
+    report = {}
+    async with aiohttp.ClientSession() as session:
+        for way, encoding in ENCODINGS.items():
+            speaker = elevenlabs.TTS(
+                base_url=base_url + "/v1",
+                api_key=key,
+                voice_id=voice,
+                encoding=encoding,
+                http_session=session,
+            )
+            report[way] = tell(await speak(speaker, text, way))
+            report["voices"] = [voice.id for voice in await speaker.list_voices()]
+            await speaker.aclose()
     json.dump(report, sys.stdout)
 
 

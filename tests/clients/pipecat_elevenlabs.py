@@ -1,10 +1,10 @@
 """Runs in an environment of its own: Pipecat's ElevenLabs voices speak texts with the server.
 
-    python pipecat_elevenlabs_client.py BASE_URL WAY TEXT VOICE
+    python pipecat_elevenlabs.py BASE_URL KEY TEXT VOICE
 
-WAY is `websocket`, `http`, or `interrupted`, which says a long text first and interrupts it when
-its first audio is there. Prints JSON: the frames' sample rates, the text's audio in base64, and
-the words that Pipecat says were spoken, with their times.
+By `websocket`, by `http`, and `interrupted`, which says a long text first and interrupts it when
+its first audio is there. Prints JSON: of each way the frames' sample rates, the text's audio in
+base64, and the words that Pipecat says were spoken, with their times.
 """
 
 import asyncio
@@ -61,18 +61,18 @@ class Listener(FrameProcessor):
         return any(isinstance(frame, TTSAudioRawFrame) for frame in self.frames)
 
 
-async def main(base_url: str, way: str, text: str, voice: str) -> None:
+async def speak(base_url: str, key: str, way: str, text: str, voice: str) -> dict:
     async with aiohttp.ClientSession() as session:
         if way == "http":
             speaker = ElevenLabsHttpTTSService(
-                api_key="any",
+                api_key=key,
                 base_url=base_url,
                 aiohttp_session=session,
                 settings=ElevenLabsHttpTTSService.Settings(voice=voice),
             )
         else:
             speaker = ElevenLabsTTSService(
-                api_key="any",
+                api_key=key,
                 url=base_url.replace("http", "ws", 1),
                 settings=ElevenLabsTTSService.Settings(voice=voice, speed=1.1),
             )
@@ -86,13 +86,18 @@ async def main(base_url: str, way: str, text: str, voice: str) -> None:
         await runner.run()
     frames = [frame for frame in listener.frames if isinstance(frame, TTSAudioRawFrame)]
     words = [frame for frame in listener.frames if isinstance(frame, TTSTextFrame)]
-    report = {
+    return {
         "errors": [str(f.error) for f in listener.frames if isinstance(f, ErrorFrame)],
         "sample_rates": sorted({frame.sample_rate for frame in frames}),
         "audio": base64.b64encode(b"".join(frame.audio for frame in frames)).decode(),
         "words": [(frame.text, frame.pts) for frame in words],
     }
-    json.dump(report, sys.stdout)
+
+
+async def main(*arguments: str) -> None:
+    url, key, *text_and_voice = arguments
+    ways = ("websocket", "http", "interrupted")
+    json.dump({way: await speak(url, key, way, *text_and_voice) for way in ways}, sys.stdout)
 
 
 asyncio.run(main(*sys.argv[1:]))
