@@ -36,7 +36,7 @@ TRANSLATORS = (
 )
 ROOMS |= {
     f"server/dialects/{name}": {
-        *("errors", "config", "audio", "speech", "server/service"),
+        *("__init__", "errors", "config", "audio", "speech", "server/service"),
         *("server/dialects/dialect", "server/dialects/fields"),
     }
     for name in TRANSLATORS

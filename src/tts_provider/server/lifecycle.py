@@ -66,7 +66,7 @@ class Server:
             http=http_protocol(settings.handshake_timeout_s),
             ws=websocket_protocol(
                 {
-                    path: settings.max_audio_message_bytes
+                    path: max(settings.max_audio_message_bytes, settings.max_wire_bytes)
                     for path, dialect in SOCKETS.items()
                     if dialect.takes_audio
                 }
