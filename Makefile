@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test docs-check clients lint format bench clean
+.PHONY: run test docs-check clients lint format bench hazards clean
 
 run: .venv/run.stamp
 	$(BIN)/tts-provider serve $(ARGS)
@@ -29,6 +29,10 @@ format: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/server.py
+
+# The table of docs/security.md, in four minutes.
+hazards: .venv/test.stamp
+	$(BIN)/python benchmarks/hazards
 
 clean:
 	rm -rf .venv

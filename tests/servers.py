@@ -155,8 +155,10 @@ def clean_environment(home: Path, **extra: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def server_process(folder: Path, *flags: str, **environment: str) -> Iterator[ServerProcess]:
-    command = [sys.executable, str(REPOSITORY / "run_server.py"), "--host", "127.0.0.1"]
+def server_process(
+    folder: Path, *flags: str, script: Path = REPOSITORY / "run_server.py", **environment: str
+) -> Iterator[ServerProcess]:
+    command = [sys.executable, str(script), "--host", "127.0.0.1"]
     process = subprocess.Popen(
         [*command, "--port", "0", *flags],
         cwd=folder,

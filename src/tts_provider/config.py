@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from tts_provider.errors import StartupError
 
@@ -26,8 +33,13 @@ HUGGING_FACE_KEYS = ("HF_TOKEN", "HF_HOME")
 _FLAGS = {
     "api_keys": "api-key",
     "allow_origins": "allow-origin",
+    "allow_hosts": "allow-host",
     "voice_aliases": "voice-alias",
 }
+_SERVICE_LINK = re.compile(
+    PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LIKE = 0.85  # so alike are a name and a misspelling of it; HF_HUB_CACHE and HF_HOME are 0.6
 SECRET_SETTINGS = ("api_keys", "HF_TOKEN")
 
 
@@ -43,9 +55,17 @@ class Limits(BaseModel):
     max_contexts: int = Field(8, ge=1)
     # Half a minute of 16-bit audio at 24 kHz in base64.
     max_audio_message_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    # Text, audio, flushes: all that a session's contexts have still to do.
+    max_waiting_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     # How long a writer pauses before a clause is spoken without the rest of its sentence.
     clause_pause_s: float = Field(0.3, gt=0)
     max_connections: int = Field(256, ge=1)
+    # Of any kind, those that have said nothing yet too. Less where the system allows less.
+    max_sockets: int = Field(1024, ge=1)
+    # What is looked at of one WebSocket's; faster than that it is read no further.
+    max_frames_per_s: float = Field(1000.0, gt=0)
+    max_bytes_per_s: float = Field(2.0 * 1024 * 1024, gt=0)
+    flood_timeout_s: float = Field(30.0, gt=0)
     # A reply in one message lies in memory whole: half an hour is 86 MB.
     max_reply_audio_s: float = Field(1800.0, gt=0)
     max_unsent_audio_s: float = Field(20.0, gt=0)
@@ -81,6 +101,8 @@ class Settings(BaseSettings, Limits):
         protected_namespaces=(),
     )
 
+    _ignored: tuple[str, ...] = ()
+
     host: str = Field("0.0.0.0", min_length=1)
     port: int = Field(8765, ge=0, le=65535)
     wyoming_port: int | None = Field(None, ge=0, le=65535)
@@ -99,6 +121,7 @@ class Settings(BaseSettings, Limits):
     voice_aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_format: Literal["text", "json"] = "text"
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     hf_home: Path | None = Field(None, validation_alias="HF_HOME")
@@ -117,7 +140,7 @@ class Settings(BaseSettings, Limits):
             aliases[name] = voice
         return aliases
 
-    @field_validator("api_keys", "allow_origins", "speaker_prompts", mode="before")
+    @field_validator("api_keys", "allow_origins", "allow_hosts", "speaker_prompts", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -144,6 +167,14 @@ class Settings(BaseSettings, Limits):
                 )
         return tuple(origin.lower() for origin in origins)
 
+    @field_validator("allow_hosts")
+    @classmethod
+    def _hosts_are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not host or any(sign in host for sign in "/:@") or (host != "*" and "*" in host):
+                raise ValueError(f"expected a name without scheme and port, or *; got {host!r}")
+        return tuple(host.lower().rstrip(".") for host in hosts)
+
     @field_validator("speaker_prompts")
     @classmethod
     def _two_prompts_or_none(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -165,7 +196,19 @@ class Settings(BaseSettings, Limits):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            source.env_vars = {
+                name: value
+                for name, value in source.env_vars.items()
+                if _is_known(name) and not _is_service_link(name, value)
+            }
         return init_settings, env_settings, dotenv_settings
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What was found beside our settings, a sentence each."""
+        return self._ignored
 
     def export_hugging_face(self) -> None:
         """Hand `HF_TOKEN` and `HF_HOME` to huggingface_hub, which reads them when imported."""
@@ -204,8 +247,8 @@ def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settin
     Raises `StartupError` naming the setting, where it came from, its value and what is allowed.
     """
     file_keys = _check_env_file(env_file)
-    for key in os.environ:
-        if key.startswith(PREFIX) and not _is_known(key):
+    for key, value in os.environ.items():
+        if key.startswith(PREFIX) and not (_is_known(key) or _is_service_link(key, value)):
             raise StartupError(f"unknown setting {key} in the environment{_suggestion(key)}")
     try:
         settings = Settings(**flags, _env_file=env_file if file_keys else None)
@@ -220,6 +263,7 @@ def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settin
         )
     if "data_dir" in settings.model_fields_set:
         settings.check_data_dir()
+    settings._ignored = tuple(_ignored(file_keys, env_file))
     return settings
 
 
@@ -230,6 +274,29 @@ def _known_keys() -> set[str]:
 
 def _is_known(key: str) -> bool:
     return key.upper() in _known_keys()
+
+
+def _is_service_link(key: str, value: str | None) -> bool:
+    """Kubernetes tells every pod of every service, and of one that is called tts-provider in our
+    names: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
+    is_address = re.match(r"(tcp|udp|sctp)://", value or "") is not None
+    return key.upper().startswith(PREFIX) and (
+        is_address or _SERVICE_LINK.fullmatch(key.upper()) is not None
+    )
+
+
+def _ignored(file_keys: Mapping[str, str | None], env_file: Path) -> Iterator[str]:
+    links = [key for key, value in os.environ.items() if _is_service_link(key, value)]
+    if links:
+        yield f"{', '.join(sorted(links))}: set by Kubernetes for a service, and ignored"
+    foreign = [key for key, value in file_keys.items() if not _is_known(key)]
+    if foreign:
+        yield f"{', '.join(foreign)} in {env_file}: not of this program, and ignored"
+
+
+def _is_misspelt(key: str) -> bool:
+    close = difflib.get_close_matches(key.upper(), _known_keys(), n=1, cutoff=_LIKE)
+    return key.upper().startswith(PREFIX) or bool(close)
 
 
 def _suggestion(key: str) -> str:
@@ -256,10 +323,11 @@ def _check_env_file(path: Path) -> dict[str, str | None]:
             raise StartupError(
                 f"{path} line {line} is not KEY=VALUE: {text.strip().split('=')[0][:40]!r}"
             )
-        if binding.key is not None and not _is_known(binding.key):
-            raise StartupError(
-                f"unknown setting {binding.key} in {path} line {line}{_suggestion(binding.key)}"
-            )
+        key = binding.key
+        if key is None or _is_known(key) or _is_service_link(key, binding.value):
+            continue
+        if _is_misspelt(key):
+            raise StartupError(f"unknown setting {key} in {path} line {line}{_suggestion(key)}")
     return {b.key.upper(): b.value for b in bindings if b.key is not None}
 
 

@@ -10,6 +10,7 @@ was expected, what arrived.
         ├── InvalidRequest      the client can mend it
         ├── Unauthorized        401 before the upgrade
         ├── ForbiddenOrigin     403 before the upgrade
+        ├── ForbiddenHost       403 before the upgrade
         ├── OverCapacity        try again later (1013)
         ├── Loading             the model is not there yet, for who cannot be told to wait (1013)
         ├── Draining            connect again (1012)
@@ -66,6 +67,12 @@ class Unauthorized(WireError):
 
 class ForbiddenOrigin(WireError):
     code = "forbidden_origin"
+    http_status = 403
+    close_code = 1008
+
+
+class ForbiddenHost(WireError):
+    code = "forbidden_host"
     http_status = 403
     close_code = 1008
 

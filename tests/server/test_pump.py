@@ -351,6 +351,16 @@ async def test_an_idle_context_does_not_hold_up_the_end():
         assert closed.value.rcvd.code == 1012
 
 
+async def test_half_a_sentence_of_who_was_not_heard_yet_does_not_hold_up_the_end():
+    async with running_server() as server, TalkTo(server) as talk:
+        await talk.tell("input_text.append", "open", text="Half a")
+        server.stop()
+        with pytest.raises(ConnectionClosed) as closed:
+            await talk.hear()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+
+
 async def test_a_load_that_fails_is_told_to_who_still_writes():
     engine = GatedEngine()
     async with running_server(engine) as server, TalkTo(server) as talk:

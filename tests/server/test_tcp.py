@@ -198,6 +198,14 @@ async def test_who_does_not_read_is_cut_off():
         writer.transport.abort()
 
 
+async def test_who_sends_too_much_for_long_is_told_and_cut_off():
+    limits = {"max_frames_per_s": 10.0, "flood_timeout_s": 0.1}
+    async with running(**limits) as server, client_of(server) as client:
+        for _ in range(200):
+            await client.write_event(Event("nothing"))
+        assert Error.from_event(await read(client)).code == "too_many_messages"
+
+
 async def test_connections_are_limited_with_all_others():
     async with running(max_connections=1) as server, client_of(server) as first:
         await first.write_event(Ping().event())

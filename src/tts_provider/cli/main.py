@@ -201,6 +201,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         help="let web pages of this origin call the server; repeatable, * for all",
     )
+    entering(
+        "--allow-host",
+        action="append",
+        dest="allow_hosts",
+        metavar="NAME",
+        help="let browsers know the server by this name without TLS; repeatable, * for all",
+    )
     entering("--max-streams", metavar="N", help="requests spoken at once (default: 32)")
     logging = parser.add_argument_group("what it says").add_argument
     logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
@@ -276,6 +283,8 @@ def _serve(flags: dict[str, Any]) -> int:
     from tts_provider.server.logs import configure_logging
 
     configure_logging(settings.log_format)
+    for sentence in settings.ignored:
+        logging.getLogger(__name__).info(sentence)
     choice = choose_engine(settings)
     if choice.warning:
         logging.getLogger(__name__).warning(choice.warning)

@@ -11,7 +11,6 @@ import asyncio
 import ctypes
 import functools
 import os
-import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tts_provider.audio.pcm import Resampler, from_s16
+from tts_provider.engines.scratch import make_scratch
 from tts_provider.errors import EngineFailed, StartupError
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
@@ -83,7 +83,7 @@ class _Library:
         self._cancelled: threading.Event | None = None
         self._failure: Exception | None = None
         # Holds the voice files, and a short link to the data where its own path is too long.
-        self._folder = tempfile.TemporaryDirectory(prefix="espeak-")
+        self._folder = make_scratch("tts-provider-espeak-")
 
         data = Path(espeakng_loader.get_data_path())
         try:

@@ -17,7 +17,7 @@ from tts_provider.errors import Draining, OverCapacity, WireError
 
 _FIRST_GUESS_S = 1.0
 _AVERAGE_WEIGHT = 0.1
-_RETRY_AFTER_MS = (250, 30_000)
+_RETRY_AFTER_MS = (250, 60_000)
 
 
 class Admission:
@@ -28,6 +28,7 @@ class Admission:
         self._open = False
         self._refusal: WireError | None = None
         self._average_s = _FIRST_GUESS_S
+        self._started: list[float] = []  # when each that speaks began
         self._idle = asyncio.Event()
         self._idle.set()
         self.active = 0
@@ -76,9 +77,11 @@ class Admission:
         """
         await self._enter(begun)
         started = time.monotonic()
+        self._started.append(started)
         try:
             yield
         finally:
+            self._started.remove(started)
             spoken_s = time.monotonic() - started
             self._average_s += _AVERAGE_WEIGHT * (spoken_s - self._average_s)
             self._leave()
@@ -137,6 +140,10 @@ class Admission:
             self._idle.set()
 
     def _retry_after_ms(self) -> int:
-        """When a place in line may be free, judged by how long requests took lately."""
+        """When who stands in line now will have been served, judged by how long requests took
+        lately, and take now: before, who comes back waits as long or is refused again."""
         low, high = _RETRY_AFTER_MS
-        return int(min(max(1000 * self._average_s / self._max_streams, low), high))
+        now_s = time.monotonic()
+        speaking_s = sum(now_s - started for started in self._started) / self._max_streams
+        line_s = max(self._average_s, speaking_s) * (len(self._line) + 1) / self._max_streams
+        return int(min(max(1000 * line_s, low), high))

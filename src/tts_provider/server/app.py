@@ -18,6 +18,7 @@ from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server import page
 from tts_provider.server.address import AddressMiddleware, error_body_of
 from tts_provider.server.auth import (
+    HostMiddleware,
     KeyMiddleware,
     OriginMiddleware,
     log_refusal,
@@ -49,8 +50,9 @@ def create_app(
     *,
     api_keys: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
 ) -> ASGIApp:
-    """The ASGI application: origin check, CORS, key check, routes."""
+    """The ASGI application: host and origin checks, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
     app.include_router(elevenlabs_http.create_router(service))
@@ -126,7 +128,10 @@ def create_app(
             allow_headers=["*"],
             allow_private_network=True,
         )
-    return AddressMiddleware(OriginMiddleware(guarded, allow_origins), ERROR_SHAPES)
+    guarded = OriginMiddleware(guarded, allow_origins)
+    if not api_keys:  # a page that came by a forged name has no key
+        guarded = HostMiddleware(guarded, allow_hosts, allow_origins)
+    return AddressMiddleware(guarded, ERROR_SHAPES)
 
 
 def _takes_key(path: str) -> bool:

@@ -25,7 +25,7 @@ class Form:
     """Its parts by name; of two with one name the first counts."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, bytearray] = {}
         self.texts: dict[str, str] = {}
 
 
@@ -119,7 +119,7 @@ class _Reader:
 
     def _on_part_end(self) -> None:
         if self._is_file:
-            self.form.files.setdefault(self._name, bytes(self._data))
+            self.form.files.setdefault(self._name, self._data)
         else:
             try:
                 self.form.texts.setdefault(self._name, self._data.decode())

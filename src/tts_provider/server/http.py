@@ -98,6 +98,22 @@ async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: fl
         raise InvalidRequest("the client left within its request", code="disconnected") from None
 
 
+async def while_connected(request: Request, work: Coroutine[Any, Any, _Read]) -> _Read:
+    """Work for a request whose body was read. Raises what it raises, and `InvalidRequest` where
+    the client leaves, which cancels it."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_wait_disconnected(request.receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise InvalidRequest("the client left before it was answered", code="disconnected")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
 async def _read_body(request: Request, limit_bytes: int) -> bytes:
     body = bytearray()
     async with contextlib.aclosing(request.stream()) as pieces:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.errors import EngineFailed, WireError
-from tts_provider.server.dialects.contexts import Contexts
+from tts_provider.server.dialects.contexts import Contexts, Item
 from tts_provider.server.dialects.dialect import (
     Action,
     Answer,
@@ -107,6 +107,9 @@ class DialectSocket(Socket):
     def take_clause(self, context_id: str) -> list[Passage]:
         return self._contexts.take_clause(context_id)
 
+    def taken(self, context_id: str, item: Item) -> None:
+        self._contexts.taken(context_id, item)
+
     def spoken(self, context_id: str, passage: Passage) -> None:
         self._contexts.spoken(context_id, passage)
 
@@ -174,9 +177,12 @@ class DialectSocket(Socket):
             self._timelines[context_id] = Timeline(context_id, settings, self._service, self)
 
     def _is_done(self) -> bool:
-        """No context has anything to say that its writer has begun."""
+        """No context has anything to say, or a sentence to come in a turn that has begun: one that
+        has not is refused while the server drains."""
         timelines = self._timelines.items()
-        return not any(t.is_busy or self._contexts.has_text(name) for name, t in timelines)
+        return not any(
+            t.is_busy or (t.has_begun and self._contexts.has_text(name)) for name, t in timelines
+        )
 
     async def _watch(self) -> None:
         """Close the connection when the server goes, when the client is done, or when nothing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tts_provider import __version__
-from tts_provider.audio.decode import decode_audio
+from tts_provider.audio.decode_process import Decoders
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, UnsentAudio, WireError
 from tts_provider.server.admission import Admission
@@ -69,6 +68,7 @@ class SpeechService:
         self._normalize_text = normalize_text
         self.limits = limits
         self.admission = Admission(limits)
+        self.decoders = Decoders()
         self.metrics = Metrics()
         self.metrics.watch_admission(lambda: self.admission.active, lambda: self.admission.queued)
         self.metrics.ready.set_function(lambda: float(self.admission.is_open))
@@ -171,12 +171,11 @@ class SpeechService:
         """
         samples = np.zeros(0, np.float32)
         if self.engine.takes_prompts:
-            decode = functools.partial(
-                decode_audio,
+            samples = await self.decoders.decode(
+                said.audio,
                 max_bytes=self.limits.max_audio_message_bytes,
                 max_audio_s=max_audio_s,
             )
-            samples = await asyncio.to_thread(decode, said.audio)
         words = " ".join(passage.words for passage in self._read(said.text))
         if not words:
             raise pipeline.nothing_to_speak()

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
 from tts_provider.server.auth import choose_subprotocol, log_refusal
 from tts_provider.server.http import error_response
 from tts_provider.server.service import SpeechService
-from tts_provider.server.transport import protocol_of
+from tts_provider.server.websocket import protocol_of
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,11 @@ class WebSocketWire:
         self._websocket = websocket
 
     async def receive(self) -> dict[str, Any]:
-        return dict(await self._websocket.receive())
+        message = dict(await self._websocket.receive())
+        protocol = protocol_of(self._websocket)
+        if protocol.is_flooding and message["type"] != "websocket.disconnect":
+            raise too_many_messages(protocol.limits)
+        return message
 
     async def send(self, message: dict[str, Any]) -> None:
         try:
@@ -68,6 +73,14 @@ class WebSocketWire:
 
     def abort(self) -> None:
         protocol_of(self._websocket).transport.abort()
+
+
+def too_many_messages(limits: Limits) -> InvalidRequest:
+    return InvalidRequest(
+        f"for {limits.flood_timeout_s:g} s more arrived than {limits.max_frames_per_s:g} "
+        f"frames and {limits.max_bytes_per_s:g} bytes a second, the limits",
+        code="too_many_messages",
+    )
 
 
 class Socket(ABC):
@@ -195,8 +208,9 @@ class Sockets:
         await self._empty.wait()
 
     async def close_all(self, code: int, reason: str) -> None:
-        """Close what is left, whatever it is doing."""
+        """Close what is left, whatever it is doing, and wait until it is."""
         await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
+        await self.wait_closed()
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from tts_provider.audio.encode import Format, check_format, create_encoder
+from tts_provider.audio.encode import Format, StreamEncoder, check_format
 from tts_provider.errors import Loading, WireError
 from tts_provider.server.http import Piece
 from tts_provider.server.service import SpeechService
@@ -46,14 +46,14 @@ async def _pieces(
     text_name: str,
     bits_per_second: int | None,
 ) -> AsyncGenerator[Piece, None]:
-    made = create_encoder(audio_format, SAMPLE_RATE, sample_rate, bits_per_second=bits_per_second)
+    made = StreamEncoder(audio_format, SAMPLE_RATE, sample_rate, bits_per_second=bits_per_second)
     with contextlib.closing(made) as encoder:
         # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-        pending, sent, end, audible = encoder.start(), 0, 0, False
+        pending, sent, end, audible = await encoder.start(), 0, 0, False
         try:
             async with contextlib.aclosing(service.speak(utterance, endpoint)) as chunks:
                 async for chunk in chunks:
-                    pending += encoder.push(chunk.samples)
+                    pending += await encoder.push(chunk.samples)
                     end = chunk.end
                     # Silence alone may turn out to be all there is, which is an error.
                     audible = audible or bool(chunk.samples.any())
@@ -64,6 +64,6 @@ async def _pieces(
             if problem.param == "text":
                 problem.param = text_name
             raise
-        pending += encoder.finish()
+        pending += await encoder.finish()
         if pending:
             yield Piece(pending, (end - sent) / SAMPLE_RATE)

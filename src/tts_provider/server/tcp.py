@@ -20,9 +20,10 @@ from tts_provider.errors import InvalidRequest
 from tts_provider.server.dialects.fields import parse_object
 from tts_provider.server.dialects.wyoming import WyomingDialect
 from tts_provider.server.pump import DialectSocket
+from tts_provider.server.ration import Cut, Ration
 from tts_provider.server.service import SpeechService
-from tts_provider.server.socket import Sockets
-from tts_provider.server.transport import CLOSE_TIMEOUT_S
+from tts_provider.server.socket import Sockets, too_many_messages
+from tts_provider.server.websocket import CLOSE_TIMEOUT_S
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class TcpWire:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Limits
     ) -> None:
         self._reader, self._writer = reader, writer
-        self._max_bytes = limits.max_wire_bytes
+        self._limits, self._max_bytes = limits, limits.max_wire_bytes
+        self._ration = Ration(limits)
         # `drain` then waits until the system has taken everything.
         writer.transport.set_write_buffer_limits(high=0)
 
@@ -47,13 +49,25 @@ class TcpWire:
             line = await self._reader.readline()
             if not line.endswith(b"\n"):
                 return {"type": "websocket.disconnect", "code": 1000}
-            return {"type": "websocket.receive", "text": await self._read_event(line)}
+            text, event_bytes = await self._read_event(line)
+            await self._take_turn(event_bytes)
+            return {"type": "websocket.receive", "text": text}
         except ValueError:  # `readline`, of a line that is too long
             raise self._too_large("an event's line") from None
         except (OSError, asyncio.IncompleteReadError):
             return {"type": "websocket.disconnect", "code": 1006}
 
-    async def _read_event(self, line: bytes) -> str:
+    async def _take_turn(self, data_bytes: int) -> None:
+        """Others' turns come between events, and there are only so many a second. Raises
+        `InvalidRequest` where more come for long."""
+        now_s = asyncio.get_running_loop().time()
+        wait_s = self._ration.take(Cut(data_bytes, frames=1), now_s)
+        if self._ration.is_spent(now_s):
+            raise too_many_messages(self._limits)
+        await asyncio.sleep(wait_s)
+
+    async def _read_event(self, line: bytes) -> tuple[str, int]:
+        """The event as one JSON object, and how large it was."""
         try:
             header = parse_object(line.decode())
         except UnicodeDecodeError:
@@ -66,13 +80,14 @@ class TcpWire:
         payload_bytes = _length(header, "payload_length")
         if payload_bytes > _MAX_PAYLOAD_BYTES:
             raise self._too_large("an event's payload")
+        event_bytes = len(line) + data_bytes + payload_bytes
         if data_bytes:
             more = await self._reader.readexactly(data_bytes)
             data |= parse_object(more.decode("utf-8", "replace"))
         while payload_bytes > 0:
             piece = await self._reader.readexactly(min(payload_bytes, _PIECE_BYTES))
             payload_bytes -= len(piece)
-        return json.dumps({"type": header.get("type"), "data": data})
+        return json.dumps({"type": header.get("type"), "data": data}), event_bytes
 
     def _too_large(self, what: str) -> InvalidRequest:
         return InvalidRequest(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.audio.encode import Encoder, create_encoder
+from tts_provider.audio.encode import StreamEncoder
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server.dialects.contexts import Item
 from tts_provider.server.dialects.dialect import (
@@ -44,6 +44,7 @@ class Listener(Protocol):
 
     async def send(self, event: Event) -> None: ...
     def take_clause(self, context_id: str) -> list[Passage]: ...
+    def taken(self, context_id: str, item: Item) -> None: ...
     def spoken(self, context_id: str, passage: Passage) -> None: ...
     def heard(self, context_id: str, said: Said) -> None: ...
     def wake(self) -> None: ...
@@ -86,6 +87,11 @@ class Timeline:
     def is_busy(self) -> bool:
         """There is something to speak."""
         return self._working or bool(self._todo)
+
+    @property
+    def has_begun(self) -> bool:
+        """Something was spoken."""
+        return self._position > 0
 
     @property
     def is_heard(self) -> bool:
@@ -138,13 +144,13 @@ class Timeline:
                 case Passage():
                     await self._speak(item)
                 case Flush(_, flush_id):
-                    await self._send(self._audio.flush(self._position))
+                    await self._send(await self._audio.flush(self._position))
                     await self._listener.send(Flushed(self._id, flush_id))
                 case Listen(_, said):
                     await self._listen(said)
             self._working = False
             self._listener.wake()
-        await self._send(self._audio.flush(self._position))
+        await self._send(await self._audio.flush(self._position))
         if not self._audible:
             raise nothing_to_speak()
 
@@ -158,7 +164,9 @@ class Timeline:
                 self._todo += self._listener.take_clause(self._id)
                 if not self._todo:
                     await wait_for(self._changed, None)
-        return self._todo.popleft()
+        item = self._todo.popleft()
+        self._listener.taken(self._id, item)
+        return item
 
     async def _speak(self, passage: Passage) -> None:
         # Who has much to hear waits here, where it holds no place that others could speak in.
@@ -171,13 +179,13 @@ class Timeline:
             async for item in items:
                 if isinstance(item, AudioChunk):
                     self._audible = self._audible or bool(item.samples.any())
-                    await self._send(self._audio.push(item))
+                    await self._send(await self._audio.push(item))
                 else:
                     await self._end_segment(item)
 
     async def _listen(self, said: Said) -> None:
         try:
-            async with self._service.admission.admit(begun=self._position > 0):
+            async with self._service.admission.admit(begun=self.has_begun):
                 self._utterance.history.add(await self._service.listen(said))
         except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
             await self._listener.send(Problem(problem, self._id))
@@ -185,7 +193,7 @@ class Timeline:
             self._listener.heard(self._id, said)
 
     async def _end_segment(self, segment: Segment) -> None:
-        await self._send(self._audio.end_segment(segment))
+        await self._send(await self._audio.end_segment(segment))
         self._position = segment.end
         if segment.end > segment.start:
             place = _ms(segment.start), _ms(segment.end)
@@ -227,16 +235,16 @@ class _Encoding:
 
     def __init__(self, settings: ContextSettings) -> None:
         self._settings = settings
-        self._encoder: Encoder | None = None
+        self._encoder: StreamEncoder | None = None
         self._segment_start = 0  # in samples
         self._data_bytes = 0  # of this segment
         self._made_ms = 0
         self.sent_ms = 0
 
-    def push(self, chunk: AudioChunk) -> _Piece | None:
+    async def push(self, chunk: AudioChunk) -> _Piece | None:
         if self._encoder is None:
             format_, rate = self._settings.format, self._settings.sample_rate
-            self._encoder = create_encoder(
+            self._encoder = StreamEncoder(
                 format_,
                 SAMPLE_RATE,
                 rate,
@@ -244,9 +252,9 @@ class _Encoding:
                 is_stream=True,
             )
             self._segment_start, self._data_bytes = chunk.start, 0
-            data = self._encoder.start() + self._encoder.push(chunk.samples)
+            data = await self._encoder.start() + await self._encoder.push(chunk.samples)
         else:
-            data = self._encoder.push(chunk.samples)
+            data = await self._encoder.push(chunk.samples)
         self._data_bytes += len(data)
         sample_bytes = _BYTES_PER_SAMPLE.get(self._settings.format)
         if sample_bytes is None:
@@ -255,17 +263,17 @@ class _Encoding:
         made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._settings.sample_rate
         return self._piece(data, _ms(self._segment_start + made))
 
-    def end_segment(self, segment: Segment) -> _Piece | None:
+    async def end_segment(self, segment: Segment) -> _Piece | None:
         """What the encoder still holds of it."""
-        return None if self._settings.format == "mp3" else self.flush(segment.end)
+        return None if self._settings.format == "mp3" else await self.flush(segment.end)
 
-    def flush(self, end: int) -> _Piece | None:
+    async def flush(self, end: int) -> _Piece | None:
         """What the encoder still holds, where the timeline is `end` samples long."""
         if self._encoder is None:
             return None
         encoder, self._encoder = self._encoder, None
         with contextlib.closing(encoder):
-            return self._piece(encoder.finish(), _ms(end))
+            return self._piece(await encoder.finish(), _ms(end))
 
     def _piece(self, data: bytes, end_ms: int) -> _Piece | None:
         if not data:

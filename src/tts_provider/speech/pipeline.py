@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tts_provider.audio.tempo import Tempo
+from tts_provider.audio.tempo import StreamTempo
 from tts_provider.errors import NoSpeech
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Engine, Samples, Utterance
 from tts_provider.speech.reading import Passage
@@ -85,13 +85,13 @@ async def _speak_words(
         speed=own,
         max_audio_ms=None if limit_ms is None else round(limit_ms * max(change, 1.0)),
     )
-    tempo = Tempo(SAMPLE_RATE, change)
+    tempo = StreamTempo(SAMPLE_RATE, change)
     async with aclosing(engine.speak(asked)) as chunks:
         async for chunk in chunks:
-            samples = tempo.push(chunk.samples)
+            samples = await tempo.push(chunk.samples)
             if len(samples):
                 yield samples
-    samples = tempo.push(np.zeros(0, np.float32), last=True)
+    samples = await tempo.push(np.zeros(0, np.float32), last=True)
     if len(samples):
         yield samples
 

@@ -16,8 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
+from bombs import BOMBS
 from recordings import TEXT, encode, speech, wav
 from servers import ask, open_socket, receive, running_server, server_process
+from tts_provider.audio import decode_process
 from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.server.lifecycle import Server
 
@@ -341,3 +343,34 @@ async def test_a_store_that_cannot_be_read(tmp_path):
             assert (status, body["error"]["code"]) == (500, "storage_failed")
             assert body["error"]["type"] == "server_error"
             assert str(tmp_path) not in body["error"]["message"]
+
+
+async def test_who_leaves_while_its_recording_is_decoded_leaves_no_decoder(tmp_path, monkeypatch):
+    (tmp_path / "endless.py").write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(decode_process, "CHILD", "endless")
+    async with running_server(data_dir=tmp_path) as server:
+        working = server.service.decoders._working
+        body = multipart(GOOD)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n".encode()
+            + body
+        )
+        while not working:
+            await asyncio.sleep(0)
+        (process,) = working
+        writer.transport.abort()
+        while working:
+            await asyncio.sleep(0)
+        assert process.returncode is not None
+
+
+async def test_a_recording_that_takes_too_much_is_told_so(tmp_path):
+    async with running_server(data_dir=tmp_path) as server:
+        status, body = await enrol(server, changed(audio=BOMBS["MP4, 250 runs of a million"]()))
+        assert (status, body["error"]["code"]) == (400, "audio_too_costly")
+        status, body = await enrol(server, changed(audio=BOMBS["Ogg, a stream that begins late"]()))
+        assert (status, body["error"]["code"]) == (400, "invalid_audio")
+        assert (await enrol(server))[0] == 201

@@ -7,6 +7,7 @@ dialect.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from tts_provider.speech.reading import Passage, Reader
 LONGEST_ID = 128
 # Ids of contexts that are over are remembered so long, to tell a late message from a wrong one.
 _FINISHED_KEPT = 1024
+# What an item takes beside the texts and the audio in it, and the message that it came with.
+_ITEM_BYTES = 512
 
 Item = Passage | Listen | Flush | End
 """What a timeline does, in order."""
@@ -43,6 +46,8 @@ class _Context:
     """Characters of passages that are not spoken yet."""
     unheard_bytes: int = 0
     """Of the other side's audio, not looked at yet."""
+    waiting_bytes: int = 0
+    """Of what the timeline has still to do."""
     cut_character: str = ""  # the first half of a surrogate pair
     unflushed: bool = False
     ended: bool = False
@@ -68,6 +73,8 @@ class Contexts:
                 f"got {len(action.context_id)}",
                 param="context_id",
             )
+        if not isinstance(action, (Cancel, End)):  # which make room
+            self._check_room(action)
         match action:
             case Append():
                 return self._append(action)
@@ -78,7 +85,7 @@ class Contexts:
             case End(context_id):
                 context = self._find_writable(context_id)
                 context.ended = True
-                return [*self._close_text(context), action]
+                return [*self._close_text(context), *self._wait(context, action)]
             case Cancel(context_id):
                 self._find(context_id)
                 self.finish(context_id)
@@ -93,6 +100,11 @@ class Contexts:
         """Whether a sentence has begun that is not complete."""
         context = self._open.get(context_id)
         return context is not None and context.reader.characters > 0
+
+    def taken(self, context_id: str, item: Item) -> None:
+        """The timeline does it now: there is room for more."""
+        if context_id in self._open:
+            self._open[context_id].waiting_bytes -= _size_bytes(item)
 
     def spoken(self, context_id: str, passage: Passage) -> None:
         """A passage's turn has come: there is room for more text."""
@@ -135,10 +147,16 @@ class Contexts:
                 code="too_much_audio",
                 param="audio",
             )
-        self._open_or_find(action.context_id, action.opening).unheard_bytes += size
-        return [action]
+        context = self._open_or_find(action.context_id, action.opening)
+        context.unheard_bytes += size
+        return self._wait(context, action)
 
     def _flush(self, action: Flush) -> list[Item]:
+        if len(action.flush_id or "") > LONGEST_ID:
+            raise InvalidRequest(
+                f"flush_id may have {LONGEST_ID} characters; got {len(action.flush_id or '')}",
+                param="flush_id",
+            )
         context = self._find_writable(action.context_id)
         if not (context.unflushed or action.may_be_empty):
             raise InvalidRequest(
@@ -147,7 +165,7 @@ class Contexts:
                 param="context_id",
             )
         context.unflushed = False
-        return [*self._close_text(context), action]
+        return [*self._close_text(context), *self._wait(context, action)]
 
     def _open_or_find(self, context_id: str, opening: Opening) -> _Context:
         if context_id in self._open:
@@ -212,7 +230,40 @@ class Contexts:
 
     def _count(self, context: _Context, passages: list[Passage]) -> list[Passage]:
         context.unspoken += sum(len(passage.text) for passage in passages)
+        self._wait(context, *passages)
         return passages
+
+    def _wait(self, context: _Context, *items: Item) -> list[Item]:
+        context.waiting_bytes += sum(map(_size_bytes, items))
+        return [*items]
+
+    def _check_room(self, action: Append | Listen | Flush) -> None:
+        """All that waits on this connection has one bound, whatever it is."""
+        waiting = sum(
+            context.waiting_bytes + 4 * context.reader.characters for context in self._open.values()
+        )
+        limit = self._limits.max_waiting_bytes
+        if waiting + _size_bytes(action) > limit:
+            raise InvalidRequest(
+                f"{waiting} bytes wait on this connection to be spoken or heard; the limit is "
+                f"{limit}",
+                code="too_much_waiting",
+            )
+
+
+def _size_bytes(item: Item | Append) -> int:
+    match item:
+        case Passage(text=text, words=words):
+            strings = [text, words]
+        case Append(text=text):
+            strings = [text]
+        case Listen(said=said):
+            return _ITEM_BYTES + len(said.audio) + sys.getsizeof(said.text)
+        case Flush(flush_id=flush_id):
+            strings = [flush_id or ""]
+        case _:
+            strings = []
+    return _ITEM_BYTES + sum(map(sys.getsizeof, strings))
 
 
 def _finished(context_id: str) -> InvalidRequest:
