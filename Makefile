@@ -30,7 +30,7 @@ format: .venv/test.stamp
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/server.py
 
-# The table of docs/security.md, in four minutes.
+# The table of docs/security.md, in six minutes; it reads /proc.
 hazards: .venv/test.stamp
 	$(BIN)/python benchmarks/hazards
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 _MASK = b"\0\0\0\0"  # which changes nothing
@@ -28,10 +29,15 @@ def frame(data: bytes = b"", opcode: int = 1, *, fin: bool = True) -> bytes:
 
 @contextlib.asynccontextmanager
 async def raw_socket(
-    port: int, path: str = "/"
+    port: int, path: str = "/", receive_buffer_bytes: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """An upgraded connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    connection = socket.socket()
+    if receive_buffer_bytes is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=connection)
     try:
         writer.write(upgrade(path))
         assert b" 101 " in await reader.readuntil(b"\r\n\r\n")

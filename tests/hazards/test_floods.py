@@ -96,7 +96,7 @@ async def test_pongs_that_nobody_reads_do_not_pile_up():
 
 async def test_the_last_ping_is_answered_when_the_client_reads_again():
     async with running_server(max_frames_per_s=1e9, max_bytes_per_s=1e12) as server:
-        async with raw_socket(server.port) as (reader, writer):
+        async with raw_socket(server.port, receive_buffer_bytes=4096) as (reader, writer):
             reader._transport.pause_reading()
             connection = connection_of(server)
             while connection.writable.is_set():
@@ -140,7 +140,7 @@ async def pour(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 async def test_a_text_written_letter_by_letter_is_spoken():
-    text = "All that was written is spoken, however small the pieces are. " * 10
+    text = "All that was written is spoken, however small the pieces are. " * 4
     async with running_server() as server:
         async with open_socket(server, path="v1/stream") as talk:
             await talk.recv()
@@ -234,3 +234,16 @@ async def test_text_that_is_not_utf_8_and_what_comes_with_it_is_no_fault(behind,
             closes = [data async for opcode, data in read_frames(reader) if opcode == 8]
             assert int.from_bytes(closes[0][:2], "big") in (1000, 1002, 1007)
     assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("data", [frame(bytes(125), 9), UNKNOWN, frame(b'{"text":""}')])
+async def test_who_is_gone_is_not_written_to(data, caplog):
+    """asyncio complains of every write after the fifth to a connection that is lost."""
+    async with running_server() as server:
+        for path in ("/", "/v1/stream"):
+            async with raw_socket(server.port, path) as (_, writer):
+                writer.write(data * 16_000)
+                await writer.drain()
+        while server._uvicorn.server_state.connections:
+            await asyncio.sleep(0)
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]

@@ -175,6 +175,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if _FIN in message:
             await self._send_fragment(message["bytes"], message[_FIN])
             return
+        if message["type"] == "websocket.send" and self.transport.is_closing():
+            raise ClientDisconnected  # which uvicorn does not look at
         await super().send(message)
         if message["type"] == "websocket.close":
             self._plan_turn()  # the client's own goodbye may be in what is held
