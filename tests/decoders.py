@@ -9,7 +9,7 @@ import av
 import numpy as np
 import soundfile
 
-_HEADERLESS = {"pcm": "s16le", "mulaw": "mulaw", "alaw": "alaw"}
+_HEADERLESS = {"pcm": "s16le", "f32le": "f32le", "mulaw": "mulaw", "alaw": "alaw"}
 
 
 def decode(data: bytes, audio_format: str, rate: int) -> tuple[np.ndarray, int, dict[str, str]]:

@@ -30,10 +30,13 @@ ROOMS = {
     "selection": {"errors", "config", "speech", "engines"},
 }
 # A translator knows the contract and its fields: no other dialect, no socket, no clock.
-TRANSLATORS = ("dialect", "contexts", "fields", "native", "seed")
+TRANSLATORS = (
+    *("dialect", "contexts", "fields", "native", "seed"),
+    *("cartesia", "deepgram", "elevenlabs", "wyoming"),
+)
 ROOMS |= {
     f"server/dialects/{name}": {
-        *("errors", "config", "audio", "speech", "server/service"),
+        *("__init__", "errors", "config", "audio", "speech", "server/service"),
         *("server/dialects/dialect", "server/dialects/fields"),
     }
     for name in TRANSLATORS

@@ -47,6 +47,7 @@ class Limits(BaseModel):
     """What one request, one connection and the whole server may ask for."""
 
     max_text_characters: int = Field(20_000, ge=1)
+    # Beside its text, which may have twelve for each character: `max_wire_bytes`.
     max_message_bytes: int = Field(64 * 1024, ge=1024)
     max_streams: int = Field(32, ge=1)
     max_queued_requests: int = Field(64, ge=0)
@@ -81,6 +82,12 @@ class Limits(BaseModel):
     max_enrolments: int = Field(4, ge=1)
     upload_timeout_s: float = Field(60.0, gt=0)
 
+    @property
+    def max_wire_bytes(self) -> int:
+        """Of a message or body with a text: the longest way to write a character in JSON, or in a
+        form, has twelve bytes, two escapes of six."""
+        return self.max_message_bytes + 12 * self.max_text_characters
+
 
 class Settings(BaseSettings, Limits):
     model_config = SettingsConfigDict(
@@ -98,6 +105,9 @@ class Settings(BaseSettings, Limits):
 
     host: str = Field("0.0.0.0", min_length=1)
     port: int = Field(8765, ge=0, le=65535)
+    wyoming_port: int | None = Field(None, ge=0, le=65535)
+    wyoming_host: str | None = Field(None, min_length=1)
+    wyoming_zeroconf: bool = False
     mode: Literal["download", "reuse"] | None = None
     model_path: Path | None = None
     engine: str = Field("auto", min_length=1)  # selection.py knows the names

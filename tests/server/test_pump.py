@@ -442,11 +442,11 @@ async def test_a_binary_message_closes_the_connection():
 
 
 async def test_text_over_the_message_limit_and_audio_over_its_own():
-    async with running_server(max_audio_message_bytes=200_000) as server:
+    async with running_server(max_audio_message_bytes=400_000) as server:
         async with TalkTo(server) as talk:
-            await talk.tell("input_text.append", "c", text="x", voice="v" * 70_000)
+            await talk.tell("input_text.append", "c", text="x", voice="v" * 310_000)
             assert (await talk.hear())["code"] == "message_too_big"
-            await talk.tell("context.append_audio", "c", text="x", audio="A" * 300_000)
+            await talk.tell("context.append_audio", "c", text="x", audio="A" * 500_000)
             with pytest.raises(ConnectionClosed) as closed:
                 await talk.socket.recv()
             assert closed.value.rcvd is not None

@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
-from typing import Literal, Protocol, TypeVar, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, cast, get_args
 
 import numpy as np
 
 from tts_provider.audio.aside import Aside, pieces
-from tts_provider.audio.compress import OPUS_RATES, CompressedEncoder
+from tts_provider.audio.compress import OPUS_RATES, CompressedEncoder, CompressedFormat
 from tts_provider.audio.g711 import to_alaw, to_mulaw
-from tts_provider.audio.pcm import SAMPLE_RATES, Resampler, Samples, to_s16, wav_header
+from tts_provider.audio.pcm import (
+    SAMPLE_RATES,
+    WAV_ALAW,
+    WAV_FLOAT,
+    WAV_MULAW,
+    WAV_PCM,
+    Resampler,
+    Samples,
+    WavCoding,
+    to_f32,
+    to_s16,
+    wav_header,
+)
 from tts_provider.errors import InvalidRequest
 
-Format = Literal["wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"]
+Format = Literal[
+    "wav",
+    "pcm",
+    "mp3",
+    "opus",
+    "flac",
+    "aac",
+    "mulaw",
+    "alaw",
+    "f32le",
+    "wav-f32le",
+    "wav-mulaw",
+    "wav-alaw",
+]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -41,17 +67,33 @@ class StreamEncoder:
     """An encoder for the event loop, which goes on meanwhile; a long chunk is encoded piece by
     piece. One that is cancelled is to be closed."""
 
-    def __init__(self, audio_format: Format, rate_in: int, rate_out: int) -> None:
-        """Raises `InvalidRequest` where the format does not exist at `rate_out`."""
+    def __init__(
+        self,
+        audio_format: Format,
+        rate_in: int,
+        rate_out: int,
+        *,
+        bits_per_second: int | None = None,
+        is_stream: bool = False,
+    ) -> None:
+        """As `create_encoder`. Raises `InvalidRequest` where the format does not exist at
+        `rate_out`."""
         check_format(audio_format, rate_out)
-        self._what = audio_format, rate_in, rate_out
+        self._create = functools.partial(
+            create_encoder,
+            audio_format,
+            rate_in,
+            rate_out,
+            bits_per_second=bits_per_second,
+            is_stream=is_stream,
+        )
         self._encoder: Encoder | None = None
         # A third of a second of PCM takes 0.06 ms with resampling, less than going aside.
-        self._aside = None if audio_format in ("wav", "pcm", "mulaw", "alaw") else Aside()
+        self._aside = None if audio_format in _LAYOUTS else Aside()
 
     async def start(self) -> bytes:
         def begin() -> bytes:
-            self._encoder = create_encoder(*self._what)
+            self._encoder = self._create()
             return self._encoder.start()
 
         return await self._run(begin)
@@ -81,20 +123,37 @@ class StreamEncoder:
         return work() if self._aside is None else await self._aside.run(work)
 
 
-class PcmEncoder:
-    """One number for each sample: 16-bit PCM, bare or behind a WAV header, or 8-bit G.711."""
+@dataclass(frozen=True)
+class _Layout:
+    """How one sample becomes bytes, and what a WAV header before them calls it."""
 
-    def __init__(
-        self, to_bytes: Callable[[Samples], bytes], rate_in: int, rate_out: int, *, wav: bool
-    ) -> None:
-        self._to_bytes = to_bytes
+    to_bytes: Callable[[Samples], bytes]
+    wav: WavCoding | None = None
+
+
+_LAYOUTS: Mapping[str, _Layout] = {
+    "pcm": _Layout(to_s16),
+    "f32le": _Layout(to_f32),
+    "mulaw": _Layout(to_mulaw),
+    "alaw": _Layout(to_alaw),
+    "wav": _Layout(to_s16, WAV_PCM),
+    "wav-f32le": _Layout(to_f32, WAV_FLOAT),
+    "wav-mulaw": _Layout(to_mulaw, WAV_MULAW),
+    "wav-alaw": _Layout(to_alaw, WAV_ALAW),
+}
+
+
+class PcmEncoder:
+    """One number for each sample, bare or behind a WAV header."""
+
+    def __init__(self, layout: _Layout, rate_in: int, rate_out: int) -> None:
+        self._to_bytes, self._wav = layout.to_bytes, layout.wav
         self._resampler = Resampler(rate_in, rate_out)
         self._rate = rate_out
-        self._wav = wav
         self._data_bytes = 0
 
     def start(self) -> bytes:
-        return wav_header(self._rate) if self._wav else b""
+        return b"" if self._wav is None else wav_header(self._rate, None, self._wav)
 
     def push(self, samples: Samples) -> bytes:
         return self._encode(self._resampler.push(samples))
@@ -103,7 +162,9 @@ class PcmEncoder:
         return self._encode(self._resampler.push(np.zeros(0, np.float32), last=True))
 
     def patches(self) -> list[tuple[int, bytes]]:
-        return [(0, wav_header(self._rate, self._data_bytes))] if self._wav else []
+        if self._wav is None:
+            return []
+        return [(0, wav_header(self._rate, self._data_bytes, self._wav))]
 
     def close(self) -> None:
         pass
@@ -114,15 +175,29 @@ class PcmEncoder:
         return data
 
 
-def create_encoder(audio_format: Format, rate_in: int, rate_out: int) -> Encoder:
-    """Raises `InvalidRequest` where the format does not exist at `rate_out`."""
+def create_encoder(
+    audio_format: Format,
+    rate_in: int,
+    rate_out: int,
+    *,
+    bits_per_second: int | None = None,
+    is_stream: bool = False,
+) -> Encoder:
+    """`bits_per_second` is for what is compressed with loss; an MP3 `is_stream` where it has frames
+    of audio only, which can follow others.
+
+    Raises `InvalidRequest` where the format does not exist at `rate_out`.
+    """
     check_format(audio_format, rate_out)
-    if audio_format == "wav" or audio_format == "pcm":
-        return PcmEncoder(to_s16, rate_in, rate_out, wav=audio_format == "wav")
-    if audio_format == "mulaw" or audio_format == "alaw":
-        to_bytes = to_mulaw if audio_format == "mulaw" else to_alaw
-        return PcmEncoder(to_bytes, rate_in, rate_out, wav=False)
-    return CompressedEncoder(audio_format, rate_in, rate_out)
+    if audio_format in _LAYOUTS:
+        return PcmEncoder(_LAYOUTS[audio_format], rate_in, rate_out)
+    return CompressedEncoder(
+        cast(CompressedFormat, audio_format),
+        rate_in,
+        rate_out,
+        bits_per_second=bits_per_second,
+        is_stream=is_stream,
+    )
 
 
 def check_format(audio_format: Format, sample_rate: int) -> None:

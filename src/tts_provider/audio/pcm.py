@@ -1,8 +1,9 @@
-"""Samples as bytes: 16-bit PCM, the WAV header, resampling, and one streaming encoder for both."""
+"""Samples as bytes: 16-bit and float PCM, the WAV header, resampling."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import soxr
 from tts_provider.audio import tag
 
 BYTES_PER_SAMPLE = 2
-SAMPLE_RATES = (8000, 16000, 22050, 24000, 44100, 48000)
+SAMPLE_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 # RIFF sizes of a stream whose length is not known yet: players read on until the end.
 _UNKNOWN_BYTES = 0xFFFF_FFFF
@@ -29,23 +30,50 @@ def from_s16(data: bytes) -> Samples:
     return np.frombuffer(data, "<i2").astype(np.float32) / 32768.0
 
 
-def wav_header(sample_rate: int, data_bytes: int | None = None) -> bytes:
-    """What stands before mono 16-bit PCM, with a tag that says what made it; its size is always
-    the same. `data_bytes` is None where the length is not known.
+def to_f32(samples: Samples) -> bytes:
+    """Float samples in [-1, 1], shape (n,) → little-endian 32-bit floats; louder is clipped."""
+    return np.clip(samples, -1.0, 1.0).astype("<f4").tobytes()
 
-    http://soundfile.sapp.org/doc/WaveFormat/
+
+@dataclass(frozen=True)
+class WavCoding:
+    """How a WAV file's header names what is in it, and how many bytes a sample has."""
+
+    tag: int
+    sample_bytes: int
+
+
+WAV_PCM = WavCoding(1, 2)
+WAV_FLOAT = WavCoding(3, 4)
+WAV_ALAW = WavCoding(6, 1)
+WAV_MULAW = WavCoding(7, 1)
+
+
+def wav_header(
+    sample_rate: int, data_bytes: int | None = None, coding: WavCoding = WAV_PCM
+) -> bytes:
+    """What stands before mono audio, with a tag that says what made it; its size depends on the
+    coding only. `data_bytes` is None where the length is not known.
+
+    http://soundfile.sapp.org/doc/WaveFormat/, and for other codings than PCM
+    https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html
     """
     form = struct.pack(
         "<HHIIHH",
-        1,  # PCM
+        coding.tag,
         1,  # mono
         sample_rate,
-        sample_rate * BYTES_PER_SAMPLE,
-        BYTES_PER_SAMPLE,
-        8 * BYTES_PER_SAMPLE,
+        sample_rate * coding.sample_bytes,
+        coding.sample_bytes,
+        8 * coding.sample_bytes,
     )
+    fact = b""
+    if coding is not WAV_PCM:
+        form += struct.pack("<H", 0)  # no more about the coding
+        samples = _UNKNOWN_BYTES if data_bytes is None else data_bytes // coding.sample_bytes
+        fact = _chunk(b"fact", struct.pack("<I", samples))
     info = b"INFO" + _chunk(b"ISFT", _text(tag.SOFTWARE)) + _chunk(b"ICMT", _text(tag.COMMENT))
-    body = b"WAVE" + _chunk(b"fmt ", form) + _chunk(b"LIST", info)
+    body = b"WAVE" + _chunk(b"fmt ", form) + fact + _chunk(b"LIST", info)
     after_riff_bytes = len(body) + 8
     if data_bytes is None:
         riff_bytes = data_bytes = _UNKNOWN_BYTES

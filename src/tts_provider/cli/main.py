@@ -157,6 +157,14 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     listening = parser.add_argument_group("where it listens").add_argument
     listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
     listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
+    listening("--wyoming-port", metavar="PORT", help="a port for Home Assistant, 10200 by custom")
+    listening("--wyoming-host", metavar="HOST", help="its address (default: --host)")
+    listening(
+        "--wyoming-zeroconf",
+        action="store_const",
+        const=True,
+        help="tell the local network of it, so that Home Assistant finds it",
+    )
     speaking = parser.add_argument_group("what speaks").add_argument
     speaking(
         "--engine",

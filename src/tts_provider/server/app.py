@@ -10,25 +10,36 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server import page
+from tts_provider.server.address import AddressMiddleware, error_body_of
 from tts_provider.server.auth import (
     HostMiddleware,
     KeyMiddleware,
     OriginMiddleware,
     log_refusal,
+    missing_key,
 )
-from tts_provider.server.dialects import SOCKETS, openai, voices
+from tts_provider.server.dialects import (
+    ERROR_SHAPES,
+    SOCKETS,
+    cartesia_http,
+    deepgram_http,
+    elevenlabs_http,
+    openai,
+    voices,
+)
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.seed_socket import SpeechSocket
 from tts_provider.server.http import allowed_methods, error_response
 from tts_provider.server.openapi import describe
 from tts_provider.server.pump import DialectSocket
 from tts_provider.server.service import SpeechService
-from tts_provider.server.socket import Sockets
+from tts_provider.server.socket import Sockets, WebSocketWire
 from tts_provider.voices.store import VoiceStore
 
 
@@ -44,13 +55,18 @@ def create_app(
     """The ASGI application: host and origin checks, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
+    app.include_router(elevenlabs_http.create_router(service))
     app.include_router(openai.create_router(service))
+    app.include_router(cartesia_http.create_router(service))
+    app.include_router(deepgram_http.create_router(service))
     app.include_router(voices.create_router(service, store))
     app.include_router(page.create_router())
 
     @app.websocket("/")
     async def speak(websocket: WebSocket) -> None:
-        await sockets.serve(websocket, SpeechSocket)
+        await sockets.serve(
+            websocket, lambda socket, service: SpeechSocket(WebSocketWire(socket), service)
+        )
 
     for path, dialect in SOCKETS.items():
         app.add_api_websocket_route(path, _endpoint(sockets, dialect))
@@ -76,14 +92,15 @@ def create_app(
 
     @app.websocket("/{path:path}")
     async def no_such_socket(websocket: WebSocket, path: str) -> None:
-        body = _error("not_found", f"there is no WebSocket at /{path}; the endpoint is /")
+        message = f"there is no WebSocket at /{path}; the endpoint is /"
+        body = _error(websocket.scope, "not_found", message)
         await websocket.send_denial_response(JSONResponse(body, status_code=404))
         log_refusal(websocket.scope, "not_found")
 
     @app.exception_handler(WireError)
-    async def wire_error(_request: Request, problem: WireError) -> Response:
+    async def wire_error(request: Request, problem: WireError) -> Response:
         service.count_error(problem)
-        return error_response(problem)
+        return error_response(problem, request.scope)
 
     @app.exception_handler(RequestValidationError)
     async def invalid_request(request: Request, problem: RequestValidationError) -> Response:
@@ -96,32 +113,51 @@ def create_app(
     async def http_error(request: Request, problem: HTTPException) -> Response:
         message = f"{problem.detail}: {request.method} {request.url.path}"
         codes = {404: "not_found", 405: "method_not_allowed"}
-        body = _error(codes.get(problem.status_code, "http_error"), message)
+        body = _error(request.scope, codes.get(problem.status_code, "http_error"), message)
         headers = problem.headers
         if problem.status_code == 405:
             headers = {"Allow": allowed_methods(app.routes, request.scope)}
         return JSONResponse(body, problem.status_code, headers)
 
-    guarded: ASGIApp = KeyMiddleware(app, api_keys)
+    guarded: ASGIApp = KeyMiddleware(app, api_keys, _takes_key)
     if allow_origins:
         guarded = CORSMiddleware(
-            guarded, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
+            guarded,
+            allow_origins=allow_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            allow_private_network=True,
         )
     guarded = OriginMiddleware(guarded, allow_origins)
-    # A page that came by a forged name has no key.
-    return guarded if api_keys else HostMiddleware(guarded, allow_hosts, allow_origins)
+    if not api_keys:  # a page that came by a forged name has no key
+        guarded = HostMiddleware(guarded, allow_hosts, allow_origins)
+    return AddressMiddleware(guarded, ERROR_SHAPES)
+
+
+def _takes_key(path: str) -> bool:
+    """Whether a WebSocket here may bring its key in a message."""
+    return any(
+        dialect.takes_key and compile_path(route)[0].match(path)
+        for route, dialect in SOCKETS.items()
+    )
 
 
 def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
     async def converse(websocket: WebSocket) -> None:
         await sockets.serve(
-            websocket, lambda socket, service: DialectSocket(socket, service, dialect)
+            websocket,
+            lambda socket, service: DialectSocket(
+                WebSocketWire(socket),
+                service,
+                dialect,
+                path=socket.path_params,
+                query=socket.query_params,
+                check_key=missing_key(socket.scope),
+            ),
         )
 
     return converse
 
 
-def _error(code: str, message: str) -> dict[str, object]:
-    return {
-        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    }
+def _error(scope: Scope, code: str, message: str) -> dict[str, object]:
+    return error_body_of(scope)(InvalidRequest(message, code=code))

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,25 +18,30 @@ from starlette.types import Receive, Scope, Send
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server.auth import error_body
+from tts_provider.server.address import error_body_of, error_headers_of
+from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
 
 log = logging.getLogger(__name__)
+
+FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
+JSON_MEDIA_TYPES = ("application/json", "text/plain", "text/json", FORM_MEDIA_TYPE)
 
 _RETRY_AFTER_MS = 1000
 
 _Read = TypeVar("_Read")
 
 
-def error_response(problem: WireError) -> Response:
-    headers = {}
+def error_response(problem: WireError, scope: Scope) -> Response:
+    """The error as the service words it whose address `scope` has."""
+    headers = dict(error_headers_of(scope)(problem))
     if problem.retryable:
         retry_after_ms = getattr(problem, "retry_after_ms", _RETRY_AFTER_MS)
         headers["Retry-After"] = str(math.ceil(retry_after_ms / 1000))
     if problem.http_status == 408:
         headers["Connection"] = "close"  # what still comes would be taken for the next request
-    return JSONResponse(error_body(problem), problem.http_status, headers)
+    return JSONResponse(error_body_of(scope)(problem), problem.http_status, headers)
 
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> str:
@@ -47,6 +52,8 @@ def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> str:
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
         if any(route.matches({**scope, "method": method})[0] == Match.FULL for route in routes)
     ]
+    if "GET" in methods and "HEAD" not in methods:
+        methods.insert(methods.index("GET") + 1, "HEAD")
     return ", ".join(methods)
 
 
@@ -55,8 +62,27 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
     Raises `InvalidRequest` where it is too big, takes too long, or its client leaves.
     """
-    reading = _read_body(request, limits.max_message_bytes)
+    reading = _read_body(request, limits.max_wire_bytes)
     return await arriving(reading, "the body", limits.handshake_timeout_s)
+
+
+async def read_json(request: Request, limits: Limits) -> bytes:
+    """The body of a request that says it is JSON, or what clients call it that say nothing: text,
+    as `fetch` does, or a form, as `curl --data` does. Raises `InvalidRequest`."""
+    kind = media_type(request)
+    if kind not in JSON_MEDIA_TYPES and not kind.endswith("+json"):
+        raise InvalidRequest(
+            f"the body must be application/json; got {kind[:64]!r}",
+            code="unsupported_media_type",
+            http_status=415,
+        )
+    return await read_body(request, limits)
+
+
+def media_type(request: Request) -> str:
+    """Of the body; JSON's where nothing is said."""
+    content_type = request.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() or JSON_MEDIA_TYPES[0]
 
 
 async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: float) -> _Read:
@@ -108,6 +134,8 @@ class Piece:
 
     data: bytes
     audio_s: float
+    words: Sequence[Word] = ()
+    """Those that are spoken in it, where they are known."""
 
 
 class AudioStream(Response):

@@ -24,9 +24,11 @@ from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import create_app
 from tts_provider.server.dialects import SOCKETS
+from tts_provider.server.discovery import Announcement
 from tts_provider.server.door import ACCEPTED_A_TURN, sockets_allowed
 from tts_provider.server.service import SpeechService
 from tts_provider.server.socket import Sockets
+from tts_provider.server.tcp import WyomingPort
 from tts_provider.server.transport import HttpProtocol, http_protocol
 from tts_provider.server.websocket import websocket_protocol
 from tts_provider.speech.engine import Engine
@@ -76,7 +78,7 @@ class Server:
             ws=websocket_protocol(
                 settings,
                 {
-                    path: settings.max_audio_message_bytes
+                    path: max(settings.max_audio_message_bytes, settings.max_wire_bytes)
                     for path, dialect in SOCKETS.items()
                     if dialect.takes_audio
                 },
@@ -97,6 +99,8 @@ class Server:
         self.listening = asyncio.Event()
         self._exit_code = 0
         self.port = settings.port
+        self.wyoming = WyomingPort(self.service, self.sockets)
+        self.wyoming_port = settings.wyoming_port
 
     async def run(self) -> int:
         """Serve until stopped; returns the process's exit code.
@@ -109,10 +113,12 @@ class Server:
         self.port = listeners[0].getsockname()[1]
         self._warn_if_open()
         try:
+            wyoming = self._bind_wyoming()
+            listeners += wyoming
             if self._settings.wait_for_model:
                 await self._load()
             listen(listeners, self._settings.host)
-            await self._serve(listeners)
+            await self._serve([each for each in listeners if each not in wyoming], wyoming)
         finally:
             for listener in listeners:
                 listener.close()
@@ -120,13 +126,44 @@ class Server:
             await self._engine.close()
         return self._exit_code
 
-    async def _serve(self, listeners: list[socket.socket]) -> None:
+    def _bind_wyoming(self) -> list[socket.socket]:
+        """Where Wyoming listens; nowhere if it is not wanted. Raises `StartupError`."""
+        settings = self._settings
+        if settings.wyoming_port is None:
+            return []
+        host = settings.wyoming_host or settings.host
+        if settings.api_keys and settings.wyoming_host is None and not _is_loopback(host):
+            raise StartupError(
+                "Wyoming has no keys, and there is an --api-key: say who may use its port, "
+                f"--wyoming-host 127.0.0.1 for this machine or --wyoming-host {host} for everyone"
+            )
+        listeners = bind(host, settings.wyoming_port)
+        self.wyoming_port = listeners[0].getsockname()[1]
+        return listeners
+
+    async def _open_wyoming(self, listeners: list[socket.socket]) -> Announcement | None:
+        if not listeners:
+            return None
+        host = self._settings.wyoming_host or self._settings.host
+        await self.wyoming.open(listeners)
+        log.info("Wyoming for Home Assistant on tcp://%s:%d", host, self.wyoming_port)
+        if not self._settings.wyoming_zeroconf:
+            return None
+        announcement = Announcement(host, self.wyoming_port or 0)
+        await announcement.announce()
+        return announcement
+
+    async def _serve(self, listeners: list[socket.socket], wyoming: list[socket.socket]) -> None:
+        announcement = await self._open_wyoming(wyoming)
         loading = asyncio.create_task(self._load_and_open())
         serving = asyncio.create_task(self._uvicorn.serve(listeners))
         draining = asyncio.create_task(self._drain_when_asked())
         try:
             await serving
         finally:
+            if announcement is not None:
+                await announcement.withdraw()
+            self.wyoming.stop_listening()
             for task in (loading, draining):
                 task.cancel()
             await asyncio.gather(loading, draining, return_exceptions=True)
@@ -180,6 +217,7 @@ class Server:
         if admission.refusal is None:
             log.info("stopping: %d requests left", admission.active + admission.queued)
             admission.drain()
+        self.wyoming.stop_listening()
         self.sockets.wake()
         finishing = asyncio.create_task(self._finish())
         await asyncio.wait({finishing}, timeout=self._settings.drain_timeout_s)

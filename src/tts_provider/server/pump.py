@@ -1,18 +1,18 @@
-"""Any dialect over a WebSocket: pumps one socket through its dialect, its contexts and their
-timelines."""
+"""Any dialect: pumps one connection through its dialect, its contexts and their timelines."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.errors import EngineFailed, WireError
 from tts_provider.server.dialects.contexts import Contexts, Item
 from tts_provider.server.dialects.dialect import (
     Action,
+    Answer,
     Append,
     Audio,
     Cancel,
@@ -32,7 +32,7 @@ from tts_provider.server.dialects.dialect import (
     Updated,
 )
 from tts_provider.server.service import Said, SpeechService
-from tts_provider.server.socket import Socket, stop, wait_for
+from tts_provider.server.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.timeline import Timeline
 from tts_provider.speech.reading import Passage
 
@@ -42,16 +42,24 @@ class DialectSocket(Socket):
     timeline has one of its own."""
 
     def __init__(
-        self, websocket: WebSocket, service: SpeechService, dialect: type[Dialect]
+        self,
+        wire: Wire,
+        service: SpeechService,
+        dialect: type[Dialect],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        check_key: Callable[[str], bool] | None = None,
     ) -> None:
-        super().__init__(websocket, service)
+        super().__init__(wire, service)
         self.endpoint = dialect.name
         self._dialect = dialect(
             Handshake(
                 service.limits,
                 lambda voice: service.find_voice(voice, None),
-                websocket.path_params,
-                websocket.query_params,
+                path or {},
+                query or {},
+                check_key,
             )
         )
         self._contexts = Contexts(service.limits, service.new_reader)
@@ -82,6 +90,9 @@ class DialectSocket(Socket):
         messages = self._dialect.write(event)
         if not isinstance(event, Audio):
             await self._send_together(messages)
+            if isinstance(event, Problem):
+                await self._close_after(event)
+            await self._do(self._dialect.follow(event))
             return
         audio_s = (event.end_ms - event.start_ms) / 1000
         sending = asyncio.create_task(self._send_together(messages, audio_s))
@@ -111,6 +122,11 @@ class DialectSocket(Socket):
         self._timelines.pop(context_id, None)
         self.wake()
 
+    async def _close_after(self, problem: Problem) -> None:
+        code = self._dialect.close_code(problem)
+        if code is not None:
+            await self.close(code, problem.error.message)
+
     def _describe(self, problem: WireError) -> Sequence[str | bytes]:
         return self._dialect.write(Problem(problem))
 
@@ -132,6 +148,8 @@ class DialectSocket(Socket):
                     await self.send(Problem(error, context_id))
                 case Update(settings):
                     await self.send(Updated(settings))
+                case Answer(messages):
+                    await self._send_together(messages)
                 case Close():
                     self._is_closing = True
                 case _:
@@ -169,9 +187,11 @@ class DialectSocket(Socket):
     async def _watch(self) -> None:
         """Close the connection when the server goes, when the client is done, or when nothing
         happens for long."""
-        idle_s = self._service.limits.idle_timeout_s
         try:
             while True:
+                idle_s = self._service.limits.idle_timeout_s
+                if self._dialect.idle_timeout_s is not None:
+                    idle_s = min(idle_s, self._dialect.idle_timeout_s)
                 refusal = self._service.admission.refusal
                 if isinstance(refusal, EngineFailed):
                     await self.send(Problem(refusal))

@@ -29,7 +29,7 @@ from tts_provider.speech.engine import (
 )
 from tts_provider.speech.lexicon import LexiconFile
 from tts_provider.speech.reading import AS_WRITTEN, Passage, Reader, ReadingOptions, read
-from tts_provider.voices.aliases import find_alias
+from tts_provider.voices.aliases import find_alias, resolve_alias
 from tts_provider.voices.store import VoiceStore
 
 log = logging.getLogger(__name__)
@@ -78,20 +78,22 @@ class SpeechService:
         self.metrics.ready.set_function(lambda: float(self.admission.is_open))
 
     def find_voice(self, voice: str | None, speaker: int | None) -> Voice:
-        """The voice of that id or alias, the engine's own or enrolled; else that speaker's, else
-        speaker 0's.
+        """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
+        it is empty, that speaker's, else speaker 0's.
 
         Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one.
         """
         voices = self.engine.voices()
-        if voice is not None:
+        voice = None if voice is None else voice.strip()
+        if voice:
             for candidate in voices:
                 if candidate.id == voice:
                     return candidate
             alias = find_alias(voice, voices, self._voice_aliases)
             if alias is not None:
                 return alias
-            enrolled = self._find_enrolled(self._voice_aliases.get(voice, voice))
+            target = resolve_alias(voice, self._voice_aliases)
+            enrolled = self._find_enrolled(target) or self._find_enrolled(target.lower())
             if enrolled is not None:
                 return enrolled
             known = ", ".join(candidate.id for candidate in voices[:_MAX_NAMED])

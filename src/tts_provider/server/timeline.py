@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 4  # pauses
 
-_BYTES_PER_SAMPLE = {"pcm": 2, "mulaw": 1, "alaw": 1}
+_BYTES_PER_SAMPLE = {"pcm": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 
 
 class Listener(Protocol):
@@ -121,7 +121,7 @@ class Timeline:
             problem = await self._work_or_say_why()
             self._listener.finish(self._id)
             if problem is not None:
-                await self._listener.send(Problem(problem, self._id))
+                await self._listener.send(Problem(problem, self._id, is_over=True))
             await self._listener.send(Done(self._id, self.audio_ms))
         except WebSocketDisconnect:
             pass  # whoever reads ends the connection
@@ -146,18 +146,20 @@ class Timeline:
                 case Passage():
                     await self._speak(item)
                 case Flush(_, flush_id):
+                    await self._send(await self._audio.flush(self._position))
                     await self._listener.send(Flushed(self._id, flush_id))
                 case Listen(_, said):
                     await self._listen(said)
             self._working = False
             self._listener.wake()
+        await self._send(await self._audio.flush(self._position))
         if not self._audible:
             raise nothing_to_speak()
 
     async def _next(self) -> Item:
         """What is to be done next. Where the writer pauses and the listener has little left to
         hear, that is the clause which is there."""
-        pause_s = self._service.limits.clause_pause_s
+        pause_s = self._settings.clause_pause_s or self._service.limits.clause_pause_s
         while not self._todo:
             ahead_s = self._played_until_s - asyncio.get_running_loop().time()
             if not await wait_for(self._changed, max(pause_s, ahead_s - pause_s)):
@@ -234,7 +236,8 @@ class _Piece:
 class _Encoding:
     """The timeline as bytes. Every segment is encoded by itself, so that its end does not wait for
     the next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file
-    (RFC 3533 section 4, "chaining")."""
+    (RFC 3533 section 4, "chaining"). MP3 would have 50 ms of silence at each join, so its encoder
+    goes on until a flush."""
 
     def __init__(self, settings: ContextSettings) -> None:
         self._settings = settings
@@ -247,7 +250,13 @@ class _Encoding:
     async def push(self, chunk: AudioChunk) -> _Piece | None:
         if self._encoder is None:
             format_, rate = self._settings.format, self._settings.sample_rate
-            self._encoder = StreamEncoder(format_, SAMPLE_RATE, rate)
+            self._encoder = StreamEncoder(
+                format_,
+                SAMPLE_RATE,
+                rate,
+                bits_per_second=self._settings.bits_per_second,
+                is_stream=True,
+            )
             self._segment_start, self._data_bytes = chunk.start, 0
             data = await self._encoder.start() + await self._encoder.push(chunk.samples)
         else:
@@ -261,12 +270,16 @@ class _Encoding:
         return self._piece(data, _ms(self._segment_start + made))
 
     async def end_segment(self, segment: Segment) -> _Piece | None:
-        """What the encoder still holds."""
+        """What the encoder still holds of it."""
+        return None if self._settings.format == "mp3" else await self.flush(segment.end)
+
+    async def flush(self, end: int) -> _Piece | None:
+        """What the encoder still holds, where the timeline is `end` samples long."""
         if self._encoder is None:
             return None
         encoder, self._encoder = self._encoder, None
         with contextlib.closing(encoder):
-            return self._piece(await encoder.finish(), _ms(segment.end))
+            return self._piece(await encoder.finish(), _ms(end))
 
     def _piece(self, data: bytes, end_ms: int) -> _Piece | None:
         if not data:

@@ -24,7 +24,8 @@ from websockets.server import ServerProtocol
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
-from tts_provider.server.auth import error_body, plain_refusal
+from tts_provider.server.address import clean_path, error_body
+from tts_provider.server.auth import plain_refusal
 from tts_provider.server.ration import FrameCutter, Ration
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn = _Handshake(max_size=self.limits.max_message_bytes, logger=self.logger)
+        self.conn = _Handshake(max_size=self.limits.max_wire_bytes, logger=self.logger)
         self._held = bytearray()
         self._cutter = FrameCutter()
         self._ration = Ration(self.limits)
@@ -124,8 +125,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             self.scope["extensions"][PROTOCOL] = {"protocol": self}
-            path = event.path.partition("?")[0]
-            limit = self.max_message_bytes.get(path, self.limits.max_message_bytes)
+            path = clean_path(event.path.partition("?")[0])
+            limit = self.max_message_bytes.get(path, self.limits.max_wire_bytes)
             self.conn.max_message_size = limit
 
     def handle_ping(self) -> None:

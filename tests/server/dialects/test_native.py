@@ -235,7 +235,7 @@ WRONG = [
         "audio",
     ),
     (
-        {"type": "input_text.append", "context_id": "n", "text": "x", "voice": "v" * 2000},
+        {"type": "input_text.append", "context_id": "n", "text": "x", "voice": "v" * 3000},
         "message_too_big",
         None,
     ),

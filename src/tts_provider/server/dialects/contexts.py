@@ -171,7 +171,7 @@ class Contexts:
                 param="flush_id",
             )
         context = self._find_writable(action.context_id)
-        if not context.unflushed:
+        if not (context.unflushed or action.may_be_empty):
             raise InvalidRequest(
                 f"context {action.context_id!r} has had no text since its last flush",
                 code="nothing_to_flush",

@@ -20,6 +20,11 @@ from tts_provider.speech.structure import NOT_SPEECH
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,18})?")
+_WORDS = {"true": True, "false": False, "1": True, "0": False}
+_MAX_NUMBERS = 64
+
 MAX_SEED = 2**63 - 1
 _JSON_TYPES = {
     dict: "an object",
@@ -35,7 +40,7 @@ _JSON_TYPES = {
 def parse_object(message: str) -> dict[str, Any]:
     """Raises `InvalidRequest` where `message` is not a JSON object."""
     try:
-        body = json.loads(message, parse_constant=_refuse_constant)
+        body = json.loads(message.removeprefix("\ufeff"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise InvalidRequest("Invalid JSON format", code="invalid_json") from None
     if not isinstance(body, dict):
@@ -44,6 +49,19 @@ def parse_object(message: str) -> dict[str, Any]:
             code="invalid_type",
         )
     return body
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """Raises `InvalidRequest` where `body` is not a JSON object."""
+    try:
+        return parse_object(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not UTF-8", code="invalid_json") from None
+
+
+def parse_query(query: Mapping[str, str]) -> Fields:
+    """An address's parameters; an empty one counts as not given."""
+    return Fields({name: value for name, value in query.items() if value}, is_text=True)
 
 
 def _refuse_constant(name: str) -> None:
@@ -66,7 +84,7 @@ def read_said(fields: Fields, limits: Limits) -> Said:
         raise InvalidRequest(
             "audio must be an audio file in base64", code="invalid_audio", param="audio"
         )
-    return Said(text, data, fields.integer("speaker", 0, None) or 0)
+    return Said(text, data, fields.integer("speaker", 0, None, may_be_text=True) or 0)
 
 
 def check_text(text: str, limits: Limits, name: str = "text") -> None:
@@ -90,8 +108,10 @@ def check_text(text: str, limits: Limits, name: str = "text") -> None:
 class Fields:
     """Typed access to a message's fields; null counts as not given, wrong types are errors."""
 
-    def __init__(self, body: Mapping[str, Any]) -> None:
+    def __init__(self, body: Mapping[str, Any], *, is_text: bool = False) -> None:
+        """With `is_text` numbers and truth values are words, as in a query or a form."""
         self._body = body
+        self._is_text = is_text
 
     def check_names(self, known: Collection[str]) -> None:
         """Raises where there is a field that nobody knows."""
@@ -111,14 +131,36 @@ class Fields:
         value: bool | None = self._typed(name, bool, "true or false")
         return value
 
-    def integer(self, name: str, low: int, high: int | None) -> int | None:
-        value: int | None = self._typed(name, int, "an integer")
+    def flag(self, name: str) -> bool | None:
+        """A boolean that clients also write as a word."""
+        value = self._body.get(name)
+        word = value.strip().lower() if isinstance(value, str) else ""
+        return _WORDS[word] if word in _WORDS else self.boolean(name)
+
+    def object(self, name: str) -> Fields | None:
+        value = self._typed(name, dict, "an object")
+        return None if value is None else Fields(value)
+
+    def numbers(self, name: str, low: float, high: float) -> list[float] | None:
+        value: list[Any] | None = self._typed(name, list, "an array")
+        if value is None:
+            return None
+        found = [Fields({name: entry}).number(name, low, high) for entry in value[:_MAX_NUMBERS]]
+        return [number for number in found if number is not None]
+
+    def integer(
+        self, name: str, low: int, high: int | None, *, may_be_text: bool = False
+    ) -> int | None:
+        """With `may_be_text` also "1", as many clients write what their users typed."""
+        value: int | None = self._number(name, int, "an integer", may_be_text)
         if value is not None:
             self._check_range(name, value, low, high)
         return value
 
-    def number(self, name: str, low: float, high: float) -> float | None:
-        value: float | None = self._typed(name, (int, float), "a number")
+    def number(
+        self, name: str, low: float, high: float, *, may_be_text: bool = False
+    ) -> float | None:
+        value: float | None = self._number(name, (int, float), "a number", may_be_text)
         if value is not None:
             self._check_range(name, value, low, high)
         return value
@@ -176,6 +218,16 @@ class Fields:
     def integer_choice(self, name: str, allowed: tuple[int, ...]) -> Any:
         return self._allowed(name, self._typed(name, int, "an integer"), allowed)
 
+    def _number(
+        self, name: str, types: type | tuple[type, ...], expected: str, may_be_text: bool
+    ) -> Any:
+        value = self._body.get(name)
+        if isinstance(value, str) and (may_be_text or self._is_text):
+            pattern = _INTEGER if types is int else _NUMBER
+            if pattern.fullmatch(value.strip()):
+                return int(value) if types is int else float(value)
+        return self._typed(name, types, expected)
+
     def _typed(self, name: str, types: type | tuple[type, ...], expected: str) -> Any:
         value = self._body.get(name)
         # A JSON true is a Python int.
@@ -195,6 +247,8 @@ class Fields:
             raise InvalidRequest(f"{name} must be {expected}; got {_short(value)}", param=name)
 
     def _allowed(self, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+        if isinstance(value, str):
+            value = value.strip().lower()
         if value is not None and value not in allowed:
             raise InvalidRequest(
                 f"{name} must be one of {', '.join(map(str, allowed))}; got {_short(value)}",

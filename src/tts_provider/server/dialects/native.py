@@ -125,10 +125,9 @@ class NativeDialect(Dialect):
             raise InvalidRequest(f"{kind} needs a context_id", param="context_id")
         if kind == "context.append_audio":
             return Listen(context_id, read_said(fields, self._limits), self._opening(fields))
-        if length > self._limits.max_message_bytes:
+        if length > self._limits.max_wire_bytes:
             raise InvalidRequest(
-                f"the message has {length} characters; the limit is "
-                f"{self._limits.max_message_bytes}",
+                f"the message has {length} characters; the limit is {self._limits.max_wire_bytes}",
                 code="message_too_big",
             )
         if kind == "context.cancel":
@@ -158,7 +157,7 @@ class NativeDialect(Dialect):
             "seed": fields.integer("seed", 0, MAX_SEED),
             "temperature": fields.number("temperature", 0.0, 2.0),
             "top_k": fields.integer("top_k", 1, 2048),
-            "speed": fields.number("speed", SLOWEST, FASTEST),
+            "speed": fields.number("speed", SLOWEST, FASTEST, may_be_text=True),
             "reading": fields.reading(),
         }
         settings = replace(self._settings, **{k: v for k, v in given.items() if v is not None})

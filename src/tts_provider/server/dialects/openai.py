@@ -6,25 +6,36 @@ https://platform.openai.com/docs/api-reference/audio/createSpeech
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import json
 import math
+import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tts_provider.audio.encode import StreamEncoder
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest, Loading, WireError
-from tts_provider.server.auth import error_body
+from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.server.address import error_body
 from tts_provider.server.dialects.fields import check_text
-from tts_provider.server.http import AudioStream, Piece, read_body
+from tts_provider.server.form import MULTIPART, read_form
+from tts_provider.server.http import (
+    FORM_MEDIA_TYPE,
+    AudioStream,
+    Piece,
+    arriving,
+    media_type,
+    read_json,
+)
 from tts_provider.server.openapi import errors, json_body
 from tts_provider.server.service import SpeechService
+from tts_provider.server.speech_file import speak_file
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
@@ -57,7 +68,23 @@ _EVENT_SCHEMA = {
 }
 
 _MAX_SEED = 2**53 - 1  # RFC 8259 section 6: above, clients and documents round
+_NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,18})?")
 _FRAME_SAMPLES = SAMPLE_RATE * 80 // 1000
+
+
+def _read_number(value: Any) -> Any:
+    """What a number is written as where a client sends it as it was typed."""
+    is_number = isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    return float(value) if is_number else value
+
+
+def _or_a_numeric_string(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "pattern": f"^{_NUMBER.pattern}$"})
+
+
+_ANY_CASE = BeforeValidator(
+    lambda value: value.strip().lower() if isinstance(value, str) else value
+)
 
 
 class VoiceId(BaseModel):
@@ -78,13 +105,20 @@ class SpeechRequest(BaseModel):
     voice: str | VoiceId | None = Field(
         None, description="A voice id, or one of OpenAI's names; by default the male voice."
     )
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = Field(
-        None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header."
+    response_format: (
+        Annotated[Literal["mp3", "opus", "aac", "flac", "wav", "pcm"], _ANY_CASE] | None
+    ) = Field(None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header.")
+    speed: (
+        Annotated[
+            float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False), BeforeValidator(_read_number)
+        ]
+        | None
+    ) = Field(
+        None,
+        json_schema_extra=_or_a_numeric_string,
+        description="2 takes half the time; the pitch stays. 1 by default.",
     )
-    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)] | None = Field(
-        None, description="2 takes half the time; the pitch stays. 1 by default."
-    )
-    stream_format: Literal["audio", "sse"] | None = Field(
+    stream_format: Annotated[Literal["audio", "sse"], _ANY_CASE] | None = Field(
         None, description="audio (default): the file; sse: events with pieces of it in base64."
     )
     instructions: str | None = Field(
@@ -161,12 +195,11 @@ def create_router(service: SpeechService) -> APIRouter:
             },
             **errors(400, 408, 413, 415, 422, 500, 503),
         },
-        openapi_extra=json_body(SpeechRequest),
+        openapi_extra=json_body(SpeechRequest, FORM_MEDIA_TYPE, MULTIPART),
     )
     async def create_speech(request: Request) -> Response:
         """Speak a text."""
-        body = await read_json(request, service.limits)
-        return speak(read_request(body, service.limits), service)
+        return speak(await _read(request, service.limits), service)
 
     @router.get("/models")
     async def list_models() -> ModelList:
@@ -193,23 +226,43 @@ def create_router(service: SpeechService) -> APIRouter:
     return router
 
 
-async def read_json(request: Request, limits: Limits) -> bytes:
-    """The body of a request that says it is JSON, or does not say. Raises `InvalidRequest`."""
-    content_type = request.headers.get("content-type", "application/json")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise InvalidRequest(
-            f"the body must be application/json; got {media_type[:64]!r}",
-            code="unsupported_media_type",
-            http_status=415,
+async def _read(request: Request, limits: Limits) -> SpeechRequest:
+    """JSON, or a form with the same fields, as HTML and curl send them. Raises `InvalidRequest`."""
+    kind = media_type(request)
+    if kind == MULTIPART:
+        reading = read_form(
+            request.headers["content-type"],
+            request.stream(),
+            max_bytes=limits.max_wire_bytes,
+            max_text_bytes=limits.max_wire_bytes,
         )
-    return await read_body(request, limits)
+        form = await arriving(reading, "the form", limits.handshake_timeout_s)
+        return read_request(form.texts, limits)
+    body = await read_json(request, limits)
+    if kind == FORM_MEDIA_TYPE and not body.lstrip().startswith((b"{", codecs.BOM_UTF8)):
+        return read_request(_read_urlencoded(body), limits)
+    return read_request(body, limits)
 
 
-def read_request(body: bytes, limits: Limits) -> SpeechRequest:
-    """Raises `InvalidRequest`."""
+def _read_urlencoded(body: bytes) -> dict[str, str]:
     try:
-        request = SpeechRequest.model_validate_json(body)
+        fields = parse_qsl(
+            body.decode(), keep_blank_values=True, max_num_fields=64, errors="strict"
+        )
+    except ValueError:
+        raise InvalidRequest("the form cannot be read", code="invalid_form") from None
+    return dict(reversed(fields))  # of two with one name the first counts
+
+
+def read_request(body: bytes | Mapping[str, str], limits: Limits) -> SpeechRequest:
+    """From JSON, or a form's fields, of which an empty one counts as not given. Raises
+    `InvalidRequest`."""
+    try:
+        if isinstance(body, bytes):
+            request = SpeechRequest.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
+        else:
+            given = {name: value for name, value in body.items() if value or name == "input"}
+            request = SpeechRequest.model_validate_strings(given)
     except ValidationError as error:
         raise _as_invalid_request(error) from None
     if not request.input.strip():
@@ -239,7 +292,7 @@ def _as_invalid_request(error: ValidationError) -> InvalidRequest:
 
 
 def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
-    """Raises `InvalidRequest`, or `Loading`: over HTTP nobody can be told to wait."""
+    """Raises `InvalidRequest` or `Loading`."""
     voice = request.voice.id if isinstance(request.voice, VoiceId) else request.voice
     utterance = Utterance(
         text=request.input,
@@ -249,50 +302,28 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
         seed=request.seed,
         speed=1.0 if request.speed is None else request.speed,
     )
-    admission = service.admission
-    if not service.is_ready_for(utterance.voice) and admission.refusal is None:
-        raise Loading("the model is still loading; try again later")
     audio_format = request.response_format or "mp3"
-    asked = (audio_format, utterance, request.reading(), service)
+    pieces = speak_file(
+        utterance,
+        audio_format,
+        SAMPLE_RATE,
+        ENDPOINT,
+        service,
+        "input",
+        reading=request.reading(),
+    )
     if request.stream_format == "sse":
-        return AudioStream(_events(*asked), _EVENT_STREAM, service)
-    return AudioStream(_file(*asked), MEDIA_TYPES[audio_format], service)
-
-
-async def _file(
-    audio_format: Any, utterance: Utterance, reading: ReadingOptions, service: SpeechService
-) -> AsyncGenerator[Piece, None]:
-    """The audio's file, in pieces that are never empty."""
-    with contextlib.closing(StreamEncoder(audio_format, SAMPLE_RATE, SAMPLE_RATE)) as encoder:
-        # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-        pending, sent, end, audible = await encoder.start(), 0, 0, False
-        try:
-            speech = service.speak(utterance, ENDPOINT, reading=reading)
-            async with contextlib.aclosing(speech) as chunks:
-                async for chunk in chunks:
-                    pending += await encoder.push(chunk.samples)
-                    end = chunk.end
-                    # Silence alone may turn out to be all there is, which is an error.
-                    audible = audible or bool(chunk.samples.any())
-                    if pending and audible:
-                        yield Piece(pending, (end - sent) / SAMPLE_RATE)
-                        pending, sent = b"", end
-        except WireError as problem:
-            if problem.param == "text":
-                problem.param = "input"
-            raise
-        pending += await encoder.finish()
-        if pending:
-            yield Piece(pending, (end - sent) / SAMPLE_RATE)
+        return AudioStream(_events(pieces, len(utterance.text)), _EVENT_STREAM, service)
+    return AudioStream(pieces, MEDIA_TYPES[audio_format], service)
 
 
 async def _events(
-    audio_format: Any, utterance: Utterance, reading: ReadingOptions, service: SpeechService
+    file: AsyncGenerator[Piece, None], characters: int
 ) -> AsyncGenerator[Piece, None]:
     """The same as server-sent events, with what it cost in the last."""
     audio_s = 0.0
     try:
-        async with contextlib.aclosing(_file(audio_format, utterance, reading, service)) as pieces:
+        async with contextlib.aclosing(file) as pieces:
             async for piece in pieces:
                 audio = base64.b64encode(piece.data).decode()
                 yield Piece(_event({"type": "speech.audio.delta", "audio": audio}), piece.audio_s)
@@ -301,7 +332,6 @@ async def _events(
         if audio_s:
             yield Piece(_event(error_body(problem)), 0.0)
         raise
-    characters = len(utterance.text)
     frames = math.ceil(round(audio_s * SAMPLE_RATE) / _FRAME_SAMPLES)
     usage = {
         "input_tokens": characters,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode import FORMATS, Format, check_format
+from tts_provider.audio.encode import Format, check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
@@ -31,6 +31,8 @@ from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
+
+FORMATS: tuple[Format, ...] = ("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw")
 
 # More than the model is given to hear.
 _MAX_CONTEXT = 16
@@ -220,7 +222,7 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
     check_format(audio_format, sample_rate)
     return SpeechRequest(
         text=text,
-        speaker=fields.integer("speaker", 0, None),
+        speaker=fields.integer("speaker", 0, None, may_be_text=True),
         voice=fields.string("voice"),
         stream=stream,
         format=audio_format,
@@ -229,7 +231,7 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
         top_k=fields.integer("top_k", 1, 2048),
         seed=fields.integer("seed", 0, MAX_SEED),
         max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
-        speed=fields.number("speed", SLOWEST, FASTEST) or 1.0,
+        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
         request_id=request_id,
         context=tuple(
             read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)

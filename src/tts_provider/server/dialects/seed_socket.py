@@ -11,13 +11,13 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode import StreamEncoder
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server.dialects import seed
 from tts_provider.server.service import SpeechService, unexpected_failure
-from tts_provider.server.socket import Socket, stop, wait_for
+from tts_provider.server.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.websocket import fragments
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 
@@ -27,8 +27,8 @@ ENDPOINT = "seed"
 
 
 class SpeechSocket(Socket):
-    def __init__(self, websocket: WebSocket, service: SpeechService) -> None:
-        super().__init__(websocket, service)
+    def __init__(self, wire: Wire, service: SpeechService) -> None:
+        super().__init__(wire, service)
         self._connection = seed.Connection(service.limits)
         self._speaking: asyncio.Task[None] | None = None
         self._cancelled = False

@@ -1,0 +1,81 @@
+"""What a request's address says, before anything else looks at it: slashes too many are dropped,
+and the service whose API is asked for words the errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tts_provider.errors import WireError
+
+_SLASHES = re.compile("/{2,}")
+_WORDS_ERRORS = "tts_provider.error_shape"
+
+ErrorBody = Callable[[WireError], dict[str, object]]
+
+
+@dataclass(frozen=True)
+class ErrorShape:
+    """How a service words its errors, and which requests are for it."""
+
+    is_for: Callable[[str, Headers], bool]
+    """Of a path and headers."""
+    body: ErrorBody
+    headers: Callable[[WireError], Mapping[str, str]] = lambda problem: {}
+
+
+class AddressMiddleware:
+    def __init__(self, app: ASGIApp, shapes: Sequence[ErrorShape]) -> None:
+        self._app = app
+        self._shapes = shapes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            path, headers = clean_path(scope["path"]), Headers(scope=scope)
+            shape = next((shape for shape in self._shapes if shape.is_for(path, headers)), _OWN)
+            scope = {**scope, "path": path, _WORDS_ERRORS: shape}
+            if scope.get("method") == "HEAD":
+                # RFC 9110 section 9.3.2: the same as GET, and the server leaves the body out.
+                scope["method"] = "GET"
+        await self._app(scope, receive, send)
+
+
+def clean_path(path: str) -> str:
+    """Without empty segments: clients join a base address and a path as they please."""
+    path = _SLASHES.sub("/", path)
+    return path if path == "/" else path.rstrip("/")
+
+
+def error_body_of(scope: Scope) -> ErrorBody:
+    """How an error is worded for this request."""
+    return _shape_of(scope).body
+
+
+def error_headers_of(scope: Scope) -> Callable[[WireError], Mapping[str, str]]:
+    """What this request's service says of an error in its headers."""
+    return _shape_of(scope).headers
+
+
+def _shape_of(scope: Scope) -> ErrorShape:
+    shape: ErrorShape = scope[_WORDS_ERRORS]
+    return shape
+
+
+def error_body(problem: WireError) -> dict[str, object]:
+    """An error in the shape of OpenAI's API, which is the shape of this server's own HTTP."""
+    kind = "invalid_request_error" if problem.http_status < 500 else "server_error"
+    return {
+        "error": {
+            "message": problem.message,
+            "type": kind,
+            "param": problem.param,
+            "code": problem.code,
+        }
+    }
+
+
+_OWN = ErrorShape(lambda path, headers: True, error_body)
