@@ -19,6 +19,7 @@ PAGES = (
     "docs/performance-notes.md",
     "docs/protocol.md",
     "docs/security.md",
+    "docs/text.md",
     "docs/voices.md",
     "examples/README.md",
 )

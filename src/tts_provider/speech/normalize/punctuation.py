@@ -8,7 +8,6 @@ from tts_provider.speech.normalize.numbers import spelled
 from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, as_words
 from tts_provider.speech.normalize.units import UNIT
 
-_OPERAND = rf"(?:[0-9]|(?<!{LETTER}){LETTER}(?!{LETTER}))"
 _POWER_SIGN = re.compile(
     r"(?<=[0-9)]) ?\*\* ?(?=[-(0-9A-Za-z])|(?<=\b[A-Za-z])\*\*(?=[-(0-9A-Za-z])"
 )
