@@ -41,58 +41,47 @@ from tts_provider.speech.normalize.years import read_decades, read_years
 
 __all__ = ["SAY_AS", "STEPS", "normalize", "say_as"]
 
-STEPS: tuple[Callable[[str], str], ...] = (
-    plain_characters,
-    drop_marks,
-    join_groups,
-    read_addresses,
-    read_telephones,
-    tidy_punctuation,
-    read_places,
-    expand_abbreviations,
-    read_roman,
-    read_dates,
-    read_decades,
-    read_zones,
-    read_compounds,
-    read_signs,
-    read_ranges,
-    read_times,
-    read_money,
-    read_fractions,
-    read_units,
-    read_powers,
-    read_years,
-    read_ordinals,
-    read_numbers,
-    read_symbols,
-    # What the passes before have uncovered, so that a second reading finds no more.
-    expand_abbreviations,
-    read_places,
-    read_roman,
-    read_hosts,
-    close_up,
-)
+_Step = tuple[Callable[[str], str], re.Pattern[str] | None]
 
-_ABOUT_DIGITS = frozenset(
-    (
-        join_groups,
-        read_telephones,
-        read_zones,
-        read_compounds,
-        read_ranges,
-        read_times,
-        read_money,
-        read_fractions,
-        read_units,
-        read_powers,
-        read_years,
-        read_ordinals,
-        read_numbers,
-    )
-)
-"""Steps that find nothing where there is no digit."""
 _DIGIT = re.compile("[0-9]")
+_MARK_OF_ADDRESS = re.compile(r"[/@#~:\\]|\.\w")
+_HOST = re.compile(r"\.\w")
+_PLACE = re.compile("[0-9]|, [A-Z]")
+_NUMERAL = re.compile(r"\s(?:[IVXLCDM]+(?![A-Za-z])|[ivx]{2})")
+
+STEPS: tuple[_Step, ...] = (
+    (plain_characters, None),
+    (drop_marks, None),
+    (join_groups, re.compile("[0-9\u202f]")),
+    (read_addresses, _MARK_OF_ADDRESS),
+    (read_telephones, _DIGIT),
+    (tidy_punctuation, None),
+    (read_places, _PLACE),
+    (expand_abbreviations, None),
+    (read_roman, _NUMERAL),
+    (read_dates, _DIGIT),
+    (read_decades, _DIGIT),
+    (read_zones, _DIGIT),
+    (read_compounds, _DIGIT),
+    (read_signs, _DIGIT),
+    (read_ranges, _DIGIT),
+    (read_times, _DIGIT),
+    (read_money, _DIGIT),
+    (read_fractions, _DIGIT),
+    (read_units, _DIGIT),
+    (read_powers, _DIGIT),
+    (read_years, _DIGIT),
+    (read_ordinals, _DIGIT),
+    (read_numbers, _DIGIT),
+    (read_symbols, None),
+    # What the passes before have uncovered, so that a second reading finds no more.
+    (expand_abbreviations, None),
+    (read_places, _PLACE),
+    (read_roman, _NUMERAL),
+    (read_hosts, _HOST),
+    (close_up, None),
+)
+"""Each with what a text must have for it to find anything."""
 
 
 def normalize(text: str) -> str:
@@ -101,7 +90,7 @@ def normalize(text: str) -> str:
     `normalize(normalize(text)) == normalize(text)`, and no digit 0-9 is left. Nothing is refused;
     a text without anything to say becomes the empty string.
     """
-    for step in STEPS:
-        if step not in _ABOUT_DIGITS or _DIGIT.search(text):
+    for step, needs in STEPS:
+        if needs is None or needs.search(text):
             text = step(text)
     return text
