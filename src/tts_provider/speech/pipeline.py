@@ -58,7 +58,8 @@ async def speak_passages(
     position, sent = start, 0
     for passage in passages:
         began, held, count = position, list[Samples](), 0
-        async with aclosing(_speak_words(engine, utterance, passage.words)) as pieces:
+        asked = replace(utterance, begun=position > 0)
+        async with aclosing(_speak_words(engine, asked, passage.words)) as pieces:
             async for samples in pieces:
                 held.append(samples)
                 count += len(samples)
