@@ -17,6 +17,7 @@ PAGES = (
     "docs/deploy.md",
     "docs/performance-notes.md",
     "docs/protocol.md",
+    "docs/scale.md",
     "docs/security.md",
     "docs/voices.md",
     "examples/README.md",
