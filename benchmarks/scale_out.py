@@ -103,6 +103,7 @@ class Process:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=main, args=(theirs, urls, key))
         self._process.start()
+        theirs.close()
         self.port: int = self._pipe.recv()
 
     @property
@@ -215,7 +216,7 @@ def ways(with_ray: bool) -> Iterator[dict[str, Process]]:
 def ray_cluster() -> Iterator[tuple[str, str]]:
     """Ray on 127.0.0.2 with one replica of the same engine; its address and key."""
     root = Path(__file__).resolve().parent.parent
-    sys.path.insert(0, str(root / "tests"))
+    sys.path.append(str(root / "tests"))
     from engines.remote.ray_cluster import KEY, RayCluster, why_no_ray
 
     if (reason := why_no_ray()) is not None:
