@@ -225,7 +225,12 @@ def ray_cluster() -> Iterator[tuple[str, str]]:
     cluster.environment["PYTHONPATH"] = str(root / "benchmarks")
     try:
         cluster.start()
-        cluster.deploy(import_path="ray_clock:build", num_replicas=1, max_ongoing_requests=64)
+        cluster.deploy(
+            import_path="ray_clock:build",
+            num_replicas=1,
+            max_ongoing_requests=64,
+            max_queued_requests=64,
+        )
         cluster.wait_running(1)
         yield cluster.url, KEY
     finally:

@@ -7,15 +7,16 @@ import contextlib
 import itertools
 import os
 import signal
+import subprocess
 
 import httpx2
 import pytest
 
-from engines.remote.ray_cluster import KEY, RayCluster, why_no_ray
+from engines.remote.ray_cluster import BIN, KEY, RayCluster, why_no_ray
 from engines.remote.running import collect, utterance
 from engines.remote.test_engine import LONG_TEXT
 from engines.remote.test_gateway import converse, session
-from servers import ask, open_socket, receive, running_server, send
+from servers import REPOSITORY, ask, open_socket, receive, running_server, send
 from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.errors import EngineLost
 
@@ -78,6 +79,24 @@ async def names_of(server) -> dict[str, str]:
         text = (await client.get(f"http://127.0.0.1:{server.port}/metrics")).text
     lines = [line for line in text.splitlines() if line.startswith("tts_remote_streams_total{")]
     return {line.split('"')[3]: line.split('"')[1] for line in lines}
+
+
+@pytest.mark.parametrize("name", ["ray-serve.yaml", "rayservice.yaml"])
+def test_serve_understands_the_file(name):
+    program = (
+        "import sys, warnings, yaml; warnings.simplefilter('error', FutureWarning)\n"
+        "from ray.serve.schema import ServeDeploySchema\n"
+        "file = yaml.safe_load(open(sys.argv[1]))\n"
+        "config = yaml.safe_load(file['spec']['serveConfigV2']) if 'spec' in file else file\n"
+        "(application,) = ServeDeploySchema.model_validate(config).applications\n"
+        "print(application.import_path, *(d.name for d in application.deployments))"
+    )
+    command = [str(BIN / "python"), "-c", program, str(REPOSITORY / "deploy" / name)]
+    reply = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert reply.stdout.split() == [
+        "tts_provider.engines.remote.ray_app:build",
+        "EngineReplica",
+    ], reply.stderr
 
 
 async def test_both_replicas_speak_and_stop_when_they_are_told(cluster):
