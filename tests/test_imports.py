@@ -25,6 +25,10 @@ ROOMS = {
     "speech/engine": {"errors"},
     "voices": {"errors", "config", "audio", "speech"},
     "engines": {"errors", "config", "audio", "speech", "voices"},
+    # Ray starts it as the command line starts the others: it chooses its engine.
+    "engines/remote/ray_app": {
+        *("config", "errors", "selection", "voices", "engines/remote"),
+    },
     "server": {"__init__", "errors", "config", "audio", "speech", "voices"},
     "client": {"__init__"},
     "selection": {"errors", "config", "speech", "engines"},
@@ -43,6 +47,8 @@ ROOMS |= {
 }
 # Only here.
 HOMES = {
+    "httpx2": ("engines/remote", "engines/csm/files"),
+    "ray": ("engines/remote/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
     "onnx": ("engines/csm/onnx", "engines/hibari_graph"),
     "onnxruntime": ("engines/csm/onnx", "engines/hibari_graph", "engines/onnx_threads"),

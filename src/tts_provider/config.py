@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv.parser import parse_stream
@@ -35,12 +36,13 @@ _FLAGS = {
     "allow_origins": "allow-origin",
     "allow_hosts": "allow-host",
     "voice_aliases": "voice-alias",
+    "engine_urls": "engine-url",
 }
 _SERVICE_LINK = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _LIKE = 0.85  # so alike are a name and a misspelling of it; HF_HUB_CACHE and HF_HOME are 0.6
-SECRET_SETTINGS = ("api_keys", "HF_TOKEN")
+SECRET_SETTINGS = ("api_keys", "engine_key", "HF_TOKEN")
 
 
 class Limits(BaseModel):
@@ -111,6 +113,8 @@ class Settings(BaseSettings, Limits):
     mode: Literal["download", "reuse"] | None = None
     model_path: Path | None = None
     engine: str = Field("auto", min_length=1)  # selection.py knows the names
+    engine_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    engine_key: SecretStr | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     wait_for_model: bool = False
@@ -142,7 +146,10 @@ class Settings(BaseSettings, Limits):
             aliases[name] = voice
         return aliases
 
-    @field_validator("api_keys", "allow_origins", "allow_hosts", "speaker_prompts", mode="before")
+    @field_validator(
+        *("api_keys", "allow_origins", "allow_hosts", "speaker_prompts", "engine_urls"),
+        mode="before",
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -153,10 +160,22 @@ class Settings(BaseSettings, Limits):
     @classmethod
     def _keys_are_header_safe(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for key in keys:
-            text = key.get_secret_value()
-            if not text or not text.isascii() or not text.isprintable() or " " in text:
-                raise ValueError("a key is one or more printable ASCII characters without spaces")
+            _check_key(key)
         return keys
+
+    @field_validator("engine_key")
+    @classmethod
+    def _engine_key_is_header_safe(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            _check_key(key)
+        return key
+
+    @field_validator("engine_urls")
+    @classmethod
+    def _engine_urls_have_scheme_and_host(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            _check_engine_url(url)
+        return tuple(dict.fromkeys(url.rstrip("/") for url in urls))
 
     @field_validator("allow_origins")
     @classmethod
@@ -234,6 +253,34 @@ class Settings(BaseSettings, Limits):
                 "choose another with --data-dir"
             ) from error
         return self.data_dir
+
+
+def _check_key(key: SecretStr) -> None:
+    text = key.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a key is one or more printable ASCII characters without spaces")
+
+
+def _check_engine_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or port == 0
+        or parts.username is not None
+        or parts.query
+        or parts.fragment
+        or not is_plain
+    ):
+        raise ValueError(
+            f"expected http://HOST[:PORT] or https://HOST[:PORT], with a path where there is one, "
+            f"without a key or a query; got {url!r}"
+        )
 
 
 def available_cpus() -> int:

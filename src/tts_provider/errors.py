@@ -16,6 +16,7 @@ was expected, what arrived.
         ├── Draining            connect again (1012)
         ├── UnsentAudio         the listener does not take its audio (1008)
         ├── NoSpeech            nothing in the text can be spoken
+        ├── EngineLost          the engine on another machine is gone; ask again (1013)
         └── EngineFailed        the engine broke; the request is lost (1011 when it cannot load)
 """
 
@@ -125,3 +126,10 @@ class EngineFailed(WireError):
     code = "engine_failed"
     http_status = 500
     close_code = 1011
+
+
+class EngineLost(WireError):
+    code = "engine_lost"
+    http_status = 503
+    close_code = 1013
+    retryable = True

@@ -24,7 +24,7 @@ class Entry:
     about: str
     """For `serve --help` and `doctor`."""
     missing: str
-    """What is missing where `find` finds nothing."""
+    """What is missing where `find` finds nothing; empty where nobody misses it."""
     find: Callable[[Settings], str | None]
     """Why `auto` may take it, in words; None where it may not."""
     build: Callable[[Settings, Report], Engine]
@@ -54,7 +54,7 @@ def choose_engine(settings: Settings) -> Choice:
             reason = entry.find(settings)
             if reason is not None:
                 return Choice(entry.name, "; ".join([*missing, reason]), entry.advice)
-            missing.append(entry.missing)
+            missing += filter(None, [entry.missing])
         raise StartupError("; ".join(missing))
     if settings.engine not in engine_names():
         raise StartupError(
@@ -127,6 +127,18 @@ def _build_hibari(settings: Settings, _on_progress: Report) -> Engine:
     return HibariEngine(read_model(), settings.threads or available_cpus(), foreign)
 
 
+def _find_replicas(settings: Settings) -> str | None:
+    from tts_provider.engines.remote.build import find_replicas
+
+    return find_replicas(settings)
+
+
+def _build_remote(settings: Settings, _on_progress: Report) -> Engine:
+    from tts_provider.engines.remote.build import build
+
+    return build(settings)
+
+
 def _find_espeak(_settings: Settings) -> str | None:
     return "espeak-ng needs no model" if find_spec("espeakng_loader") else None
 
@@ -142,6 +154,13 @@ _GET_CSM = (
 )
 
 ENGINES = (
+    Entry(
+        "remote",
+        about="engines on other machines",
+        missing="",
+        find=_find_replicas,
+        build=_build_remote,
+    ),
     Entry(
         "csm",
         about="Sesame's CSM-1B",

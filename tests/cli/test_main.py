@@ -17,14 +17,14 @@ from tts_provider.server.lifecycle import bind
 def test_help_reads_well(tmp_path):
     reply = run_cli(tmp_path, "--help")
     assert reply.returncode == 0
-    for command in ("serve", "say", "voices", "doctor", "completion"):
+    for command in ("serve", "replica", "say", "voices", "doctor", "completion"):
         assert f"    {command} " in reply.stdout
     for flag in ("--host", "--port", "--mode", "--model-path", "--engine", "--api-key"):
         assert flag in run_cli(tmp_path, "serve", "--help").stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "say", "voices", "voices add", "doctor", "completion"]
+    "command", ["", "serve", "replica", "say", "voices", "voices add", "doctor", "completion"]
 )
 def test_help_fits_a_terminal(tmp_path, command):
     narrow = clean_environment(tmp_path, COLUMNS="80")

@@ -18,6 +18,7 @@ PAGES = (
     "docs/deploy.md",
     "docs/performance-notes.md",
     "docs/protocol.md",
+    "docs/scale.md",
     "docs/security.md",
     "docs/text.md",
     "docs/voices.md",

@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | say | words | voices | doctor | completion`.
+"""The command line: `tts-provider serve | replica | say | words | voices | doctor | completion`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tts_provider.errors import StartupError, TTSError
@@ -35,6 +35,16 @@ examples:
 Every flag is also TTS_PROVIDER_<NAME> in the environment or in a file .env, and
 so are the limits; .env.template lists them. HF_TOKEN and HF_HOME are read there
 too. Flags come before the environment, the environment before .env.
+"""
+
+_REPLICA_EPILOG = """\
+examples:
+  tts-provider replica --port 8766 --engine-key SECRET
+  tts-provider serve --engine remote --engine-key SECRET \\
+      --engine-url http://gpu-1:8766 --engine-url http://gpu-2:8766
+
+The second line is the gateway's, on a machine that needs no GPU. Replicas and
+gateways of one release share a data folder, where voices are enrolled.
 """
 
 _SAY_EPILOG = """\
@@ -121,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     _add_serve(add("serve", "run the server", _SERVE_EPILOG))
+    _add_replica(add("replica", "run an engine for servers on other machines", _REPLICA_EPILOG))
     _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
     _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
@@ -166,20 +177,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="tell the local network of it, so that Home Assistant finds it",
     )
     speaking = parser.add_argument_group("what speaks").add_argument
-    speaking(
-        "--engine",
-        metavar="|".join(engine_names()),
-        help="auto takes the first that can be had: "
-        + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
-    )
-    speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
-    speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
-    speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
-    speaking(
-        "--precision",
-        metavar="NAME",
-        help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
-    )
+    _add_engine(speaking)
     speaking(
         "--wait-for-model",
         action="store_const",
@@ -193,7 +191,14 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="the embedded voices speak while CSM-1B loads",
     )
     speaking("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
-    speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
+    speaking(
+        "--engine-url",
+        action="append",
+        dest="engine_urls",
+        metavar="URL",
+        help="where engines on other machines are asked; repeatable",
+    )
+    speaking("--engine-key", metavar="KEY", help="the key that those engines ask for")
     speaking(
         "--voice-alias",
         action="append",
@@ -226,6 +231,38 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     entering("--max-streams", metavar="N", help="requests spoken at once (default: 32)")
     logging = parser.add_argument_group("what it says").add_argument
     logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
+
+
+def _add_replica(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_replica)
+    listening = parser.add_argument_group("where it listens").add_argument
+    listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
+    listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
+    speaking = parser.add_argument_group("what speaks").add_argument
+    _add_engine(speaking)
+    entering = parser.add_argument_group("who may come in").add_argument
+    entering("--engine-key", metavar="KEY", help="let in only gateways that have this key")
+    entering("--max-streams", metavar="N", help="passages spoken at once (default: 32)")
+    logging = parser.add_argument_group("what it says").add_argument
+    logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
+
+
+def _add_engine(speaking: Callable[..., object]) -> None:
+    speaking(
+        "--engine",
+        metavar="|".join(engine_names()),
+        help="auto takes the first that can be had: "
+        + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
+    )
+    speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
+    speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
+    speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
+    speaking(
+        "--precision",
+        metavar="NAME",
+        help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
+    )
+    speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
 
 
 def _add_say(parser: argparse.ArgumentParser) -> None:
@@ -334,6 +371,27 @@ def _serve(flags: dict[str, Any]) -> int:
         return await Server(engine, settings).run()
 
     return asyncio.run(run())
+
+
+def _replica(flags: dict[str, Any]) -> int:
+    import asyncio
+    import logging
+
+    from tts_provider.config import load_settings
+
+    settings = load_settings(flags)
+    settings.export_hugging_face()
+
+    from tts_provider.cli.replica import run_replica
+    from tts_provider.selection import build_engine, choose_engine
+    from tts_provider.server.logs import configure_logging
+
+    configure_logging(settings.log_format)
+    choice = choose_engine(settings)
+    if choice.warning:
+        logging.getLogger(__name__).warning(choice.warning)
+    engine = build_engine(choice, settings, logging.getLogger(__name__).info)
+    return asyncio.run(run_replica(engine, settings))
 
 
 def _say(flags: dict[str, Any]) -> int:

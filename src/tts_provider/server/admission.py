@@ -29,6 +29,7 @@ class Admission:
         self._open = False
         self._refusal: WireError | None = None
         self._average_s = _FIRST_GUESS_S
+        self._decided = asyncio.Event()
         self._started: list[float] = []  # when each that speaks began
         self._idle = asyncio.Event()
         self._idle.set()
@@ -51,19 +52,28 @@ class Admission:
     def open(self) -> None:
         """The model is ready: let in those who wait."""
         self._open = True
+        self._decided.set()
         self._let_in()
 
     def drain(self) -> None:
         """Refuse what is new; what is in line and speaking goes on. Before the model is ready
         nothing in line can be finished, so it is refused too."""
         self._refusal = Draining("the server is shutting down; connect again")
+        self._decided.set()
         if not self._open:
             self._refuse_line(self._refusal)
 
     def fail(self, problem: WireError) -> None:
         """The model cannot be loaded: everybody in line hears why."""
         self._refusal = problem
+        self._decided.set()
         self._refuse_line(problem)
+
+    async def wait_open(self) -> None:
+        """Until requests are let in. Raises why they are not and will not be."""
+        await self._decided.wait()
+        if self._refusal is not None:
+            raise self._refusal
 
     async def wait_idle(self) -> None:
         """Until nobody is speaking or in line."""

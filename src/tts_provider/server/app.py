@@ -76,13 +76,14 @@ def create_app(
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/ready", responses={503: {"description": "Loading, draining, or failed."}})
+    @app.get("/ready", responses={503: {"description": "Loading, draining, failed, or no engine."}})
     async def ready() -> Response:
         """Requests are served."""
-        admission = service.admission
-        if admission.is_open:
+        if service.is_ready:
             return JSONResponse({"status": "ready"})
-        state = "loading" if admission.refusal is None else admission.refusal.code
+        admission = service.admission
+        problem = service.engine.problem if admission.is_open else admission.refusal
+        state = "loading" if problem is None else problem.code
         return JSONResponse({"status": state}, status_code=503)
 
     @app.get("/metrics", response_class=PlainTextResponse)

@@ -15,7 +15,7 @@ import numpy as np
 from tts_provider import __version__
 from tts_provider.audio.decode_process import Decoders
 from tts_provider.config import Limits
-from tts_provider.errors import EngineFailed, InvalidRequest, UnsentAudio, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
 from tts_provider.server.admission import Admission
 from tts_provider.server.metrics import Metrics
 from tts_provider.speech import pipeline
@@ -75,15 +75,31 @@ class SpeechService:
         self.decoders = Decoders()
         self.metrics = Metrics()
         self.metrics.watch_admission(lambda: self.admission.active, lambda: self.admission.queued)
-        self.metrics.ready.set_function(lambda: float(self.admission.is_open))
+        self.metrics.ready.set_function(lambda: float(self.is_ready))
+        for collector in engine.collectors:
+            self.metrics.register(collector)
+
+    @property
+    def is_ready(self) -> bool:
+        """Requests are served."""
+        return self.admission.is_open and self.engine.problem is None
+
+    async def wait_for_voices(self) -> None:
+        """Until the engine has voices; those on other machines are known late. Raises `WireError`
+        where there will be none."""
+        if not self.engine.voices():
+            await self.admission.wait_open()
 
     def find_voice(self, voice: str | None, speaker: int | None) -> Voice:
         """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
         it is empty, that speaker's, else speaker 0's.
 
-        Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one.
+        Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one,
+        and `Loading` where they are not known yet.
         """
         voices = self.engine.voices()
+        if not voices:
+            raise Loading("the engine's voices are not known yet; try again later")
         voice = None if voice is None else voice.strip()
         if voice:
             for candidate in voices:
@@ -257,7 +273,7 @@ class SpeechService:
             "server_version": __version__,
             "current_model": {
                 "name": engine.model,
-                "ready": self.admission.is_open,
+                "ready": self.is_ready,
                 "sample_rate": engine.sample_rate,
                 "speakers": {v.speaker: v.name for v in voices if v.speaker is not None},
             },

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
@@ -179,7 +179,10 @@ class Timeline:
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._listener.spoken(self._id, passage)
-        items = self._service.speak_passage(self._utterance, passage, self._position, self._meter)
+        ahead_s = self._played_until_s - asyncio.get_running_loop().time()
+        allowed_s = self._service.limits.max_ahead_s - max(ahead_s, 0.0)
+        utterance = replace(self._utterance, ahead_s=allowed_s)
+        items = self._service.speak_passage(utterance, passage, self._position, self._meter)
         async with contextlib.aclosing(items):
             async for item in items:
                 if isinstance(item, AudioChunk):

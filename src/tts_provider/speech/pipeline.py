@@ -73,7 +73,8 @@ async def speak_passages(
             yield Segment("", began, position)
             continue
         began, held, count, words = position, list[Samples](), 0, list[WordTime]()
-        async with aclosing(_speak_words(engine, utterance, passage.words)) as pieces:
+        asked = replace(utterance, begun=position > 0)
+        async with aclosing(_speak_words(engine, asked, passage.words)) as pieces:
             async for samples, timed in pieces:
                 held.append(samples)
                 count += len(samples)

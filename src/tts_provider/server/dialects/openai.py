@@ -178,8 +178,10 @@ class AudioModelList(BaseModel):
 def create_router(service: SpeechService) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
     started = int(time.time())
-    ids = list(dict.fromkeys((service.engine.model, *MODELS)))
-    models = {model: Model(id=model, created=started) for model in ids}
+
+    def known_models() -> list[str]:
+        # An engine on another machine says late what it is.
+        return list(dict.fromkeys((service.engine.model, *MODELS)))
 
     @router.post(
         "/audio/speech",
@@ -204,24 +206,25 @@ def create_router(service: SpeechService) -> APIRouter:
     @router.get("/models")
     async def list_models() -> ModelList:
         """The engine's model, and OpenAI's names for it."""
-        return ModelList(data=list(models.values()))
+        return ModelList(data=[Model(id=model, created=started) for model in known_models()])
 
     @router.get("/models/{model:path}", responses=errors(404))
     async def get_model(model: str) -> Model:
         """One model."""
-        if model not in models:
+        ids = known_models()
+        if model not in ids:
             raise InvalidRequest(
                 f"there is no model {model[:64]!r}; this server has {', '.join(ids)}",
                 code="model_not_found",
                 param="model",
                 http_status=404,
             )
-        return models[model]
+        return Model(id=model, created=started)
 
     @router.get("/audio/models")
     async def list_audio_models() -> AudioModelList:
         """The same models in the shape that Open WebUI asks for."""
-        return AudioModelList(models=[AudioModel(id=model, name=model) for model in ids])
+        return AudioModelList(models=[AudioModel(id=model, name=model) for model in known_models()])
 
     return router
 

@@ -118,6 +118,7 @@ class SpeechSocket(Socket):
 
     async def _speak_or_say_why(self, request: seed.SpeechRequest) -> None:
         try:
+            await self._service.wait_for_voices()
             utterance = Utterance(
                 text=request.text,
                 voice=self._service.find_voice(request.voice, request.speaker),
