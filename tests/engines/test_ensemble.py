@@ -19,6 +19,7 @@ from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.errors import InvalidRequest
 from tts_provider.selection import build_engine, choose_engine
 from tts_provider.speech.engine import Engine, Utterance, Voice
+from tts_provider.speech.reading import AS_WRITTEN
 
 
 class SlowEngine(EspeakEngine):
@@ -68,8 +69,8 @@ async def test_numbers_are_read_in_the_voices_language(embedded):
     async with running_server(embedded) as server:
         service = server.service
         german, english = (service.find_voice(name, None) for name in ("espeak:de", "female"))
-        assert service.new_reader(english).push("5 Euro. And")[0].words == "five Euro."
-        assert service.new_reader(german).push("5 Euro. And")[0].words == "5 Euro."
+        assert service.new_reader(english, AS_WRITTEN).push("5 Euro. And")[0].words == "five Euro."
+        assert service.new_reader(german, AS_WRITTEN).push("5 Euro. And")[0].words == "5 Euro."
 
 
 async def test_an_unknown_voice_is_told_in_a_short_sentence(embedded):

@@ -68,7 +68,10 @@ async def test_it_says_what_it_is():
         event = await read(client)
         (program,) = Info.from_event(event).tts
         assert program.supports_synthesize_streaming
-        assert [voice.name for voice in program.voices] == ["male", "female"]
+        assert [voice.name for voice in program.voices[:2]] == ["male", "female"]
+        languages = {voice.name: voice.languages for voice in program.voices}
+        assert languages["female"] == ["en-US"]
+        assert languages["espeak:de"] == ["de"]
         await client.write_event(Ping("x").event())
         assert Pong.from_event(await read(client)).text == "x"
 

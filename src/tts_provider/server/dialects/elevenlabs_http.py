@@ -233,7 +233,7 @@ def _facts(voice: Voice) -> dict[str, Any]:
         "voice_id": voice.id,
         "name": voice.name,
         "category": _CATEGORIES.get(voice.source, "premade"),
-        "labels": {"gender": voice.gender, "language": "en"},
+        "labels": {"gender": voice.gender, "language": voice.language.partition("-")[0]},
         "description": f"{voice.name} ({voice.source})",
         "preview_url": None,
         "available_for_tiers": [],

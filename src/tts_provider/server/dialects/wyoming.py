@@ -35,7 +35,6 @@ from tts_provider.server.dialects.fields import Fields, parse_object
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 
 _ATTRIBUTION = {"name": "tts-provider", "url": "https://pypi.org/project/tts-provider/"}
-_LANGUAGES = ["en"]
 _FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 
 
@@ -173,7 +172,7 @@ class WyomingDialect(Dialect):
         voices = [
             {
                 **_artifact(voice.id, voice.name),
-                "languages": _LANGUAGES,
+                "languages": [voice.language],
                 "speakers": None,
             }
             for voice in self._voices
