@@ -27,6 +27,9 @@ and HTML's comments."""
 _SHORT_LINE = 60
 """A line without an end mark is wrapped if it is longer, else it is a verse or an entry."""
 
+_DEEPEST = 8
+"""Blocks within blocks on one line; what follows is text."""
+
 _LOOK_BACK = 2
 """Characters before a mark that decide what it is."""
 
@@ -54,7 +57,7 @@ class Structure:
     def _begin(self) -> None:
         self._at_line_start = True
         self._block = ""  # what the line is
-        self._is_nested = False  # a mark of a block stands before, on the same line
+        self._nested = 0  # marks of blocks that stand before, on the same line
         self._line_length = self._line_above = 0
         self._until: regex.Pattern[str] | None = None  # what ends the part that is left out
         self._fence: regex.Pattern[str] | None = None  # what ends the block of code
@@ -123,7 +126,7 @@ class Structure:
     def _end_line(self, end: int) -> None:
         self._advance(end)
         self._line_above, self._line_length = self._line_length, 0
-        self._at_line_start, self._is_nested = True, False
+        self._at_line_start, self._nested = True, 0
         self._jumps.clear()
 
     # --- Steps: each takes a character at least, or waits ----------------------------------------
@@ -179,22 +182,23 @@ class Structure:
             self._block = ""
             self._end_line(blank.end())
             return
-        if self._is_nested and (box := self._match(markup.CHECKBOX)):
+        if self._nested and (box := self._match(markup.CHECKBOX)):
             self._drop_to(box.end())
             return
         indent = markup.INDENT.match(self._text, self._at)
         assert indent is not None
         mark = self._text[indent.end() : indent.end() + 1]
-        for name in markup.BLOCKS_AT.get(mark, ()):
+        names = markup.BLOCKS_AT.get(mark, ()) if self._nested < _DEEPEST else ()
+        for name in names:
             if match := self._match(markup.BLOCKS[name]):
                 self._begin_block(name, match)
                 return
         other = self._match(markup.OTHER)
-        if other is not None and not self._is_nested:
+        if other is not None and not self._nested:
             self._out.gap(self._gap_above(other))
             if self._block in ("heading", "row") or (self._is_list() and not other["indent"]):
                 self._block = ""
-        self._at_line_start = self._is_nested = False
+        self._at_line_start, self._nested = False, 0
 
     def _is_list(self) -> bool:
         return self._block in ("item", "number", "label")
@@ -213,8 +217,9 @@ class Structure:
             self._out.gap(", ")
         self._advance(match.end())
         # Blocks stand in blocks: "> - # Title".
-        self._is_nested = name in ("item", "number", "label")
-        self._at_line_start = self._is_nested or name == "quote"
+        if name in ("item", "number", "label"):
+            self._nested += 1
+        self._at_line_start = self._nested > 0 or name == "quote"
 
     def _gap_above(self, line: regex.Match[str]) -> str:
         """Between this line, which begins no block, and the one above it."""

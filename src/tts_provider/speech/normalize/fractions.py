@@ -12,8 +12,8 @@ _MIXED_NUMBER = re.compile(
     r"(?<![0-9])(?<![0-9][/.,])([0-9]{1,3}) (?=[0-9]{1,3}/[0-9]{1,3}(?![0-9/]))"
 )
 _FRACTION = re.compile(
-    rf"(?<![0-9\w])(?<![0-9][/.,])[0-9]+(?:/[0-9]+)+(?:(?i:(?:st|nd|rd|th)s?)(?!{LETTER}))?"
-    rf"(?: ?({UNIT})(?!{LETTER}|[0-9]))?"
+    rf"(?<![0-9\w])(?<![0-9][/.,])(?P<digits>[0-9]+(?:/[0-9]+)+)(?:(?i:(?:st|nd|rd|th)s?)(?!{LETTER}))?"
+    rf"(?: ?(?P<unit>{UNIT})(?!{LETTER}|[0-9]))?"
 )
 _FIXED_FRACTIONS = {"24/7": "twenty-four seven", "9/11": "nine eleven"}
 
@@ -23,12 +23,13 @@ def read_fractions(text: str) -> str:
 
 
 def _fraction(match: re.Match[str]) -> str:
-    digits = re.match(r"[0-9/]+", match[0])
-    assert digits is not None
-    parts = digits[0].split("/")
-    mixed = re.search(r"[0-9] and $", match.string[max(0, match.start() - 6) : match.start()])
-    if digits[0] in _FIXED_FRACTIONS:
-        words = _FIXED_FRACTIONS[digits[0]]
+    digits = match["digits"]
+    parts = digits.split("/")
+    mixed = match.string.endswith(" and ", 0, match.start()) and (
+        match.string[match.start() - 6 : match.start() - 5].isdigit()
+    )
+    if digits in _FIXED_FRACTIONS:
+        words = _FIXED_FRACTIONS[digits]
     elif len(parts) > 2:
         words = " slash ".join(integer(part) for part in parts)
     elif parts[0] == parts[1]:
@@ -39,8 +40,8 @@ def _fraction(match: re.Match[str]) -> str:
         words = f"a {_part(str(int(parts[1])))}"
     else:
         words = _parts_of_a_whole(parts[0], str(int(parts[1])))
-    if match[1]:
-        unit = unit_name(match[1])
+    if match["unit"]:
+        unit = unit_name(match["unit"])
         words += f" {plural_unit(unit) if mixed else unit}"
     return as_words(match, words)
 
