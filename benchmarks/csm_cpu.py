@@ -1,19 +1,25 @@
 """CSM-1B on a CPU: ours against transformers, on the same full-size random weights, alternating.
 
-    python benchmarks/csm_cpu.py FOLDER [--json FILE]     FOLDER as written by full_size.py
+    python benchmarks/csm_cpu.py FOLDER [--peers NAME …] [--json FILE]     FOLDER from full_size.py
 
-Medians of a frame's time, split into backbone, depth and codec; 1, 2, 4 and 8 streams; the cosines
-of the logits against float32. transformers runs `generate` in float32 on the same threads; its
-codec's share is its whole-sequence decode. Ratios count; absolute times are this machine's.
+Medians of a frame's time, split into backbone, depth and codec; 1, 2, 4 and 8 streams; bytes of
+weights a frame and the share of the memory's bandwidth that the depth decoder reached; the cosines
+of the logits against float32. transformers runs `generate` on the same threads; its codec's share
+is its whole-sequence decode. With `--peers` each of those named alternates with ours, int4, one
+stream. Ratios count; absolute times are this machine's. A round in which the memory's bandwidth
+changed by more than a fifth is said to be unsteady and made again, a bounded number of times.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import gc
 import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,24 +30,29 @@ from transformers import CsmForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
+from bandwidth import Probe
 from tts_provider.config import available_cpus
 from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
 from tts_provider.engines.csm.onnx.backend import OnnxBackend
+from tts_provider.engines.csm.onnx.language import bytes_a_frame
 from tts_provider.engines.csm.onnx.weights import load_weights
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 
 IDS = [128000, *range(40, 70), 128001]
 ROUNDS = 3
+MOST_ROUNDS = 5
+STEADY = 1.2
 FRAMES = 6
 
 
-def build(folder: Path, precision: str) -> OnnxBackend:
+def build(folder: Path, precision: str) -> tuple[OnnxBackend, dict[str, int]]:
+    """The backend, and the bytes of weights that a frame reads."""
     checkpoint = open_checkpoint(folder)
     cache = folder / "data" / "weights"
     weights = load_weights(checkpoint, precision, cache, print)  # type: ignore[arg-type]
     config, codec = find_codec(checkpoint, None)
-    return OnnxBackend(
+    backend = OnnxBackend(
         checkpoint.config,
         weights,
         read_all(codec),
@@ -50,6 +61,56 @@ def build(folder: Path, precision: str) -> OnnxBackend:
         slots=8,
         threads=available_cpus(),
     )
+    return backend, bytes_a_frame(checkpoint.config, weights)
+
+
+# What a user of transformers can have today. Each takes the model in float32 or bfloat16.
+
+
+def as_it_is(model: Any) -> None:
+    pass
+
+
+def compiled(model: Any) -> None:
+    """The parts that read weights; whole forwards compile anew for every length of the cache."""
+    torch._dynamo.config.recompile_limit = 64  # every shape of layer and of input is one
+    for transformer in (model.backbone_model, model.depth_decoder.model):
+        for layer in transformer.layers:
+            layer.mlp.compile()
+            for name in "qkvo":
+                getattr(layer.self_attn, f"{name}_proj").compile()
+
+
+def torchao_int8(model: Any) -> None:
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    _quantize(model, Int8WeightOnlyConfig())
+    compiled(model)  # without it every product unpacks its weights first
+
+
+def torchao_int4(model: Any) -> None:
+    from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+
+    _quantize(model, PrototypeInt4WeightOnlyConfig(group_size=128))
+
+
+def _quantize(model: Any, config: Any) -> None:
+    from torchao.quantization import quantize_
+
+    for transformer in (model.backbone_model, model.depth_decoder.model):
+        quantize_(transformer.layers, config)
+
+
+PEERS: dict[str, tuple[torch.dtype, Callable[[Any], None]]] = {
+    "bfloat16": (torch.bfloat16, as_it_is),
+    "compile": (torch.bfloat16, compiled),
+    "torchao-int8": (torch.bfloat16, torchao_int8),
+    "torchao-int4": (torch.bfloat16, torchao_int4),
+}
+
+
+def load_transformers(folder: Path, dtype: torch.dtype) -> Any:
+    return CsmForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
 
 
 def time_streams(backend: OnnxBackend, streams: int) -> dict[str, float]:
@@ -145,48 +206,106 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
+Row = dict[str, float]
+
+
+def alternate(probe: Probe, timers: dict[str, Callable[[], Row]]) -> dict[str, Row]:
+    """Medians over rounds in which everybody has a turn; the rounds in which the memory was steady,
+    or all of them where none was. Each row has the bandwidth of its rounds, `memory`, GB/s."""
+    rounds: list[tuple[bool, dict[str, Row]]] = []
+    while sum(steady for steady, _ in rounds) < ROUNDS and len(rounds) < MOST_ROUNDS:
+        before = probe.gb_per_s()
+        rows = {name: timer() for name, timer in timers.items()}
+        after = probe.gb_per_s()
+        steady = max(before, after) <= STEADY * min(before, after)
+        for row in rows.values():
+            row["memory"] = (before + after) / 2
+        rounds.append((steady, rows))
+        print(
+            f"round {len(rounds)}: memory {before:.1f} GB/s before, {after:.1f} after"
+            f"{'' if steady else ': unsteady'}",
+            flush=True,
+        )
+    kept = [rows for steady, rows in rounds if steady] or [rows for _, rows in rounds]
+    print(f"{len(kept)} of {len(rounds)} rounds count")
+    return {
+        name: {
+            part: float(np.median([rows[name][part] for rows in kept])) for part in kept[0][name]
+        }
+        for name in timers
+    }
+
+
+def print_rows(rows: dict[str, Row], against: str, bytes_read: dict[str, dict[str, int]]) -> None:
+    heads = f"{'backbone':>9} {'depth':>8} {'codec':>8} {'all':>8}"
+    print(f"{'ms per 80 ms frame':36} {heads}   audio  depth's share of the memory's bandwidth")
+    for key, parts in rows.items():
+        name, _, streams = key.partition(", ")
+        first = parts.get("backbone", parts.get("language", 0.0))
+        gain = int((streams or "1").split()[0]) * rows[against]["all"] / parts["all"]
+        line = (
+            f"{key:36} {first:9.1f} {parts.get('depth', float('nan')):8.1f} {parts['codec']:8.1f} "
+            f"{parts['all']:8.1f} {gain:6.2f} x"
+        )
+        if name in bytes_read:
+            read = bytes_read[name]["depth"] + bytes_read[name]["heads"]
+            line += f" {read / 1e6 / parts['depth'] / parts['memory']:6.0%}"
+        print(line, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, help="these instead of float32")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(available_cpus())
-    model = CsmForConditionalGeneration.from_pretrained(arguments.folder, dtype=torch.float32)
-    model.eval()
-    reference = read_reference(model)
-    backends = {name: build(arguments.folder, name) for name in ("int4", "int8")}
-    rows: dict[str, list[dict[str, float]]] = {}
-    for _ in range(ROUNDS):
-        rows.setdefault("transformers float32, 1 stream", []).append(time_transformers(model))
-        for name, backend in backends.items():
-            for streams in (1, 2, 4, 8):
-                key = f"ours {name}, {streams} streams"
-                rows.setdefault(key, []).append(time_streams(backend, streams))
-    medians = {
-        key: {part: float(np.median([row[part] for row in found])) for part in found[0]}
-        for key, found in rows.items()
-    }
-    theirs = medians["transformers float32, 1 stream"]["all"]
-    heads = f"{'backbone':>9} {'depth':>8} {'codec':>8} {'all':>8}"
-    print(f"{'ms per 80 ms frame':34} {heads}  audio vs theirs")
-    for key, parts in medians.items():
-        streams = int(key.split(", ")[1].split()[0])
-        first = parts.get("backbone", parts.get("language", 0.0))
-        depth, gain = parts.get("depth", float("nan")), streams * theirs / parts["all"]
-        print(
-            f"{key:34} {first:9.1f} {depth:8.1f} {parts['codec']:8.1f} {parts['all']:8.1f} "
-            f"{gain:6.2f} x"
-        )
-    near = {name: cosines(backend, reference) for name, backend in backends.items()}
-    for name, values in near.items():
-        print(
-            f"{name}: cosine of logits with float32:", {k: round(v, 5) for k, v in values.items()}
-        )
+    probe, report = Probe(available_cpus()), {}
+    backend, reads = build(arguments.folder, "int4")
+    bytes_read = {"ours int4": reads}
+    one = {"ours int4, 1 stream": lambda: time_streams(backend, 1)}
+    for name in arguments.peers or ():
+        dtype, change = PEERS[name]
+        model = load_transformers(arguments.folder, dtype)
+        change(model)
+        time_transformers(model)  # compiles what there is to compile
+        key = f"transformers {name}"
+        rows = alternate(probe, {key: lambda m=model: time_transformers(m), **one})  # type: ignore
+        print_rows(rows, key, bytes_read)
+        report[name] = rows
+        del model, rows
+        gc.collect()
+    if not arguments.peers:
+        report = against_float32(arguments.folder, probe, backend, bytes_read)
+    for name, read in bytes_read.items():
+        parts = {part: f"{size / 1e9:.3f}" for part, size in read.items()}
+        print(f"{name}: {sum(read.values()) / 1e9:.3f} GB a frame:", parts)
     if arguments.json:
         facts = {"machine": platform.machine(), "threads": available_cpus()}
         facts |= {name: version(name) for name in ("onnxruntime", "torch", "transformers")}
-        report = {**facts, "medians": medians, "cosines": near}
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({**facts, "medians": report}, indent=2) + "\n")
+
+
+def against_float32(
+    folder: Path, probe: Probe, int4: OnnxBackend, bytes_read: dict[str, dict[str, int]]
+) -> dict[str, Row]:
+    model = load_transformers(folder, torch.float32)
+    reference = read_reference(model)
+    backends = {"int4": int4}
+    backends["int8"], bytes_read["ours int8"] = build(folder, "int8")
+    timers: dict[str, Callable[[], Row]] = {
+        "transformers float32": lambda: time_transformers(model)
+    }
+    for name, backend in backends.items():
+        for streams in (1, 2, 4, 8):
+            key = f"ours {name}, {streams} stream{'s' * (streams > 1)}"
+            timers[key] = functools.partial(time_streams, backend, streams)
+    rows = alternate(probe, timers)
+    print_rows(rows, "transformers float32", bytes_read)
+    for name, backend in backends.items():
+        near = {part: round(value, 5) for part, value in cosines(backend, reference).items()}
+        print(f"{name}: cosine of logits with float32:", near)
+    return rows
 
 
 if __name__ == "__main__":

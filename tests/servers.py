@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tts_provider.config import Settings
 from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.selection import build_engine, choose_embedded
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import AudioChunk, Engine, Utterance
 
@@ -61,6 +62,12 @@ class SteppedEngine(EspeakEngine):
     def allow(self, chunks: int = 1_000_000) -> None:
         for _ in range(min(chunks, 10_000)):
             self.steps.release()
+
+
+def embedded_engine() -> Engine:
+    """What speaks where nobody chose and there is no CSM-1B."""
+    settings = Settings(_env_file=None)
+    return build_engine(choose_embedded(settings), settings)
 
 
 @contextlib.asynccontextmanager
@@ -155,8 +162,10 @@ def clean_environment(home: Path, **extra: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def server_process(folder: Path, *flags: str, **environment: str) -> Iterator[ServerProcess]:
-    command = [sys.executable, str(REPOSITORY / "run_server.py"), "--host", "127.0.0.1"]
+def server_process(
+    folder: Path, *flags: str, script: Path = REPOSITORY / "run_server.py", **environment: str
+) -> Iterator[ServerProcess]:
+    command = [sys.executable, str(script), "--host", "127.0.0.1"]
     process = subprocess.Popen(
         [*command, "--port", "0", *flags],
         cwd=folder,

@@ -86,7 +86,8 @@ def test_a_bad_flag_is_one_sentence(flags, parts):
             "TTS_PROVDER_PORT=1\n",
             ["TTS_PROVDER_PORT", "did you mean TTS_PROVIDER_PORT"],
         ),
-        ("PATH=1\n", ["unknown setting PATH", "line 1"]),
+        ("HF_TOKN=1\n", ["unknown setting HF_TOKN", "line 1", "did you mean HF_TOKEN"]),
+        ("TTS_PROVIDER_COLOUR=1\n", ["unknown setting TTS_PROVIDER_COLOUR", "line 1"]),
         ("\n\nthis is not a setting\n", [".env line 3 is not KEY=VALUE"]),
         ("HF_TOKEN\n", [".env line 1 is not KEY=VALUE"]),
         ("HF_TOKEN='open\n", [".env line 1 is not KEY=VALUE"]),
@@ -110,6 +111,51 @@ def test_unknown_variables_are_refused(monkeypatch):
     monkeypatch.setenv("TTS_PROVIDER_MAX_STREAM", "1")
     with pytest.raises(StartupError, match="did you mean TTS_PROVIDER_MAX_STREAMS"):
         load_settings({})
+
+
+KUBERNETES = {
+    "TTS_PROVIDER_PORT": "tcp://10.0.171.239:8765",
+    "TTS_PROVIDER_PORT_8765_TCP": "tcp://10.0.171.239:8765",
+    "TTS_PROVIDER_PORT_8765_TCP_ADDR": "10.0.171.239",
+    "TTS_PROVIDER_PORT_8765_TCP_PORT": "8765",
+    "TTS_PROVIDER_PORT_8765_TCP_PROTO": "tcp",
+    "TTS_PROVIDER_SERVICE_HOST": "10.0.171.239",
+    "TTS_PROVIDER_SERVICE_PORT": "8765",
+    "TTS_PROVIDER_SERVICE_PORT_HTTP": "8765",
+    "TTS_PROVIDER_GPU_SERVICE_HOST": "10.0.171.240",
+    "TTS_PROVIDER_GPU_PORT": "tcp://10.0.171.240:8765",
+}
+
+
+def test_the_variables_of_a_kubernetes_service_of_our_name_are_none_of_ours(monkeypatch):
+    for name, value in KUBERNETES.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings({})
+    assert settings.port == 8765
+    (sentence,) = settings.ignored
+    assert all(name in sentence for name in KUBERNETES)
+    monkeypatch.setenv("TTS_PROVIDER_SERVICE", "1")
+    with pytest.raises(StartupError, match="unknown setting TTS_PROVIDER_SERVICE"):
+        load_settings({})
+
+
+def test_an_env_file_that_other_programs_share(monkeypatch, tmp_path):
+    write_env(tmp_path, "OPENAI_API_KEY=sk\nPATH=1\nHF_HUB_CACHE=x\nTTS_PROVIDER_PORT=9\n")
+    settings = load_settings({})
+    assert settings.port == 9
+    (sentence,) = settings.ignored
+    assert sentence.startswith("OPENAI_API_KEY, PATH, HF_HUB_CACHE in .env: ")
+    assert "sk" not in sentence
+
+
+def test_nothing_is_ignored_where_there_is_nothing_else():
+    assert load_settings({}).ignored == ()
+
+
+@pytest.mark.parametrize("host", ["http://x", "x:1", "*.x.org", "user@x", "a/b"])
+def test_a_host_is_a_name(host):
+    with pytest.raises(StartupError, match="--allow-host"):
+        load_settings({"allow_hosts": [host]})
 
 
 def test_secrets_are_never_shown(tmp_path):

@@ -25,24 +25,35 @@ ROOMS = {
     "speech/engine": {"errors"},
     "voices": {"errors", "config", "audio", "speech"},
     "engines": {"errors", "config", "audio", "speech", "voices"},
+    # Ray starts it as the command line starts the others: it chooses its engine.
+    "engines/remote/ray_app": {
+        *("config", "errors", "selection", "voices", "engines/remote"),
+    },
     "server": {"__init__", "errors", "config", "audio", "speech", "voices"},
     "client": {"__init__"},
     "selection": {"errors", "config", "speech", "engines"},
 }
 # A translator knows the contract and its fields: no other dialect, no socket, no clock.
-TRANSLATORS = ("dialect", "contexts", "fields", "native", "seed", "cartesia", "deepgram")
+TRANSLATORS = (
+    *("dialect", "contexts", "fields", "native", "seed"),
+    *("cartesia", "deepgram", "elevenlabs", "wyoming"),
+)
 ROOMS |= {
     f"server/dialects/{name}": {
-        *("errors", "config", "audio", "speech", "server/service"),
+        *("__init__", "errors", "config", "audio", "speech", "server/service"),
         *("server/dialects/dialect", "server/dialects/fields"),
     }
     for name in TRANSLATORS
 }
 # Only here.
 HOMES = {
+    "httpx2": ("engines/remote", "engines/csm/files"),
+    "ray": ("engines/remote/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
-    "onnx": ("engines/csm/onnx",),
-    "onnxruntime": ("engines/csm/onnx",),
+    "onnx": ("engines/csm/onnx", "engines/hibari_graph"),
+    "onnxruntime": ("engines/csm/onnx", "engines/hibari_graph", "engines/onnx_threads"),
+    "hibari": ("engines/hibari_package",),
+    "espeakng_loader": ("engines/espeak",),
 }
 NO_ASYNCIO = {"engines/csm/scheduler", *(f"server/dialects/{name}" for name in TRANSLATORS)}
 

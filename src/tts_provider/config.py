@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from tts_provider.errors import StartupError
 
@@ -26,15 +34,22 @@ HUGGING_FACE_KEYS = ("HF_TOKEN", "HF_HOME")
 _FLAGS = {
     "api_keys": "api-key",
     "allow_origins": "allow-origin",
+    "allow_hosts": "allow-host",
     "voice_aliases": "voice-alias",
+    "engine_urls": "engine-url",
 }
-SECRET_SETTINGS = ("api_keys", "HF_TOKEN")
+_SERVICE_LINK = re.compile(
+    PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LIKE = 0.85  # so alike are a name and a misspelling of it; HF_HUB_CACHE and HF_HOME are 0.6
+SECRET_SETTINGS = ("api_keys", "engine_key", "HF_TOKEN")
 
 
 class Limits(BaseModel):
     """What one request, one connection and the whole server may ask for."""
 
     max_text_characters: int = Field(20_000, ge=1)
+    # Beside its text, which may have twelve for each character: `max_wire_bytes`.
     max_message_bytes: int = Field(64 * 1024, ge=1024)
     max_streams: int = Field(32, ge=1)
     max_queued_requests: int = Field(64, ge=0)
@@ -42,9 +57,17 @@ class Limits(BaseModel):
     max_contexts: int = Field(8, ge=1)
     # Half a minute of 16-bit audio at 24 kHz in base64.
     max_audio_message_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    # Text, audio, flushes: all that a session's contexts have still to do.
+    max_waiting_bytes: int = Field(8 * 1024 * 1024, ge=1024)
     # How long a writer pauses before a clause is spoken without the rest of its sentence.
     clause_pause_s: float = Field(0.3, gt=0)
     max_connections: int = Field(256, ge=1)
+    # Of any kind, those that have said nothing yet too. Less where the system allows less.
+    max_sockets: int = Field(1024, ge=1)
+    # What is looked at of one WebSocket's; faster than that it is read no further.
+    max_frames_per_s: float = Field(1000.0, gt=0)
+    max_bytes_per_s: float = Field(2.0 * 1024 * 1024, gt=0)
+    flood_timeout_s: float = Field(30.0, gt=0)
     # A reply in one message lies in memory whole: half an hour is 86 MB.
     max_reply_audio_s: float = Field(1800.0, gt=0)
     max_unsent_audio_s: float = Field(20.0, gt=0)
@@ -61,6 +84,12 @@ class Limits(BaseModel):
     max_enrolments: int = Field(4, ge=1)
     upload_timeout_s: float = Field(60.0, gt=0)
 
+    @property
+    def max_wire_bytes(self) -> int:
+        """Of a message or body with a text: the longest way to write a character in JSON, or in a
+        form, has twelve bytes, two escapes of six."""
+        return self.max_message_bytes + 12 * self.max_text_characters
+
 
 class Settings(BaseSettings, Limits):
     model_config = SettingsConfigDict(
@@ -74,21 +103,31 @@ class Settings(BaseSettings, Limits):
         protected_namespaces=(),
     )
 
+    _ignored: tuple[str, ...] = ()
+
     host: str = Field("0.0.0.0", min_length=1)
     port: int = Field(8765, ge=0, le=65535)
+    wyoming_port: int | None = Field(None, ge=0, le=65535)
+    wyoming_host: str | None = Field(None, min_length=1)
+    wyoming_zeroconf: bool = False
     mode: Literal["download", "reuse"] | None = None
     model_path: Path | None = None
     engine: str = Field("auto", min_length=1)  # selection.py knows the names
+    engine_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    engine_key: SecretStr | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     wait_for_model: bool = False
+    speak_while_loading: bool = False
     threads: int | None = Field(None, ge=1)
     normalize_text: bool = True
+    lexicon: Path | None = None
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))
     speaker_prompts: Annotated[tuple[str, ...], NoDecode] = ()
     voice_aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     log_format: Literal["text", "json"] = "text"
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     hf_home: Path | None = Field(None, validation_alias="HF_HOME")
@@ -107,7 +146,10 @@ class Settings(BaseSettings, Limits):
             aliases[name] = voice
         return aliases
 
-    @field_validator("api_keys", "allow_origins", "speaker_prompts", mode="before")
+    @field_validator(
+        *("api_keys", "allow_origins", "allow_hosts", "speaker_prompts", "engine_urls"),
+        mode="before",
+    )
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -118,10 +160,22 @@ class Settings(BaseSettings, Limits):
     @classmethod
     def _keys_are_header_safe(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for key in keys:
-            text = key.get_secret_value()
-            if not text or not text.isascii() or not text.isprintable() or " " in text:
-                raise ValueError("a key is one or more printable ASCII characters without spaces")
+            _check_key(key)
         return keys
+
+    @field_validator("engine_key")
+    @classmethod
+    def _engine_key_is_header_safe(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None:
+            _check_key(key)
+        return key
+
+    @field_validator("engine_urls")
+    @classmethod
+    def _engine_urls_have_scheme_and_host(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            _check_engine_url(url)
+        return tuple(dict.fromkeys(url.rstrip("/") for url in urls))
 
     @field_validator("allow_origins")
     @classmethod
@@ -134,6 +188,14 @@ class Settings(BaseSettings, Limits):
                 )
         return tuple(origin.lower() for origin in origins)
 
+    @field_validator("allow_hosts")
+    @classmethod
+    def _hosts_are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not host or any(sign in host for sign in "/:@") or (host != "*" and "*" in host):
+                raise ValueError(f"expected a name without scheme and port, or *; got {host!r}")
+        return tuple(host.lower().rstrip(".") for host in hosts)
+
     @field_validator("speaker_prompts")
     @classmethod
     def _two_prompts_or_none(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -141,7 +203,7 @@ class Settings(BaseSettings, Limits):
             raise ValueError("expected two names, speaker 0's and speaker 1's, and a comma between")
         return names
 
-    @field_validator("data_dir", "model_path", "hf_home")
+    @field_validator("data_dir", "model_path", "hf_home", "lexicon")
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
@@ -155,7 +217,19 @@ class Settings(BaseSettings, Limits):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            source.env_vars = {
+                name: value
+                for name, value in source.env_vars.items()
+                if _is_known(name) and not _is_service_link(name, value)
+            }
         return init_settings, env_settings, dotenv_settings
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """What was found beside our settings, a sentence each."""
+        return self._ignored
 
     def export_hugging_face(self) -> None:
         """Hand `HF_TOKEN` and `HF_HOME` to huggingface_hub, which reads them when imported."""
@@ -181,6 +255,34 @@ class Settings(BaseSettings, Limits):
         return self.data_dir
 
 
+def _check_key(key: SecretStr) -> None:
+    text = key.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a key is one or more printable ASCII characters without spaces")
+
+
+def _check_engine_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or port == 0
+        or parts.username is not None
+        or parts.query
+        or parts.fragment
+        or not is_plain
+    ):
+        raise ValueError(
+            f"expected http://HOST[:PORT] or https://HOST[:PORT], with a path where there is one, "
+            f"without a key or a query; got {url!r}"
+        )
+
+
 def available_cpus() -> int:
     """The CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -194,8 +296,8 @@ def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settin
     Raises `StartupError` naming the setting, where it came from, its value and what is allowed.
     """
     file_keys = _check_env_file(env_file)
-    for key in os.environ:
-        if key.startswith(PREFIX) and not _is_known(key):
+    for key, value in os.environ.items():
+        if key.startswith(PREFIX) and not (_is_known(key) or _is_service_link(key, value)):
             raise StartupError(f"unknown setting {key} in the environment{_suggestion(key)}")
     try:
         settings = Settings(**flags, _env_file=env_file if file_keys else None)
@@ -210,6 +312,7 @@ def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settin
         )
     if "data_dir" in settings.model_fields_set:
         settings.check_data_dir()
+    settings._ignored = tuple(_ignored(file_keys, env_file))
     return settings
 
 
@@ -220,6 +323,29 @@ def _known_keys() -> set[str]:
 
 def _is_known(key: str) -> bool:
     return key.upper() in _known_keys()
+
+
+def _is_service_link(key: str, value: str | None) -> bool:
+    """Kubernetes tells every pod of every service, and of one that is called tts-provider in our
+    names: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
+    is_address = re.match(r"(tcp|udp|sctp)://", value or "") is not None
+    return key.upper().startswith(PREFIX) and (
+        is_address or _SERVICE_LINK.fullmatch(key.upper()) is not None
+    )
+
+
+def _ignored(file_keys: Mapping[str, str | None], env_file: Path) -> Iterator[str]:
+    links = [key for key, value in os.environ.items() if _is_service_link(key, value)]
+    if links:
+        yield f"{', '.join(sorted(links))}: set by Kubernetes for a service, and ignored"
+    foreign = [key for key, value in file_keys.items() if not _is_known(key)]
+    if foreign:
+        yield f"{', '.join(foreign)} in {env_file}: not of this program, and ignored"
+
+
+def _is_misspelt(key: str) -> bool:
+    close = difflib.get_close_matches(key.upper(), _known_keys(), n=1, cutoff=_LIKE)
+    return key.upper().startswith(PREFIX) or bool(close)
 
 
 def _suggestion(key: str) -> str:
@@ -246,10 +372,11 @@ def _check_env_file(path: Path) -> dict[str, str | None]:
             raise StartupError(
                 f"{path} line {line} is not KEY=VALUE: {text.strip().split('=')[0][:40]!r}"
             )
-        if binding.key is not None and not _is_known(binding.key):
-            raise StartupError(
-                f"unknown setting {binding.key} in {path} line {line}{_suggestion(binding.key)}"
-            )
+        key = binding.key
+        if key is None or _is_known(key) or _is_service_link(key, binding.value):
+            continue
+        if _is_misspelt(key):
+            raise StartupError(f"unknown setting {key} in {path} line {line}{_suggestion(key)}")
     return {b.key.upper(): b.value for b in bindings if b.key is not None}
 
 

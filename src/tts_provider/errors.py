@@ -10,11 +10,13 @@ was expected, what arrived.
         ├── InvalidRequest      the client can mend it
         ├── Unauthorized        401 before the upgrade
         ├── ForbiddenOrigin     403 before the upgrade
+        ├── ForbiddenHost       403 before the upgrade
         ├── OverCapacity        try again later (1013)
         ├── Loading             the model is not there yet, for who cannot be told to wait (1013)
         ├── Draining            connect again (1012)
         ├── UnsentAudio         the listener does not take its audio (1008)
         ├── NoSpeech            nothing in the text can be spoken
+        ├── EngineLost          the engine on another machine is gone; ask again (1013)
         └── EngineFailed        the engine broke; the request is lost (1011 when it cannot load)
 """
 
@@ -70,6 +72,12 @@ class ForbiddenOrigin(WireError):
     close_code = 1008
 
 
+class ForbiddenHost(WireError):
+    code = "forbidden_host"
+    http_status = 403
+    close_code = 1008
+
+
 class OverCapacity(WireError):
     code = "over_capacity"
     http_status = 503
@@ -118,3 +126,10 @@ class EngineFailed(WireError):
     code = "engine_failed"
     http_status = 500
     close_code = 1011
+
+
+class EngineLost(WireError):
+    code = "engine_lost"
+    http_status = 503
+    close_code = 1013
+    retryable = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tts_provider.errors import StartupError
@@ -23,7 +24,7 @@ class Entry:
     about: str
     """For `serve --help` and `doctor`."""
     missing: str
-    """What is missing where `find` finds nothing."""
+    """What is missing where `find` finds nothing; empty where nobody misses it."""
     find: Callable[[Settings], str | None]
     """Why `auto` may take it, in words; None where it may not."""
     build: Callable[[Settings, Report], Engine]
@@ -31,6 +32,8 @@ class Entry:
     `StartupError` where it cannot be had."""
     advice: str | None = None
     """How to get a better one, where `auto` takes this one."""
+    is_embedded: bool = False
+    """Its voices are offered beside those of a better engine too, wherever `find` finds it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def choose_engine(settings: Settings) -> Choice:
             reason = entry.find(settings)
             if reason is not None:
                 return Choice(entry.name, "; ".join([*missing, reason]), entry.advice)
-            missing.append(entry.missing)
+            missing += filter(None, [entry.missing])
         raise StartupError("; ".join(missing))
     if settings.engine not in engine_names():
         raise StartupError(
@@ -61,15 +64,36 @@ def choose_engine(settings: Settings) -> Choice:
     return Choice(settings.engine, f"--engine {settings.engine} asks for it")
 
 
+def choose_embedded(settings: Settings) -> Choice:
+    """The best that needs no model, for a moment's use.
+
+    Raises `StartupError` where there is none.
+    """
+    embedded = [entry for entry in ENGINES if entry.is_embedded]
+    for entry in embedded:
+        reason = entry.find(settings)
+        if reason is not None:
+            return Choice(entry.name, reason)
+    raise StartupError("; ".join(entry.missing for entry in embedded))
+
+
 def build_engine(
     choice: Choice, settings: Settings, on_progress: Report = lambda line: None
 ) -> Engine:
-    """The engine, its files found or downloaded and checked, not loaded yet.
+    """The engine, its files found or downloaded and checked, not loaded yet; beside it the
+    embedded ones that come after it.
 
     Raises `StartupError` where it cannot be had.
     """
-    entry = next(entry for entry in ENGINES if entry.name == choice.engine)
-    return entry.build(settings, on_progress)
+    from tts_provider.engines.ensemble import Ensemble
+
+    at = engine_names().index(choice.engine)  # one more than in the table: "auto" is first
+    beside = [entry for entry in ENGINES[at:] if entry.is_embedded and entry.find(settings)]
+    entries = [ENGINES[at - 1], *beside]
+    engines = [entry.build(settings, on_progress) for entry in entries]
+    if len(engines) == 1:
+        return engines[0]
+    return Ensemble(engines, speak_while_loading=settings.speak_while_loading)
 
 
 def engine_names() -> tuple[str, ...]:
@@ -89,8 +113,34 @@ def _build_csm(settings: Settings, on_progress: Report) -> Engine:
     return build(settings, on_progress)
 
 
+def _find_hibari(_settings: Settings) -> str | None:
+    return "hibari's voice is in its package" if find_spec("hibari") else None
+
+
+def _build_hibari(settings: Settings, _on_progress: Report) -> Engine:
+    from tts_provider.config import available_cpus
+    from tts_provider.engines.espeak import EspeakEngine
+    from tts_provider.engines.hibari import HibariEngine
+    from tts_provider.engines.hibari_package import read_model
+
+    foreign = EspeakEngine() if _find_espeak(settings) else None
+    return HibariEngine(read_model(), settings.threads or available_cpus(), foreign)
+
+
+def _find_replicas(settings: Settings) -> str | None:
+    from tts_provider.engines.remote.build import find_replicas
+
+    return find_replicas(settings)
+
+
+def _build_remote(settings: Settings, _on_progress: Report) -> Engine:
+    from tts_provider.engines.remote.build import build
+
+    return build(settings)
+
+
 def _find_espeak(_settings: Settings) -> str | None:
-    return "espeak-ng needs no model"
+    return "espeak-ng needs no model" if find_spec("espeakng_loader") else None
 
 
 def _build_espeak(_settings: Settings, _on_progress: Report) -> Engine:
@@ -99,7 +149,18 @@ def _build_espeak(_settings: Settings, _on_progress: Report) -> Engine:
     return EspeakEngine()
 
 
+_GET_CSM = (
+    "for CSM-1B accept its terms at https://huggingface.co/sesame/csm-1b and set HF_TOKEN in .env"
+)
+
 ENGINES = (
+    Entry(
+        "remote",
+        about="engines on other machines",
+        missing="",
+        find=_find_replicas,
+        build=_build_remote,
+    ),
     Entry(
         "csm",
         about="Sesame's CSM-1B",
@@ -109,13 +170,23 @@ ENGINES = (
         build=_build_csm,
     ),
     Entry(
+        "hibari",
+        about="a small natural English voice",
+        missing="hibari-tts is not installed",
+        find=_find_hibari,
+        build=_build_hibari,
+        advice=f"speaking with the embedded voice hibari, a small model; {_GET_CSM}",
+        is_embedded=True,
+    ),
+    Entry(
         "espeak",
-        about="the embedded voice",
-        missing="espeak-ng is not here",
+        about="a hundred languages, robotic",
+        missing="espeak-ng is not installed",
         find=_find_espeak,
         build=_build_espeak,
-        advice="speaking with the embedded voice (espeak-ng); for CSM-1B accept its terms at "
-        "https://huggingface.co/sesame/csm-1b and set HF_TOKEN in .env",
+        advice="speaking with espeak-ng; for a natural embedded voice pip install hibari-tts, and "
+        + _GET_CSM,
+        is_embedded=True,
     ),
 )
 """Best first: `auto` takes the first that can be had."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -11,8 +14,9 @@ import pytest
 import decoders
 import ears
 from tts_provider import __version__
+from tts_provider.audio import compress
 from tts_provider.audio.compress import OPUS_RATES
-from tts_provider.audio.encode import FORMATS, check_format, create_encoder
+from tts_provider.audio.encode import FORMATS, StreamEncoder, check_format, create_encoder
 from tts_provider.audio.pcm import SAMPLE_RATES, wav_data_at
 from tts_provider.errors import InvalidRequest
 
@@ -177,3 +181,63 @@ def test_the_encoders_say_nothing(capfd, caplog, speech):
         encode(audio_format, 8000, speech)
     assert capfd.readouterr() == ("", "")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("audio_format", FORMATS)
+async def test_beside_the_event_loop_the_file_is_the_same(audio_format, speech):
+    samples = speech[: 24_000 * 2]
+    encoder = create_encoder(audio_format, 24_000, 48_000)
+    whole = encoder.start() + encoder.push(samples) + encoder.finish()
+    with contextlib.closing(StreamEncoder(audio_format, 24_000, 48_000)) as beside:
+        made = await beside.start() + await beside.push(samples) + await beside.finish()
+        assert made == whole
+        assert beside.patches() == encoder.patches()
+
+
+async def test_a_long_chunk_is_encoded_in_short_turns(monkeypatch, speech):
+    threads, lengths = set(), []
+    push = compress.CompressedEncoder.push
+
+    def watch(self, samples):
+        threads.add(threading.current_thread())
+        lengths.append(len(samples))
+        return push(self, samples)
+
+    monkeypatch.setattr(compress.CompressedEncoder, "push", watch)
+    with contextlib.closing(StreamEncoder("mp3", 24_000, 24_000)) as encoder:
+        await encoder.start()
+        await encoder.push(np.tile(speech, 3))
+        await encoder.finish()
+    assert threading.current_thread() not in threads
+    assert max(lengths) <= 12_000
+    assert sum(lengths) == 3 * len(speech)
+
+
+async def test_one_that_is_cancelled_is_closed_when_its_piece_is_done(monkeypatch, speech):
+    begun, may_end, closed = threading.Event(), threading.Event(), threading.Event()
+    push, close = compress.CompressedEncoder.push, compress.CompressedEncoder.close
+
+    def wait(self, samples):
+        begun.set()
+        assert may_end.wait(20)
+        assert not closed.is_set()
+        return push(self, samples)
+
+    def note(self):
+        closed.set()
+        close(self)
+
+    monkeypatch.setattr(compress.CompressedEncoder, "push", wait)
+    monkeypatch.setattr(compress.CompressedEncoder, "close", note)
+    encoder = StreamEncoder("mp3", 24_000, 24_000)
+    await encoder.start()
+    pushing = asyncio.create_task(encoder.push(speech))
+    await asyncio.to_thread(begun.wait, 20)
+    pushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pushing
+    encoder.close()
+    assert not closed.is_set()
+    may_end.set()
+    while not closed.is_set():
+        await asyncio.sleep(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ears
-from tts_provider.audio.tempo import Tempo
+from tts_provider.audio.tempo import StreamTempo, Tempo
 
 WORDS = ["seven", "nine", "eight", "five"]
 NOTHING = np.zeros(0, np.float32)
@@ -48,3 +48,10 @@ def test_samples_come_while_they_are_made(speech):
 @pytest.mark.parametrize("count", [0, 1, 100])
 def test_almost_nothing_is_at_most_that(count):
     assert len(change(np.zeros(count, np.float32), 2.0)) <= count
+
+
+@pytest.mark.parametrize("speed", [1, 1.5])
+async def test_beside_the_event_loop_it_is_the_same(speed, speech):
+    beside = StreamTempo(24_000, speed)
+    made = [await beside.push(speech), await beside.push(NOTHING, last=True)]
+    assert np.array_equal(np.concatenate(made), change(speech, speed, cut=len(speech)))

@@ -17,14 +17,14 @@ from tts_provider.server.lifecycle import bind
 def test_help_reads_well(tmp_path):
     reply = run_cli(tmp_path, "--help")
     assert reply.returncode == 0
-    for command in ("serve", "say", "voices", "doctor", "completion"):
+    for command in ("serve", "replica", "say", "voices", "doctor", "completion"):
         assert f"    {command} " in reply.stdout
     for flag in ("--host", "--port", "--mode", "--model-path", "--engine", "--api-key"):
         assert flag in run_cli(tmp_path, "serve", "--help").stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "say", "voices", "voices add", "doctor", "completion"]
+    "command", ["", "serve", "replica", "say", "voices", "voices add", "doctor", "completion"]
 )
 def test_help_fits_a_terminal(tmp_path, command):
     narrow = clean_environment(tmp_path, COLUMNS="80")
@@ -142,7 +142,7 @@ def test_doctor_says_which_engine_and_what_next(tmp_path):
     assert str(snapshot) in reply.stdout
     shutil.rmtree(snapshot)
     reply = run_cli(tmp_path, "doctor")
-    assert "engine: espeak, because CSM-1B is not here" in reply.stdout
+    assert "engine: hibari, because CSM-1B is not here" in reply.stdout
     assert "set HF_TOKEN" in reply.stdout
 
 

@@ -51,7 +51,7 @@ def test_the_blocking_client(tmp_path):
         pieces = list(client.stream("one two three"))
         assert len(pieces) > 2
         assert b"".join(pieces) == wav[wav_data_at(wav) :]
-        assert client.info()["engine"] == "espeak"
+        assert client.info()["engine"] == "hibari"
         with pytest.raises(RequestFailed, match="No text provided") as caught:
             client.speak("")
         assert caught.value.code == "no_text"
@@ -62,7 +62,7 @@ def test_a_stream_that_is_dropped_does_not_disturb_the_next(tmp_path):
     with server_process(tmp_path) as server, TTSClient(url_of(server)) as client:
         for _ in client.stream("A long text. " * 200):
             break
-        assert client.info()["engine"] == "espeak"
+        assert client.info()["engine"] == "hibari"
 
 
 async def test_the_asyncio_client():

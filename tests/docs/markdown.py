@@ -14,10 +14,13 @@ PAGES = (
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/benchmarks.md",
+    "docs/clients.md",
     "docs/deploy.md",
     "docs/performance-notes.md",
     "docs/protocol.md",
+    "docs/scale.md",
     "docs/security.md",
+    "docs/text.md",
     "docs/voices.md",
     "examples/README.md",
 )

@@ -9,12 +9,21 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
 
-from servers import PATIENCE_S, REPOSITORY, ask, receive, running_server
+from docs.markdown import blocks
+from servers import (
+    PATIENCE_S,
+    REPOSITORY,
+    ask,
+    clean_environment,
+    receive,
+    running_server,
+)
 
 DEPLOY = REPOSITORY / "deploy"
 
@@ -24,8 +33,8 @@ def needs(program: str):
     return pytest.mark.skipif(not found, reason=f"there is no {program} here")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.create_server((host, 0)) as listener:
         return listener.getsockname()[1]
 
 
@@ -107,6 +116,51 @@ async def test_caddy_passes_everything_on(tmp_path):
         command = ("caddy", "run", "--adapter", "caddyfile", "--config", str(path))
         async with running(*command, port=port):
             await speak_through(port)
+
+
+def test_a_gateway_and_two_replicas_follow_the_page(tmp_path):
+    """Three machines, played by three addresses of this one."""
+    steps = [
+        block
+        for block in blocks("docs/deploy.md")
+        if "test_deploy.py follows it" in (block.not_run or "")
+    ]
+    assert len(steps) == 4
+    places = set(re.findall(r"\b10\.0\.0\.\d:\d+", "".join(block.text for block in steps)))
+    ports = {
+        place: str(free_port(place.partition(":")[0].replace("10.", "127.", 1))) for place in places
+    }
+    environment = clean_environment(tmp_path)
+    with contextlib.ExitStack() as machines:
+        for block in steps:
+            text = block.text.replace("tts-provider ", f"{sys.executable} -m tts_provider ")
+            text = text.replace("curl ", "curl --fail --silent --show-error ")
+            text = re.sub(
+                r"10\.0\.0\.\d:\d+", lambda m: f"{m[0].partition(':')[0]}:{ports[m[0]]}", text
+            )
+            host = re.search(r"--host (\S+)", text)
+            if host is None:
+                command = ["bash", "-euo", "pipefail", "-c", text.replace("10.0.0.", "127.0.0.")]
+                subprocess.run(
+                    command, cwd=tmp_path, env=environment, check=True, timeout=PATIENCE_S
+                )
+                continue
+            if "--port" not in text:
+                text = text.rstrip() + " --port 8765"
+            port = re.search(r"--port (\d+)", text)[1]
+            text = text.replace(f"--port {port}", f"--port {ports[f'{host[1]}:{port}']}")
+            machine = subprocess.Popen(
+                ["bash", "-c", f"exec {text.replace('10.0.0.', '127.0.0.')}"],
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            machines.callback(machine.stderr.close)
+            machines.callback(machine.wait, PATIENCE_S)
+            machines.callback(machine.terminate)
+            assert any("ready: " in line for line in machine.stderr), text
+    assert (tmp_path / "hello.wav").read_bytes().startswith(b"RIFF")
 
 
 @needs("systemd-analyze")

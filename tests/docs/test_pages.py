@@ -9,8 +9,10 @@ import httpx2
 import pytest
 
 from docs.markdown import PAGES, all_blocks, read
+from engines.remote.running import running_replica
 from servers import REPOSITORY, run_cli, running_server
 from tts_provider.config import Settings
+from tts_provider.engines.remote.engine import RemoteEngine
 
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 TREE = next(block.text for block in all_blocks() if "src/tts_provider/\n" in block.text)
@@ -102,7 +104,11 @@ def test_settings_exist():
 
 async def test_metrics_exist():
     named = set(re.findall(r"`(tts_\w+?)(?:\{([\w,]+)\})?`", read("docs/deploy.md")))
-    async with running_server() as server, httpx2.AsyncClient() as client:
+    async with (
+        running_replica() as replica,
+        running_server(RemoteEngine([replica.url])) as server,
+        httpx2.AsyncClient() as client,
+    ):
         url = f"http://127.0.0.1:{server.port}"
         await client.post(f"{url}/v1/audio/speech", json={"input": "Hello."})
         await client.post(f"{url}/v1/audio/speech", json={"input": ""})

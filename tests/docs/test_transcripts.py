@@ -19,7 +19,14 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from docs.markdown import Block, all_blocks
-from servers import PATIENCE_S, GatedEngine, open_socket, receive, running_server
+from servers import (
+    PATIENCE_S,
+    GatedEngine,
+    embedded_engine,
+    open_socket,
+    receive,
+    running_server,
+)
 
 TRANSCRIPTS = [block for block in all_blocks() if block.language == "text"]
 ADDRESS = re.compile(r"(?P<scheme>ws|http)://localhost:8765/?(?P<path>.*)")
@@ -87,7 +94,7 @@ async def talk_about(block: Block) -> AsyncIterator[tuple[Peer, Callable[[], Awa
     """A server and a connection to it; what is called loads the server's model."""
     address = ADDRESS.fullmatch(block.text.splitlines()[0])
     assert address is not None, f"{block}: the first line is the address"
-    engine = GatedEngine() if block.server == "loading" else None
+    engine = GatedEngine() if block.server == "loading" else embedded_engine()
     settings = {"api_keys": "secret"} if block.server == "key" else {}
     async with running_server(engine, **settings) as server:
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +17,15 @@ import numpy as np
 import pytest
 
 import ears
-from tts_provider.engines.espeak import CHUNK_SAMPLES, VOICES, EspeakEngine, _library
+from tts_provider.engines.espeak import VOICES, EspeakEngine, _library
+from tts_provider.engines.jobs import CHUNK_SAMPLES
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 MALE, FEMALE = VOICES
+# Of RFC 5646 what espeak has: language, script, region, variants, private use.
+TAG = re.compile(
+    r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|\d{3}))?(-[a-z0-9]{5,8})*(-x(-[a-z0-9]{1,8})+)?"
+)
 SENTENCE = "The quick brown fox jumps over the lazy dog, doesn't it?"
 
 
@@ -65,12 +72,12 @@ def test_same_samples_after_an_interruption_anywhere(voice):
     def synthesize(stop_after: int | None = None) -> np.ndarray:
         heard, cancelled = [], threading.Event()
 
-        def emit(samples):
-            heard.append(samples)
+        def emit(item):
+            heard.append(item[0])
             if len(heard) == stop_after:
                 cancelled.set()
 
-        job = library.thread.submit(library.synthesize, SENTENCE, voice.id, 1.0, emit, cancelled)
+        job = library.thread.submit(library.synthesize, SENTENCE, voice, 1.0, cancelled, emit)
         job.result()
         return np.concatenate(heard)
 
@@ -142,3 +149,54 @@ async def test_its_own_rate_keeps_the_pitch_and_is_forgotten(voice):
         assert len(normal) / len(other) == pytest.approx(speed, rel=0.12)
         assert ears.median_pitch_hz(other) == pytest.approx(ears.median_pitch_hz(normal), rel=0.05)
     assert np.array_equal(normal, await spoken(1.0))
+
+
+_FROM_MANY_THREADS = """
+import threading
+from tts_provider.engines import espeak
+found = []
+threads = [threading.Thread(target=lambda: found.append(espeak._library())) for _ in range(20)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(set(map(id, found))) == 1 and len(found) == 20
+"""
+
+
+def test_threads_that_ask_first_at_once_get_one_library():
+    """Two of them in one process crash it."""
+    command = [sys.executable, "-c", _FROM_MANY_THREADS]
+    subprocess.run(command, check=True)
+
+
+async def test_every_language_speaks_and_has_a_tag():
+    engine = EspeakEngine()
+    voices = engine.voices()[2:]
+    assert len(voices) > 100
+    assert len({voice.id for voice in voices}) == len(voices)
+    for voice in voices:
+        assert TAG.fullmatch(voice.language), voice
+    tags = {voice.id: voice.language for voice in voices}
+    assert tags["espeak:de"] == "de"
+    assert tags["espeak:pt-br"] == "pt-BR"
+    assert tags["espeak:cmn-latn-pinyin"] == "cmn-Latn-pinyin"
+    for voice in voices:
+        assert len(await speak("Hallo 1 2 3.", voice)) > SAMPLE_RATE // 4, voice
+
+
+async def test_a_language_is_the_same_after_another():
+    german = next(voice for voice in EspeakEngine().voices() if voice.id == "espeak:de")
+    first = await speak("Guten Morgen, wie geht es dir?", german)
+    english = await speak(SENTENCE)
+    assert np.array_equal(first, await speak("Guten Morgen, wie geht es dir?", german))
+    assert np.array_equal(english, await speak(SENTENCE))
+
+
+async def test_words_have_their_place_in_the_text_and_on_the_timeline():
+    text = "The “quick” twenty-one brown foxes, naïve café; don't jump."
+    chunks = [chunk async for chunk in EspeakEngine().speak(Utterance(text, MALE))]
+    words = [word for chunk in chunks for word in chunk.words]
+    assert [text[word.text_start : word.text_end] for word in words] == (
+        ["The", "quick", "twenty-one", "brown", "foxes", "naïve", "café", "don't", "jump"]
+    )
+    assert all(a.start < a.end <= b.start for a, b in itertools.pairwise(words))
+    assert words[-1].end == chunks[-1].end

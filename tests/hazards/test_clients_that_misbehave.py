@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from servers import SteppedEngine, ask, open_socket, receive, running_server, send
-from tts_provider.server import transport
+from tts_provider.server import websocket
 
 ENDLESS = "This is a sentence of a long text. " * 500
 
@@ -93,7 +93,7 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_long_reply_is_no_fault(
 
 
 async def test_a_client_that_says_goodbye_and_does_not_read_is_dropped(monkeypatch):
-    monkeypatch.setattr(transport, "CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.1)
     async with running_server() as server:
         async with open_socket(server, max_queue=1) as socket:
             assert (await ask(socket, text=ENDLESS[:7000]))["status"] == "success"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -66,6 +67,26 @@ async def test_a_full_line_turns_away_with_numbers():
         async with admission.admit():
             pass
     assert 250 <= caught.value.retry_after_ms <= 30_000
+    for guest in guests:
+        guest.leave.set()
+        await guest.task
+
+
+@pytest.mark.parametrize(("queued", "spoken_s", "expected_ms"), [(1, 1, 2000), (9, 4, 40_000)])
+async def test_who_is_turned_away_is_told_how_long_the_line_takes(
+    monkeypatch, queued, spoken_s, expected_ms
+):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    admission = Admission(Limits(max_streams=1, max_queued_requests=queued))
+    admission.open()
+    guests = [Guest(admission, [], str(number)) for number in range(queued + 1)]
+    await settle()
+    now[0] += spoken_s  # and the first still speaks
+    with pytest.raises(OverCapacity) as caught:
+        async with admission.admit():
+            pass
+    assert caught.value.retry_after_ms == expected_ms
     for guest in guests:
         guest.leave.set()
         await guest.task

@@ -7,6 +7,7 @@ import errno
 import json
 import signal
 import socket as system_socket
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -27,6 +28,7 @@ from servers import (
 )
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError
+from tts_provider.server import websocket
 from tts_provider.server.lifecycle import _SEND_BUFFER_BYTES, Server, bind, listen
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
@@ -306,3 +308,45 @@ def test_no_descriptor_is_left_by_a_failed_bind():
     with pytest.raises(StartupError):
         bind("192.0.2.1", 0)
     assert len(list(descriptors.iterdir())) == before
+
+
+async def test_an_upload_that_does_not_come_holds_the_end_up_no_longer_than_the_drain():
+    async with running_server(drain_timeout_s=0.2, upload_timeout_s=1000.0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            b"POST /v1/audio/voices HTTP/1.1\r\nHost: here\r\nContent-Length: 999\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        )
+        while not server._uvicorn.server_state.tasks:
+            await asyncio.sleep(0)
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+
+
+async def test_who_does_not_read_holds_the_end_up_no_longer_than_the_drain(monkeypatch):
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 1000.0)
+    async with running_server(drain_timeout_s=0.2, max_unsent_audio_s=1000.0) as server:
+        socket = await open_socket(server, max_queue=1)
+        await send(socket, text="This is a sentence of a long text. " * 500, stream=True)
+        assert (await receive(socket))["status"] == "streaming"
+        socket.transport.pause_reading()
+    socket.transport.abort()
+    await socket.wait_closed()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_thread_that_hangs_does_not_hold_the_process_up(tmp_path):
+    (tmp_path / "hang.py").write_text(
+        "import sys, threading\n"
+        "from tts_provider.engines import espeak\n"
+        "from tts_provider.cli.main import serve\n"
+        "async def close(self): await __import__('asyncio').Event().wait()\n"
+        "espeak.EspeakEngine.close = close\n"
+        "sys.exit(serve(sys.argv[1:]))\n"
+    )
+    script = tmp_path / "hang.py"
+    with server_process(tmp_path, script=script, TTS_PROVIDER_DRAIN_TIMEOUT_S="0") as server:
+        server.terminate()
+        assert server.wait() == 1
+    assert "the server did not end in time, and is ended" in server.log[-1]

@@ -14,13 +14,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import ears
 from servers import ask, open_socket, receive, running_server, send
-from tts_provider.server import transport
-from tts_provider.server.transport import (
-    FRAGMENT_BYTES,
-    WebSocketProtocol,
-    fragments,
-    http_protocol,
-)
+from tts_provider.config import Limits
+from tts_provider.server import websocket
+from tts_provider.server.transport import http_protocol
+from tts_provider.server.websocket import FRAGMENT_BYTES, fragments, websocket_protocol
 
 TEXT = "This is a sentence of a long text. " * 200
 SOON_S = 10  # much longer than what is waited for, much shorter than for ever
@@ -102,8 +99,8 @@ async def test_an_upgrade_that_is_never_answered_is_dropped():
     listener = system_socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         application,
-        http=http_protocol(0.05),
-        ws=WebSocketProtocol,
+        http=http_protocol(0.05, 100),
+        ws=websocket_protocol(Limits(), {}),
         lifespan="off",
         log_config=None,
     )
@@ -205,7 +202,7 @@ async def test_an_error_told_meanwhile_does_not_break_the_reply():
 
 
 async def test_stopping_delivers_a_reply_that_is_being_sent(monkeypatch):
-    monkeypatch.setattr(transport, "CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.2)
     async with running_server() as server, open_slow_socket(server) as socket:
         status = await ask(socket, text=TEXT, sample_rate=48_000)
         server.stop()
@@ -222,7 +219,7 @@ async def test_stopping_delivers_a_reply_that_is_being_sent(monkeypatch):
 
 
 async def test_stopping_cuts_off_a_reply_that_nobody_reads(monkeypatch):
-    monkeypatch.setattr(transport, "CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", 0.2)
     async with running_server(drain_timeout_s=0.2) as server:
         async with open_slow_socket(server) as socket:
             await ask(socket, text=TEXT, sample_rate=48_000)

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recordings import TEXT, encode, speech, wav
+from recordings import TEXT, speech
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.voices.enrolment import make_prompt
 from tts_provider.voices.store import VoiceStore
 
-RECORDING = wav(speech())
+RECORDING = speech()
 
 
 @pytest.fixture(name="store")
@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, bytes | str | None]:
 def test_a_voice_and_back(store, tmp_path):
     assert store.list() == []
     assert not (tmp_path / "data").exists()
-    voice, warnings = store.add(" Zoë Ångström ", f" {TEXT}\n", True, encode(speech(), "mp3"))
+    voice, warnings = store.add(" Zoë Ångström ", f" {TEXT}\n", True, speech())
     assert warnings == []
     assert voice.id.startswith("zoe-angstrom-")
     assert (voice.name, voice.transcript, voice.gender) == ("Zoë Ångström", TEXT, "male")
@@ -69,7 +69,7 @@ def test_a_voice_and_back(store, tmp_path):
     assert (voice.voice().source, voice.voice().speaker) == ("enrolled", None)
     audio = store.load_audio(voice.id)
     assert len(audio) * 1000 // 24_000 == voice.duration_ms
-    kept = make_prompt(encode(speech(), "mp3"), TEXT, Limits()).samples
+    kept = make_prompt(speech(), TEXT).samples
     np.testing.assert_allclose(audio, kept, atol=1e-4)
     files = sorted(contents(tmp_path / "data" / "voices"))
     assert files == [voice.id, f"{voice.id}/audio.flac", f"{voice.id}/voice.json"]
@@ -300,9 +300,9 @@ def test_what_a_killed_process_left_behind_is_swept(store, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_process_killed_while_it_writes_leaves_no_half_voice(tmp_path):
     folder = tmp_path / "voices"
-    (tmp_path / "a.wav").write_bytes(RECORDING)
+    np.save(tmp_path / "a.npy", RECORDING)
     code = (
-        "import os, pathlib, sys\n"
+        "import numpy, os, pathlib, sys\n"
         "from tts_provider.config import Limits\n"
         "from tts_provider.voices import store\n"
         "write = store._write_file\n"
@@ -310,7 +310,7 @@ def test_a_process_killed_while_it_writes_leaves_no_half_voice(tmp_path):
         "    write(path, data)\n"
         "    os.kill(os.getpid(), 9)\n"
         "store._write_file = die\n"
-        "audio = pathlib.Path('a.wav').read_bytes()\n"
+        "audio = numpy.load('a.npy')\n"
         "store.VoiceStore(pathlib.Path('voices'), Limits()).add('A', sys.argv[1], True, audio)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, TEXT], cwd=tmp_path, check=False)

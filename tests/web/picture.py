@@ -10,7 +10,7 @@ from playwright.async_api import async_playwright, expect
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as pytest does
 
-from servers import REPOSITORY, running_server
+from servers import REPOSITORY, embedded_engine, running_server
 
 from .conftest import chromium_options
 
@@ -19,7 +19,7 @@ TARGET = REPOSITORY / "docs" / "images" / "playground.png"
 
 async def main() -> None:
     TARGET.parent.mkdir(exist_ok=True)
-    async with async_playwright() as playwright, running_server() as server:
+    async with async_playwright() as playwright, running_server(embedded_engine()) as server:
         browser = await playwright.chromium.launch(**chromium_options())
         page = await browser.new_page(
             viewport={"width": 1200, "height": 700}, device_scale_factor=1.5, color_scheme="light"

@@ -13,7 +13,15 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Download, expect
 
 from recordings import TEXT, speech, wav
-from servers import GatedEngine, SteppedEngine, ask, open_socket, receive, running_server
+from servers import (
+    GatedEngine,
+    SteppedEngine,
+    ask,
+    embedded_engine,
+    open_socket,
+    receive,
+    running_server,
+)
 from tts_provider.audio.decode import decode_audio
 from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.speech.engine import Utterance, Voice
@@ -78,7 +86,21 @@ async def test_speak_and_hear_what_the_server_made(browser: Browser, script):
         await page.expect_text("#rtf", "×")
         await page.expect_text("#length", f"{len(pcm) / 48_000:.1f} s")
         await page.expect_text("#facts", "espeak-ng")
-        await page.expect_text("#notice", "embedded voice")
+        await page.expect_text("#notice", "espeak-ng")
+
+
+async def test_the_embedded_voices_and_languages_are_one_list(browser: Browser):
+    engine = embedded_engine()
+    async with running_server(engine) as server, visit(browser, server) as page:
+        await page.expect_text("#facts", "hibari")
+        await page.expect_text("#notice", "hibari, a small model")
+        groups = page.page.locator("#voice optgroup")
+        await expect(groups).to_have_count(2)
+        await expect(groups.nth(1).locator("option")).to_have_count(len(engine.voices()) - 2)
+        await page.page.select_option("#voice", "espeak:de")
+        await page.expect_text("#notice", "espeak-ng")
+        await expect(page.page.locator("#text")).to_have_attribute("lang", "de")
+        await page.speak_to_the_end("Guten Morgen.")
 
 
 async def test_stop_is_at_once(browser: Browser):

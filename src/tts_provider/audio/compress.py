@@ -52,7 +52,15 @@ OPUS_RATES = (8000, 16_000, 24_000, 48_000)  # and 12 000; RFC 6716 section 2
 class CompressedEncoder:
     """An `encode.Encoder`."""
 
-    def __init__(self, audio_format: CompressedFormat, rate_in: int, rate_out: int) -> None:
+    def __init__(
+        self,
+        audio_format: CompressedFormat,
+        rate_in: int,
+        rate_out: int,
+        *,
+        bits_per_second: int | None = None,
+        is_stream: bool = False,
+    ) -> None:
         recipe = _RECIPES[audio_format]
         self._resampler = Resampler(rate_in, rate_out)
         self._sample_format = recipe.sample_format
@@ -67,6 +75,7 @@ class CompressedEncoder:
                 "flush_packets": "1",
                 "fflags": "bitexact",  # same audio, same bytes: no random serial numbers
                 **recipe.container_options,
+                **({"id3v2_version": "0"} if is_stream and audio_format == "mp3" else {}),
             },
         )
         self._container.metadata.update({"comment": tag.COMMENT, "encoded_by": tag.SOFTWARE})
@@ -77,11 +86,11 @@ class CompressedEncoder:
                 rate_out,
                 layout="mono",
                 format=recipe.sample_format,
-                bit_rate=recipe.bits_per_second.get(rate_out, 0),
+                bit_rate=bits_per_second or recipe.bits_per_second.get(rate_out, 0),
                 options={"frame_size": str(rate_out * _FRAME_MS // 1000)},
             ),
         )
-        self._mp3 = _Mp3Lengths() if audio_format == "mp3" else None
+        self._mp3 = _Mp3Lengths() if audio_format == "mp3" and not is_stream else None
 
     def start(self) -> bytes:
         self._container.start_encoding()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ import av
 import av.filter
 import numpy as np
 
+from tts_provider.audio.aside import Aside, pieces
 from tts_provider.audio.pcm import Samples
 
 SLOWEST, FASTEST = 0.25, 4.0
@@ -46,6 +48,23 @@ class Tempo:
         frame.pts = self._samples
         self._samples += len(samples)
         return frame
+
+
+class StreamTempo:
+    """`Tempo` for the event loop, which goes on meanwhile."""
+
+    def __init__(self, rate: int, speed: float) -> None:
+        self._tempo = Tempo(rate, speed)
+        self._aside = None if speed == 1 else Aside()
+
+    async def push(self, samples: Samples, *, last: bool = False) -> Samples:
+        if self._aside is None:
+            return samples
+        made, left = [], list(pieces(samples))
+        while left:
+            work = functools.partial(self._tempo.push, left.pop(0), last=last and not left)
+            made.append(await self._aside.run(work))
+        return np.concatenate(made)
 
 
 def _pull(graph: av.filter.Graph) -> Samples:

@@ -23,6 +23,7 @@ from tts_provider.errors import StartupError, TTSError
 from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
 
 _PACKAGES = (
+    "hibari-tts",
     "espeakng-loader",
     "onnxruntime",
     "torch",
@@ -33,7 +34,7 @@ _PACKAGES = (
     "fastapi",
 )
 _OPTIONAL = {
-    "espeakng-loader": "the embedded voice; pip install 'tts-provider[espeak]'",
+    "espeakng-loader": "a hundred languages; pip install 'tts-provider[espeak]'",
     "torch": "only for CUDA; pip install 'tts-provider[cuda]'",
 }
 _PATIENCE_S = 2.0
@@ -49,6 +50,8 @@ def print_report(settings: Settings) -> None:
     _print_facts(console, "installed", _installed())
     _print_facts(console, "settings", {**_configured(settings), "port": port})
     _print_facts(console, "engines", _engines(settings))
+    if settings.engine_urls:
+        _print_facts(console, "replicas", _replicas(settings))
     _print_facts(console, "CSM-1B", _model(settings))
     _print_facts(console, "voices", _voices(settings))
     console.print(f"[bold]engine:[/] {choice.engine}, because {escape(choice.reason)}")
@@ -79,8 +82,16 @@ def _installed() -> dict[str, str]:
 
 def _engines(settings: Settings) -> dict[str, str]:
     return {
-        entry.name: f"{entry.about}; {entry.find(settings) or entry.missing}" for entry in ENGINES
+        entry.name: "; ".join(filter(None, [entry.about, entry.find(settings) or entry.missing]))
+        for entry in ENGINES
     }
+
+
+def _replicas(settings: Settings) -> dict[str, str]:
+    """What each address says of itself."""
+    from tts_provider.engines.remote.build import look_at
+
+    return {url: look_at(url, settings, _PATIENCE_S) for url in settings.engine_urls}
 
 
 def _cuda() -> str:

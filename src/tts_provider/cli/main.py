@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | say | voices | doctor | completion`.
+"""The command line: `tts-provider serve | replica | say | words | voices | doctor | completion`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tts_provider.errors import StartupError, TTSError
@@ -37,6 +37,16 @@ so are the limits; .env.template lists them. HF_TOKEN and HF_HOME are read there
 too. Flags come before the environment, the environment before .env.
 """
 
+_REPLICA_EPILOG = """\
+examples:
+  tts-provider replica --port 8766 --engine-key SECRET
+  tts-provider serve --engine remote --engine-key SECRET \\
+      --engine-url http://gpu-1:8766 --engine-url http://gpu-2:8766
+
+The second line is the gateway's, on a machine that needs no GPU. Replicas and
+gateways of one release share a data folder, where voices are enrolled.
+"""
+
 _SAY_EPILOG = """\
 examples:
   tts-provider say "Hello there" --speaker 1
@@ -46,6 +56,13 @@ examples:
 
 With --stream and -, played or written to stdout, a sentence is spoken as soon
 as it is written.
+"""
+
+_WORDS_EPILOG = """\
+examples:
+  tts-provider words "It costs $3.50, says Dr. Jones."
+  tts-provider words - < README.md
+  tts-provider words - --each-line < prices.txt
 """
 
 _VOICES_EPILOG = """\
@@ -64,7 +81,7 @@ examples:
 """
 
 _SHELLS = ("bash", "zsh", "fish")
-_TAKES_A_FILE = ("output", "audio", "model_path", "data_dir")
+_TAKES_A_FILE = ("output", "audio", "model_path", "data_dir", "lexicon")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     _add_serve(add("serve", "run the server", _SERVE_EPILOG))
+    _add_replica(add("replica", "run an engine for servers on other machines", _REPLICA_EPILOG))
     _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
+    _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
     doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
     doctor.set_defaults(command=_doctor)
@@ -149,28 +168,37 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     listening = parser.add_argument_group("where it listens").add_argument
     listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
     listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
+    listening("--wyoming-port", metavar="PORT", help="a port for Home Assistant, 10200 by custom")
+    listening("--wyoming-host", metavar="HOST", help="its address (default: --host)")
+    listening(
+        "--wyoming-zeroconf",
+        action="store_const",
+        const=True,
+        help="tell the local network of it, so that Home Assistant finds it",
+    )
     speaking = parser.add_argument_group("what speaks").add_argument
-    speaking(
-        "--engine",
-        metavar="|".join(engine_names()),
-        help="auto takes the first that can be had: "
-        + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
-    )
-    speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
-    speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
-    speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
-    speaking(
-        "--precision",
-        metavar="NAME",
-        help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
-    )
+    _add_engine(speaking)
     speaking(
         "--wait-for-model",
         action="store_const",
         const=True,
         help="open the port only when the model is loaded",
     )
-    speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
+    speaking(
+        "--speak-while-loading",
+        action="store_const",
+        const=True,
+        help="the embedded voices speak while CSM-1B loads",
+    )
+    speaking("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
+    speaking(
+        "--engine-url",
+        action="append",
+        dest="engine_urls",
+        metavar="URL",
+        help="where engines on other machines are asked; repeatable",
+    )
+    speaking("--engine-key", metavar="KEY", help="the key that those engines ask for")
     speaking(
         "--voice-alias",
         action="append",
@@ -193,9 +221,48 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         help="let web pages of this origin call the server; repeatable, * for all",
     )
+    entering(
+        "--allow-host",
+        action="append",
+        dest="allow_hosts",
+        metavar="NAME",
+        help="let browsers know the server by this name without TLS; repeatable, * for all",
+    )
     entering("--max-streams", metavar="N", help="requests spoken at once (default: 32)")
     logging = parser.add_argument_group("what it says").add_argument
     logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
+
+
+def _add_replica(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_replica)
+    listening = parser.add_argument_group("where it listens").add_argument
+    listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
+    listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
+    speaking = parser.add_argument_group("what speaks").add_argument
+    _add_engine(speaking)
+    entering = parser.add_argument_group("who may come in").add_argument
+    entering("--engine-key", metavar="KEY", help="let in only gateways that have this key")
+    entering("--max-streams", metavar="N", help="passages spoken at once (default: 32)")
+    logging = parser.add_argument_group("what it says").add_argument
+    logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
+
+
+def _add_engine(speaking: Callable[..., object]) -> None:
+    speaking(
+        "--engine",
+        metavar="|".join(engine_names()),
+        help="auto takes the first that can be had: "
+        + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
+    )
+    speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
+    speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
+    speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
+    speaking(
+        "--precision",
+        metavar="NAME",
+        help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
+    )
+    speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
 
 
 def _add_say(parser: argparse.ArgumentParser) -> None:
@@ -222,6 +289,31 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
         help="the server (default: ws://localhost:8765, or an embedded one if none is there)",
     )
     add("--api-key", metavar="KEY", help="the server's key")
+
+
+def _add_words(parser: argparse.ArgumentParser) -> None:
+    from tts_provider.speech.structure import NOT_SPEECH
+
+    parser.set_defaults(command=_words)
+    add = parser.add_argument
+    add("text", metavar="TEXT", help="what to read; - reads standard input")
+    add(
+        "--each-line",
+        action="store_const",
+        const=True,
+        help="each line is a text of its own, and becomes one line",
+    )
+    add("--language", metavar="TAG", help="the voice's; only English is read (default: en)")
+    add("--ssml", action="store_const", const=True, help="the text is SSML")
+    add(
+        "--read-aloud",
+        action="append",
+        choices=NOT_SPEECH,
+        metavar="WHAT",
+        help=f"speak this too: {', '.join(NOT_SPEECH)}; repeatable",
+    )
+    add("--lexicon", metavar="FILE", help="the pronunciation dictionary")
+    add("--voice", metavar="ID", help="whose part of the dictionary to use too")
 
 
 def _add_voices(parser: argparse.ArgumentParser) -> None:
@@ -268,6 +360,8 @@ def _serve(flags: dict[str, Any]) -> int:
     from tts_provider.server.logs import configure_logging
 
     configure_logging(settings.log_format)
+    for sentence in settings.ignored:
+        logging.getLogger(__name__).info(sentence)
     choice = choose_engine(settings)
     if choice.warning:
         logging.getLogger(__name__).warning(choice.warning)
@@ -277,6 +371,27 @@ def _serve(flags: dict[str, Any]) -> int:
         return await Server(engine, settings).run()
 
     return asyncio.run(run())
+
+
+def _replica(flags: dict[str, Any]) -> int:
+    import asyncio
+    import logging
+
+    from tts_provider.config import load_settings
+
+    settings = load_settings(flags)
+    settings.export_hugging_face()
+
+    from tts_provider.cli.replica import run_replica
+    from tts_provider.selection import build_engine, choose_engine
+    from tts_provider.server.logs import configure_logging
+
+    configure_logging(settings.log_format)
+    choice = choose_engine(settings)
+    if choice.warning:
+        logging.getLogger(__name__).warning(choice.warning)
+    engine = build_engine(choice, settings, logging.getLogger(__name__).info)
+    return asyncio.run(run_replica(engine, settings))
 
 
 def _say(flags: dict[str, Any]) -> int:
@@ -290,6 +405,14 @@ def _say(flags: dict[str, Any]) -> int:
         say_live(**flags)
     else:
         say(sys.stdin.read() if text == "-" else text, **flags)
+    return 0
+
+
+def _words(flags: dict[str, Any]) -> int:
+    from tts_provider.cli.words import print_words
+
+    text = flags.pop("text")
+    print_words(sys.stdin.read() if text == "-" else text, **flags)
     return 0
 
 

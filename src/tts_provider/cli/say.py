@@ -232,11 +232,12 @@ def embedded_server() -> Iterator[str]:
     Raises `TTSError` where it cannot start.
     """
     from tts_provider.config import Settings
-    from tts_provider.engines.espeak import EspeakEngine
+    from tts_provider.selection import build_engine, choose_embedded
     from tts_provider.server.lifecycle import Server
 
     # Nothing is read from the environment: a key or a limit there is for a server of its own.
-    server = Server(EspeakEngine(), Settings.model_construct(host="127.0.0.1", port=0))
+    settings = Settings.model_construct(host="127.0.0.1", port=0)
+    server = Server(build_engine(choose_embedded(settings), settings), settings)
     started = threading.Event()
 
     async def run() -> None:

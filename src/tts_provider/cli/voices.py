@@ -3,6 +3,7 @@ and one that runs sees the change."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from tts_provider.audio.decode_process import decode_once
+from tts_provider.audio.pcm import Samples
 from tts_provider.config import Settings
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.voices.enrolment import Prompt, check_transcript, make_prompt
@@ -41,8 +44,9 @@ def add_voice(
     """Prints the new voice's id, alone on its line; what else there is to say goes to stderr."""
     if not consent:
         raise StartupError("add --consent if the person whose voice this is has agreed to it")
-    data = _read(audio, settings)
-    voice, warnings = open_store(settings).add(name, transcript, consent, data)
+    store = open_store(settings)
+    store.check(name, transcript, consent)
+    voice, warnings = store.add(name, transcript, consent, _decode(audio, settings))
     _print_line(voice.id)
     _print_warnings(warnings)
 
@@ -56,7 +60,7 @@ def check_audio(settings: Settings, audio: str, transcript: str | None = None) -
     """Prints what a recording is like, without keeping it."""
     if transcript is not None:
         transcript = check_transcript(transcript)
-    prompt = make_prompt(_read(audio, settings), transcript, settings)
+    prompt = make_prompt(_decode(audio, settings), transcript)
     for name, value in _facts(prompt).items():
         _print_line(f"{name:9} {value}")
     _print_warnings(prompt.warnings)
@@ -87,6 +91,15 @@ def _row(voice: StoredVoice) -> tuple[str, ...]:
 
 def _pitch(pitch_hz: float | None) -> str:
     return "no pitch" if pitch_hz is None else f"{pitch_hz:.0f} Hz"
+
+
+def _decode(path: str, settings: Settings) -> Samples:
+    decoding = decode_once(
+        _read(path, settings),
+        max_bytes=settings.max_voice_upload_bytes,
+        max_audio_s=settings.max_voice_audio_s,
+    )
+    return asyncio.run(decoding)
 
 
 def _read(path: str, settings: Settings) -> bytes:

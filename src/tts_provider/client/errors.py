@@ -2,7 +2,7 @@
 
 TTSClientError
 ├── ConnectionFailed    no server, or the connection broke
-├── ServerBusy          it stayed over capacity or restarting for all attempts
+├── ServerBusy          it stayed over capacity, restarting or without an engine for all attempts
 └── RequestFailed       the server said why not: `code` and the message
 """
 
@@ -24,7 +24,7 @@ class ConnectionFailed(TTSClientError):
 
 
 class ServerBusy(TTSClientError):
-    """The server was over capacity or restarting, as often as it was asked."""
+    """The server was over capacity, restarting or without an engine, as often as it was asked."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)

@@ -33,7 +33,7 @@ from tts_provider.client.errors import (
 )
 
 SESSION_PATH = "/v1/stream"
-_BUSY_CODES = ("over_capacity", "draining")
+_BUSY_CODES = ("over_capacity", "draining", "engine_lost")
 
 
 @dataclass(frozen=True)

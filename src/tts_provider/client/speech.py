@@ -4,8 +4,8 @@
         wav = client.speak("Hello there.")
 
 Both connect when first used and again when the server went away, and repeat a request where the
-server is busy or restarting and nothing of the reply was heard yet. A client is for one request at
-a time: a second one meanwhile is a `RuntimeError`.
+server is busy, restarting or without an engine and nothing of the reply was heard yet. A client is
+for one request at a time: a second one meanwhile is a `RuntimeError`.
 
 A request is a conversation without I/O (`_converse`): it says what to do, and a client does it.
 """
@@ -42,7 +42,7 @@ from tts_provider.client.session import SpeechSession
 
 DEFAULT_URL = "ws://localhost:8765"
 
-_RETRY_CODES = ("over_capacity", "draining")
+_RETRY_CODES = ("over_capacity", "draining", "engine_lost")
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
 

@@ -1,4 +1,4 @@
-"""The embedded engine: espeak-ng, real speech without a model, a GPU or a token.
+"""espeak-ng: a hundred languages, understood and robotic, without a model, a GPU or a token.
 
 espeak's library keeps its voice, its callback and its synthesis in C globals. `_Library` owns them:
 one instance in a process, one thread that every call goes through. An utterance is one job on that
@@ -10,16 +10,23 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import itertools
 import os
-import tempfile
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from tts_provider.audio.pcm import Resampler, from_s16
+from tts_provider.engines.espeak_languages import Language, find_languages
+from tts_provider.engines.jobs import Chunks, run_job
+from tts_provider.engines.scratch import make_scratch
+from tts_provider.engines.words import find_words
 from tts_provider.errors import EngineFailed, StartupError
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
@@ -28,24 +35,24 @@ from tts_provider.speech.engine import (
     Samples,
     Utterance,
     Voice,
+    WordTime,
 )
 
 # Chosen by benchmarks/espeak_voices.py: of espeak's men and women, those that a recogniser
 # understands best and whose pitch is clearly a man's and clearly a woman's.
-VARIANTS = {"male": "edward", "female": "f2"}
-_LANGUAGE = "lang/gmw/en-US"
+VARIANTS: Mapping[str, str] = {"male": "edward", "female": "f2"}
 
 # What in a voice goes on from one utterance to the next, switched off: with the random seed reset,
 # the same text always gives the same samples.
-_DETERMINISTIC = "flutter 0\nroughness 0\necho 0 0\n"
+_DETERMINISTIC = b"flutter 0\nroughness 0\necho 0 0\n"
 
 VOICES = (
-    Voice("male", "Male (espeak-ng)", "male", "espeak", speaker=0),
-    Voice("female", "Female (espeak-ng)", "female", "espeak", speaker=1),
+    Voice("male", "Male (espeak-ng)", "male", "espeak", speaker=0, language="en-US"),
+    Voice("female", "Female (espeak-ng)", "female", "espeak", speaker=1, language="en-US"),
 )
 
-CHUNK_SAMPLES = SAMPLE_RATE * 80 // 1000
-"""Audio leaves in pieces of 80 ms, the frame of CSM's codec."""
+_PREFIX = "espeak:"
+_ENGLISH = "en-us"
 
 # espeak speaks up to full scale; resampling overshoots it by up to 1 dB.
 _HEADROOM = 0.89
@@ -61,11 +68,39 @@ _CALLBACK_BUFFER_MS = 40
 # speech.h: N_PATH_HOME is 160 with the folder's name and the terminator in it; longer is cut off.
 _LONGEST_DATA_PATH = 130
 
+_LIST_TERMINATED, _WORD = 0, 1
+
+
+class _Event(ctypes.Structure):
+    """`espeak_EVENT`."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),  # in characters; the first is 1
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
 _SynthCallback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
 
-Emit = Callable[[Samples], None]
+
+@dataclass(frozen=True)
+class _Word:
+    """A word that begins at `sample`, and at or before character `at` of the text."""
+
+    at: int
+    sample: int
+
+
+_Heard = tuple[Samples, Sequence[_Word]]
+Emit = Callable[[_Heard], None]
 
 
 class _Library:
@@ -76,22 +111,20 @@ class _Library:
             import espeakng_loader
         except ImportError:
             raise StartupError(
-                "the embedded voice needs espeak-ng: pip install 'tts-provider[espeak]'"
+                "espeak-ng is not installed: pip install 'tts-provider[espeak]'"
             ) from None
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="espeak")
         self._emit: Emit | None = None
         self._cancelled: threading.Event | None = None
         self._failure: Exception | None = None
         # Holds the voice files, and a short link to the data where its own path is too long.
-        self._folder = tempfile.TemporaryDirectory(prefix="espeak-")
-
-        data = Path(espeakng_loader.get_data_path())
+        self._folder = make_scratch("tts-provider-espeak-")
+        self._voice_files: dict[tuple[str, str], bytes] = {}
+        self._data = Path(espeakng_loader.get_data_path())
         try:
             self._lib = ctypes.CDLL(espeakng_loader.get_library_path())
-            self._voice_files = {
-                voice: self._write_voice(data, variant) for voice, variant in VARIANTS.items()
-            }
-            readable = self._short_path(data)
+            self.languages = find_languages(self._data)
+            readable = self._short_path(self._data)
         except OSError as error:
             raise StartupError(f"espeak-ng cannot be set up: {error}") from None
         self._lib.espeak_Synth.argtypes = [
@@ -113,19 +146,27 @@ class _Library:
         )
         if self.sample_rate <= 0:
             raise StartupError(
-                f"espeak-ng cannot read its data in {data}; "
+                f"espeak-ng cannot read its data in {self._data}; "
                 "install it again: pip install --force-reinstall espeakng-loader"
             )
         self._lib.espeak_SetSynthCallback(self._callback)
 
-    def _write_voice(self, data: Path, variant: str) -> bytes:
-        """A voice file of language and variant in one; returns its path for the library."""
-        language = (data / _LANGUAGE).read_text("utf-8")
-        lines = (data / "voices" / "!v" / variant).read_text("utf-8").splitlines()
-        own = [line for line in lines if not line.startswith(("language", "name"))]
-        path = Path(self._folder.name) / variant
-        path.write_text("\n".join([language, *own, _DETERMINISTIC]), "utf-8")
-        return os.fsencode(path)
+    def _voice_file(self, voice: Voice) -> bytes:
+        """The path, for the library, of a file with language and variant in one. Raises
+        `EngineFailed` where it cannot be made."""
+        code = voice.id.removeprefix(_PREFIX) if voice.id.startswith(_PREFIX) else _ENGLISH
+        variant = VARIANTS[voice.gender]
+        if (code, variant) not in self._voice_files:
+            path = Path(self._folder.name) / f"{code}_{variant}"
+            try:
+                language = self.languages[code].file.read_bytes()
+                lines = (self._data / "voices" / "!v" / variant).read_bytes().splitlines()
+                own = [line for line in lines if not line.startswith((b"language", b"name"))]
+                path.write_bytes(b"\n".join([language, *own, _DETERMINISTIC]))
+            except OSError as error:
+                raise EngineFailed(f"espeak-ng's voice cannot be made: {error}") from None
+            self._voice_files[code, variant] = os.fsencode(path)
+        return self._voice_files[code, variant]
 
     def _short_path(self, data: Path) -> Path:
         if len(os.fsencode(data)) <= _LONGEST_DATA_PATH:
@@ -135,15 +176,15 @@ class _Library:
         return link
 
     def synthesize(
-        self, text: str, voice: str, speed: float, emit: Emit, cancelled: threading.Event
+        self, text: str, voice: Voice, speed: float, cancelled: threading.Event, emit: Emit
     ) -> None:
         """On the library's thread: speak into `emit`, at `sample_rate`, to the end or until
         `cancelled`."""
         if cancelled.is_set():
             return
         # Loaded anew each time (0.14 ms): it also clears what the last utterance left behind.
-        if self._lib.espeak_SetVoiceByFile(self._voice_files[voice]) != 0:
-            raise EngineFailed(f"espeak-ng does not accept its voice file for {voice!r}")
+        if self._lib.espeak_SetVoiceByFile(self._voice_file(voice)) != 0:
+            raise EngineFailed(f"espeak-ng does not accept its voice file for {voice.id!r}")
         self._lib.espeak_ng_SetRandSeed(0)
         self._lib.espeak_SetParameter(_RATE, round(_NORMAL_RATE * speed), 0)
         self._emit, self._cancelled, self._failure = emit, cancelled, None
@@ -164,29 +205,72 @@ class _Library:
         )
         return status
 
-    def _on_audio(self, wave: ctypes._Pointer[ctypes.c_short], count: int, _events: int) -> int:
+    def _on_audio(
+        self, wave: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[_Event]
+    ) -> int:
         """espeak's callback; a true result stops the synthesis."""
         assert self._emit is not None
         assert self._cancelled is not None
         if self._cancelled.is_set():
             return 1
-        if not wave or count <= 0:
-            return 0
         try:
-            self._emit(from_s16(ctypes.string_at(wave, count * 2)))
+            samples = from_s16(ctypes.string_at(wave, count * 2) if wave and count > 0 else b"")
+            self._emit((samples, list(_words(events))))
         except Exception as error:  # noqa: BLE001 - an exception cannot pass through C
             self._failure = error
             return 1
         return 0
 
 
-def _discard(_samples: Samples) -> None:
+def _words(events: ctypes._Pointer[_Event]) -> Iterator[_Word]:
+    for number in itertools.count():
+        event = events[number]
+        if event.type == _LIST_TERMINATED:
+            return
+        if event.type == _WORD:
+            yield _Word(event.text_position - 1, event.sample)
+
+
+def _discard(_heard: _Heard) -> None:
     pass
 
 
-@functools.cache
+_making = threading.Lock()
+_made: list[_Library] = []
+
+
 def _library() -> _Library:
-    return _Library()
+    """The one of this process, whichever thread asks first."""
+    with _making:
+        if not _made:
+            _made.append(_Library())
+        return _made[0]
+
+
+class _WordTimes:
+    """espeak says when a word begins: it ends where the next one does so."""
+
+    def __init__(self, text: str, rate: int) -> None:
+        self._text, self._rate = text, rate
+        self._begun: _Word | None = None
+
+    def begin(self, word: _Word) -> list[WordTime]:
+        """The word before it."""
+        if self._begun is not None and word.at <= self._begun.at:
+            return []  # espeak reads it twice
+        ended = self.end(word.sample * SAMPLE_RATE // self._rate, word.at)
+        self._begun = word
+        return ended
+
+    def end(self, end: int, before: int | None = None) -> list[WordTime]:
+        """The last word; the next one is at the character `before`."""
+        if self._begun is None:
+            return []
+        start = self._begun.sample * SAMPLE_RATE // self._rate
+        for first, last in find_words(self._text[self._begun.at : before]):
+            at = self._begun.at
+            return [WordTime(start, max(start, end), at + first, at + last)]
+        return []
 
 
 class EspeakEngine(Engine):
@@ -197,49 +281,42 @@ class EspeakEngine(Engine):
     speeds = (0.5, 2.0)  # beyond, espeak is not as slow or as fast as it is told
 
     def voices(self) -> Sequence[Voice]:
-        return VOICES
+        return [*VOICES, *map(_language_voice, _library().languages.values())]
+
+    def voice_of(self, code: str, gender: Literal["male", "female", "unknown"]) -> Voice:
+        """Who speaks the language of that code."""
+        voice = _language_voice(_library().languages[code])
+        return replace(voice, gender="female" if gender == "female" else "male")
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("loading espeak-ng")
+        await asyncio.to_thread(_library)
         for voice in VOICES:
             async for _ in self.speak(Utterance("Ready.", voice)):
                 pass
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        library = _library()
-        loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Samples | None] = asyncio.Queue()  # bounded by the segment's length
+        library, text = _library(), utterance.text
         cancelled = threading.Event()
-
-        def emit(samples: Samples) -> None:
-            loop.call_soon_threadsafe(arrived.put_nowait, samples)
-
-        job = loop.run_in_executor(
-            library.thread,
-            library.synthesize,
-            utterance.text,
-            utterance.voice.id,
-            utterance.speed,
-            emit,
-            cancelled,
+        work = functools.partial(
+            library.synthesize, text, utterance.voice, utterance.speed, cancelled
         )
-        job.add_done_callback(lambda _: arrived.put_nowait(None))
-        try:
-            resampler = Resampler(library.sample_rate, SAMPLE_RATE)
-            held, position = np.zeros(0, np.float32), 0
-            while (samples := await arrived.get()) is not None:
-                held = np.concatenate([held, resampler.push(_HEADROOM * samples)])
-                # What stays is never less than a chunk, so that the last one is not a splinter.
-                while len(held) >= 2 * CHUNK_SAMPLES:
-                    yield AudioChunk(held[:CHUNK_SAMPLES], position)
-                    held, position = held[CHUNK_SAMPLES:], position + CHUNK_SAMPLES
-            await job
-            held = np.concatenate([held, resampler.push(np.zeros(0, np.float32), last=True)])
-            if len(held):
-                yield AudioChunk(held, position)
-        finally:
-            cancelled.set()
-            job.cancel()
+        resampler = Resampler(library.sample_rate, SAMPLE_RATE)
+        chunks = Chunks()
+        words = _WordTimes(text, library.sample_rate)
+        async with aclosing(run_job(library.thread, work, cancelled.set)) as items:
+            async for samples, begun in items:
+                ended = [word for one in begun for word in words.begin(one)]
+                for chunk in chunks.push(resampler.push(_HEADROOM * samples), ended):
+                    yield chunk
+        rest = resampler.push(np.zeros(0, np.float32), last=True)
+        for chunk in chunks.finish(rest, words.end(chunks.end + len(rest))):
+            yield chunk
 
     async def close(self) -> None:
         """Nothing to give back: the library stays for the process's other engines."""
+
+
+def _language_voice(language: Language) -> Voice:
+    name = f"{language.name} (espeak-ng)"
+    return Voice(f"{_PREFIX}{language.code}", name, "male", "espeak", language=language.tag)

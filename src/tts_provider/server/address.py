@@ -1,8 +1,9 @@
-"""What a request's address says, before anything else looks at it: the service whose API is asked
-for words the errors."""
+"""What a request's address says, before anything else looks at it: slashes too many are dropped,
+and the service whose API is asked for words the errors."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tts_provider.errors import WireError
 
+_SLASHES = re.compile("/{2,}")
 _WORDS_ERRORS = "tts_provider.error_shape"
 
 ErrorBody = Callable[[WireError], dict[str, object]]
@@ -33,10 +35,19 @@ class AddressMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            path, headers = scope["path"], Headers(scope=scope)
+            path, headers = clean_path(scope["path"]), Headers(scope=scope)
             shape = next((shape for shape in self._shapes if shape.is_for(path, headers)), _OWN)
-            scope = {**scope, _WORDS_ERRORS: shape}
+            scope = {**scope, "path": path, _WORDS_ERRORS: shape}
+            if scope.get("method") == "HEAD":
+                # RFC 9110 section 9.3.2: the same as GET, and the server leaves the body out.
+                scope["method"] = "GET"
         await self._app(scope, receive, send)
+
+
+def clean_path(path: str) -> str:
+    """Without empty segments: clients join a base address and a path as they please."""
+    path = _SLASHES.sub("/", path)
+    return path if path == "/" else path.rstrip("/")
 
 
 def error_body_of(scope: Scope) -> ErrorBody:

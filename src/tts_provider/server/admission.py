@@ -17,17 +17,20 @@ from tts_provider.errors import Draining, OverCapacity, WireError
 
 _FIRST_GUESS_S = 1.0
 _AVERAGE_WEIGHT = 0.1
-_RETRY_AFTER_MS = (250, 30_000)
+_RETRY_AFTER_MS = (250, 60_000)
 
 
 class Admission:
     def __init__(self, limits: Limits) -> None:
         self._max_streams = limits.max_streams
         self._max_queued = limits.max_queued_requests
-        self._line: deque[asyncio.Future[None]] = deque()
+        # Who waits, and whether for a stream only and not for the model.
+        self._line: deque[tuple[asyncio.Future[None], bool]] = deque()
         self._open = False
         self._refusal: WireError | None = None
         self._average_s = _FIRST_GUESS_S
+        self._decided = asyncio.Event()
+        self._started: list[float] = []  # when each that speaks began
         self._idle = asyncio.Event()
         self._idle.set()
         self.active = 0
@@ -49,44 +52,56 @@ class Admission:
     def open(self) -> None:
         """The model is ready: let in those who wait."""
         self._open = True
+        self._decided.set()
         self._let_in()
 
     def drain(self) -> None:
         """Refuse what is new; what is in line and speaking goes on. Before the model is ready
         nothing in line can be finished, so it is refused too."""
         self._refusal = Draining("the server is shutting down; connect again")
+        self._decided.set()
         if not self._open:
             self._refuse_line(self._refusal)
 
     def fail(self, problem: WireError) -> None:
         """The model cannot be loaded: everybody in line hears why."""
         self._refusal = problem
+        self._decided.set()
         self._refuse_line(problem)
+
+    async def wait_open(self) -> None:
+        """Until requests are let in. Raises why they are not and will not be."""
+        await self._decided.wait()
+        if self._refusal is not None:
+            raise self._refusal
 
     async def wait_idle(self) -> None:
         """Until nobody is speaking or in line."""
         await self._idle.wait()
 
     @asynccontextmanager
-    async def admit(self, *, begun: bool = False) -> AsyncIterator[None]:
-        """A place to speak, first come first served.
+    async def admit(self, *, begun: bool = False, early: bool = False) -> AsyncIterator[None]:
+        """A place to speak, first come first served. What is `early` does not wait for the model.
 
         Raises `OverCapacity` where the line is full, `Draining` or the load's failure. What has
         `begun` goes on while the server drains, and may wait where the line is full.
         """
-        await self._enter(begun)
+        await self._enter(begun, early)
         started = time.monotonic()
+        self._started.append(started)
         try:
             yield
         finally:
+            self._started.remove(started)
             spoken_s = time.monotonic() - started
             self._average_s += _AVERAGE_WEIGHT * (spoken_s - self._average_s)
             self._leave()
 
-    async def _enter(self, begun: bool) -> None:
+    async def _enter(self, begun: bool, early: bool) -> None:
         if self._refusal is not None and not (begun and isinstance(self._refusal, Draining)):
             raise self._refusal
-        if self._open and self.active < self._max_streams and not self._line:
+        is_next = not self._line if self._open else early
+        if is_next and self.active < self._max_streams:
             self.active += 1
             self._idle.clear()
             return
@@ -97,7 +112,7 @@ class Admission:
                 retry_after_ms=self._retry_after_ms(),
             )
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(place)
+        self._line.append((place, early))
         self._idle.clear()
         try:
             await place
@@ -105,28 +120,30 @@ class Admission:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self._leave()  # let in and cancelled in the same instant
             else:
-                self._remove(place)
+                self._remove(place, early)
             raise
 
     def _leave(self) -> None:
         self.active -= 1
         self._let_in()
 
-    def _remove(self, place: asyncio.Future[None]) -> None:
-        if place in self._line:
-            self._line.remove(place)
+    def _remove(self, place: asyncio.Future[None], early: bool) -> None:
+        if (place, early) in self._line:
+            self._line.remove((place, early))
         self._update_idle()
 
     def _let_in(self) -> None:
-        while self._open and self._line and self.active < self._max_streams:
-            place = self._line.popleft()
-            if not place.done():
+        waiting, self._line = self._line, deque()
+        for place, early in waiting:
+            if not (self._open or early) or self.active >= self._max_streams:
+                self._line.append((place, early))
+            elif not place.done():
                 self.active += 1
                 place.set_result(None)
         self._update_idle()
 
     def _refuse_line(self, problem: WireError) -> None:
-        for place in self._line:
+        for place, _ in self._line:
             if not place.done():
                 place.set_exception(problem)
         self._line.clear()
@@ -137,6 +154,10 @@ class Admission:
             self._idle.set()
 
     def _retry_after_ms(self) -> int:
-        """When a place in line may be free, judged by how long requests took lately."""
+        """When who stands in line now will have been served, judged by how long requests took
+        lately, and take now: before, who comes back waits as long or is refused again."""
         low, high = _RETRY_AFTER_MS
-        return int(min(max(1000 * self._average_s / self._max_streams, low), high))
+        now_s = time.monotonic()
+        speaking_s = sum(now_s - started for started in self._started) / self._max_streams
+        line_s = max(self._average_s, speaking_s) * (len(self._line) + 1) / self._max_streams
+        return int(min(max(1000 * line_s, low), high))

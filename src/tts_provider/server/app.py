@@ -10,18 +10,26 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server import page
 from tts_provider.server.address import AddressMiddleware, error_body_of
-from tts_provider.server.auth import KeyMiddleware, OriginMiddleware, log_refusal
+from tts_provider.server.auth import (
+    HostMiddleware,
+    KeyMiddleware,
+    OriginMiddleware,
+    log_refusal,
+    missing_key,
+)
 from tts_provider.server.dialects import (
     ERROR_SHAPES,
     SOCKETS,
     cartesia_http,
     deepgram_http,
+    elevenlabs_http,
     openai,
     voices,
 )
@@ -31,7 +39,7 @@ from tts_provider.server.http import allowed_methods, error_response
 from tts_provider.server.openapi import describe
 from tts_provider.server.pump import DialectSocket
 from tts_provider.server.service import SpeechService
-from tts_provider.server.socket import Sockets
+from tts_provider.server.socket import Sockets, WebSocketWire
 from tts_provider.voices.store import VoiceStore
 
 
@@ -42,10 +50,12 @@ def create_app(
     *,
     api_keys: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
+    allow_hosts: Sequence[str] = (),
 ) -> ASGIApp:
-    """The ASGI application: origin check, CORS, key check, routes."""
+    """The ASGI application: host and origin checks, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
+    app.include_router(elevenlabs_http.create_router(service))
     app.include_router(openai.create_router(service))
     app.include_router(cartesia_http.create_router(service))
     app.include_router(deepgram_http.create_router(service))
@@ -54,7 +64,9 @@ def create_app(
 
     @app.websocket("/")
     async def speak(websocket: WebSocket) -> None:
-        await sockets.serve(websocket, SpeechSocket)
+        await sockets.serve(
+            websocket, lambda socket, service: SpeechSocket(WebSocketWire(socket), service)
+        )
 
     for path, dialect in SOCKETS.items():
         app.add_api_websocket_route(path, _endpoint(sockets, dialect))
@@ -64,13 +76,14 @@ def create_app(
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/ready", responses={503: {"description": "Loading, draining, or failed."}})
+    @app.get("/ready", responses={503: {"description": "Loading, draining, failed, or no engine."}})
     async def ready() -> Response:
         """Requests are served."""
-        admission = service.admission
-        if admission.is_open:
+        if service.is_ready:
             return JSONResponse({"status": "ready"})
-        state = "loading" if admission.refusal is None else admission.refusal.code
+        admission = service.admission
+        problem = service.engine.problem if admission.is_open else admission.refusal
+        state = "loading" if problem is None else problem.code
         return JSONResponse({"status": state}, status_code=503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
@@ -107,18 +120,41 @@ def create_app(
             headers = {"Allow": allowed_methods(app.routes, request.scope)}
         return JSONResponse(body, problem.status_code, headers)
 
-    guarded: ASGIApp = KeyMiddleware(app, api_keys)
+    guarded: ASGIApp = KeyMiddleware(app, api_keys, _takes_key)
     if allow_origins:
         guarded = CORSMiddleware(
-            guarded, allow_origins=allow_origins, allow_methods=["*"], allow_headers=["*"]
+            guarded,
+            allow_origins=allow_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            allow_private_network=True,
         )
-    return AddressMiddleware(OriginMiddleware(guarded, allow_origins), ERROR_SHAPES)
+    guarded = OriginMiddleware(guarded, allow_origins)
+    if not api_keys:  # a page that came by a forged name has no key
+        guarded = HostMiddleware(guarded, allow_hosts, allow_origins)
+    return AddressMiddleware(guarded, ERROR_SHAPES)
+
+
+def _takes_key(path: str) -> bool:
+    """Whether a WebSocket here may bring its key in a message."""
+    return any(
+        dialect.takes_key and compile_path(route)[0].match(path)
+        for route, dialect in SOCKETS.items()
+    )
 
 
 def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket], Awaitable[None]]:
     async def converse(websocket: WebSocket) -> None:
         await sockets.serve(
-            websocket, lambda socket, service: DialectSocket(socket, service, dialect)
+            websocket,
+            lambda socket, service: DialectSocket(
+                WebSocketWire(socket),
+                service,
+                dialect,
+                path=socket.path_params,
+                query=socket.query_params,
+                check_key=missing_key(socket.scope),
+            ),
         )
 
     return converse

@@ -1,6 +1,6 @@
-"""Who may come in: the origin check and the key check, before any upgrade or route.
+"""Who may come in: the checks of host and origin and of the key, before any upgrade or route.
 
-Both are ASGI middleware, so HTTP and WebSocket obey the same rules. A WebSocket is refused with a
+All are ASGI middleware, so HTTP and WebSocket obey the same rules. A WebSocket is refused with a
 plain HTTP response instead of the upgrade.
 """
 
@@ -10,16 +10,19 @@ import base64
 import binascii
 import hashlib
 import hmac
+import http
+import ipaddress
 import json
 import logging
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tts_provider.errors import ForbiddenOrigin, Unauthorized, WireError
-from tts_provider.server.address import error_body_of, error_headers_of
+from tts_provider.errors import ForbiddenHost, ForbiddenOrigin, Unauthorized, WireError
+from tts_provider.server.address import error_body, error_body_of, error_headers_of
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +33,62 @@ KEY_SUBPROTOCOL_PREFIX = "tts-provider.key."
 
 # Before a key: HTTP's word, and Deepgram's, which its clients in browsers offer as a subprotocol.
 _SCHEMES = ("bearer", "token")
+_KEY_HEADERS = ("x-api-key", "xi-api-key")
 _KEYS_IN_ADDRESS = {"/tts/websocket": ("api_key", "access_token")}
+_MISSING_KEY = "tts_provider.missing_key"
 
+# RFC 6761, 6762, 8375, and ICANN's resolution 2024.07.29.06
+_PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".home.arpa", ".test")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class HostMiddleware:
+    """Under which names a browser may know this server: the defence against DNS rebinding, where
+    a stranger's page has its own name lead to us, and so the same origin. Others than browsers are
+    not asked: nobody else takes a page's word for where it comes from."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset((*hosts, socket.gethostname().lower()))
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            host = headers.get("host", "")
+            if self._may_be_rebound(headers) and not self._is_allowed(host):
+                problem = ForbiddenHost(
+                    f"this server is not known as {host[:100]!r} to browsers; "
+                    "its operator can allow it with --allow-host"
+                )
+                await refuse(scope, receive, send, problem)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_allowed(self, host: str) -> bool:
+        name = (_host_port(host, "http") or ("", None))[0].lower().rstrip(".")
+        return "*" in self._hosts or name in self._hosts or is_private_name(name)
+
+    def _may_be_rebound(self, headers: Headers) -> bool:
+        """Whether it is a browser's, from a page or a link without TLS: a rebound name leads to
+        our plain HTTP, where it has no certificate. A page can neither forge `Origin` nor add
+        `Sec-Fetch-…`, which browsers send with TLS and to localhost only."""
+        if (origin := headers.get("origin")) is not None:
+            is_listed = "*" in self._origins or origin.lower() in self._origins
+            return not (is_listed or origin.lower().startswith("https://"))
+        if any(name.startswith("sec-fetch-") for name in headers):
+            return False
+        return headers.get("user-agent", "").startswith("Mozilla/") or "accept-language" in headers
+
+
+def is_private_name(name: str) -> bool:
+    """Whether no stranger can own it in the DNS: an address, a name without a dot, or one below a
+    domain that is reserved for networks of one's own."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name != "" and ("." not in name or name.endswith(_PRIVATE_DOMAINS))
+    return True
 
 
 class OriginMiddleware:
@@ -60,7 +116,8 @@ class OriginMiddleware:
             return True
         scheme, _, authority = origin.partition("://")
         own = _host_port(host, scheme)
-        return own is not None and _host_port(authority, scheme) == own
+        is_page = scheme.lower() in ("http", "https")
+        return is_page and own is not None and _host_port(authority, scheme) == own
 
 
 def _host_port(authority: str, scheme: str) -> tuple[str, int | None] | None:
@@ -76,16 +133,25 @@ def _host_port(authority: str, scheme: str) -> tuple[str, int | None] | None:
 
 
 class KeyMiddleware:
-    """Where keys are configured, everything but the probes and the page needs one of them."""
+    """Where keys are configured, everything but the probes and the page needs one of them.
 
-    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+    A WebSocket to a path that `takes_key` may bring it in a message: `missing_key` is what it has
+    to show it to.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Iterable[str], takes_key: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._app = app
         self._digests = [_digest(key) for key in keys]
+        self._takes_key = takes_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and self._digests and not _is_open(scope):
             offered = offered_key(Headers(scope=scope)) or _key_in_address(scope)
-            if offered is None or not self._is_valid(offered):
+            if offered is None and scope["type"] == "websocket" and self._takes_key(scope["path"]):
+                scope = {**scope, _MISSING_KEY: self._is_valid}
+            elif offered is None or not self._is_valid(offered):
                 what = "no API key was sent" if offered is None else "the API key is not valid here"
                 problem = Unauthorized(
                     f"{what}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
@@ -100,6 +166,12 @@ class KeyMiddleware:
         return any(matches)
 
 
+def missing_key(scope: Scope) -> Callable[[str], bool] | None:
+    """Whether this is a key, where the connection still has to bring one."""
+    check: Callable[[str], bool] | None = scope.get(_MISSING_KEY)
+    return check
+
+
 def _is_open(scope: Scope) -> bool:
     return scope["type"] == "http" and is_open_path(scope["path"], scope["method"])
 
@@ -107,7 +179,7 @@ def _is_open(scope: Scope) -> bool:
 def is_open_path(path: str, method: str) -> bool:
     """Whether a request needs no key."""
     is_page = path == PAGE_PATH or path.startswith(WEB_PREFIX)
-    return path in OPEN_PATHS or (is_page and method in ("GET", "HEAD"))
+    return path in OPEN_PATHS or (is_page and method in ("GET", "HEAD", "OPTIONS"))
 
 
 def _digest(key: str) -> bytes:
@@ -119,9 +191,11 @@ def offered_key(headers: Headers) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() in _SCHEMES and token.strip():
         return token.strip()
-    if key := headers.get("x-api-key", "").strip():
-        return key
-    protocols = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
+    for name in _KEY_HEADERS:
+        if key := headers.get(name, "").strip():
+            return key
+    offered = ",".join(headers.getlist("sec-websocket-protocol"))
+    protocols = [name.strip() for name in offered.split(",")]
     if len(protocols) > 1 and protocols[0].lower() in _SCHEMES:
         return protocols[1]
     for name in protocols:
@@ -177,3 +251,17 @@ def log_refusal(scope: Scope, code: str) -> None:
     # The raw path has no query and no line breaks.
     path = scope["raw_path"][:200].decode("ascii", "replace")
     log.info("refused", extra={"type": scope["type"], "code": code, "path": path})
+
+
+def plain_refusal(problem: WireError) -> bytes:
+    """A whole HTTP response, for where there is no application to give one."""
+    body = json.dumps(error_body(problem)).encode()
+    status = http.HTTPStatus(problem.http_status)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "Connection: close\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+    )
+    retry = "Retry-After: 1\r\n" if problem.retryable else ""
+    return f"{head}{retry}\r\n".encode() + body

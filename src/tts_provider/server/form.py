@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MAX_PARTS = 16
-_KIND = b"multipart/form-data"
+MULTIPART = "multipart/form-data"
 
 
 class Form:
     """Its parts by name; of two with one name the first counts."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+        self.files: dict[str, bytearray] = {}
         self.texts: dict[str, str] = {}
 
 
@@ -35,9 +35,9 @@ async def read_form(
     """Raises `InvalidRequest` where the body is no form, has text parts that are longer than
     `max_text_bytes`, or is itself longer than `max_bytes`, whatever its `Content-Length` says."""
     kind, options = parse_options_header(content_type)
-    if kind != _KIND:
+    if kind.decode("latin-1") != MULTIPART:
         raise InvalidRequest(
-            f"the body must be {_KIND.decode()}; it is {content_type[:64] or 'nothing'}",
+            f"the body must be {MULTIPART}; it is {content_type[:64] or 'nothing'}",
             code="unsupported_media_type",
             http_status=415,
         )
@@ -119,7 +119,7 @@ class _Reader:
 
     def _on_part_end(self) -> None:
         if self._is_file:
-            self.form.files.setdefault(self._name, bytes(self._data))
+            self.form.files.setdefault(self._name, self._data)
         else:
             try:
                 self.form.texts.setdefault(self._name, self._data.decode())

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,10 +19,14 @@ from starlette.types import Receive, Scope, Send
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.address import error_body_of, error_headers_of
+from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.transport import HttpProtocol, http_protocol_of
 
 log = logging.getLogger(__name__)
+
+FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
+JSON_MEDIA_TYPES = ("application/json", "text/plain", "text/json", FORM_MEDIA_TYPE)
 
 _RETRY_AFTER_MS = 1000
 
@@ -48,6 +52,8 @@ def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> str:
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
         if any(route.matches({**scope, "method": method})[0] == Match.FULL for route in routes)
     ]
+    if "GET" in methods and "HEAD" not in methods:
+        methods.insert(methods.index("GET") + 1, "HEAD")
     return ", ".join(methods)
 
 
@@ -56,21 +62,27 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
     Raises `InvalidRequest` where it is too big, takes too long, or its client leaves.
     """
-    reading = _read_body(request, limits.max_message_bytes)
+    reading = _read_body(request, limits.max_wire_bytes)
     return await arriving(reading, "the body", limits.handshake_timeout_s)
 
 
 async def read_json(request: Request, limits: Limits) -> bytes:
-    """The body of a request that says it is JSON, or does not say. Raises `InvalidRequest`."""
-    content_type = request.headers.get("content-type", "application/json")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    """The body of a request that says it is JSON, or what clients call it that say nothing: text,
+    as `fetch` does, or a form, as `curl --data` does. Raises `InvalidRequest`."""
+    kind = media_type(request)
+    if kind not in JSON_MEDIA_TYPES and not kind.endswith("+json"):
         raise InvalidRequest(
-            f"the body must be application/json; got {media_type[:64]!r}",
+            f"the body must be application/json; got {kind[:64]!r}",
             code="unsupported_media_type",
             http_status=415,
         )
     return await read_body(request, limits)
+
+
+def media_type(request: Request) -> str:
+    """Of the body; JSON's where nothing is said."""
+    content_type = request.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip().lower() or JSON_MEDIA_TYPES[0]
 
 
 async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: float) -> _Read:
@@ -84,6 +96,22 @@ async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: fl
         ) from None
     except ClientDisconnect:
         raise InvalidRequest("the client left within its request", code="disconnected") from None
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, _Read]) -> _Read:
+    """Work for a request whose body was read. Raises what it raises, and `InvalidRequest` where
+    the client leaves, which cancels it."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_wait_disconnected(request.receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise InvalidRequest("the client left before it was answered", code="disconnected")
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _read_body(request: Request, limit_bytes: int) -> bytes:
@@ -106,6 +134,8 @@ class Piece:
 
     data: bytes
     audio_s: float
+    words: Sequence[Word] = ()
+    """Those that are spoken in it, where they are known."""
 
 
 class AudioStream(Response):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -22,10 +24,15 @@ from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import create_app
 from tts_provider.server.dialects import SOCKETS
+from tts_provider.server.discovery import Announcement
+from tts_provider.server.door import ACCEPTED_A_TURN, sockets_allowed
 from tts_provider.server.service import SpeechService
 from tts_provider.server.socket import Sockets
-from tts_provider.server.transport import HttpProtocol, http_protocol, websocket_protocol
+from tts_provider.server.tcp import WyomingPort
+from tts_provider.server.transport import HttpProtocol, http_protocol
+from tts_provider.server.websocket import websocket_protocol
 from tts_provider.speech.engine import Engine
+from tts_provider.speech.lexicon import load_lexicon
 from tts_provider.voices.store import open_store
 
 log = logging.getLogger(__name__)
@@ -33,6 +40,10 @@ log = logging.getLogger(__name__)
 # Bounds how much audio lies in the kernel for a client that reads slowly, so that a ping behind it
 # is still answered in time: 256 KiB is 5 s of 16-bit speech.
 _SEND_BUFFER_BYTES = 256 * 1024
+_LISTEN_BACKLOG = 1024
+# After the drain: for those who read to hear that it is over, and for what does not end by itself.
+_GOODBYE_S = 0.5
+_LAST_WORD_S = 2.0
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 _ADDRESS_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -50,6 +61,7 @@ class Server:
             settings.voice_aliases,
             store,
             normalize_text=settings.normalize_text,
+            lexicon=load_lexicon(settings.lexicon) if settings.lexicon else None,
         )
         self.sockets = Sockets(self.service)
         app = create_app(
@@ -58,32 +70,37 @@ class Server:
             store,
             api_keys=[key.get_secret_value() for key in settings.api_keys],
             allow_origins=settings.allow_origins,
+            allow_hosts=(*settings.allow_hosts, settings.host.lower()),
         )
         config = uvicorn.Config(
             app,
-            http=http_protocol(settings.handshake_timeout_s),
+            http=http_protocol(settings.handshake_timeout_s, sockets_allowed(settings.max_sockets)),
             ws=websocket_protocol(
+                settings,
                 {
-                    path: settings.max_audio_message_bytes
+                    path: max(settings.max_audio_message_bytes, settings.max_wire_bytes)
                     for path, dialect in SOCKETS.items()
                     if dialect.takes_audio
-                }
+                },
             ),
-            ws_max_size=settings.max_message_bytes,
+            backlog=ACCEPTED_A_TURN,
             ws_per_message_deflate=False,
             ws_ping_interval=settings.ping_interval_s,
             ws_ping_timeout=settings.ping_timeout_s,
+            timeout_graceful_shutdown=1,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
         )
-        self._uvicorn = _Uvicorn(config, self._listening, self.stop)
+        self._uvicorn = _Uvicorn(config, self._listening, self._stop_in_time)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self.listening = asyncio.Event()
         self._exit_code = 0
         self.port = settings.port
+        self.wyoming = WyomingPort(self.service, self.sockets)
+        self.wyoming_port = settings.wyoming_port
 
     async def run(self) -> int:
         """Serve until stopped; returns the process's exit code.
@@ -96,23 +113,57 @@ class Server:
         self.port = listeners[0].getsockname()[1]
         self._warn_if_open()
         try:
+            wyoming = self._bind_wyoming()
+            listeners += wyoming
             if self._settings.wait_for_model:
                 await self._load()
             listen(listeners, self._settings.host)
-            await self._serve(listeners)
+            await self._serve([each for each in listeners if each not in wyoming], wyoming)
         finally:
             for listener in listeners:
                 listener.close()
+            await self.service.decoders.close()
             await self._engine.close()
         return self._exit_code
 
-    async def _serve(self, listeners: list[socket.socket]) -> None:
+    def _bind_wyoming(self) -> list[socket.socket]:
+        """Where Wyoming listens; nowhere if it is not wanted. Raises `StartupError`."""
+        settings = self._settings
+        if settings.wyoming_port is None:
+            return []
+        host = settings.wyoming_host or settings.host
+        if settings.api_keys and settings.wyoming_host is None and not _is_loopback(host):
+            raise StartupError(
+                "Wyoming has no keys, and there is an --api-key: say who may use its port, "
+                f"--wyoming-host 127.0.0.1 for this machine or --wyoming-host {host} for everyone"
+            )
+        listeners = bind(host, settings.wyoming_port)
+        self.wyoming_port = listeners[0].getsockname()[1]
+        return listeners
+
+    async def _open_wyoming(self, listeners: list[socket.socket]) -> Announcement | None:
+        if not listeners:
+            return None
+        host = self._settings.wyoming_host or self._settings.host
+        await self.wyoming.open(listeners)
+        log.info("Wyoming for Home Assistant on tcp://%s:%d", host, self.wyoming_port)
+        if not self._settings.wyoming_zeroconf:
+            return None
+        announcement = Announcement(host, self.wyoming_port or 0)
+        await announcement.announce()
+        return announcement
+
+    async def _serve(self, listeners: list[socket.socket], wyoming: list[socket.socket]) -> None:
+        announcement = await self._open_wyoming(wyoming)
         loading = asyncio.create_task(self._load_and_open())
         serving = asyncio.create_task(self._uvicorn.serve(listeners))
         draining = asyncio.create_task(self._drain_when_asked())
         try:
             await serving
         finally:
+            if announcement is not None:
+                await announcement.withdraw()
+            self.wyoming.stop_listening()
             for task in (loading, draining):
                 task.cancel()
             await asyncio.gather(loading, draining, return_exceptions=True)
@@ -121,6 +172,14 @@ class Server:
         """Drain, then end `run`. May be called from a signal handler or another thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _stop_in_time(self) -> None:
+        """`stop`, as a signal asks for it: a thread that hangs cannot hold the process up."""
+        self.stop()
+        patience_s = self._settings.drain_timeout_s + _LAST_WORD_S
+        ending = threading.Timer(patience_s, _end_process)
+        ending.daemon = True
+        ending.start()
 
     async def _load(self) -> None:
         """Raises `StartupError` where the user can mend it, else `EngineFailed`."""
@@ -148,6 +207,8 @@ class Server:
             self._stopping.set()
         else:
             self.service.admission.open()
+            if self._engine.takes_prompts:  # else enrolments alone decode, and say so in time
+                self.service.decoders.prepare()
             log.info("ready: engine %s on %s", self._engine.name, self._engine.device)
 
     async def _drain_when_asked(self) -> None:
@@ -156,6 +217,7 @@ class Server:
         if admission.refusal is None:
             log.info("stopping: %d requests left", admission.active + admission.queued)
             admission.drain()
+        self.wyoming.stop_listening()
         self.sockets.wake()
         finishing = asyncio.create_task(self._finish())
         await asyncio.wait({finishing}, timeout=self._settings.drain_timeout_s)
@@ -163,15 +225,26 @@ class Server:
             log.info("all requests are finished")
         else:
             log.warning("%d requests were not finished in time", admission.active)
-            await self.sockets.close_all(1001, "the server stops now")
-            for connection in list(self._uvicorn.server_state.connections):
-                if isinstance(connection, HttpProtocol):
-                    connection.reset()
+            await self._cut_off()
         self._uvicorn.should_exit = True
 
     async def _finish(self) -> None:
         await self.service.admission.wait_idle()
         await self.sockets.wait_closed()
+        while tasks := set(self._uvicorn.server_state.tasks):  # an upload is one too
+            await asyncio.wait(tasks)
+
+    async def _cut_off(self) -> None:
+        """End every connection, whatever it is doing; who reads hears why."""
+        connections = self._uvicorn.server_state.connections
+        for connection in list(connections):
+            if isinstance(connection, HttpProtocol):
+                connection.reset()
+        closing = asyncio.create_task(self.sockets.close_all(1001, "the server stops now"))
+        await asyncio.wait({closing}, timeout=_GOODBYE_S)
+        closing.cancel()
+        for connection in list(connections):
+            connection.transport.abort()
 
     def _listening(self) -> None:
         host, port = self._settings.host, self.port
@@ -199,6 +272,9 @@ class _Uvicorn(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # asyncio accepts as many at once as it lets wait, before anybody counts them.
+        for listener in sockets or ():
+            listener.listen(_LISTEN_BACKLOG)
         self._on_listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -285,6 +361,11 @@ def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
     elif error.errno == errno.EACCES:
         advice = "; ports below 1024 need special rights, choose another --port"
     return StartupError(f"cannot listen on {host}:{port}: {error.strerror}{advice}")
+
+
+def _end_process() -> None:
+    log.error("the server did not end in time, and is ended")
+    os._exit(1)
 
 
 def _sentence(error: Exception) -> str:

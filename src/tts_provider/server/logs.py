@@ -9,6 +9,9 @@ from typing import Literal
 # What every LogRecord has; the rest came with `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+_FEW = 5  # of one kind a second
+_MOST_SEEN = 256
+
 
 class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
@@ -33,6 +36,28 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(body, default=str)
 
 
+class Repeats(logging.Filter):
+    """Of a warning that comes again and again, a few a second; the next tells of the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        name = record.name, str(record.msg)
+        since_s, count = self._seen.get(name, (record.created, 0))
+        if record.created - since_s >= 1.0:
+            if count > _FEW:
+                record.msg = f"{record.msg} (and {count - _FEW} more like the last)"
+            since_s, count = record.created, 0
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.clear()
+        self._seen[name] = since_s, count + 1
+        return count < _FEW
+
+
 def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
@@ -41,5 +66,6 @@ def configure_logging(style: Literal["text", "json"]) -> None:
     """Log to standard error, this package's records from INFO, libraries' from WARNING."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.addFilter(Repeats())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("tts_provider").setLevel(logging.INFO)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _RATIOS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.5, 2, 5, 10)
@@ -42,6 +43,10 @@ class Metrics:
     def watch_admission(self, active: Callable[[], float], queued: Callable[[], float]) -> None:
         self._active.set_function(active)
         self._queued.set_function(queued)
+
+    def register(self, collector: Collector) -> None:
+        """What somebody else counts."""
+        self._registry.register(collector)
 
     def render(self) -> bytes:
         """The text exposition format."""

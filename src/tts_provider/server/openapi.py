@@ -53,10 +53,14 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """A route's `openapi_extra` where it reads its body itself."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def json_body(model: type[BaseModel], *forms: str) -> dict[str, Any]:
+    """A route's `openapi_extra` where it reads its body itself, as JSON or as forms of these media
+    types."""
+    content = {}
+    for media_type in ("application/json", *forms):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        content[media_type] = {"schema": schema}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def describe(app: FastAPI, *, keyed: bool) -> Callable[[], dict[str, Any]]:

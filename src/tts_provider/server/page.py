@@ -70,6 +70,9 @@ def create_router() -> APIRouter:
         )
         return PlainTextResponse(text, headers={"Vary": "Accept"})
 
+    async def options(_request: Request) -> Response:
+        return Response(status_code=204, headers={"Allow": "GET, HEAD, OPTIONS"})
+
     async def asset(request: Request) -> Response:
         file = files.get(request.path_params["name"])
         if file is None:
@@ -78,6 +81,7 @@ def create_router() -> APIRouter:
 
     router = APIRouter()
     router.add_route(PAGE_PATH, index, ["GET"], include_in_schema=False)
+    router.add_route(PAGE_PATH, options, ["OPTIONS"], include_in_schema=False)
     router.add_route(WEB_PREFIX + "{name}", asset, ["GET"], include_in_schema=False)
     return router
 

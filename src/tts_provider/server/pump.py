@@ -1,16 +1,15 @@
-"""Any dialect over a WebSocket: pumps one socket through its dialect, its contexts and their
-timelines."""
+"""Any dialect: pumps one connection through its dialect, its contexts and their timelines."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.errors import EngineFailed, WireError
-from tts_provider.server.dialects.contexts import Contexts
+from tts_provider.server.dialects.contexts import Contexts, Item
 from tts_provider.server.dialects.dialect import (
     Action,
     Answer,
@@ -33,7 +32,7 @@ from tts_provider.server.dialects.dialect import (
     Updated,
 )
 from tts_provider.server.service import Said, SpeechService
-from tts_provider.server.socket import Socket, stop, wait_for
+from tts_provider.server.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.timeline import Timeline
 from tts_provider.speech.reading import Passage
 
@@ -43,16 +42,24 @@ class DialectSocket(Socket):
     timeline has one of its own."""
 
     def __init__(
-        self, websocket: WebSocket, service: SpeechService, dialect: type[Dialect]
+        self,
+        wire: Wire,
+        service: SpeechService,
+        dialect: type[Dialect],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        check_key: Callable[[str], bool] | None = None,
     ) -> None:
-        super().__init__(websocket, service)
+        super().__init__(wire, service)
         self.endpoint = dialect.name
         self._dialect = dialect(
             Handshake(
                 service.limits,
                 lambda voice: service.find_voice(voice, None),
-                websocket.path_params,
-                websocket.query_params,
+                path or {},
+                query or {},
+                check_key,
             )
         )
         self._contexts = Contexts(service.limits, service.new_reader)
@@ -83,6 +90,9 @@ class DialectSocket(Socket):
         messages = self._dialect.write(event)
         if not isinstance(event, Audio):
             await self._send_together(messages)
+            if isinstance(event, Problem):
+                await self._close_after(event)
+            await self._do(self._dialect.follow(event))
             return
         audio_s = (event.end_ms - event.start_ms) / 1000
         sending = asyncio.create_task(self._send_together(messages, audio_s))
@@ -94,8 +104,11 @@ class DialectSocket(Socket):
                 sending.exception()  # the connection's end is noticed by whoever reads
             raise
 
-    def take_clause(self, context_id: str) -> list[Passage]:
-        return self._contexts.take_clause(context_id)
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
+        return self._contexts.take_clause(context_id, is_patient=is_patient)
+
+    def taken(self, context_id: str, item: Item) -> None:
+        self._contexts.taken(context_id, item)
 
     def spoken(self, context_id: str, passage: Passage) -> None:
         self._contexts.spoken(context_id, passage)
@@ -108,6 +121,11 @@ class DialectSocket(Socket):
         self._contexts.finish(context_id)
         self._timelines.pop(context_id, None)
         self.wake()
+
+    async def _close_after(self, problem: Problem) -> None:
+        code = self._dialect.close_code(problem)
+        if code is not None:
+            await self.close(code, problem.error.message)
 
     def _describe(self, problem: WireError) -> Sequence[str | bytes]:
         return self._dialect.write(Problem(problem))
@@ -159,16 +177,21 @@ class DialectSocket(Socket):
             self._timelines[context_id] = Timeline(context_id, settings, self._service, self)
 
     def _is_done(self) -> bool:
-        """No context has anything to say that its writer has begun."""
+        """No context has anything to say, or a sentence to come in a turn that has begun: one that
+        has not is refused while the server drains."""
         timelines = self._timelines.items()
-        return not any(t.is_busy or self._contexts.has_text(name) for name, t in timelines)
+        return not any(
+            t.is_busy or (t.has_begun and self._contexts.has_text(name)) for name, t in timelines
+        )
 
     async def _watch(self) -> None:
         """Close the connection when the server goes, when the client is done, or when nothing
         happens for long."""
-        idle_s = self._service.limits.idle_timeout_s
         try:
             while True:
+                idle_s = self._service.limits.idle_timeout_s
+                if self._dialect.idle_timeout_s is not None:
+                    idle_s = min(idle_s, self._dialect.idle_timeout_s)
                 refusal = self._service.admission.refusal
                 if isinstance(refusal, EngineFailed):
                     await self.send(Problem(refusal))

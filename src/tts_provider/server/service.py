@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tts_provider import __version__
-from tts_provider.audio.decode import decode_audio
+from tts_provider.audio.decode_process import Decoders
 from tts_provider.config import Limits
-from tts_provider.errors import EngineFailed, InvalidRequest, UnsentAudio, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
 from tts_provider.server.admission import Admission
 from tts_provider.server.metrics import Metrics
 from tts_provider.speech import pipeline
@@ -24,13 +23,13 @@ from tts_provider.speech.engine import (
     SAMPLE_RATE,
     AudioChunk,
     Engine,
-    History,
     Spoken,
     Utterance,
     Voice,
 )
-from tts_provider.speech.reading import Passage, Reader, read
-from tts_provider.voices.aliases import find_alias
+from tts_provider.speech.lexicon import LexiconFile
+from tts_provider.speech.reading import AS_WRITTEN, Passage, Reader, ReadingOptions, read
+from tts_provider.voices.aliases import find_alias, resolve_alias
 from tts_provider.voices.store import VoiceStore
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,8 @@ log = logging.getLogger(__name__)
 MAX_CONTEXT_S = 60.0
 """Audio of what was said before, in one request or message: more than the model has room for."""
 FRAME_S = 0.08  # of the codes that an engine remembers speech as
+
+_MAX_NAMED = 8  # voices in a sentence
 
 _Item = TypeVar("_Item", bound=AudioChunk | pipeline.Segment)
 
@@ -62,37 +63,60 @@ class SpeechService:
         store: VoiceStore | None = None,
         *,
         normalize_text: bool = True,
+        lexicon: LexiconFile | None = None,
     ) -> None:
         self.engine = engine
         self._store = store
         self._voice_aliases = voice_aliases or {}
         self._normalize_text = normalize_text
+        self._lexicon = lexicon or LexiconFile()
         self.limits = limits
         self.admission = Admission(limits)
+        self.decoders = Decoders()
         self.metrics = Metrics()
         self.metrics.watch_admission(lambda: self.admission.active, lambda: self.admission.queued)
-        self.metrics.ready.set_function(lambda: float(self.admission.is_open))
+        self.metrics.ready.set_function(lambda: float(self.is_ready))
+        for collector in engine.collectors:
+            self.metrics.register(collector)
+
+    @property
+    def is_ready(self) -> bool:
+        """Requests are served."""
+        return self.admission.is_open and self.engine.problem is None
+
+    async def wait_for_voices(self) -> None:
+        """Until the engine has voices; those on other machines are known late. Raises `WireError`
+        where there will be none."""
+        if not self.engine.voices():
+            await self.admission.wait_open()
 
     def find_voice(self, voice: str | None, speaker: int | None) -> Voice:
-        """The voice of that id or alias, the engine's own or enrolled; else that speaker's, else
-        speaker 0's.
+        """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
+        it is empty, that speaker's, else speaker 0's.
 
-        Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one.
+        Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one,
+        and `Loading` where they are not known yet.
         """
         voices = self.engine.voices()
-        if voice is not None:
+        if not voices:
+            raise Loading("the engine's voices are not known yet; try again later")
+        voice = None if voice is None else voice.strip()
+        if voice:
             for candidate in voices:
                 if candidate.id == voice:
                     return candidate
             alias = find_alias(voice, voices, self._voice_aliases)
             if alias is not None:
                 return alias
-            enrolled = self._find_enrolled(self._voice_aliases.get(voice, voice))
+            target = resolve_alias(voice, self._voice_aliases)
+            enrolled = self._find_enrolled(target) or self._find_enrolled(target.lower())
             if enrolled is not None:
                 return enrolled
-            known = ", ".join(candidate.id for candidate in voices)
+            known = ", ".join(candidate.id for candidate in voices[:_MAX_NAMED])
+            more = len(voices) - _MAX_NAMED
+            others = f" and {more} more, see /v1/audio/voices" if more > 0 else ""
             raise InvalidRequest(
-                f"there is no voice {voice[:64]!r}; this server has {known}",
+                f"there is no voice {voice[:64]!r}; this server has {known}{others}",
                 code="unknown_voice",
                 param="voice",
             )
@@ -127,14 +151,32 @@ class SpeechService:
             voices += [stored.voice() for stored in await asyncio.to_thread(self._store.list)]
         return voices
 
-    def new_reader(self) -> Reader:
-        """For a text that is still being written."""
-        return Reader(words=self._normalize_text)
+    def is_ready_for(self, voice: Voice) -> bool:
+        """Whether what is asked in this voice need not wait for the model."""
+        return self.admission.is_open or self.engine.can_speak_early(voice)
+
+    def new_reader(self, voice: Voice, reading: ReadingOptions) -> Reader:
+        """For a text that is still being written, read as was asked for, and spoken in `voice`."""
+        return Reader(self._reading(voice, reading))
+
+    def _reading(self, voice: Voice, asked: ReadingOptions) -> ReadingOptions:
+        """What a request asks for, and what the server and the voice add to it."""
+        return replace(
+            asked,
+            words=asked.words and self._normalize_text,
+            language=voice.language,
+            lexicon=self._lexicon.for_voice(voice.id).merged(asked.lexicon),
+        )
 
     async def speak(
-        self, utterance: Utterance, endpoint: str, context: Sequence[Said] = ()
+        self,
+        utterance: Utterance,
+        endpoint: str,
+        context: Sequence[Said] = (),
+        reading: ReadingOptions = AS_WRITTEN,
     ) -> AsyncGenerator[AudioChunk, None]:
-        """Wait for a stream, listen to what was said before, then yield the utterance's audio.
+        """Wait for a stream, listen to what was said before, then yield the utterance's audio; its
+        text is read as `reading` asks.
 
         Raises `WireError`.
         """
@@ -142,9 +184,9 @@ class SpeechService:
         meter.characters = len(utterance.text)
         meter.begin()
         with meter.measure():
-            async with self.admission.admit():
-                await self._listen_to_all(context, utterance.history)
-                passages = self._read(utterance.text)
+            async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
+                await self._listen_to_all(context, utterance)
+                passages = self._read(utterance.text, utterance.voice, reading)
                 audio = pipeline.speak(self.engine, utterance, passages)
                 async with aclosing(meter.watch(audio)) as chunks:
                     async for chunk in chunks:
@@ -156,38 +198,41 @@ class SpeechService:
         """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
         A place is held for a passage only, so contexts take turns with everybody else."""
         items = meter.watch(pipeline.speak_passages(self.engine, utterance, [passage], start))
-        async with self.admission.admit(begun=start > 0), aclosing(items):
+        place = self.admission.admit(begun=start > 0, early=self.is_ready_for(utterance.voice))
+        async with place, aclosing(items):
             async for item in items:
                 yield item
 
-    async def listen(self, said: Said, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
-        """What was said before, for an utterance's history. To be called with a place to speak:
-        it takes the engine's time.
+    async def listen(self, said: Said, voice: Voice, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
+        """What was said before, for the history of an utterance in `voice`. To be called with a
+        place to speak: it takes the engine's time.
 
         Raises `InvalidRequest` where the audio is none, or longer, or the engine does not listen;
         `NoSpeech` where the text has nothing to say.
         """
+        engine = self.engine.of(voice)
         samples = np.zeros(0, np.float32)
-        if self.engine.takes_prompts:
-            decode = functools.partial(
-                decode_audio,
+        if engine.takes_prompts:
+            samples = await self.decoders.decode(
+                said.audio,
                 max_bytes=self.limits.max_audio_message_bytes,
                 max_audio_s=max_audio_s,
             )
-            samples = await asyncio.to_thread(decode, said.audio)
-        words = " ".join(passage.words for passage in self._read(said.text))
+        words = " ".join(passage.words for passage in self._read(said.text, voice))
         if not words:
             raise pipeline.nothing_to_speak()
-        return await self.engine.listen(words, said.speaker, samples)
+        return await engine.listen(words, said.speaker, samples)
 
-    def _read(self, text: str) -> Iterator[Passage]:
-        return read(text, words=self._normalize_text)
+    def _read(
+        self, text: str, voice: Voice, reading: ReadingOptions = AS_WRITTEN
+    ) -> Iterator[Passage]:
+        return read(text, self._reading(voice, reading))
 
-    async def _listen_to_all(self, context: Sequence[Said], history: History) -> None:
+    async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S
         for said in context:
-            spoken = await self.listen(said, left_s)
-            history.add(spoken)
+            spoken = await self.listen(said, utterance.voice, left_s)
+            utterance.history.add(spoken)
             left_s = max(left_s - len(spoken.codes) * FRAME_S, FRAME_S)
 
     @contextmanager
@@ -228,7 +273,7 @@ class SpeechService:
             "server_version": __version__,
             "current_model": {
                 "name": engine.model,
-                "ready": self.admission.is_open,
+                "ready": self.is_ready,
                 "sample_rate": engine.sample_rate,
                 "speakers": {v.speaker: v.name for v in voices if v.speaker is not None},
             },
@@ -244,6 +289,7 @@ def voice_facts(voice: Voice) -> dict[str, Any]:
         "name": voice.name,
         "gender": voice.gender,
         "source": voice.source,
+        "language": voice.language,
         "speaker": voice.speaker,
     }
 

@@ -1,4 +1,5 @@
-"""What every WebSocket of ours shares: the open ones, sending with an end to patience, closing."""
+"""What every conversation of ours shares, over a WebSocket or anything like one: the open ones,
+sending with an end to patience, closing."""
 
 from __future__ import annotations
 
@@ -7,24 +8,86 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
 from tts_provider.server.auth import choose_subprotocol, log_refusal
 from tts_provider.server.http import error_response
 from tts_provider.server.service import SpeechService
-from tts_provider.server.transport import protocol_of
+from tts_provider.server.websocket import protocol_of
 
 log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """What messages travel on, both ways in ASGI's terms for a WebSocket."""
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message, or that the connection is over. Raises `WireError` where what arrives
+        is no message, and the connection cannot go on."""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Returns when the system takes more. Raises `WebSocketDisconnect` where nobody does."""
+
+    async def drained(self) -> None:
+        """Until the system has taken all that was sent, or the connection is lost."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close behind what is not sent yet, which is dropped if it takes long."""
+
+    def abort(self) -> None:
+        """Cut the client off."""
+
+
+class WebSocketWire:
+    """A `Wire` over a WebSocket that was accepted."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> dict[str, Any]:
+        message = dict(await self._websocket.receive())
+        protocol = protocol_of(self._websocket)
+        if protocol.is_flooding and message["type"] != "websocket.disconnect":
+            raise too_many_messages(protocol.limits)
+        return message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        try:
+            await self._websocket.send(message)
+        except RuntimeError as error:
+            # Starlette's way to say that another task has closed the socket meanwhile.
+            raise WebSocketDisconnect(1006) from error
+
+    async def drained(self) -> None:
+        await protocol_of(self._websocket).drained()
+
+    async def close(self, code: int, reason: str) -> None:
+        protocol_of(self._websocket).abort_soon()
+        # The client, or another task of ours, may have closed it already.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    def abort(self) -> None:
+        protocol_of(self._websocket).transport.abort()
+
+
+def too_many_messages(limits: Limits) -> InvalidRequest:
+    return InvalidRequest(
+        f"for {limits.flood_timeout_s:g} s more arrived than {limits.max_frames_per_s:g} "
+        f"frames and {limits.max_bytes_per_s:g} bytes a second, the limits",
+        code="too_many_messages",
+    )
 
 
 class Socket(ABC):
     """One accepted connection."""
 
-    def __init__(self, websocket: WebSocket, service: SpeechService) -> None:
-        self._websocket = websocket
+    def __init__(self, wire: Wire, service: SpeechService) -> None:
+        self._wire = wire
         self._service = service
         self._woken = asyncio.Event()
         # Whoever sends holds it: what belongs together stays together and a message's fragments
@@ -44,7 +107,11 @@ class Socket(ABC):
 
     async def _receive(self) -> str | None:
         """The next text message; None when the connection is over."""
-        message = await self._websocket.receive()
+        try:
+            message = await self._wire.receive()
+        except WireError as error:  # what arrives is no message
+            await self.refuse(error)
+            return None
         if message["type"] == "websocket.disconnect":
             return None
         text: str | None = message.get("text")
@@ -65,16 +132,13 @@ class Socket(ABC):
 
     async def close(self, code: int, reason: str) -> None:
         """Close when the client has taken what was sent; one that does not is cut off."""
-        with self._service.expect_reading(0.0, self._disconnect):
-            await protocol_of(self._websocket).drained()
+        with self._service.expect_reading(0.0, self._wire.abort):
+            await self._wire.drained()
         await self.close_now(code, reason)
 
     async def close_now(self, code: int, reason: str) -> None:
         """Close behind what is not sent yet, which is dropped if it takes long."""
-        protocol_of(self._websocket).abort_soon()
-        # The client, or another task of ours, may have closed it already.
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-            await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+        await self._wire.close(code, reason)
 
     async def _send_together(self, messages: Sequence[str | bytes], audio_s: float = 0.0) -> None:
         """Send messages that belong together, and have so much audio in them."""
@@ -86,15 +150,8 @@ class Socket(ABC):
     async def _send(self, message: dict[str, Any], audio_s: float = 0.0) -> None:
         """Send one message or fragment, holding `_sending`; a listener that falls too far behind
         what it was sent is cut off."""
-        try:
-            with self._service.expect_reading(audio_s, self._disconnect):
-                await self._websocket.send(message)
-        except RuntimeError as error:
-            # Starlette's way to say that another task has closed the socket meanwhile.
-            raise WebSocketDisconnect(1006) from error
-
-    def _disconnect(self) -> None:
-        protocol_of(self._websocket).transport.abort()
+        with self._service.expect_reading(audio_s, self._wire.abort):
+            await self._wire.send(message)
 
 
 class Sockets:
@@ -117,6 +174,10 @@ class Sockets:
             await websocket.send_denial_response(error_response(problem, websocket.scope))
             return
         await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"]))
+        await self.attend(socket)
+
+    async def attend(self, socket: Socket) -> None:
+        """Serve a connection that was accepted, until it is closed."""
         limit = self._service.limits.max_connections
         if len(self._open) >= limit:
             await socket.refuse(
@@ -147,8 +208,9 @@ class Sockets:
         await self._empty.wait()
 
     async def close_all(self, code: int, reason: str) -> None:
-        """Close what is left, whatever it is doing."""
+        """Close what is left, whatever it is doing, and wait until it is."""
         await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
+        await self.wait_closed()
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from tts_provider.audio.encode import Format, check_format, create_encoder
+from tts_provider.audio.encode import Format, StreamEncoder, check_format
 from tts_provider.errors import Loading, WireError
 from tts_provider.server.http import Piece
 from tts_provider.server.service import SpeechService
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
+from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 
 def speak_file(
@@ -19,6 +20,9 @@ def speak_file(
     endpoint: str,
     service: SpeechService,
     text_name: str,
+    *,
+    bits_per_second: int | None = None,
+    reading: ReadingOptions = AS_WRITTEN,
 ) -> AsyncGenerator[Piece, None]:
     """The audio's file, in pieces that are never empty; `text_name` is the request's field that
     the text came in.
@@ -27,27 +31,22 @@ def speak_file(
     to wait.
     """
     check_format(audio_format, sample_rate)
-    admission = service.admission
-    if not admission.is_open and admission.refusal is None:
+    if not service.is_ready_for(utterance.voice) and service.admission.refusal is None:
         raise Loading("the model is still loading; try again later")
-    return _pieces(utterance, audio_format, sample_rate, endpoint, service, text_name)
+    made = StreamEncoder(audio_format, SAMPLE_RATE, sample_rate, bits_per_second=bits_per_second)
+    return _pieces(service.speak(utterance, endpoint, reading=reading), made, text_name)
 
 
 async def _pieces(
-    utterance: Utterance,
-    audio_format: Format,
-    sample_rate: int,
-    endpoint: str,
-    service: SpeechService,
-    text_name: str,
+    speech: AsyncGenerator[AudioChunk, None], made: StreamEncoder, text_name: str
 ) -> AsyncGenerator[Piece, None]:
-    with contextlib.closing(create_encoder(audio_format, SAMPLE_RATE, sample_rate)) as encoder:
+    with contextlib.closing(made) as encoder:
         # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-        pending, sent, end, audible = encoder.start(), 0, 0, False
+        pending, sent, end, audible = await encoder.start(), 0, 0, False
         try:
-            async with contextlib.aclosing(service.speak(utterance, endpoint)) as chunks:
+            async with contextlib.aclosing(speech) as chunks:
                 async for chunk in chunks:
-                    pending += encoder.push(chunk.samples)
+                    pending += await encoder.push(chunk.samples)
                     end = chunk.end
                     # Silence alone may turn out to be all there is, which is an error.
                     audible = audible or bool(chunk.samples.any())
@@ -58,6 +57,6 @@ async def _pieces(
             if problem.param == "text":
                 problem.param = text_name
             raise
-        pending += encoder.finish()
+        pending += await encoder.finish()
         if pending:
             yield Piece(pending, (end - sent) / SAMPLE_RATE)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.audio.encode import Encoder, create_encoder
+from tts_provider.audio.encode import StreamEncoder
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server.dialects.contexts import Item
 from tts_provider.server.dialects.dialect import (
@@ -34,6 +34,8 @@ from tts_provider.speech.reading import Passage
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 4  # pauses
+
 _BYTES_PER_SAMPLE = {"pcm": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 
 
@@ -43,7 +45,8 @@ class Listener(Protocol):
     endpoint: str
 
     async def send(self, event: Event) -> None: ...
-    def take_clause(self, context_id: str) -> list[Passage]: ...
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]: ...
+    def taken(self, context_id: str, item: Item) -> None: ...
     def spoken(self, context_id: str, passage: Passage) -> None: ...
     def heard(self, context_id: str, said: Said) -> None: ...
     def wake(self) -> None: ...
@@ -86,6 +89,11 @@ class Timeline:
     def is_busy(self) -> bool:
         """There is something to speak."""
         return self._working or bool(self._todo)
+
+    @property
+    def has_begun(self) -> bool:
+        """Something was spoken."""
+        return self._position > 0
 
     @property
     def is_heard(self) -> bool:
@@ -138,11 +146,13 @@ class Timeline:
                 case Passage():
                     await self._speak(item)
                 case Flush(_, flush_id):
+                    await self._send(await self._audio.flush(self._position))
                     await self._listener.send(Flushed(self._id, flush_id))
                 case Listen(_, said):
                     await self._listen(said)
             self._working = False
             self._listener.wake()
+        await self._send(await self._audio.flush(self._position))
         if not self._audible:
             raise nothing_to_speak()
 
@@ -154,9 +164,14 @@ class Timeline:
             ahead_s = self._played_until_s - asyncio.get_running_loop().time()
             if not await wait_for(self._changed, max(pause_s, ahead_s - pause_s)):
                 self._todo += self._listener.take_clause(self._id)
-                if not self._todo:
-                    await wait_for(self._changed, None)
-        return self._todo.popleft()
+                # A full stop that may stand in a number or an address is an end after a while.
+                if not self._todo and not await wait_for(self._changed, _PATIENCE * pause_s):
+                    self._todo += self._listener.take_clause(self._id, is_patient=True)
+                    if not self._todo:
+                        await wait_for(self._changed, None)
+        item = self._todo.popleft()
+        self._listener.taken(self._id, item)
+        return item
 
     async def _speak(self, passage: Passage) -> None:
         # Who has much to hear waits here, where it holds no place that others could speak in.
@@ -164,28 +179,32 @@ class Timeline:
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._listener.spoken(self._id, passage)
-        items = self._service.speak_passage(self._utterance, passage, self._position, self._meter)
+        ahead_s = self._played_until_s - asyncio.get_running_loop().time()
+        allowed_s = self._service.limits.max_ahead_s - max(ahead_s, 0.0)
+        utterance = replace(self._utterance, ahead_s=allowed_s)
+        items = self._service.speak_passage(utterance, passage, self._position, self._meter)
         async with contextlib.aclosing(items):
             async for item in items:
                 if isinstance(item, AudioChunk):
                     self._audible = self._audible or bool(item.samples.any())
-                    await self._send(self._audio.push(item))
+                    await self._send(await self._audio.push(item))
                 else:
                     await self._end_segment(item)
 
     async def _listen(self, said: Said) -> None:
         try:
-            async with self._service.admission.admit(begun=self._position > 0):
-                self._utterance.history.add(await self._service.listen(said))
+            early = self._service.is_ready_for(self._settings.voice)
+            async with self._service.admission.admit(begun=self.has_begun, early=early):
+                self._utterance.history.add(await self._service.listen(said, self._settings.voice))
         except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
             await self._listener.send(Problem(problem, self._id))
         finally:
             self._listener.heard(self._id, said)
 
     async def _end_segment(self, segment: Segment) -> None:
-        await self._send(self._audio.end_segment(segment))
+        await self._send(await self._audio.end_segment(segment))
         self._position = segment.end
-        if segment.end > segment.start:
+        if segment.end > segment.start and segment.text:
             place = _ms(segment.start), _ms(segment.end)
             await self._listener.send(Spoken(self._id, segment.text, *place))
 
@@ -220,24 +239,31 @@ class _Piece:
 class _Encoding:
     """The timeline as bytes. Every segment is encoded by itself, so that its end does not wait for
     the next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file
-    (RFC 3533 section 4, "chaining")."""
+    (RFC 3533 section 4, "chaining"). MP3 would have 50 ms of silence at each join, so its encoder
+    goes on until a flush."""
 
     def __init__(self, settings: ContextSettings) -> None:
         self._settings = settings
-        self._encoder: Encoder | None = None
+        self._encoder: StreamEncoder | None = None
         self._segment_start = 0  # in samples
         self._data_bytes = 0  # of this segment
         self._made_ms = 0
         self.sent_ms = 0
 
-    def push(self, chunk: AudioChunk) -> _Piece | None:
+    async def push(self, chunk: AudioChunk) -> _Piece | None:
         if self._encoder is None:
             format_, rate = self._settings.format, self._settings.sample_rate
-            self._encoder = create_encoder(format_, SAMPLE_RATE, rate)
+            self._encoder = StreamEncoder(
+                format_,
+                SAMPLE_RATE,
+                rate,
+                bits_per_second=self._settings.bits_per_second,
+                is_stream=True,
+            )
             self._segment_start, self._data_bytes = chunk.start, 0
-            data = self._encoder.start() + self._encoder.push(chunk.samples)
+            data = await self._encoder.start() + await self._encoder.push(chunk.samples)
         else:
-            data = self._encoder.push(chunk.samples)
+            data = await self._encoder.push(chunk.samples)
         self._data_bytes += len(data)
         sample_bytes = _BYTES_PER_SAMPLE.get(self._settings.format)
         if sample_bytes is None:
@@ -246,13 +272,17 @@ class _Encoding:
         made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._settings.sample_rate
         return self._piece(data, _ms(self._segment_start + made))
 
-    def end_segment(self, segment: Segment) -> _Piece | None:
-        """What the encoder still holds."""
+    async def end_segment(self, segment: Segment) -> _Piece | None:
+        """What the encoder still holds of it."""
+        return None if self._settings.format == "mp3" else await self.flush(segment.end)
+
+    async def flush(self, end: int) -> _Piece | None:
+        """What the encoder still holds, where the timeline is `end` samples long."""
         if self._encoder is None:
             return None
         encoder, self._encoder = self._encoder, None
         with contextlib.closing(encoder):
-            return self._piece(encoder.finish(), _ms(segment.end))
+            return self._piece(await encoder.finish(), _ms(end))
 
     def _piece(self, data: bytes, end_ms: int) -> _Piece | None:
         if not data:

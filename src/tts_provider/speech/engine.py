@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from prometheus_client.registry import Collector
 
-from tts_provider.errors import InvalidRequest
+from tts_provider.errors import InvalidRequest, WireError
 
 SAMPLE_RATE = 24_000
 """Samples a second of every engine: the rate of CSM's codec, Mimi."""
@@ -33,6 +34,8 @@ class Voice:
     source: str
     speaker: int | None = None
     """The number the seed's `speaker` field selects this voice by."""
+    language: str = "en"
+    """What it speaks, as a tag of BCP 47."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,10 @@ class Utterance:
     with_words: bool = False
     """Whether somebody wants `WordTime`s; an engine that has them anyway may ignore it."""
     history: History = field(default_factory=History, compare=False)
+    begun: bool = False
+    """Something of its timeline was spoken before: it waits where a new one would be refused."""
+    ahead_s: float | None = None
+    """How far ahead of its listener the audio may be; None where nobody listens meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +124,26 @@ class Engine(ABC):
     takes_prompts = False
     """Whether it speaks in voices that were enrolled from a recording, `source` "enrolled"."""
 
+    collectors: Sequence[Collector] = ()
+    """What it counts, for Prometheus."""
+
     @abstractmethod
     def voices(self) -> Sequence[Voice]:
-        """The voices there are; known before `load` returns."""
+        """The voices there are; none where they are not known before `load` returns."""
+
+    @property
+    def problem(self) -> WireError | None:
+        """Why it cannot speak now, although it is loaded."""
+        return None
+
+    def of(self, voice: Voice) -> Engine:
+        """Who speaks in this voice: itself, or the part of it whose `speeds`, prompts and memory
+        they are."""
+        return self
+
+    def can_speak_early(self, voice: Voice) -> bool:
+        """Whether `speak` may be called for this voice although `load` has not returned yet."""
+        return False
 
     @abstractmethod
     async def load(self, on_progress: Callable[[str], None]) -> None:

@@ -1,12 +1,17 @@
-"""Text → segments → words: the one way from what somebody wrote to what an engine says."""
+"""Text → structure → segments → words: the one way from what somebody wrote to what is said."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from tts_provider.speech.alignment import Place, align
+from tts_provider.speech.lexicon import Lexicon, Phonemes
 from tts_provider.speech.normalize import normalize
-from tts_provider.speech.segment import Segmenter, split_segments
+from tts_provider.speech.plain import Plain, Run
+from tts_provider.speech.segment import Segmenter, Span
+from tts_provider.speech.ssml import Ssml
+from tts_provider.speech.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -14,9 +19,40 @@ class Passage:
     """What an engine says in one go: a sentence, or a part of a long one."""
 
     text: str
-    """As it was written."""
+    """As it was written, without its markup."""
     words: str
-    """As it is to be said."""
+    """As it is to be said. Empty where there is only a pause."""
+    start: int = 0
+    """Where it was written: characters of the whole text, from here to before `end`."""
+    end: int = 0
+    pause_s: float = 0.0
+    """Silence instead of words."""
+    phonemes: tuple[Phonemes, ...] = ()
+    """How parts of `words` are pronounced, for engines that take phonemes."""
+    runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
+    """Where each part of `text` was written."""
+
+    def written_words(self) -> list[Place]:
+        """Where each of the spoken words was written, in order."""
+        return align(self.text, self.words, self.runs)
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How a text is to be read."""
+
+    words: bool = True
+    """Without it, what was written is left to the engine, except for its structure."""
+    language: str = "en"
+    """The voice's, as a BCP 47 tag; only English is read as words."""
+    ssml: bool = False
+    aloud: frozenset[str] = frozenset()
+    """What of `structure.NOT_SPEECH` is to be spoken."""
+    lexicon: Lexicon = field(default_factory=Lexicon)
+
+
+AS_WRITTEN = ReadingOptions()
+"""Nothing special is asked for."""
 
 
 class Reader:
@@ -25,39 +61,93 @@ class Reader:
     A passage that has nothing to say is left out.
     """
 
-    def __init__(self, *, words: bool = True) -> None:
-        """Without `words`, what was written is left to the engine to read."""
+    def __init__(self, options: ReadingOptions = AS_WRITTEN) -> None:
+        self._options = options
+        self._structure = (
+            Ssml(self._options.language) if self._options.ssml else Structure(self._options.aloud)
+        )
         self._segmenter = Segmenter()
-        self._words = words
+        self._plain = Plain()
+        self._place = 0  # of `_plain` in all plain text
 
     @property
     def characters(self) -> int:
         """How many are waiting for the end of their sentence."""
-        return self._segmenter.characters
+        return self._segmenter.characters + self._structure.characters
 
     def push(self, text: str) -> list[Passage]:
-        """The passages that `text` completes."""
-        return self._read(self._segmenter.push(text))
+        """The passages that `text` completes. Raises `InvalidRequest` where it is wrong SSML."""
+        return list(self._passages(self._cut(self._structure.push(text))))
 
     def flush(self) -> list[Passage]:
-        """What is left, as if the text ended here."""
-        return self._read(self._segmenter.flush())
+        """What is left, as if the text ended here. Raises as `push` does."""
+        return list(self._passages(self._cut_all()))
 
-    def take_clause(self) -> list[Passage]:
-        """What can be spoken without the rest of the sentence: for a writer who pauses."""
-        return self._read(self._segmenter.take_clause())
+    def take_clause(self, *, is_patient: bool = False) -> list[Passage]:
+        """What can be spoken without the rest of the sentence: for a writer who pauses.
 
-    def _read(self, segments: Iterable[str]) -> list[Passage]:
-        return list(_read(segments, words=self._words))
+        `$3.` may become `$3.50`, and `example.` an address: these wait for who `is_patient`.
+        """
+        is_closed = self._structure.is_in_gap
+        spans = self._segmenter.take_clause(is_closed=is_closed, is_patient=is_patient)
+        return list(self._passages(spans))
+
+    def read(self, text: str) -> Iterator[Passage]:
+        """All of it; each passage is read when it is asked for."""
+        spans = self._cut(self._structure.push(text))
+        return self._passages([*spans, *self._cut_all()])
+
+    def _cut(self, plain: Plain) -> list[Span]:
+        self._plain.extend(plain)
+        return self._segmenter.push(plain.text)
+
+    def _cut_all(self) -> list[Span]:
+        spans = self._cut(self._structure.flush())
+        return [*spans, *self._segmenter.flush()]
+
+    def _passages(self, spans: Iterable[Span]) -> Iterator[Passage]:
+        done = 0
+        for place, place_after in spans:
+            start, end = place - self._place, place_after - self._place
+            yield from self._pauses(start)
+            passage = self._passage(self._plain.slice(start, end))
+            if any(map(str.isalnum, passage.words)):
+                yield passage
+            done = end
+        if self._segmenter.characters == 0:
+            done = len(self._plain)
+            yield from self._pauses(done)
+        self._plain.drop(done)
+        self._place += done
+
+    def _pauses(self, until: int) -> Iterator[Passage]:
+        """Those that were asked for before this place."""
+        pauses = self._plain.pauses
+        while pauses and pauses[0][0] <= until:
+            _, pause_s, place = pauses.pop(0)
+            yield Passage("", "", place, place, pause_s)
+
+    def _passage(self, plain: Plain) -> Passage:
+        options = self._options
+        words = options.lexicon.respell(plain.text)
+        is_english = options.language.partition("-")[0].lower() == "en"
+        words = normalize(words) if options.words and is_english else " ".join(words.split())
+        start, end = plain.span(0, len(plain))
+        phonemes = options.lexicon.find_phonemes(words)
+        if plain.phonemes:
+            phonemes += tuple(_asked_for(plain, words))
+        return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs())
 
 
-def read(text: str, *, words: bool = True) -> Iterator[Passage]:
-    """The passages of a whole text."""
-    return _read(split_segments(text), words=words)
+def _asked_for(plain: Plain, words: str) -> Iterator[Phonemes]:
+    """The phonemes that the text itself asks for, on its words."""
+    spoken = align(plain.text, words, [Run(0, 0, len(plain), is_whole=False)])
+    for start, end, ipa in plain.phonemes:
+        inside = [word for word in spoken if start < word.end and word.start < end]
+        if inside:
+            yield Phonemes(inside[0].words_start, inside[-1].words_end, ipa)
 
 
-def _read(segments: Iterable[str], *, words: bool) -> Iterator[Passage]:
-    for segment in segments:
-        passage = Passage(segment, normalize(segment) if words else segment)
-        if any(map(str.isalnum, passage.words)):
-            yield passage
+def read(text: str, options: ReadingOptions = AS_WRITTEN) -> Iterator[Passage]:
+    """The passages of a whole text. Raises `InvalidRequest` where it is wrong SSML."""
+    return Reader(options).read(text)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tts_provider.audio.analyze import Measured, measure, normalize_level, trim_silence
-from tts_provider.audio.decode import DECODED_RATE, decode_audio
+from tts_provider.audio.decode import DECODED_RATE
 from tts_provider.audio.pcm import Samples
-from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
 
 MAX_NAME_CHARACTERS = 100
@@ -55,14 +54,11 @@ class Prompt:
         return gender_of(self.measured.pitch_hz)
 
 
-def make_prompt(data: bytes, transcript: str | None, limits: Limits) -> Prompt:
-    """Decode and check an upload; without a `transcript` only the audio is looked at.
+def make_prompt(samples: Samples, transcript: str | None) -> Prompt:
+    """Check a recording, (n,) at 24 kHz; without a `transcript` only the audio is looked at.
 
     Raises `InvalidRequest` where no voice can be made of it.
     """
-    samples = decode_audio(
-        data, max_bytes=limits.max_voice_upload_bytes, max_audio_s=limits.max_voice_audio_s
-    )
     measured = measure(samples)
     if measured.voiced_ms < _MIN_VOICED_MS:
         raise InvalidRequest(

@@ -186,12 +186,9 @@ class VoiceStore:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
-    def add(self, name: str, transcript: str, consent: bool, audio: bytes) -> Added:
-        """Enrol a voice.
-
-        Raises `InvalidRequest` where no voice can be made of it, `WireError` where it cannot be
-        written.
-        """
+    def check(self, name: str, transcript: str, consent: bool) -> tuple[str, str]:
+        """Whether a voice may be added that is called so, before its recording is looked at; the
+        name and the transcript as they are kept. Raises `InvalidRequest`, `WireError`."""
         name, transcript = check_name(name), check_transcript(transcript)
         if not consent:
             raise InvalidRequest(
@@ -200,7 +197,16 @@ class VoiceStore:
                 param="consent",
             )
         self._check_room()
-        prompt = make_prompt(audio, transcript, self._limits)
+        return name, transcript
+
+    def add(self, name: str, transcript: str, consent: bool, recording: Samples) -> Added:
+        """Enrol a voice; its recording is (n,) at 24 kHz.
+
+        Raises `InvalidRequest` where no voice can be made of it, `WireError` where it cannot be
+        written.
+        """
+        name, transcript = self.check(name, transcript, consent)
+        prompt = make_prompt(recording, transcript)
         now = datetime.now(timezone.utc).replace(microsecond=0)
         voice = StoredVoice(
             id=_new_id(name),

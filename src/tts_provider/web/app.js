@@ -256,6 +256,8 @@ function setState(next) {
 
 function render() {
   const isBusy = player.isBusy;
+  element('sampling').hidden = voices.isSteady;
+  reader.area.lang = voices.chosen?.language ?? ''; // for the spelling check
   const shown = isBusy && state === 'ready' ? 'speaking' : state;
   const status = element('status');
   const words = shown === 'speaking' ? 'Speaking' : STATUS[state];
@@ -282,7 +284,6 @@ function showVoices(listed) {
   const own = new Map(created.voices.map((voice) => [voice.id, voice]));
   voices.show(listed.map((voice) => ({ ...voice, speaker: own.get(voice.id)?.speaker })), created.engine);
   enrolment.show(listed.filter(({ source }) => source === 'enrolled'));
-  element('sampling').hidden = voices.isEmbedded; // it always speaks alike
   element('voices-kept').hidden = !voices.isEmbedded;
   render();
 }

@@ -1,4 +1,10 @@
-const GROUPS = { espeak: 'Embedded voice', csm: 'CSM-1B', enrolled: 'Your voices' };
+const GROUPS = {
+  csm: 'CSM-1B',
+  hibari: 'Embedded voice, hibari',
+  espeak: 'Many languages, espeak-ng',
+  enrolled: 'Your voices',
+};
+const EMBEDDED = ['hibari', 'espeak'];
 
 /** The select of voices, grouped by where they come from. */
 export class VoiceSelect {
@@ -34,16 +40,25 @@ export class VoiceSelect {
     return this.#voices.find(({ id }) => id === this.select.value) ?? null;
   }
 
+  /** Whether the server has embedded voices only. */
   get isEmbedded() {
-    return this.#engine === 'espeak';
+    return EMBEDDED.includes(this.#engine);
+  }
+
+  /** Whether the chosen voice always speaks alike. */
+  get isSteady() {
+    return EMBEDDED.includes(this.chosen?.source ?? this.#engine);
   }
 
   /** What somebody who hears the chosen voice should know, or nothing. */
   get notice() {
-    if (this.isEmbedded) {
-      return 'This server speaks with its small embedded voice. Natural speech, sampling and enrolled voices need CSM-1B.';
-    }
     const { chosen } = this;
+    if (chosen?.source === 'espeak') {
+      return 'This is espeak-ng: many languages, easy to understand, and robotic.';
+    }
+    if (this.isEmbedded) {
+      return 'This server speaks with hibari, a small model for English. Sampling and enrolled voices need CSM-1B, which is another one.';
+    }
     if (chosen?.source === 'csm' && chosen.name === `CSM speaker ${chosen.speaker}`) {
       return 'There is no voice prompt, so every utterance is in another voice. Enrol a voice below to keep one.';
     }

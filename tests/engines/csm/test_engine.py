@@ -8,6 +8,7 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
+import ears
 from servers import collect_stream, open_socket, receive, running_server, send, server_process
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
@@ -259,3 +260,24 @@ def test_reuse_mode_from_the_command_line_again_after_a_restart(small_folder, tm
             assert preparing is (len(heard) == 1)
     assert (info["engine"], info["precision"]) == ("csm", "float32")
     assert heard[0] == heard[1]
+
+
+def test_the_embedded_voices_stand_beside_csm(small_folder, tmp_path):
+    from tts_provider import TTSClient
+
+    flags = ("--mode", "reuse", "--model-path", str(small_folder), "--precision", "float32")
+    folders = ("--data-dir", str(tmp_path / "data"))
+    with (
+        server_process(tmp_path, *flags, *folders, "--speak-while-loading") as server,
+        TTSClient(f"ws://127.0.0.1:{server.port}") as client,
+    ):
+        voices = {voice["id"]: voice for voice in client.info()["voices"]}
+        assert [voices[voice]["source"] for voice in ("speaker-0", "male", "espeak:de")] == (
+            ["csm", "hibari", "espeak"]
+        )
+        assert [v["id"] for v in voices.values() if v["speaker"] is not None] == (
+            ["speaker-0", "speaker-1"]
+        )
+        samples, rate = ears.read_wav(client.speak("seven eight nine", voice="male"))
+        assert ears.hear_digits(samples, rate) == ["seven", "eight", "nine"]
+        assert client.speak("Hello.", voice="speaker-1", seed=11, max_audio_length_ms=800)

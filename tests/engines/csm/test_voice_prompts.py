@@ -170,8 +170,7 @@ async def test_a_kept_prefix_changes_nothing(engine, watched):
 
 async def test_an_enrolled_voice_speaks_and_is_encoded_once(engine, watched, recorded, tmp_path):
     store = VoiceStore(tmp_path / "voices", Limits())
-    wav = wav_header(24_000, 2 * len(recorded[1])) + to_s16(recorded[1])
-    voice = store.add("Ann", TRANSCRIPT, True, wav).voice.voice()
+    voice = store.add("Ann", TRANSCRIPT, True, recorded[1]).voice.voice()
     enrolled = await codes_of(engine, "Hello there.", voice)
     assert watched.encoded == 3
     assert np.array_equal(enrolled, await codes_of(engine, "Hello there.", voice))
@@ -183,8 +182,7 @@ async def test_an_enrolled_voices_codes_outlive_the_server_but_not_the_voice(
     engine, watched, recorded, tmp_path
 ):
     store = VoiceStore(tmp_path / "voices", Limits())
-    wav = wav_header(24_000, 2 * len(recorded[1])) + to_s16(recorded[1])
-    voice = store.add("Ann", TRANSCRIPT, True, wav).voice.voice()
+    voice = store.add("Ann", TRANSCRIPT, True, recorded[1]).voice.voice()
     first = await codes_of(engine, "Hello there.", voice)
     engine._prompts._spoken.clear()
     engine._loop._prefixes.clear()
@@ -202,8 +200,7 @@ async def test_an_enrolled_voices_codes_outlive_the_server_but_not_the_voice(
 
 async def test_an_enrolled_voice_that_was_removed_meanwhile(engine, recorded, tmp_path):
     store = VoiceStore(tmp_path / "voices", Limits())
-    wav = wav_header(24_000, 2 * len(recorded[1])) + to_s16(recorded[1])
-    voice = store.add("Ann", TRANSCRIPT, True, wav).voice
+    voice = store.add("Ann", TRANSCRIPT, True, recorded[1]).voice
     store.remove(voice.id)
     with pytest.raises(InvalidRequest, match="removed") as caught:
         await codes_of(engine, "Hello there.", voice.voice())

@@ -11,7 +11,7 @@ from tts_provider.server.dialects.contexts import Contexts
 from tts_provider.server.dialects.dialect import Handshake, Refuse, Update
 from tts_provider.server.dialects.native import NativeDialect
 from tts_provider.speech.engine import Voice
-from tts_provider.speech.reading import Passage, Reader
+from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 
 VOICES = {name: Voice(name, name, "unknown", "test") for name in ("ann", "bob")}
 
@@ -22,10 +22,14 @@ def find_voice(name: str | None) -> Voice:
     return VOICES[name or "ann"]
 
 
+def new_reader(_voice: Voice, reading: ReadingOptions) -> Reader:
+    return Reader(reading)
+
+
 class Conversation:
     def __init__(self, **limits: int) -> None:
         self.dialect = NativeDialect(Handshake(Limits(**limits), find_voice))
-        self.contexts = Contexts(Limits(**limits), Reader)
+        self.contexts = Contexts(Limits(**limits), new_reader)
 
     def tell(self, kind: str, context_id: str | None = "c", **fields: Any) -> list[Any]:
         place = {} if context_id is None else {"context_id": context_id}

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import pickle
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,9 +23,9 @@ from tts_provider.server.dialects.dialect import (
     Opening,
 )
 from tts_provider.server.service import Said
-from tts_provider.speech.reading import Passage, Reader
+from tts_provider.speech.reading import Passage
 
-from .conversation import VOICES, Conversation
+from .conversation import VOICES, Conversation, new_reader
 
 OPENING = Opening(ContextSettings(VOICES["ann"]))
 
@@ -40,10 +43,10 @@ def test_a_context_from_its_first_text_to_its_end():
 
 
 def test_a_passage_has_what_was_written_and_what_is_said():
-    contexts = Contexts(Limits(), Reader)
+    contexts = Contexts(Limits(), new_reader)
     contexts.take(Append("c", "It costs $5", OPENING))
     assert contexts.take(End("c")) == [
-        Passage("It costs $5", "It costs five dollars"),
+        Passage("It costs $5", "It costs five dollars", 0, 11),
         End("c"),
     ]
 
@@ -107,7 +110,7 @@ def test_audio_that_is_not_heard_yet_is_bounded():
 
 
 def test_a_long_context_keeps_no_more_text_than_a_short_one():
-    contexts = Contexts(Limits(), Reader)
+    contexts = Contexts(Limits(), new_reader)
     for _ in range(3000):
         for passage in contexts.take(Append("c", " sentence of some length. Another", OPENING)):
             contexts.spoken("c", passage)
@@ -143,7 +146,7 @@ _ACTIONS = st.one_of(
 
 @given(st.lists(_ACTIONS, max_size=30))
 def test_any_actions_leave_contexts_that_fit_together(actions):
-    contexts = Contexts(Limits(), Reader)
+    contexts = Contexts(Limits(), new_reader)
     open_ids: set[str] = set()
     for action in actions:
         try:
@@ -157,3 +160,71 @@ def test_any_actions_leave_contexts_that_fit_together(actions):
             open_ids.add(action.context_id)
         assert set(contexts._open) == open_ids
         assert len(open_ids) <= Limits().max_contexts
+
+
+def fill(contexts: Contexts, actions) -> tuple[list, WireError]:
+    """What the timelines would have to do when the first action is refused."""
+    items: list = []
+    for action in actions:
+        try:
+            items += contexts.take(action)
+        except WireError as problem:
+            return items, problem
+    raise AssertionError("nothing was refused")
+
+
+def size_bytes(item) -> int:
+    # The opening of a context is one for all its items.
+    return len(pickle.dumps(replace(item, opening=None) if isinstance(item, Listen) else item))
+
+
+@pytest.mark.parametrize("contexts_count", [1, 8])
+@pytest.mark.parametrize(
+    "hoard",
+    [
+        lambda name: [Listen(name, Said("x" * 20_000, b"y", 0), OPENING)],
+        lambda name: [Listen(name, Said("x", b"y", 0), OPENING)],
+        lambda name: [Listen(name, Said("\U0001f600" * 20_000, b"y", 0), OPENING)],
+        lambda name: [Append(name, "a", OPENING), Flush(name, "f" * 128)],
+        lambda name: [Append(name, "a", OPENING), Flush(name, None)],
+    ],
+    ids=["texts", "pieces", "wide texts", "named flushes", "flushes"],
+)
+def test_what_waits_on_a_connection_has_one_bound(hoard, contexts_count):
+    limits = Limits(max_waiting_bytes=1_000_000)
+    contexts = Contexts(limits, new_reader)
+    names = [f"c{n}" for n in range(contexts_count)]
+    once = [action for name in names for action in hoard(name)]
+    items, problem = fill(contexts, itertools.islice(itertools.cycle(once), 100_000))
+    assert problem.code in ("too_much_waiting", "text_too_long")
+    assert sum(map(size_bytes, items)) < 1_100_000
+
+
+def test_what_was_done_makes_room():
+    contexts = Contexts(Limits(max_waiting_bytes=50_000), new_reader)
+    listen = Listen("c", Said("x" * 1000, b"y", 0), OPENING)
+    for _ in range(3):
+        items, problem = fill(contexts, [listen] * 100)
+        assert problem.code == "too_much_waiting"
+        assert len(items) > 20
+        for item in items:
+            contexts.taken("c", item)
+            contexts.heard("c", item.said)
+
+
+def test_a_full_connection_can_end_and_cancel():
+    contexts = Contexts(Limits(max_waiting_bytes=5000), new_reader)
+    listens = [Listen("c", Said("x" * 100, b"y", 0), OPENING)] * 100
+    _, problem = fill(contexts, [Append("d", "Hello", OPENING), *listens])
+    assert problem.code == "too_much_waiting"
+    assert contexts.take(Cancel("c")) == []
+    assert contexts.take(End("d"))[-1] == End("d")
+    assert contexts.take(Append("e", "There is room again.", OPENING)) == []
+
+
+def test_a_flush_has_no_long_name():
+    contexts = Contexts(Limits(), new_reader)
+    contexts.take(Append("c", "Hello", OPENING))
+    _, problem = fill(contexts, [Flush("c", "f" * 129)])
+    assert (problem.code, problem.param) == ("invalid_value", "flush_id")
+    assert contexts.take(Flush("c", "f" * 128))[-1] == Flush("c", "f" * 128)

@@ -96,6 +96,7 @@ def test_settings_are_for_contexts_made_later():
                         "gender": "unknown",
                         "source": "test",
                         "speaker": None,
+                        "language": "en",
                     }
                 ],
                 "limits": {"max_streams": 3},
@@ -234,7 +235,7 @@ WRONG = [
         "audio",
     ),
     (
-        {"type": "input_text.append", "context_id": "n", "text": "x", "voice": "v" * 2000},
+        {"type": "input_text.append", "context_id": "n", "text": "x", "voice": "v" * 3000},
         "message_too_big",
         None,
     ),

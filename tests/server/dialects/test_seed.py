@@ -82,7 +82,7 @@ def test_a_stream_is_pcm_unless_it_says_otherwise_and_echoes_its_id():
         ({"text": None}, "no_text", "No text provided"),
         ({"text": 5}, "invalid_type", "text must be a string; got an integer"),
         ({"text": ["a"]}, "invalid_type", "text must be a string; got an array"),
-        ({"text": "a", "speaker": "0"}, "invalid_type", "speaker must be an integer; got a string"),
+        ({"text": "a", "speaker": "x"}, "invalid_type", "speaker must be an integer; got a string"),
         ({"text": "a", "speaker": True}, "invalid_type", "got a boolean"),
         ({"text": "a", "speaker": 0.0}, "invalid_type", "got a number"),
         ({"text": "a", "speaker": -1}, "invalid_value", "speaker must be 0 or more; got -1"),

@@ -16,8 +16,10 @@ from urllib.parse import quote
 
 import pytest
 
+from bombs import BOMBS
 from recordings import TEXT, encode, speech, wav
 from servers import ask, open_socket, receive, running_server, server_process
+from tts_provider.audio import decode_process
 from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.server.lifecycle import Server
 
@@ -80,7 +82,8 @@ def changed(**fields: str | bytes | None) -> Fields:
 async def test_enrol_list_and_forget(tmp_path):
     async with running_server(data_dir=tmp_path) as server:
         status, listed = await call(server, "GET")
-        assert (status, [voice["id"] for voice in listed["voices"]]) == (200, ["male", "female"])
+        own = listed["voices"]
+        assert (status, [voice["id"] for voice in own[:2]]) == (200, ["male", "female"])
         assert not (tmp_path / "voices").exists()
 
         status, voice = await enrol(server)
@@ -92,13 +95,14 @@ async def test_enrol_list_and_forget(tmp_path):
         assert voice["warnings"] == []
 
         _, listed = await call(server, "GET")
-        facts = {name: voice[name] for name in ("id", "name", "gender", "source")}
-        assert listed["voices"][2:] == [facts]
+        facts = {name: voice[name] for name in ("id", "name", "gender", "source", "language")}
+        assert listed["voices"] == [*own, facts]
         assert listed["voices"][0] == {
             "id": "male",
             "name": "Male (espeak-ng)",
             "gender": "male",
             "source": "espeak",
+            "language": "en-US",
         }
         status, gone = await call(server, "DELETE", f"{PATH}/{voice['id']}")
         assert (status, gone) == (200, {"id": voice["id"], "deleted": True})
@@ -216,13 +220,13 @@ async def test_hostile_ids_in_the_path(tmp_path):
     (tmp_path / "keep.txt").write_text("kept")
     ids = ["..", "../..", ".", "%2e%2e", "a/b", "a\\b", "con", "nul\0", "\u0430nna", "*", "A" * 65]
     async with running_server(data_dir=tmp_path / "data") as server:
-        await enrol(server)
+        _, voice = await enrol(server)
         for voice_id in ids:
             status, body = await call(server, "DELETE", f"{PATH}/{quote(voice_id, safe='')}")
             assert status == 404
             assert body["error"]["code"] in ("unknown_voice", "not_found")
         _, listed = await call(server, "GET")
-        assert len(listed["voices"]) == 3
+        assert listed["voices"][-1]["id"] == voice["id"]
     assert (tmp_path / "keep.txt").read_text() == "kept"
 
 
@@ -341,3 +345,34 @@ async def test_a_store_that_cannot_be_read(tmp_path):
             assert (status, body["error"]["code"]) == (500, "storage_failed")
             assert body["error"]["type"] == "server_error"
             assert str(tmp_path) not in body["error"]["message"]
+
+
+async def test_who_leaves_while_its_recording_is_decoded_leaves_no_decoder(tmp_path, monkeypatch):
+    (tmp_path / "endless.py").write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(decode_process, "CHILD", "endless")
+    async with running_server(data_dir=tmp_path) as server:
+        working = server.service.decoders._working
+        body = multipart(GOOD)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n".encode()
+            + body
+        )
+        while not working:
+            await asyncio.sleep(0)
+        (process,) = working
+        writer.transport.abort()
+        while working:
+            await asyncio.sleep(0)
+        assert process.returncode is not None
+
+
+async def test_a_recording_that_takes_too_much_is_told_so(tmp_path):
+    async with running_server(data_dir=tmp_path) as server:
+        status, body = await enrol(server, changed(audio=BOMBS["MP4, 250 runs of a million"]()))
+        assert (status, body["error"]["code"]) == (400, "audio_too_costly")
+        status, body = await enrol(server, changed(audio=BOMBS["Ogg, a stream that begins late"]()))
+        assert (status, body["error"]["code"]) == (400, "invalid_audio")
+        assert (await enrol(server))[0] == 201

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tts_provider.server.address import ErrorShape
-from tts_provider.server.dialects import cartesia, deepgram
+from tts_provider.server.dialects import cartesia, deepgram, elevenlabs
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.native import NativeDialect
 
 SOCKETS: Mapping[str, type[Dialect]] = {
     "/v1/stream": NativeDialect,
+    "/v1/text-to-speech/{voice}/stream-input": elevenlabs.StreamInput,
+    "/v1/text-to-speech/{voice}/multi-stream-input": elevenlabs.MultiStreamInput,
     "/tts/websocket": cartesia.CartesiaDialect,
     "/v1/speak": deepgram.DeepgramDialect,
 }
@@ -29,5 +31,6 @@ ERROR_SHAPES: Sequence[ErrorShape] = (
     ErrorShape(
         lambda path, headers: path == "/v1/speak", deepgram.error_body, deepgram.error_headers
     ),
+    ErrorShape(elevenlabs.is_for, elevenlabs.error_body),
 )
 """The first that a request is for words its errors; OpenAI's shape where there is none."""

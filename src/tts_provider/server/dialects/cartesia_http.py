@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects import cartesia
-from tts_provider.server.dialects.fields import Fields, check_text, parse_object, parse_query
+from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
 from tts_provider.server.http import AudioStream, Piece, read_json
 from tts_provider.server.service import SpeechService
 from tts_provider.server.speech_file import speak_file
@@ -74,11 +74,7 @@ def create_router(service: SpeechService) -> APIRouter:
 
 
 async def _read_body(request: Request, limits: Limits) -> dict[str, Any]:
-    body = await read_json(request, limits)
-    try:
-        return parse_object(body.decode())
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8", code="invalid_json") from None
+    return read_object(await read_json(request, limits))
 
 
 def _read_request(

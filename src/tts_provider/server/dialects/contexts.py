@@ -7,6 +7,7 @@ dialect.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.fields import check_text
 from tts_provider.server.service import Said
-from tts_provider.speech.reading import Passage, Reader
+from tts_provider.speech.engine import Voice
+from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 
 LONGEST_ID = 128
 # Ids of contexts that are over are remembered so long, to tell a late message from a wrong one.
 _FINISHED_KEPT = 1024
+# What an item takes beside the texts and the audio in it, and the message that it came with.
+_RUN_BYTES = 200  # four numbers and the tuple around them
+_ITEM_BYTES = 512
 
 Item = Passage | Listen | Flush | End
 """What a timeline does, in order."""
@@ -43,6 +48,8 @@ class _Context:
     """Characters of passages that are not spoken yet."""
     unheard_bytes: int = 0
     """Of the other side's audio, not looked at yet."""
+    waiting_bytes: int = 0
+    """Of what the timeline has still to do."""
     cut_character: str = ""  # the first half of a surrogate pair
     unflushed: bool = False
     ended: bool = False
@@ -51,7 +58,9 @@ class _Context:
 class Contexts:
     """Those of one connection that are not over."""
 
-    def __init__(self, limits: Limits, new_reader: Callable[[], Reader]) -> None:
+    def __init__(
+        self, limits: Limits, new_reader: Callable[[Voice, ReadingOptions], Reader]
+    ) -> None:
         self._limits = limits
         self._new_reader = new_reader
         self._open: dict[str, _Context] = {}
@@ -68,6 +77,8 @@ class Contexts:
                 f"got {len(action.context_id)}",
                 param="context_id",
             )
+        if not isinstance(action, (Cancel, End)):  # which make room
+            self._check_room(action)
         match action:
             case Append():
                 return self._append(action)
@@ -77,22 +88,30 @@ class Contexts:
                 return self._flush(action)
             case End(context_id):
                 context = self._find_writable(context_id)
+                passages = self._close_text(context)
                 context.ended = True
-                return [*self._close_text(context), action]
+                return [*passages, *self._wait(context, action)]
             case Cancel(context_id):
                 self._find(context_id)
                 self.finish(context_id)
                 return []
 
-    def take_clause(self, context_id: str) -> list[Passage]:
-        """The writer pauses: what can be spoken already."""
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
+        """The writer pauses, for long if `is_patient`: what can be spoken already."""
         context = self._open.get(context_id)
-        return [] if context is None else self._count(context, context.reader.take_clause())
+        if context is None:
+            return []
+        return self._count(context, context.reader.take_clause(is_patient=is_patient))
 
     def has_text(self, context_id: str) -> bool:
         """Whether a sentence has begun that is not complete."""
         context = self._open.get(context_id)
         return context is not None and context.reader.characters > 0
+
+    def taken(self, context_id: str, item: Item) -> None:
+        """The timeline does it now: there is room for more."""
+        if context_id in self._open:
+            self._open[context_id].waiting_bytes -= _size_bytes(item)
 
     def spoken(self, context_id: str, passage: Passage) -> None:
         """A passage's turn has come: there is room for more text."""
@@ -121,9 +140,15 @@ class Contexts:
         if known is not None:
             self._check_length(known, text)
         context = self._open_or_find(action.context_id, action.opening)
+        try:
+            passages = context.reader.push(text)
+        except InvalidRequest:
+            if known is None:
+                del self._open[action.context_id]
+            raise
         context.cut_character = cut
         context.unflushed = context.unflushed or bool(text.strip())
-        return [*self._count(context, context.reader.push(text))]
+        return [*self._count(context, passages)]
 
     def _listen(self, action: Listen) -> list[Item]:
         known, size = self._open.get(action.context_id), len(action.said.audio)
@@ -135,10 +160,16 @@ class Contexts:
                 code="too_much_audio",
                 param="audio",
             )
-        self._open_or_find(action.context_id, action.opening).unheard_bytes += size
-        return [action]
+        context = self._open_or_find(action.context_id, action.opening)
+        context.unheard_bytes += size
+        return self._wait(context, action)
 
     def _flush(self, action: Flush) -> list[Item]:
+        if len(action.flush_id or "") > LONGEST_ID:
+            raise InvalidRequest(
+                f"flush_id may have {LONGEST_ID} characters; got {len(action.flush_id or '')}",
+                param="flush_id",
+            )
         context = self._find_writable(action.context_id)
         if not (context.unflushed or action.may_be_empty):
             raise InvalidRequest(
@@ -146,8 +177,9 @@ class Contexts:
                 code="nothing_to_flush",
                 param="context_id",
             )
+        passages = self._close_text(context)
         context.unflushed = False
-        return [*self._close_text(context), action]
+        return [*passages, *self._wait(context, action)]
 
     def _open_or_find(self, context_id: str, opening: Opening) -> _Context:
         if context_id in self._open:
@@ -169,7 +201,8 @@ class Contexts:
                 param="context_id",
                 retry_after_ms=1000,
             )
-        self._open[context_id] = _Context(self._new_reader())
+        settings = opening.settings
+        self._open[context_id] = _Context(self._new_reader(settings.voice, settings.reading))
         return self._open[context_id]
 
     def _find_writable(self, context_id: str) -> _Context:
@@ -212,7 +245,40 @@ class Contexts:
 
     def _count(self, context: _Context, passages: list[Passage]) -> list[Passage]:
         context.unspoken += sum(len(passage.text) for passage in passages)
+        self._wait(context, *passages)
         return passages
+
+    def _wait(self, context: _Context, *items: Item) -> list[Item]:
+        context.waiting_bytes += sum(map(_size_bytes, items))
+        return [*items]
+
+    def _check_room(self, action: Append | Listen | Flush) -> None:
+        """All that waits on this connection has one bound, whatever it is."""
+        waiting = sum(
+            context.waiting_bytes + 4 * context.reader.characters for context in self._open.values()
+        )
+        limit = self._limits.max_waiting_bytes
+        if waiting + _size_bytes(action) > limit:
+            raise InvalidRequest(
+                f"{waiting} bytes wait on this connection to be spoken or heard; the limit is "
+                f"{limit}",
+                code="too_much_waiting",
+            )
+
+
+def _size_bytes(item: Item | Append) -> int:
+    match item:
+        case Passage(text=text, words=words, runs=runs):
+            return _ITEM_BYTES + sys.getsizeof(text) + sys.getsizeof(words) + _RUN_BYTES * len(runs)
+        case Append(text=text):
+            strings = [text]
+        case Listen(said=said):
+            return _ITEM_BYTES + len(said.audio) + sys.getsizeof(said.text)
+        case Flush(flush_id=flush_id):
+            strings = [flush_id or ""]
+        case _:
+            strings = []
+    return _ITEM_BYTES + sum(map(sys.getsizeof, strings))
 
 
 def _finished(context_id: str) -> InvalidRequest:

@@ -16,9 +16,11 @@ from tts_provider.config import Limits
 from tts_provider.errors import WireError
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
+from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
-TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus"]
-"""Those whose segments join: each segment of a timeline is encoded by itself."""
+TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
+"""Those that can be cut: each segment of a timeline is encoded by itself, but for MP3, which has
+no way to say that a frame is short, and runs from one flush to the next."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class ContextSettings:
     sample_rate: int = SAMPLE_RATE
     audio: Literal["base64", "binary"] = "base64"
     """How a dialect that has both sends it."""
+    bits_per_second: int | None = None
+    """Of a compressed format; None is the rate's own."""
     clause_pause_s: float | None = None
     """How long a writer pauses before a clause is spoken; None is the server's limit."""
     seed: int | None = None
     temperature: float | None = None
     top_k: int | None = None
     speed: float = 1.0
+    reading: ReadingOptions = AS_WRITTEN
+    """How the client wants its text to be read."""
 
 
 # What a message asks for
@@ -231,6 +237,8 @@ class Handshake:
     path: Mapping[str, str] = field(default_factory=dict)
     """The route's parameters."""
     query: Mapping[str, str] = field(default_factory=dict)
+    check_key: Callable[[str], bool] | None = None
+    """Whether this is one of the server's keys, where one is needed and none came before."""
 
 
 class Dialect(ABC):
@@ -240,6 +248,10 @@ class Dialect(ABC):
     """The endpoint, in metrics and in the log."""
     takes_audio: ClassVar[bool] = False
     """Whether a message may be as large as `max_audio_message_bytes`."""
+    takes_key: ClassVar[bool] = False
+    """Whether a key may come in a message: then the connection is let in without one."""
+    idle_timeout_s: float | None = None
+    """What this connection wants instead of the server's limit, where that is longer."""
 
     @abstractmethod
     def __init__(self, handshake: Handshake) -> None:
@@ -253,3 +265,13 @@ class Dialect(ABC):
     @abstractmethod
     def write(self, event: Event) -> Sequence[str | bytes]:
         """The messages, text or binary, that tell of it; they leave together."""
+
+    def follow(self, event: Event) -> Sequence[Action]:
+        """What is to be done now that this was told, where a client asks for one thing while
+        another is spoken and the service does one after the other."""
+        return ()
+
+    def close_code(self, problem: Problem) -> int | None:
+        """The code that the service closes the connection with once this was told; None where it
+        goes on."""
+        return None

@@ -12,6 +12,9 @@ from typing import Any
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.service import Said
+from tts_provider.speech.lexicon import read_pronunciations
+from tts_provider.speech.reading import ReadingOptions
+from tts_provider.speech.structure import NOT_SPEECH
 
 # Everything that is neither text nor white space to a speaker; tab and line ends are.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
@@ -48,6 +51,14 @@ def parse_object(message: str) -> dict[str, Any]:
     return body
 
 
+def read_object(body: bytes) -> dict[str, Any]:
+    """Raises `InvalidRequest` where `body` is not a JSON object."""
+    try:
+        return parse_object(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not UTF-8", code="invalid_json") from None
+
+
 def parse_query(query: Mapping[str, str]) -> Fields:
     """An address's parameters; an empty one counts as not given."""
     return Fields({name: value for name, value in query.items() if value}, is_text=True)
@@ -73,7 +84,7 @@ def read_said(fields: Fields, limits: Limits) -> Said:
         raise InvalidRequest(
             "audio must be an audio file in base64", code="invalid_audio", param="audio"
         )
-    return Said(text, data, fields.integer("speaker", 0, None) or 0)
+    return Said(text, data, fields.integer("speaker", 0, None, may_be_text=True) or 0)
 
 
 def check_text(text: str, limits: Limits, name: str = "text") -> None:
@@ -169,6 +180,37 @@ class Fields:
                     param=name,
                 )
         return [Fields(entry) for entry in value]
+
+    def choices(self, name: str, allowed: tuple[str, ...]) -> frozenset[str] | None:
+        """An array of some of these."""
+        values = self._typed(name, list, "an array")
+        if values is None:
+            return None
+        return frozenset(self._allowed(name, value, allowed) for value in values)
+
+    def strings(self, name: str) -> dict[str, str] | None:
+        """An object of strings."""
+        value: dict[str, str] | None = self._typed(name, dict, "an object")
+        for key, entry in (value or {}).items():
+            if not isinstance(entry, str):
+                raise InvalidRequest(
+                    f"{name} must hold strings; got {_JSON_TYPES[type(entry)]} for {_short(key)}",
+                    code="invalid_type",
+                    param=name,
+                )
+        return value
+
+    def reading(self) -> ReadingOptions | None:
+        """How a text is to be read; None where nothing is said about it."""
+        ssml, aloud = self.boolean("ssml"), self.choices("read_aloud", NOT_SPEECH)
+        pronunciations = self.strings("pronunciations")
+        if ssml is None and aloud is None and pronunciations is None:
+            return None
+        return ReadingOptions(
+            ssml=ssml or False,
+            aloud=aloud or frozenset(),
+            lexicon=read_pronunciations(pronunciations or {}),
+        )
 
     def choice(self, name: str, allowed: tuple[Any, ...]) -> Any:
         return self._allowed(name, self.string(name), allowed)

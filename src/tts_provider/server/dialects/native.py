@@ -42,13 +42,15 @@ from tts_provider.server.dialects.dialect import (
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, parse_object, read_said
 from tts_provider.server.service import voice_facts
 from tts_provider.speech.engine import SAMPLE_RATE
+from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 FORMATS: tuple[TimelineFormat, ...] = ("pcm", "mulaw", "alaw", "opus")
 AUDIO_WAYS = ("base64", "binary")
 
 _SETTINGS = ("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k", "speed")
+_READING = ("ssml", "read_aloud", "pronunciations")
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "session.update": _SETTINGS,
+    "session.update": (*_SETTINGS, *_READING),
     "input_text.append": ("context_id", "text", "voice"),
     "input_text.flush": ("context_id", "flush_id"),
     "input_text.end": ("context_id",),
@@ -108,7 +110,8 @@ class NativeDialect(Dialect):
                 return [_encode("session.loading")]
             case Updated(settings):
                 values = {name: getattr(settings, name) for name in _SETTINGS}
-                return [_encode("session.updated", **{**values, "voice": settings.voice.id})]
+                values["voice"] = settings.voice.id
+                return [_encode("session.updated", **values, **_reading(settings.reading))]
 
     def _read(self, fields: Fields, context_id: str | None, length: int) -> Action:
         kind = fields.choice("type", tuple(_FIELDS))
@@ -122,10 +125,9 @@ class NativeDialect(Dialect):
             raise InvalidRequest(f"{kind} needs a context_id", param="context_id")
         if kind == "context.append_audio":
             return Listen(context_id, read_said(fields, self._limits), self._opening(fields))
-        if length > self._limits.max_message_bytes:
+        if length > self._limits.max_wire_bytes:
             raise InvalidRequest(
-                f"the message has {length} characters; the limit is "
-                f"{self._limits.max_message_bytes}",
+                f"the message has {length} characters; the limit is {self._limits.max_wire_bytes}",
                 code="message_too_big",
             )
         if kind == "context.cancel":
@@ -155,11 +157,23 @@ class NativeDialect(Dialect):
             "seed": fields.integer("seed", 0, MAX_SEED),
             "temperature": fields.number("temperature", 0.0, 2.0),
             "top_k": fields.integer("top_k", 1, 2048),
-            "speed": fields.number("speed", SLOWEST, FASTEST),
+            "speed": fields.number("speed", SLOWEST, FASTEST, may_be_text=True),
+            "reading": fields.reading(),
         }
         settings = replace(self._settings, **{k: v for k, v in given.items() if v is not None})
         check_format(settings.format, settings.sample_rate)
         return settings
+
+
+def _reading(reading: ReadingOptions) -> dict[str, Any]:
+    """What was asked for."""
+    if reading == AS_WRITTEN:
+        return {}
+    return {
+        "ssml": reading.ssml,
+        "read_aloud": sorted(reading.aloud),
+        "pronunciations": dict(reading.lexicon.entries),
+    }
 
 
 def _place(audio: Audio) -> dict[str, Any]:

@@ -6,26 +6,40 @@ https://platform.openai.com/docs/api-reference/audio/createSpeech
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import json
 import math
+import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.address import error_body
 from tts_provider.server.dialects.fields import check_text
-from tts_provider.server.http import AudioStream, Piece, read_json
+from tts_provider.server.form import MULTIPART, read_form
+from tts_provider.server.http import (
+    FORM_MEDIA_TYPE,
+    AudioStream,
+    Piece,
+    arriving,
+    media_type,
+    read_json,
+)
 from tts_provider.server.openapi import errors, json_body
 from tts_provider.server.service import SpeechService
 from tts_provider.server.speech_file import speak_file
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.lexicon import read_pronunciations
+from tts_provider.speech.reading import ReadingOptions
+from tts_provider.speech.structure import NotSpeech
 
 ENDPOINT = "openai"
 
@@ -54,7 +68,23 @@ _EVENT_SCHEMA = {
 }
 
 _MAX_SEED = 2**53 - 1  # RFC 8259 section 6: above, clients and documents round
+_NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,18})?")
 _FRAME_SAMPLES = SAMPLE_RATE * 80 // 1000
+
+
+def _read_number(value: Any) -> Any:
+    """What a number is written as where a client sends it as it was typed."""
+    is_number = isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    return float(value) if is_number else value
+
+
+def _or_a_numeric_string(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"type": "string", "pattern": f"^{_NUMBER.pattern}$"})
+
+
+_ANY_CASE = BeforeValidator(
+    lambda value: value.strip().lower() if isinstance(value, str) else value
+)
 
 
 class VoiceId(BaseModel):
@@ -75,13 +105,20 @@ class SpeechRequest(BaseModel):
     voice: str | VoiceId | None = Field(
         None, description="A voice id, or one of OpenAI's names; by default the male voice."
     )
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = Field(
-        None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header."
+    response_format: (
+        Annotated[Literal["mp3", "opus", "aac", "flac", "wav", "pcm"], _ANY_CASE] | None
+    ) = Field(None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header.")
+    speed: (
+        Annotated[
+            float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False), BeforeValidator(_read_number)
+        ]
+        | None
+    ) = Field(
+        None,
+        json_schema_extra=_or_a_numeric_string,
+        description="2 takes half the time; the pitch stays. 1 by default.",
     )
-    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)] | None = Field(
-        None, description="2 takes half the time; the pitch stays. 1 by default."
-    )
-    stream_format: Literal["audio", "sse"] | None = Field(
+    stream_format: Annotated[Literal["audio", "sse"], _ANY_CASE] | None = Field(
         None, description="audio (default): the file; sse: events with pieces of it in base64."
     )
     instructions: str | None = Field(
@@ -96,6 +133,25 @@ class SpeechRequest(BaseModel):
     top_k: Annotated[int, Field(ge=1, le=2048)] | None = Field(
         None, description="Not in OpenAI's API."
     )
+
+    ssml: bool | None = Field(
+        None, description="The input is SSML, a subset: docs/text.md. Not in OpenAI's API."
+    )
+    read_aloud: list[NotSpeech] | None = Field(
+        None, description="What is to be spoken although it is no speech. Not in OpenAI's API."
+    )
+    pronunciations: dict[str, str] | None = Field(
+        None,
+        description="Words and how they are said, as other words or /IPA/. Not in OpenAI's API.",
+    )
+
+    def reading(self) -> ReadingOptions:
+        """Raises `InvalidRequest`."""
+        return ReadingOptions(
+            ssml=self.ssml or False,
+            aloud=frozenset(self.read_aloud or ()),
+            lexicon=read_pronunciations(self.pronunciations or {}),
+        )
 
 
 class Model(BaseModel):
@@ -122,8 +178,10 @@ class AudioModelList(BaseModel):
 def create_router(service: SpeechService) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["OpenAI"])
     started = int(time.time())
-    ids = list(dict.fromkeys((service.engine.model, *MODELS)))
-    models = {model: Model(id=model, created=started) for model in ids}
+
+    def known_models() -> list[str]:
+        # An engine on another machine says late what it is.
+        return list(dict.fromkeys((service.engine.model, *MODELS)))
 
     @router.post(
         "/audio/speech",
@@ -139,42 +197,75 @@ def create_router(service: SpeechService) -> APIRouter:
             },
             **errors(400, 408, 413, 415, 422, 500, 503),
         },
-        openapi_extra=json_body(SpeechRequest),
+        openapi_extra=json_body(SpeechRequest, FORM_MEDIA_TYPE, MULTIPART),
     )
     async def create_speech(request: Request) -> Response:
         """Speak a text."""
-        body = await read_json(request, service.limits)
-        return speak(read_request(body, service.limits), service)
+        return speak(await _read(request, service.limits), service)
 
     @router.get("/models")
     async def list_models() -> ModelList:
         """The engine's model, and OpenAI's names for it."""
-        return ModelList(data=list(models.values()))
+        return ModelList(data=[Model(id=model, created=started) for model in known_models()])
 
     @router.get("/models/{model:path}", responses=errors(404))
     async def get_model(model: str) -> Model:
         """One model."""
-        if model not in models:
+        ids = known_models()
+        if model not in ids:
             raise InvalidRequest(
                 f"there is no model {model[:64]!r}; this server has {', '.join(ids)}",
                 code="model_not_found",
                 param="model",
                 http_status=404,
             )
-        return models[model]
+        return Model(id=model, created=started)
 
     @router.get("/audio/models")
     async def list_audio_models() -> AudioModelList:
         """The same models in the shape that Open WebUI asks for."""
-        return AudioModelList(models=[AudioModel(id=model, name=model) for model in ids])
+        return AudioModelList(models=[AudioModel(id=model, name=model) for model in known_models()])
 
     return router
 
 
-def read_request(body: bytes, limits: Limits) -> SpeechRequest:
-    """Raises `InvalidRequest`."""
+async def _read(request: Request, limits: Limits) -> SpeechRequest:
+    """JSON, or a form with the same fields, as HTML and curl send them. Raises `InvalidRequest`."""
+    kind = media_type(request)
+    if kind == MULTIPART:
+        reading = read_form(
+            request.headers["content-type"],
+            request.stream(),
+            max_bytes=limits.max_wire_bytes,
+            max_text_bytes=limits.max_wire_bytes,
+        )
+        form = await arriving(reading, "the form", limits.handshake_timeout_s)
+        return read_request(form.texts, limits)
+    body = await read_json(request, limits)
+    if kind == FORM_MEDIA_TYPE and not body.lstrip().startswith((b"{", codecs.BOM_UTF8)):
+        return read_request(_read_urlencoded(body), limits)
+    return read_request(body, limits)
+
+
+def _read_urlencoded(body: bytes) -> dict[str, str]:
     try:
-        request = SpeechRequest.model_validate_json(body)
+        fields = parse_qsl(
+            body.decode(), keep_blank_values=True, max_num_fields=64, errors="strict"
+        )
+    except ValueError:
+        raise InvalidRequest("the form cannot be read", code="invalid_form") from None
+    return dict(reversed(fields))  # of two with one name the first counts
+
+
+def read_request(body: bytes | Mapping[str, str], limits: Limits) -> SpeechRequest:
+    """From JSON, or a form's fields, of which an empty one counts as not given. Raises
+    `InvalidRequest`."""
+    try:
+        if isinstance(body, bytes):
+            request = SpeechRequest.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
+        else:
+            given = {name: value for name, value in body.items() if value or name == "input"}
+            request = SpeechRequest.model_validate_strings(given)
     except ValidationError as error:
         raise _as_invalid_request(error) from None
     if not request.input.strip():
@@ -215,7 +306,15 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
         speed=1.0 if request.speed is None else request.speed,
     )
     audio_format = request.response_format or "mp3"
-    pieces = speak_file(utterance, audio_format, SAMPLE_RATE, ENDPOINT, service, "input")
+    pieces = speak_file(
+        utterance,
+        audio_format,
+        SAMPLE_RATE,
+        ENDPOINT,
+        service,
+        "input",
+        reading=request.reading(),
+    )
     if request.stream_format == "sse":
         return AudioStream(_events(pieces, len(utterance.text)), _EVENT_STREAM, service)
     return AudioStream(pieces, MEDIA_TYPES[audio_format], service)

@@ -27,6 +27,7 @@ from tts_provider.server.dialects.fields import (
 )
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE
+from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
@@ -53,6 +54,7 @@ class SpeechRequest:
     request_id: str | None
     context: tuple[Said, ...] = ()
     """What was said before, oldest first."""
+    reading: ReadingOptions = AS_WRITTEN
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
     check_format(audio_format, sample_rate)
     return SpeechRequest(
         text=text,
-        speaker=fields.integer("speaker", 0, None),
+        speaker=fields.integer("speaker", 0, None, may_be_text=True),
         voice=fields.string("voice"),
         stream=stream,
         format=audio_format,
@@ -229,9 +231,10 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
         top_k=fields.integer("top_k", 1, 2048),
         seed=fields.integer("seed", 0, MAX_SEED),
         max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
-        speed=fields.number("speed", SLOWEST, FASTEST) or 1.0,
+        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
         request_id=request_id,
         context=tuple(
             read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)
         ),
+        reading=fields.reading() or AS_WRITTEN,
     )

@@ -11,14 +11,14 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.audio.encode import Encoder, create_encoder
+from tts_provider.audio.encode import StreamEncoder
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server.dialects import seed
 from tts_provider.server.service import SpeechService, unexpected_failure
-from tts_provider.server.socket import Socket, stop, wait_for
-from tts_provider.server.transport import fragments
+from tts_provider.server.socket import Socket, Wire, stop, wait_for
+from tts_provider.server.websocket import fragments
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ ENDPOINT = "seed"
 
 
 class SpeechSocket(Socket):
-    def __init__(self, websocket: WebSocket, service: SpeechService) -> None:
-        super().__init__(websocket, service)
+    def __init__(self, wire: Wire, service: SpeechService) -> None:
+        super().__init__(wire, service)
         self._connection = seed.Connection(service.limits)
         self._speaking: asyncio.Task[None] | None = None
         self._cancelled = False
@@ -118,6 +118,7 @@ class SpeechSocket(Socket):
 
     async def _speak_or_say_why(self, request: seed.SpeechRequest) -> None:
         try:
+            await self._service.wait_for_voices()
             utterance = Utterance(
                 text=request.text,
                 voice=self._service.find_voice(request.voice, request.speaker),
@@ -146,18 +147,18 @@ class SpeechSocket(Socket):
     def _chunks(
         self, request: seed.SpeechRequest, utterance: Utterance
     ) -> AsyncGenerator[AudioChunk, None]:
-        return self._service.speak(utterance, ENDPOINT, request.context)
+        return self._service.speak(utterance, ENDPOINT, request.context, request.reading)
 
     async def _reply(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
         """The seed's reply: one success, then the whole file in one message."""
         longest_s, end = self._service.limits.max_reply_audio_s, 0
         with contextlib.closing(_encoder(request)) as encoder:
-            audio = bytearray(encoder.start())
+            audio = bytearray(await encoder.start())
             async with contextlib.aclosing(
-                self._service.speak(utterance, ENDPOINT, request.context)
+                self._service.speak(utterance, ENDPOINT, request.context, request.reading)
             ) as chunks:
                 async for chunk in chunks:
-                    audio += encoder.push(chunk.samples)
+                    audio += await encoder.push(chunk.samples)
                     end = chunk.end
                     if end > longest_s * SAMPLE_RATE:
                         raise InvalidRequest(
@@ -166,7 +167,7 @@ class SpeechSocket(Socket):
                             code="audio_too_long",
                             param="text",
                         )
-            audio += encoder.finish()
+            audio += await encoder.finish()
             for position, data in encoder.patches():
                 audio[position : position + len(data)] = data
         self._connection.finish_turn()
@@ -180,19 +181,19 @@ class SpeechSocket(Socket):
     async def _stream(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
         with contextlib.closing(_encoder(request)) as encoder:
             # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-            pending, sent_bytes, sent, end = encoder.start(), 0, 0, 0
+            pending, sent_bytes, sent, end = await encoder.start(), 0, 0, 0
             async with contextlib.aclosing(
-                self._service.speak(utterance, ENDPOINT, request.context)
+                self._service.speak(utterance, ENDPOINT, request.context, request.reading)
             ) as chunks:
                 async for chunk in chunks:
                     if end == 0:
                         await self._send_together([seed.streaming(request)])
                     end = chunk.end
-                    pending += encoder.push(chunk.samples)
+                    pending += await encoder.push(chunk.samples)
                     if pending:
                         await self._send_together([pending], (end - sent) / SAMPLE_RATE)
                         sent_bytes, sent, pending = sent_bytes + len(pending), end, b""
-            pending += encoder.finish()
+            pending += await encoder.finish()
         self._connection.finish_turn()
         if pending:
             await self._send_together([pending], (end - sent) / SAMPLE_RATE)
@@ -207,5 +208,5 @@ class SpeechSocket(Socket):
         await self._send_together([seed.error(problem, request_id)])
 
 
-def _encoder(request: seed.SpeechRequest) -> Encoder:
-    return create_encoder(request.format, SAMPLE_RATE, request.sample_rate)
+def _encoder(request: seed.SpeechRequest) -> StreamEncoder:
+    return StreamEncoder(request.format, SAMPLE_RATE, request.sample_rate)

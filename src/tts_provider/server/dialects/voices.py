@@ -11,10 +11,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from tts_provider.audio.decode_process import Decoders
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity
 from tts_provider.server.form import Form, read_form
-from tts_provider.server.http import arriving
+from tts_provider.server.http import arriving, while_connected
 from tts_provider.server.openapi import errors
 from tts_provider.server.service import SpeechService
 from tts_provider.speech.engine import Voice
@@ -54,6 +55,7 @@ class VoiceFacts(BaseModel):
     name: str
     gender: str
     source: str
+    language: str
 
 
 class VoiceList(BaseModel):
@@ -74,7 +76,7 @@ class Forgotten(BaseModel):
 
 def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
     router = APIRouter()
-    enrolments = _Enrolments(service.limits)
+    enrolments = _Enrolments(service.limits, service.decoders)
 
     @router.get(PATH, responses=errors(500))
     async def list_voices() -> VoiceList:
@@ -97,9 +99,10 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
     async def enrol_voice(request: Request) -> EnrolledVoice:
         """Make a voice of a recording of somebody who has agreed to it."""
         async with enrolments.take_place():
+            service.decoders.prepare()
             reading = _read(request, service.limits)
             form = await arriving(reading, "the recording", service.limits.upload_timeout_s)
-            voice, warnings = await enrolments.enrol(store, form)
+            voice, warnings = await while_connected(request, enrolments.enrol(store, form))
         return EnrolledVoice(
             **_facts(voice.voice()),
             duration_ms=voice.duration_ms,
@@ -133,7 +136,8 @@ class _Enrolments:
     """Recordings are megabytes and seconds of work: only so many arrive and are worked on at
     once. Those that arrive slowly do not hold up those that are there."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, decoders: Decoders) -> None:
+        self._limits, self._decoders = limits, decoders
         self._limit = self._free = _UPLOADS_A_WORKER * limits.max_enrolments
         self._working = asyncio.Semaphore(limits.max_enrolments)
 
@@ -155,9 +159,14 @@ class _Enrolments:
         consent = _consent(form.texts.get("consent", ""))
         if "audio" not in form.files:
             raise InvalidRequest("audio must be a file of the form", param="audio")
+        await asyncio.to_thread(store.check, name, transcript, consent)
         async with self._working:
-            audio = form.files["audio"]
-            return await asyncio.to_thread(store.add, name, transcript, consent, audio)
+            recording = await self._decoders.decode(
+                form.files.pop("audio"),
+                max_bytes=self._limits.max_voice_upload_bytes,
+                max_audio_s=self._limits.max_voice_audio_s,
+            )
+            return await asyncio.to_thread(store.add, name, transcript, consent, recording)
 
 
 async def _read(request: Request, limits: Limits) -> Form:
@@ -184,4 +193,4 @@ def _consent(value: str) -> bool:
 
 
 def _facts(voice: Voice) -> dict[str, Any]:
-    return {"id": voice.id, "name": voice.name, "gender": voice.gender, "source": voice.source}
+    return {name: getattr(voice, name) for name in VoiceFacts.model_fields}

@@ -1,59 +1,87 @@
-"""English text → the words a speech model reads well: no digits, no symbols, no markup.
+"""English text → the words a speech model reads well: no digits, no symbols.
 
 The passes run in one order, and two rules make the result a fixed point of them all:
 
-1. What vanishes (markup, brackets, stray dashes) vanishes before anything becomes words, so no
+1. What vanishes (marks, brackets, stray dashes) vanishes before anything becomes words, so no
    later deletion can join two pieces into something an earlier pass would have read.
 2. What becomes words is set apart from its neighbours (`as_words`), and no word we write is
    itself something to read.
 
 Every pattern takes linear time: it either consumes what it scans, or starts only where a run of
-its characters starts. Digits other than 0-9 are left to the model, like words of any language.
+its characters starts, or looks at a bounded piece. Digits other than 0-9 are left to the model,
+like words of any language. docs/text.md says which reading each kind has.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from tts_provider.speech.normalize.abbreviations import expand_abbreviations
-from tts_provider.speech.normalize.addresses import read_addresses, read_telephones
-from tts_provider.speech.normalize.dates import read_dates, read_decades, read_times, read_years
-from tts_provider.speech.normalize.markup import (
-    close_up,
-    drop_markup,
-    join_lines,
-    plain_characters,
-    tidy_punctuation,
-)
-from tts_provider.speech.normalize.numbers import read_numbers, read_ordinals
-from tts_provider.speech.normalize.quantities import read_fractions, read_money, read_units
-from tts_provider.speech.normalize.symbols import read_powers, read_ranges, read_signs, read_symbols
-
-__all__ = ["STEPS", "normalize"]
-
-STEPS: tuple[Callable[[str], str], ...] = (
-    plain_characters,
-    join_lines,
-    drop_markup,
-    read_addresses,
-    read_telephones,
-    tidy_punctuation,
-    expand_abbreviations,
-    read_signs,
-    read_dates,
-    read_ranges,
-    read_times,
-    read_money,
-    read_fractions,
+from tts_provider.speech.normalize.addresses import read_addresses, read_hosts
+from tts_provider.speech.normalize.characters import plain_characters
+from tts_provider.speech.normalize.dates import read_dates
+from tts_provider.speech.normalize.fractions import read_fractions
+from tts_provider.speech.normalize.money import read_money
+from tts_provider.speech.normalize.numbers import join_groups, read_numbers, read_ordinals
+from tts_provider.speech.normalize.places import read_places
+from tts_provider.speech.normalize.punctuation import close_up, drop_marks, tidy_punctuation
+from tts_provider.speech.normalize.roman import read_roman
+from tts_provider.speech.normalize.say_as import SAY_AS, say_as
+from tts_provider.speech.normalize.symbols import (
     read_powers,
-    read_decades,
-    read_units,
-    read_years,
-    read_ordinals,
-    read_numbers,
+    read_ranges,
+    read_signs,
     read_symbols,
-    close_up,
 )
+from tts_provider.speech.normalize.telephones import read_telephones
+from tts_provider.speech.normalize.times import read_times, read_zones
+from tts_provider.speech.normalize.units import read_compounds, read_units
+from tts_provider.speech.normalize.years import read_decades, read_years
+
+__all__ = ["SAY_AS", "STEPS", "normalize", "say_as"]
+
+_Step = tuple[Callable[[str], str], re.Pattern[str] | None]
+
+_DIGIT = re.compile("[0-9]")
+_MARK_OF_ADDRESS = re.compile(r"[/@#~:\\]|\.\w")
+_HOST = re.compile(r"\.\w")
+_PLACE = re.compile("[0-9]|, [A-Z]")
+_NUMERAL = re.compile(r"\s(?:[IVXLCDM]+(?![A-Za-z])|[ivx]{2})")
+
+STEPS: tuple[_Step, ...] = (
+    (plain_characters, None),
+    (drop_marks, None),
+    (join_groups, re.compile("[0-9\u202f]")),
+    (read_addresses, _MARK_OF_ADDRESS),
+    (read_telephones, _DIGIT),
+    (tidy_punctuation, None),
+    (read_places, _PLACE),
+    (expand_abbreviations, None),
+    (read_roman, _NUMERAL),
+    (read_dates, _DIGIT),
+    (read_decades, _DIGIT),
+    (read_zones, _DIGIT),
+    (read_compounds, _DIGIT),
+    (read_signs, _DIGIT),
+    (read_ranges, _DIGIT),
+    (read_times, _DIGIT),
+    (read_money, _DIGIT),
+    (read_fractions, _DIGIT),
+    (read_units, _DIGIT),
+    (read_powers, _DIGIT),
+    (read_years, _DIGIT),
+    (read_ordinals, _DIGIT),
+    (read_numbers, _DIGIT),
+    (read_symbols, None),
+    # What the passes before have uncovered, so that a second reading finds no more.
+    (expand_abbreviations, None),
+    (read_places, _PLACE),
+    (read_roman, _NUMERAL),
+    (read_hosts, _HOST),
+    (close_up, None),
+)
+"""Each with what a text must have for it to find anything."""
 
 
 def normalize(text: str) -> str:
@@ -62,6 +90,7 @@ def normalize(text: str) -> str:
     `normalize(normalize(text)) == normalize(text)`, and no digit 0-9 is left. Nothing is refused;
     a text without anything to say becomes the empty string.
     """
-    for step in STEPS:
-        text = step(text)
+    for step, needs in STEPS:
+        if needs is None or needs.search(text):
+            text = step(text)
     return text

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.abbreviations import SENTENCE_STARTS
 from tts_provider.speech.normalize.pattern import LETTER, any_of, as_words, full_stop
 
 # fmt: off
 # With or without their full stop.
 _ABBREVIATIONS = {
-    "Dr": "Doctor", "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Prof": "Professor",
+    "Dr": "Doctor", "Mr": "Mister", "Mrs": "Misses", "Ms": "Miz", "Prof": "Professor",
     "vs": "versus", "approx": "approximately", "e.g": "for example", "E.g": "For example",
     "i.e": "that is", "I.e": "That is", "a.k.a": "also known as",
 }
 _DOTTED_ABBREVIATIONS = {
-    "Gen": "General", "Sen": "Senator", "Gov": "Governor", "Capt": "Captain", "Lt": "Lieutenant",
+    "Gen": "General", "Messrs": "Messieurs", "Mme": "Madame", "Mlle": "Mademoiselle",
+    "Hon": "Honorable",
+    "Rep": "Representative", "Pres": "President", "Adm": "Admiral", "Col": "Colonel",
+    "Maj": "Major",
+    "Cpl": "Corporal", "Cmdr": "Commander", "ext": "extension", "Univ": "University",
+    "Sen": "Senator", "Gov": "Governor", "Capt": "Captain", "Lt": "Lieutenant",
     "Sgt": "Sergeant", "Rev": "Reverend", "Mt": "Mount", "Ft": "Fort", "Dept": "Department",
 }
 # These may end a sentence, and then their full stop is the sentence's too.
@@ -22,7 +28,8 @@ _FINAL_ABBREVIATIONS = {
     "etc": "et cetera", "Inc": "Incorporated", "Ltd": "Limited", "Jr": "Junior", "Sr": "Senior",
 }
 _DOTTED_FINAL_ABBREVIATIONS = {
-    "Corp": "Corporation", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "St": "Street",
+    "Corp": "Corporation", "Bros": "Brothers", "Assn": "Association", "Co": "Company",
+    "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "St": "Street",
 }
 _BEFORE_NUMBERS = {
     "No": "number", "Nos": "numbers", "Fig": "figure", "fig": "figure", "Vol": "volume",
@@ -36,24 +43,41 @@ _ABBREVIATION = re.compile(
     rf"(?<!{LETTER})(?:({any_of(_ABBREVIATIONS | _FINAL_ABBREVIATIONS)})(?:(\.)|(?!{LETTER}))"
     rf"|({any_of(_DOTTED_ABBREVIATIONS | _DOTTED_FINAL_ABBREVIATIONS)})(\.))"
 )
+_NAME_BEFORE = re.compile(r"(?<![\w.])([A-Z][\w'’]*|[0-9]+(?:st|nd|rd|th)) \Z")
+_GREETINGS = frozenset(("dear", "hello", "hi", "hey", "thanks", "sorry", "good", "oh", "well"))
 _BEFORE_NUMBER = re.compile(rf"(?<!{LETTER})({any_of(_BEFORE_NUMBERS)})\. ?(?=[0-9])")
 _HASH_NUMBER = re.compile(r"#(?=[0-9])")
 _VERSION = re.compile(rf"(?<!{LETTER})v\.? ?(?=[0-9])")
 
 
 def expand_abbreviations(text: str) -> str:
-    text = _BEFORE_NUMBER.sub(lambda match: f"{_BEFORE_NUMBERS[match[1]]} ", text)
+    text = _BEFORE_NUMBER.sub(lambda match: as_words(match, _BEFORE_NUMBERS[match[1]]), text)
     text = _HASH_NUMBER.sub(lambda match: as_words(match, "number"), text)
-    text = _VERSION.sub("version ", text)
+    text = _VERSION.sub(lambda match: as_words(match, "version"), text)
     return _ABBREVIATION.sub(_expanded, text)
+
+
+def _street_or_title(match: re.Match[str], short: str, after: str) -> str:
+    """ "Elm Dr. near St. Mark's St.": who has a name behind him is a doctor or a saint."""
+    street, title = {"St": ("Street", "Saint"), "Dr": ("Drive", "Doctor")}[short]
+    before = _NAME_BEFORE.search(match.string, max(0, match.start() - 24), match.start())
+    named = after[:1] == " " and after[1:].isupper()
+    is_name = before is not None and before[1].lower() not in _GREETINGS | SENTENCE_STARTS
+    if before is not None and before[1][0].isdigit() and not named:
+        is_name = True
+    if short == "Dr" and not is_name:
+        return title
+    if named and not (before is not None and before[1][0].isdigit()):
+        return title
+    return street + (full_stop(match) if match[2] or match[4] else "")
 
 
 def _expanded(match: re.Match[str]) -> str:
     short, dot = match[1] or match[3], match[2] or match[4]
     after = match.string[match.end() : match.end() + 2]
     words = _ALL_ABBREVIATIONS[short]
-    if short == "St" and after[:1] == " " and after[1:].isupper():
-        words, dot = "Saint", None
+    if short in ("St", "Dr"):
+        return as_words(match, _street_or_title(match, short, after))
     if dot and short in _FINAL:
         words += full_stop(match)
-    return f"{words} " if dot and after[:1].isalnum() else words
+    return as_words(match, words)

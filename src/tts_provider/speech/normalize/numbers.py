@@ -17,18 +17,55 @@ _LONGEST_PLAIN_CARDINAL = 6
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-_ORDINAL = re.compile(rf"({NUMBER})(?:st|nd|rd|th)(?!{LETTER})")
+_ORDINAL = re.compile(rf"({NUMBER})(?P<suffix>st|nd|rd|th)(?!{LETTER})", re.IGNORECASE)
+_GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
+_APOSTROPHE_GROUPS = re.compile(r"(?<![\w.,'])[0-9]{1,3}(?:'[0-9]{3})+(?![\w'])")
+_SPACE_GROUPS = re.compile(
+    r"(?<![\w.,])(?<![0-9] )[1-9][0-9]{0,2}(?:(?: [0-9]{3}){2,9}| 000)(?![\w-]| [0-9])"
+)
+_NARROW_GROUPS = re.compile("(?<=[0-9])\u202f(?=[0-9]{3}(?![0-9]))")
+_DECIMAL_COMMA = re.compile(
+    r"(?<![\w.,])([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),([0-9]{1,2})(?= ?€)"
+    r"|(?<=€)( ?)([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),([0-9]{1,2})(?![0-9,])"
+)
+_SCIENTIFIC = re.compile(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?)([0-9]{1,3})(?![\w.]\w)")
 _RATIO = re.compile(r"(?<=[0-9]):(?=[0-9])")
 _PLAIN_NUMBER = re.compile(NUMBER)
 
 
+def join_groups(text: str) -> str:
+    """1 234 567, 1'234'567 and 1.234,50 € → as English writes them; 1.5e-3 → 1.5 × 10^-3."""
+    text = _NARROW_GROUPS.sub("", text).replace("\u202f", " ")
+    text = _APOSTROPHE_GROUPS.sub(lambda match: match[0].replace("'", ","), text)
+    text = _SPACE_GROUPS.sub(lambda match: match[0].replace(" ", ","), text)
+    text = _DECIMAL_COMMA.sub(_decimal_point, text)
+    return _SCIENTIFIC.sub(_scientific, text)
+
+
+def _decimal_point(match: re.Match[str]) -> str:
+    whole, decimals = match[1] or match[4], match[2] or match[5]
+    return f"{match[3] or ''}{whole.replace('.', ',')}.{decimals}"
+
+
+def _scientific(match: re.Match[str]) -> str:
+    return f"{match[1]} × 10^{match[2].replace('+', '')}{match[3]}"
+
+
 def read_ordinals(text: str) -> str:
-    return _ORDINAL.sub(lambda match: as_words(match, _ordinal_token(match[1])), text)
+    return _ORDINAL.sub(lambda match: as_words(match, _ordinal_token(match[1], match[2])), text)
 
 
-def _ordinal_token(token: str) -> str:
-    digits = token.replace(",", "")
-    return ordinal(digits) if digits.isdecimal() else f"{number(token)} th"
+def _ordinal_token(token: str, suffix: str) -> str:
+    digits = token.replace(",", "") if _GROUPED.fullmatch(token) else token
+    if digits.isdecimal() and suffix.lower() == _suffix(digits):
+        return ordinal(digits)
+    return f"{number(token)} {suffix}"
+
+
+def _suffix(digits: str) -> str:
+    if digits[-2:-1] == "1":
+        return "th"
+    return {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
 
 
 def read_numbers(text: str) -> str:
@@ -72,10 +109,11 @@ def number(token: str) -> str:
 
 def _dotted(token: str) -> str:
     parts = token.split(".")
+    if len(parts) == 2 and not parts[0]:
+        return f"point {spelled(parts[1])}"
     if len(parts) == 2:
         return f"{integer(parts[0])} point {spelled(parts[1])}"
-    # Four parts are an IP address, which is read with "dot"; other chains are versions.
-    return (" dot " if len(parts) == 4 else " point ").join(integer(part) for part in parts)
+    return " point ".join(integer(part) for part in parts)  # a version
 
 
 def two_digits(digits: str) -> str:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 
-from tts_provider.speech.normalize.addresses import telephone
-from tts_provider.speech.normalize.dates import year_in_words
 from tts_provider.speech.normalize.numbers import cardinal, spelled
 from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, any_of, as_words
-from tts_provider.speech.normalize.quantities import UNIT
+from tts_provider.speech.normalize.telephones import telephone
+from tts_provider.speech.normalize.units import UNIT
+from tts_provider.speech.normalize.years import year_in_words
 
 # --- Signs and ranges ----------------------------------------------------------------------------
 
-_CHAIN = re.compile(r"(?<![0-9])(?<![0-9]-)[0-9]+(?:-[0-9]+)+")
-_UNIT_RANGE = re.compile(rf"(?<=[0-9])( ?(?:{UNIT}|[AaPp][Mm]))?-(?={CURRENCY}?[0-9])")
+_CHAIN = re.compile(r"(?<![\w-])(?<![0-9][.,])[0-9]+(?:-[0-9]+)+(?![\w]|-\w)")
+_JOINED = re.compile(r"(?<=[0-9])-(?=[A-Za-z])|(?<=[A-Za-z])-(?=[0-9])")
+_UNIT_RANGE = re.compile(
+    rf"(?<![\w-])(?<![0-9][.,])({CURRENCY}?)([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm]\.?))?"
+    rf"-(?={CURRENCY}?([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm])(?!{LETTER})|x?(?![\w-])))"
+)
 _MINUS = re.compile(rf"(?<!\w)-(?={CURRENCY}?[0-9])")
 _DIGIT_HYPHEN = re.compile(rf"(?<=[0-9])-|-(?={CURRENCY}?[0-9])")
 _ABOUT = re.compile(rf"~(?=-?{CURRENCY}?[0-9])")
 _BY = re.compile(r"(?<=[0-9]) ?x ?(?=[0-9])")
-_FOLD = re.compile(rf"(?<=[0-9])x(?!{LETTER})")
+_FOLD = re.compile(rf"(?<=[0-9])x(?= {LETTER})")
 
 
 def read_signs(text: str) -> str:
@@ -27,8 +31,9 @@ def read_signs(text: str) -> str:
 
 
 def read_ranges(text: str) -> str:
+    """ "5-10" is a range; "747-400", "978-0" and "i7-12700K" are names."""
     text = _CHAIN.sub(_chain, text)
-    text = _UNIT_RANGE.sub(r"\1 to ", text)
+    text = _UNIT_RANGE.sub(_unit_range, text)
     text = _DIGIT_HYPHEN.sub(" ", text)
     return _FOLD.sub(" times", _BY.sub(" by ", text))
 
@@ -39,7 +44,10 @@ def _chain(match: re.Match[str]) -> str:
         return as_words(match, ", ".join(spelled(part) for part in parts))
     first, last = parts
     before = match.string[max(0, match.start() - 1) : match.start()]
-    bare = not before or before not in "$£€¥₹.,:"
+    after = match.string[match.end() : match.end() + 5]
+    bare = (not before or before not in "$£€¥₹.,:") and not re.match(
+        rf"[.,:]?[0-9]| ?(?:{UNIT})(?!{LETTER})", after
+    )
     if bare and "1100" <= first <= "2099" and len(first) == 4:
         if len(last) == 4 and first < last <= "2099":
             return as_words(match, f"{year_in_words(first)} to {year_in_words(last)}")
@@ -47,7 +55,30 @@ def _chain(match: re.Match[str]) -> str:
             return as_words(match, f"{year_in_words(first)} to {cardinal(last)}")
     if bare and (len(first), len(last)) == (3, 4) and last[-1] != "0":
         return as_words(match, telephone(match[0]))
-    return f"{first} to {last}"
+    if bare and first == last:
+        return f"{first} {last}"
+    if bare and match[0] != "9-5" and (len(first), first) > (len(last), last):
+        return match[0]
+    if bare or (before and before in "$£€¥₹"):
+        return f"{first} to {last}"
+    return match[0]
+
+
+def _unit_range(match: re.Match[str]) -> str:
+    sign, first, unit, last, last_unit = match.groups()
+    ascends = _size(first) < _size(last)
+    if not (ascends or sign or unit or (last_unit or "").strip()):
+        return match[0]
+    if not (sign or unit) and first.isdecimal() and len(first) == 4:  # no year: "1980-1990 kg"
+        first = cardinal(first)
+    return f"{sign}{first}{unit or ''} to "
+
+
+def _size(number: str) -> float:
+    try:
+        return float(number.replace(",", ""))
+    except ValueError:
+        return 0.0
 
 
 # --- Powers and symbols --------------------------------------------------------------------------
@@ -55,19 +86,28 @@ def _chain(match: re.Match[str]) -> str:
 # fmt: off
 _SYMBOLS = {
     "&": "and", "+": "plus", "±": "plus or minus", "×": "times", "÷": "divided by", "=": "equals",
-    "==": "equals", "≠": "is not equal to", "!=": "is not equal to", "<": "less than",
+    "==": "equals", "===": "equals", "≠": "is not equal to", "!=": "is not equal to",
+    "<": "less than",
     ">": "greater than", "≤": "less than or equal to", "≥": "greater than or equal to",
     "<=": "less than or equal to", ">=": "greater than or equal to", "->": "to", "=>": "to",
-    "≈": "approximately", "~": "about", "√": "square root of", "∞": "infinity", "@": "at",
-    "#": "hash", "%": "percent", "°": "degrees", "§": "section", "^": "to the power of",
-    "/": "slash", "$": "dollar", "£": "pound", "€": "euro", "¥": "yen", "₹": "rupee", "¢": "cent",
+    "+=": "plus equals", "&&": "and", "≈": "approximately", "~": "about", "√": "square root of",
+    "∞": "infinity",
+    "@": "at", "#": "hash", "%": "percent", "°": "degrees", "§": "section", "¶": "paragraph",
+    "^": "to the power of", "/": "slash", "$": "dollar", "£": "pound", "€": "euro", "¥": "yen",
+    "₹": "rupee", "₩": "won", "₽": "ruble", "₺": "lira", "₪": "shekel", "₫": "dong", "₦": "naira",
+    "₱": "peso", "₴": "hryvnia", "฿": "baht", "₿": "bitcoin", "¢": "cent", "∑": "sum",
+    "∏": "product", "∫": "integral",
+    "∂": "partial", "∆": "delta", "∈": "in", "∉": "not in", "∪": "union", "∩": "intersection",
+    "∀": "for all", "∃": "there exists", "∅": "the empty set", "¬": "not", "∧": "and", "∨": "or",
+    "π": "pi", "‰": "per mille", "♀": "female", "♂": "male", "♥": "heart", "†": "", "‡": "",
 }
 # fmt: on
 _POWER = re.compile(r"\^([23])(?![0-9]|[.,][0-9])")
 _POWERS = {"2": "squared", "3": "cubed"}
-_SHARP = re.compile(rf"(?<={LETTER})#")
-_HASHTAG = re.compile(rf"#(?={LETTER})")
-_SLASH_BETWEEN_WORDS = re.compile(rf"(?<={LETTER})/(?={LETTER})")
+_SHARP = re.compile(rf"(?<![^\W_])(?<={LETTER})#(?!\w)|(?<=\b[A-Za-z])#(?!\w)")
+_PAIRS = re.compile(
+    r"(?i)\b(and/or|he/she|she/he|his/her|her/his|him/her|s/he|they/them|she/her|he/him|yes/no|on/off|either/or)\b"
+)
 _SYMBOL = re.compile(any_of(_SYMBOLS))
 
 
@@ -77,6 +117,5 @@ def read_powers(text: str) -> str:
 
 def read_symbols(text: str) -> str:
     text = _SHARP.sub(lambda match: as_words(match, "sharp"), text)
-    text = _HASHTAG.sub(lambda match: as_words(match, "hashtag"), text)
-    text = _SLASH_BETWEEN_WORDS.sub(" ", text)
+    text = _PAIRS.sub(lambda match: match[0].replace("/", " "), text)
     return _SYMBOL.sub(lambda match: as_words(match, _SYMBOLS[match[0]]), text)

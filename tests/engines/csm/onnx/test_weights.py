@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tts_provider.engines.csm.files.checkpoint import open_checkpoint
-from tts_provider.engines.csm.onnx.weights import check_cache, load_weights
+from tts_provider.engines.csm.config import CSM_1B
+from tts_provider.engines.csm.files.checkpoint import (
+    Checkpoint,
+    Tensor,
+    expected_shapes,
+    open_checkpoint,
+)
+from tts_provider.engines.csm.onnx.language import bytes_a_frame
+from tts_provider.engines.csm.onnx.policy import POLICIES
+from tts_provider.engines.csm.onnx.quantize import Blocks
+from tts_provider.engines.csm.onnx.weights import check_cache, load_weights, prepared_arrays
 from tts_provider.errors import StartupError
 
 
@@ -62,3 +74,39 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(small_folder, tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(StartupError, match=r"cannot write the prepared weights.*--data-dir"):
         load_weights(open_checkpoint(small_folder), "int8", tmp_path / "file", print)
+
+
+def test_another_policy_has_another_cache(small_folder, tmp_path, monkeypatch):
+    checkpoint = open_checkpoint(small_folder)
+    load_weights(checkpoint, "int4", tmp_path, print)
+    int4 = POLICIES["int4"]
+    other = replace(int4.backbone, attention=Blocks(4, 64))
+    monkeypatch.setitem(POLICIES, "int4", replace(int4, backbone=other))
+    load_weights(checkpoint, "int4", tmp_path, print)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def full_size() -> Checkpoint:
+    """CSM-1B's names and shapes, without a number in it."""
+
+    def nothing() -> np.ndarray:
+        raise AssertionError("the shapes alone are asked for")
+
+    tensors = {
+        name: Tensor(Path("full-size"), shape, nothing)
+        for name, shape in expected_shapes(CSM_1B).items()
+    }
+    return Checkpoint(CSM_1B, tensors, {})
+
+
+def count_bytes(precision) -> dict[str, int]:
+    arrays = prepared_arrays(full_size(), precision)
+    # `empty` takes addresses and no memory; the graphs' builder does not look inside.
+    weights = {name: np.empty(shape, dtype) for name, (dtype, shape) in arrays.items()}
+    return bytes_a_frame(CSM_1B, weights)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reserves memory for empty arrays")
+def test_a_frame_reads_what_the_documentation_says():
+    assert sum(count_bytes("int4").values()) <= 2.6e9
+    assert sum(count_bytes("int8").values()) <= 4.9e9

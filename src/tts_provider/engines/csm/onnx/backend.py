@@ -15,6 +15,8 @@ import onnxruntime as ort
 
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig, TransformerConfig
+from tts_provider.engines.csm.onnx.graph import forget_pages
+from tts_provider.engines.csm.onnx.huge_pages import use_huge_pages
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
 from tts_provider.engines.csm.prompt import NO_TOKEN, Prompt
@@ -132,13 +134,6 @@ class OnnxBackend(Backend):
         self._text_table = weights["embed_text_tokens"]
         self._audio_table = weights["backbone_model.embed_tokens.embed_audio_tokens"]
         self._depth_table = weights["depth_embeddings"]
-        self._backbone = _Transformer(
-            build_backbone(config, weights, self.positions).session(threads),
-            config.backbone,
-            slots,
-            self.positions,
-            {"logits": self._vocabulary, "projected": config.depth.width},
-        )
         depth_positions = config.codebooks + 1
         self._depth = _Transformer(
             build_depth(config, weights, depth_positions).session(threads),
@@ -147,12 +142,22 @@ class OnnxBackend(Backend):
             depth_positions,
             {"hidden": config.depth.width},
         )
+        use_huge_pages()  # the rest is read once a frame: not worth seconds of the start
+        self._backbone = _Transformer(
+            build_backbone(config, weights, self.positions).session(threads),
+            config.backbone,
+            slots,
+            self.positions,
+            {"logits": self._vocabulary, "projected": config.depth.width},
+        )
         self._heads = [
             build_head(config, weights, book).session(threads)
             for book in range(1, config.codebooks)
         ]
         self._decoder = MimiDecoder(mimi, codec, slots, threads)
+        forget_pages(codec.values())  # before the encoder's half of the file is read
         self._encoder = MimiEncoder(mimi, codec, threads)
+        forget_pages(codec.values())
 
         self._free = list(range(slots - 1, -1, -1))
         self._order: list[int] = []  # the slot of each row in use

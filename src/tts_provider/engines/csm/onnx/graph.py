@@ -12,7 +12,7 @@ model proto holds only their names, so it stays small however large the weights 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -20,6 +20,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
+
+from tts_provider.engines.onnx_threads import share_threads
 
 OPSET = 21
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
@@ -39,16 +41,6 @@ _TYPES: dict[Any, int] = {
 }
 
 Shape = Sequence[int | str]
-
-
-_shared_threads: int | None = None
-
-
-def _set_shared_threads(threads: int) -> None:
-    global _shared_threads  # ONNX Runtime's pool is the process's, and can be sized once only
-    if _shared_threads is None:
-        ort.set_global_thread_pool_sizes(threads, 1)
-        _shared_threads = threads
 
 
 class Graph:
@@ -115,6 +107,12 @@ class Graph:
         self._nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
         return names
 
+    @property
+    def constant_bytes(self) -> int:
+        """All constants, those in the model and those beside it."""
+        inline = sum(len(t.raw_data) for t in self._initializers if not t.external_data)
+        return inline + sum(array.nbytes for array in self._external.values())
+
     def model(self) -> onnx.ModelProto:
         graph = helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, self._initializers
@@ -128,7 +126,7 @@ class Graph:
         All sessions of a process share one thread pool, of the `threads` the first one asks for:
         pools of their own would spin against each other (31 heads took 119 ms instead of 5).
         """
-        _set_shared_threads(threads)
+        share_threads(threads)
         options = ort.SessionOptions()
         options.use_per_session_threads = False
         options.log_severity_level = 3
@@ -143,16 +141,16 @@ class Graph:
         )
         # ONNX Runtime does not keep the arrays of external initializers alive by itself.
         session.__dict__["tts_weights"] = list(self._external.values())
-        for array in self._external.values():
-            _forget_pages(array)
+        forget_pages(self._external.values())
         return session
 
 
-def _forget_pages(array: np.ndarray) -> None:
-    """Give back the memory of a mapped file. The session has packed what it reads often into a
-    copy of its own; the rest comes from the file again. CSM-1B at int4: 3.1 GB instead of 4.4."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):  # not on Windows
-        owner.madvise(mmap.MADV_DONTNEED)
+def forget_pages(arrays: Iterable[np.ndarray]) -> None:
+    """Give back the memory of mapped files. The sessions have packed what they read often into
+    copies of their own; the rest comes from the file again."""
+    for array in arrays:
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):  # not on Windows
+            owner.madvise(mmap.MADV_DONTNEED)

@@ -47,6 +47,17 @@ def build_head(config: CsmConfig, weights: Weights, codebook: int) -> Graph:
     return g
 
 
+def bytes_a_frame(config: CsmConfig, weights: Weights) -> dict[str, int]:
+    """What one frame reads of the graphs' constants, by part: the backbone once, with head 0 and
+    the projection; the depth decoder for each further codebook, and that codebook's head."""
+    steps = range(1, config.codebooks)
+    return {
+        "backbone": build_backbone(config, weights, config.positions).constant_bytes,
+        "depth": len(steps) * build_depth(config, weights, config.codebooks + 1).constant_bytes,
+        "heads": sum(build_head(config, weights, book).constant_bytes for book in steps),
+    }
+
+
 def kv_names(layers: int) -> list[tuple[str, str]]:
     """Input and output name of every KV buffer, keys and values in turn."""
     return [
@@ -70,7 +81,7 @@ def _transformer(
     for number in range(config.layers):
         layer = f"{prefix}.layers.{number}"
         h, x = _norm(g, weights, f"{layer}.input_layernorm", x, delta, config.norm_eps)
-        qkv = linear(g, weights, f"{layer}.qkv", h, config.width)  # [B, S, (H + 2 KV) · head]
+        qkv = _qkv(g, weights, layer, h, config.width)
         past = [g.input(f"past_{number}_{kv}", np.float32, kv_shape) for kv in "kv"]
         attended, *present = g.ops(
             "GroupQueryAttention",
@@ -91,6 +102,14 @@ def _transformer(
         delta = linear(g, weights, f"{layer}.down", g.op("Mul", silu, up), config.mlp_width)
     h, _ = _norm(g, weights, f"{prefix}.norm", x, delta, config.norm_eps)
     return g.op("Gather", h, g.value(np.int64(-1)), axis=1)  # [B, W]
+
+
+def _qkv(g: Graph, weights: Weights, layer: str, h: str, width: int) -> str:
+    """Queries, keys and values side by side, [B, S, (H + 2 KV) · head]."""
+    if f"{layer}.v.codes" not in weights:
+        return linear(g, weights, f"{layer}.qkv", h, width)
+    parts = [linear(g, weights, f"{layer}.{part}", h, width) for part in ("qk", "v")]
+    return g.op("Concat", *parts, axis=-1)
 
 
 def _norm(g: Graph, weights: Weights, name: str, x: str, delta: str, eps: float) -> tuple[str, str]:

@@ -15,19 +15,17 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import ml_dtypes
 import numpy as np
 
 from tts_provider.engines.csm.config import TransformerConfig
 from tts_provider.engines.csm.files.checkpoint import Checkpoint, files_key, read_safetensors
+from tts_provider.engines.csm.onnx.policy import POLICIES, Kind, Precision
 from tts_provider.engines.csm.onnx.quantize import Blocks, packed_shapes, quantize
 from tts_provider.errors import StartupError
 
-Precision = Literal["float32", "int8", "int4"]
-
-_FORMAT = 3  # raise it when what is stored changes
+_FORMAT = 4  # raise it when what is stored changes
 _NAMES = {
     np.dtype(np.float32): "F32",
     np.dtype(ml_dtypes.bfloat16): "BF16",
@@ -35,34 +33,6 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class _Layers:
-    """How a transformer's linear layers are stored; None is float32."""
-
-    blocks: Blocks | None
-    late_mlp: Blocks | None
-    """Of the MLPs after the first `early` of the layers."""
-    early: float = 1.0
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    backbone: _Layers
-    depth: _Layers
-    head: Blocks | None
-
-
-# Measured on full-size random weights, cosine of the logits with float32. An early layer's error
-# grows in every later one, so 4 bits are for the late layers' MLPs, which are most of the reading.
-# Backbone: 8 bits in blocks of 32 0.99927, of 64 0.99914; 4 bits from layer 4 0.9910, from 6
-# 0.9940, everywhere 0.88. Depth decoder, mean of its 31 logits: 8 bits 0.9994; 4 bits from layer 1
-# in blocks of 32 0.9929, of 64 0.9917, of 128 0.9906; from layer 0 0.983.
-_FINE, _EIGHT, _FOUR = Blocks(8, 32), Blocks(8, 64), Blocks(4, 64)
-_RECIPES: dict[Precision, _Recipe] = {
-    "float32": _Recipe(_Layers(None, None), _Layers(None, None), None),
-    "int8": _Recipe(_Layers(_FINE, _FINE), _Layers(_EIGHT, _EIGHT), _EIGHT),
-    "int4": _Recipe(_Layers(_EIGHT, _FOUR, 6 / 16), _Layers(_EIGHT, _FOUR, 1 / 4), _EIGHT),
-}
 _CHECK_BYTES = 64 * 1024 * 1024
 
 
@@ -93,6 +63,17 @@ def load_weights(
     return {name: tensor.read() for name, tensor in read_safetensors(path).items()}
 
 
+def prepared_arrays(
+    checkpoint: Checkpoint, precision: Precision
+) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Type and shape of every array that `load_weights` gives; nothing is read."""
+    return {
+        name: (dtype, shape)
+        for item in _plan(checkpoint, precision)
+        for name, dtype, shape in item.arrays
+    }
+
+
 def check_cache(checkpoint: Checkpoint, precision: Precision, cache_folder: Path) -> None:
     """A quick look at what an earlier start left: raises `StartupError` where it is cut short."""
     path = _path(checkpoint, precision, cache_folder)
@@ -111,30 +92,33 @@ def _path(checkpoint: Checkpoint, precision: Precision, cache_folder: Path) -> P
 
 
 def _key(checkpoint: Checkpoint, precision: Precision) -> str:
-    """What the prepared weights depend on: files, dimensions, precision, our format."""
-    facts = _FORMAT, precision, asdict(checkpoint.config)
+    """What the prepared weights depend on: files, dimensions, how each layer is stored, our
+    format."""
+    facts = _FORMAT, asdict(POLICIES[precision]), asdict(checkpoint.config)
     return f"csm-{precision}-{files_key(checkpoint.tensors, *facts)}"
 
 
 def _plan(checkpoint: Checkpoint, precision: Precision) -> Iterator[_Item]:
     config, read = checkpoint.config, checkpoint.read
     table = np.dtype(np.float32 if precision == "float32" else ml_dtypes.bfloat16)
-    recipe = _RECIPES[precision]
+    policy = POLICIES[precision]
 
-    for prefix, part, stored in (
-        ("backbone_model", config.backbone, recipe.backbone),
-        ("depth_decoder.model", config.depth, recipe.depth),
+    for prefix, part, mix in (
+        ("backbone_model", config.backbone, policy.backbone),
+        ("depth_decoder.model", config.depth, policy.depth),
     ):
-        yield from _layers(checkpoint, prefix, part, stored)
+        for number in range(part.layers):
+            blocks = functools.partial(mix.blocks, layer=number, layers=part.layers)
+            yield from _layer(checkpoint, f"{prefix}.layers.{number}", part, blocks)
         yield _plain(f"{prefix}.norm", np.dtype(np.float32), (part.width,), read)
 
     projector = "depth_decoder.model.inputs_embeds_projector"
     width, depth_width = config.backbone.width, config.depth.width
     yield _linear(
-        "projection", depth_width, width, recipe.head, lambda: read(f"{projector}.weight")
+        "projection", depth_width, width, policy.head, lambda: read(f"{projector}.weight")
     )
     yield _linear(
-        "head.0", config.audio_vocabulary, width, recipe.head, lambda: read("lm_head.weight")
+        "head.0", config.audio_vocabulary, width, policy.head, lambda: read("lm_head.weight")
     )
     heads = functools.cache(lambda: read("depth_decoder.codebooks_head.weight"))
     for book in range(1, config.codebooks):
@@ -142,7 +126,7 @@ def _plan(checkpoint: Checkpoint, precision: Precision) -> Iterator[_Item]:
             f"head.{book}",
             config.audio_vocabulary,
             depth_width,
-            recipe.head,
+            policy.head,
             functools.partial(_head, heads, book),
         )
 
@@ -152,6 +136,7 @@ def _plan(checkpoint: Checkpoint, precision: Precision) -> Iterator[_Item]:
     yield _plain(audio, table, (audio_rows, width), read)
 
     def projected() -> tuple[np.ndarray]:
+        read_rows = checkpoint.tensors[f"{audio}.weight"].read()
         projection = read(f"{projector}.weight").astype(np.float32).T
         out = np.empty((audio_rows, depth_width), table)
         for start in range(0, audio_rows, 4096):
@@ -159,7 +144,6 @@ def _plan(checkpoint: Checkpoint, precision: Precision) -> Iterator[_Item]:
             out[start : start + 4096] = (rows @ projection).astype(table)
         return (out,)
 
-    read_rows = checkpoint.tensors[f"{audio}.weight"].read()
     # The depth decoder reads every audio embedding through the projection: folded in, once.
     yield _Item((("depth_embeddings", table, (audio_rows, depth_width)),), projected)
 
@@ -169,44 +153,31 @@ def _head(heads: Callable[[], np.ndarray], book: int) -> np.ndarray:
     return head
 
 
-def _layers(
-    checkpoint: Checkpoint, prefix: str, part: TransformerConfig, stored: _Layers
+def _layer(
+    checkpoint: Checkpoint,
+    layer: str,
+    part: TransformerConfig,
+    blocks: Callable[[Kind], Blocks | None],
 ) -> Iterator[_Item]:
-    qkv_rows = (part.heads + 2 * part.kv_heads) * part.head_size
+    def fused(name: str, rows: int, width: int, kind: Kind, *names: str) -> _Item:
+        def read() -> np.ndarray:
+            return np.concatenate([checkpoint.read(f"{layer}.{n}.weight") for n in names])
 
-    def fused(layer: str, *names: str) -> Callable[[], np.ndarray]:
-        return lambda: np.concatenate([checkpoint.read(f"{layer}.{n}.weight") for n in names])
+        return _linear(f"{layer}.{name}", rows, width, blocks(kind), read)
 
-    for number in range(part.layers):
-        layer = f"{prefix}.layers.{number}"
-        mlp = stored.blocks if number < stored.early * part.layers else stored.late_mlp
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            shape = (part.width,)
-            yield _plain(f"{layer}.{norm}", np.dtype(np.float32), shape, checkpoint.read)
-        yield _linear(
-            f"{layer}.qkv",
-            qkv_rows,
-            part.width,
-            stored.blocks,
-            fused(layer, "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        )
-        yield _linear(
-            f"{layer}.o",
-            part.width,
-            part.heads * part.head_size,
-            stored.blocks,
-            fused(layer, "self_attn.o_proj"),
-        )
-        yield _linear(
-            f"{layer}.gate_up",
-            2 * part.mlp_width,
-            part.width,
-            mlp,
-            fused(layer, "mlp.gate_proj", "mlp.up_proj"),
-        )
-        yield _linear(
-            f"{layer}.down", part.width, part.mlp_width, mlp, fused(layer, "mlp.down_proj")
-        )
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        yield _plain(f"{layer}.{norm}", np.dtype(np.float32), (part.width,), checkpoint.read)
+    heads, kv = part.heads * part.head_size, part.kv_heads * part.head_size
+    q, k, v = (f"self_attn.{name}_proj" for name in "qkv")
+    if blocks("v") == blocks("qk"):
+        yield fused("qkv", heads + 2 * kv, part.width, "qk", q, k, v)
+    else:
+        yield fused("qk", heads + kv, part.width, "qk", q, k)
+        yield fused("v", kv, part.width, "v", v)
+    yield fused("o", part.width, heads, "o", "self_attn.o_proj")
+    gate_up = "mlp.gate_proj", "mlp.up_proj"
+    yield fused("gate_up", 2 * part.mlp_width, part.width, "gate_up", *gate_up)
+    yield fused("down", part.width, part.mlp_width, "down", "mlp.down_proj")
 
 
 def _plain(

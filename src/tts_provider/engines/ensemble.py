@@ -1,0 +1,65 @@
+"""Several engines as one: one list of voices, each of which knows who speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
+
+
+class Ensemble(Engine):
+    """The first engine is the one that the server is for; it has the speakers 0 and 1. A voice that
+    two engines have is the first's."""
+
+    def __init__(self, engines: Sequence[Engine], *, speak_while_loading: bool = False) -> None:
+        """With `speak_while_loading` the first engine is loaded last, and the others speak."""
+        self._engines = engines
+        self._speak_while_loading = speak_while_loading
+        self._loaded = {engine: asyncio.Event() for engine in engines}
+        first = engines[0]
+        self.name, self.model = first.name, first.model
+        self.device, self.precision = first.device, first.precision
+        self.takes_prompts = any(engine.takes_prompts for engine in engines)
+        self._voices: dict[str, tuple[Voice, Engine]] = {}
+        for engine in engines:
+            for voice in engine.voices():
+                own = voice if engine is first else replace(voice, speaker=None)
+                self._voices.setdefault(voice.id, (own, engine))
+
+    def voices(self) -> Sequence[Voice]:
+        return [voice for voice, _ in self._voices.values()]
+
+    def of(self, voice: Voice) -> Engine:
+        if voice.id in self._voices:
+            return self._voices[voice.id][1]
+        return next(engine for engine in self._engines if engine.takes_prompts)
+
+    def can_speak_early(self, voice: Voice) -> bool:
+        return self._speak_while_loading and self.of(voice) is not self._engines[0]
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        first, *others = self._engines
+        try:
+            for engine in [*others, first] if self._speak_while_loading else self._engines:
+                await engine.load(on_progress)
+                self._loaded[engine].set()
+        finally:  # who waits for one that failed must not wait for ever
+            for loaded in self._loaded.values():
+                loaded.set()
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        engine = self.of(utterance.voice)
+        await self._loaded[engine].wait()  # where it is asked before `load` has returned
+        async with aclosing(engine.speak(utterance)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
+        return await self._engines[0].listen(text, speaker, samples)
+
+    async def close(self) -> None:
+        for engine in self._engines:
+            await engine.close()

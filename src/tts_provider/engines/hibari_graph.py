@@ -1,0 +1,130 @@
+"""hibari's network on ONNX Runtime: phonemes in, one spectrum for each 12.5 ms out.
+
+The graph in the package takes phonemes and a rate. It is edited as it is loaded: the pitch that it
+predicts is multiplied by a factor before the decoder sees it, and how long each phoneme lasts is
+told. With the factor 1 it computes the same bits as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from tts_provider.engines.onnx_threads import single_thread_options
+from tts_provider.errors import StartupError
+
+FRAMES_A_DURATION = 2
+"""A phoneme lasts a whole number of pairs of frames."""
+
+Floats = npt.NDArray[np.float32]
+
+_PITCH = "pitch"
+_SPECTRA = ("lh", "theta", "ln", "lr", "phi")
+_F0 = "f0"
+_DURATIONS = "durations"
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """What the decoder of `hibari_sound` needs of F frames; all of them (bins, F) but the last."""
+
+    harmonic: Floats
+    """Log magnitude of what vibrates."""
+    turn: Floats
+    """Its phase, before the tanh."""
+    noise: Floats
+    """Log magnitude of what hisses."""
+    free: Floats
+    """Log magnitude of the rest,"""
+    phase: Floats
+    """and its phase."""
+    f0: Floats  # (F,) in Hz; low where nothing vibrates
+    durations: npt.NDArray[np.int64]  # (L,) pairs of frames for each phoneme
+
+
+class Cancelled(Exception):
+    """The run was asked to end."""
+
+
+class Run:
+    """One utterance's use of the graph, which another thread may end."""
+
+    def __init__(self) -> None:
+        self._options = onnxruntime.RunOptions()
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Takes effect within one operator, which is less than a millisecond."""
+        self.is_cancelled = True
+        self._options.terminate = True
+
+    def check(self) -> None:
+        """Raises `Cancelled` where that was asked for."""
+        if self.is_cancelled:
+            raise Cancelled
+
+    def compute(self, graph: Graph, ids: Sequence[int], rate: float, pitch: float) -> Spectra:
+        """Raises `Cancelled`."""
+        self.check()
+        try:
+            return graph.compute(ids, rate, pitch, self._options)
+        except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
+            self.check()
+            raise
+
+
+class Graph:
+    """The network, on the thread that calls it: any number of them at once."""
+
+    def __init__(self, model: bytes) -> None:
+        """Raises `StartupError` where `model` is not hibari's graph."""
+        self._session = open_session(edit(model))
+
+    def compute(self, ids: Sequence[int], rate: float, pitch: float, options: Any) -> Spectra:
+        """Phonemes (L,), 0 at both ends, at `rate` times the normal tempo and `pitch` times the
+        predicted one."""
+        feeds = {
+            "ids": np.asarray([ids], np.int64),
+            "speed": np.asarray([rate], np.float32),
+            _PITCH: np.asarray([pitch], np.float32),
+        }
+        names = (*_SPECTRA, _F0, _DURATIONS)
+        harmonic, turn, noise, free, phase, f0, durations = (
+            output.reshape(output.shape[-2:]) if output.ndim == 3 else output.ravel()
+            for output in self._session.run(names, feeds, options)
+        )
+        return Spectra(harmonic, turn, noise, free, phase, f0, durations.astype(np.int64))
+
+
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    # One thread each: utterances side by side use the cores.
+    options = single_thread_options()
+    # Each length of text is a shape of its own: an arena keeps a block for all of them.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def edit(model: bytes) -> bytes:
+    """The graph with the input `pitch`, (1,), and the output `durations`, (1, L). Raises
+    `StartupError` where it is another graph."""
+    try:
+        proto = onnx.load_model_from_string(model)
+        graph = proto.graph
+        (predicted,) = (at for at, node in enumerate(graph.node) if _F0 in node.output)
+        (clip,) = (node for node in graph.node if node.op_type == "Clip")
+    except Exception as error:  # noqa: BLE001 - protobuf raises errors of its own
+        raise StartupError(f"hibari's graph is not the one this version knows: {error}") from None
+    graph.node[predicted].output[0] = "f0_predicted"
+    graph.node.insert(predicted + 1, helper.make_node("Mul", ["f0_predicted", _PITCH], [_F0]))
+    graph.input.append(helper.make_tensor_value_info(_PITCH, TensorProto.FLOAT, [1]))
+    graph.node.append(helper.make_node("Identity", [clip.output[0]], [_DURATIONS]))
+    graph.output.append(helper.make_tensor_value_info(_DURATIONS, TensorProto.FLOAT, None))
+    edited: bytes = proto.SerializeToString()
+    return edited

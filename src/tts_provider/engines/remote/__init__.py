@@ -1,0 +1,1 @@
+"""Engines on other machines: what a gateway asks, and what a replica answers."""

@@ -1,0 +1,112 @@
+"""An engine that is elsewhere: on one replica of several, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from tts_provider.engines.remote.frames import Audio, Words
+from tts_provider.engines.remote.messages import (
+    VOICE_HEADER,
+    Description,
+    ListenRequest,
+    SpeakRequest,
+)
+from tts_provider.engines.remote.replicas import SILENCE_S, Replicas
+from tts_provider.errors import EngineLost, StartupError, WireError
+from tts_provider.speech.engine import (
+    AudioChunk,
+    Engine,
+    Samples,
+    Spoken,
+    Utterance,
+    Voice,
+    WordTime,
+)
+
+_ASK_AGAIN_S = 1.0
+
+
+class RemoteEngine(Engine):
+    """It is what the replicas say they are; until one does, it has no voice."""
+
+    name = "remote"
+    model = "unknown"
+    device = "unknown"
+    precision = "unknown"
+
+    def __init__(
+        self, urls: Sequence[str], key: str | None = None, *, silence_s: float = SILENCE_S
+    ) -> None:
+        self._replicas = Replicas(urls, key, self._described, silence_s=silence_s)
+        self.collectors = self._replicas.counts.collectors
+        self._voices: Sequence[Voice] = ()
+        self._is_loaded = False
+
+    def voices(self) -> Sequence[Voice]:
+        return self._voices
+
+    @property
+    def problem(self) -> WireError | None:
+        if self._is_loaded and not self._replicas.addresses.are_up:
+            return self._replicas.nobody()
+        return None
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        """Ask each second until a replica answers. Raises `StartupError` where waiting is in
+        vain."""
+        said = None
+        while True:
+            await self._replicas.probe()
+            if self._replicas.addresses.are_up:
+                break
+            problems = self._replicas.addresses.problems()
+            if self._replicas.addresses.are_refused:
+                raise StartupError(f"there is no engine to speak with: {problems}")
+            if problems != said:
+                on_progress(f"waiting for an engine: {problems}")
+                said = problems
+            await asyncio.sleep(_ASK_AGAIN_S)
+        self._is_loaded = True
+        self._replicas.watch()
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        body = SpeakRequest.of(utterance).model_dump_json(exclude_none=True).encode()
+        # Enrolled voices go where their prompt is.
+        headers = {VOICE_HEADER: utterance.voice.id} if utterance.voice.speaker is None else {}
+        frames = self._replicas.ask("/speak", body, headers, waits=utterance.begun)
+        position, words = 0, list[WordTime]()
+        async with aclosing(frames):
+            async for frame in frames:
+                match frame:
+                    case Words(times):
+                        words += times
+                    case Audio(samples):
+                        yield AudioChunk(samples, position, tuple(words))
+                        position, words = position + len(samples), []
+                    case Spoken():
+                        utterance.history.add(frame)
+
+    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
+        if not self.takes_prompts:
+            return await super().listen(text, speaker, samples)
+        # Up to a minute of audio in base64 is not for the event loop.
+        body = await asyncio.to_thread(
+            lambda: ListenRequest.of(text, speaker, samples).model_dump_json().encode()
+        )
+        frames = self._replicas.ask("/listen", body, {}, waits=True)
+        async with aclosing(frames):
+            async for frame in frames:
+                if isinstance(frame, Spoken):
+                    return frame
+        raise EngineLost("the engine did not say what it heard; ask again")
+
+    async def close(self) -> None:
+        await self._replicas.close()
+
+    def _described(self, facts: Description) -> None:
+        self.name, self.model = facts.engine, facts.model
+        self.device, self.precision = facts.device, facts.precision
+        self.speeds, self.takes_prompts = facts.speeds, facts.takes_prompts
+        self._voices = facts.voices

@@ -1,0 +1,200 @@
+"""Wyoming, as Home Assistant speaks it: requests one after another, and no keys.
+
+https://github.com/OHF-Voice/wyoming#text-to-speech. On the wire an event is a line of JSON, with
+what its `data_length` and `payload_length` announce behind it; `server/tcp.py` reads it whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tts_provider import __version__
+from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.dialects.dialect import (
+    Action,
+    Answer,
+    Append,
+    Audio,
+    Cancelled,
+    ContextSettings,
+    Dialect,
+    Done,
+    End,
+    Event,
+    Greeting,
+    Handshake,
+    Opening,
+    Problem,
+    Refuse,
+)
+from tts_provider.server.dialects.fields import Fields, parse_object
+from tts_provider.speech.engine import SAMPLE_RATE, Voice
+
+_ATTRIBUTION = {"name": "tts-provider", "url": "https://pypi.org/project/tts-provider/"}
+_FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
+
+
+@dataclass
+class _Request:
+    """A text to speak, whole or in chunks; `waiting` for those before it."""
+
+    id: str
+    opening: Opening
+    is_stream: bool
+    waiting: list[Action] = field(default_factory=list)
+    has_text: bool = False
+    has_audio: bool = False
+
+
+class WyomingDialect(Dialect):
+    name = "wyoming"
+
+    def __init__(self, handshake: Handshake) -> None:
+        self._limits = handshake.limits
+        self._find_voice = handshake.find_voice
+        self._engine, self._voices = "", list[Voice]()
+        self._requests: deque[_Request] = deque()  # the first is being spoken
+        self._stream: _Request | None = None  # still being written
+        self._count = 0
+
+    def receive(self, message: str) -> Sequence[Action]:
+        try:
+            event = Fields(parse_object(message))
+            data = event.object("data") or Fields({})
+            return self._read(event.string("type") or "", data)
+        except WireError as problem:
+            return [Refuse(problem)]
+
+    def write(self, event: Event) -> Sequence[str | bytes]:
+        match event:
+            case Greeting(_, engine, voices):
+                self._engine, self._voices = engine, list(voices)
+            case Audio(start_ms=start_ms, data=data):
+                request, place = self._requests[0], {**_FORMAT, "timestamp": start_ms}
+                begin = [] if request.has_audio else [encode("audio-start", place)]
+                request.has_audio = True
+                return [*begin, encode("audio-chunk", place, data)]
+            case Done(audio_ms=end_ms) | Cancelled(audio_ms=end_ms):
+                end = encode("audio-stop", {"timestamp": end_ms})
+                stopped = [encode("synthesize-stopped", {})] if self._requests[0].is_stream else []
+                return [end, *stopped]
+            case Problem(error):
+                return [encode("error", {"text": error.message, "code": error.code})]
+        return []
+
+    def follow(self, event: Event) -> Sequence[Action]:
+        """When one text was spoken, the next one's turn comes."""
+        if not isinstance(event, (Done, Cancelled)):
+            return []
+        self._requests.popleft()
+        return self._begin()
+
+    def close_code(self, problem: Problem) -> int | None:
+        """Home Assistant takes no notice of an `error`: only the end tells it not to wait."""
+        return problem.error.close_code
+
+    def _read(self, kind: str, data: Fields) -> list[Action]:
+        match kind:
+            case "describe":
+                return [Answer([encode("info", {"tts": [self._program()]})])]
+            case "ping":
+                return [Answer([encode("pong", {"text": data.string("text")})])]
+            case "synthesize" if self._stream is not None:
+                return []  # the whole text again, for servers that take no chunks
+            case "synthesize":
+                request = self._add(data, is_stream=False)
+                return [*self._write(request, data), *self._finish(request)]
+            case "synthesize-start":
+                self._stream = self._add(data, is_stream=True)
+                return []
+            case "synthesize-chunk":
+                return self._write(self._started(kind), data)
+            case "synthesize-stop":
+                request, self._stream = self._started(kind), None
+                return self._finish(request)
+        return []  # as the protocol wants of events that a program does not know
+
+    def _started(self, kind: str) -> _Request:
+        if self._stream is None:
+            raise InvalidRequest(
+                f"{kind} came without a synthesize-start before it", code="unknown_context"
+            )
+        return self._stream
+
+    def _add(self, data: Fields, *, is_stream: bool) -> _Request:
+        if self._stream is not None:
+            raise InvalidRequest(
+                "synthesize-start came before the synthesize-stop of the text before",
+                code="unknown_context",
+            )
+        limit = self._limits.max_pending_requests
+        if len(self._requests) > limit:
+            raise OverCapacity(
+                f"this connection has {limit} texts waiting, the limit", retry_after_ms=1000
+            )
+        voice = data.object("voice") or Fields({})
+        settings = ContextSettings(self._find_voice(voice.string("name")))
+        self._count += 1
+        request = _Request(str(self._count), Opening(settings), is_stream)
+        self._requests.append(request)
+        return request
+
+    def _write(self, request: _Request, data: Fields) -> list[Action]:
+        text = data.string("text")
+        if text is None:
+            raise InvalidRequest("there is no text to speak", code="no_text", param="text")
+        request.has_text = True
+        return self._ask(request, Append(request.id, text, request.opening))
+
+    def _finish(self, request: _Request) -> list[Action]:
+        begin = [] if request.has_text else [Append(request.id, "", request.opening)]
+        actions: list[Action] = [*begin, End(request.id)]
+        return [action for each in actions for action in self._ask(request, each)]
+
+    def _ask(self, request: _Request, action: Action) -> list[Action]:
+        """The action where it is the request's turn."""
+        if request is self._requests[0]:
+            return [action]
+        request.waiting.append(action)
+        return []
+
+    def _begin(self) -> list[Action]:
+        if not self._requests:
+            return []
+        waiting, self._requests[0].waiting = self._requests[0].waiting, []
+        return waiting
+
+    def _program(self) -> dict[str, Any]:
+        voices = [
+            {
+                **_artifact(voice.id, voice.name),
+                "languages": [voice.language],
+                "speakers": None,
+            }
+            for voice in self._voices
+        ]
+        about = f"Speech by {self._engine}"
+        program = _artifact("tts-provider", about)
+        return {**program, "voices": voices, "supports_synthesize_streaming": True}
+
+
+def _artifact(name: str, description: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": description,
+        "attribution": _ATTRIBUTION,
+        "installed": True,
+        "version": __version__,
+    }
+
+
+def encode(kind: str, data: dict[str, Any], payload: bytes = b"") -> bytes:
+    """An event as it is on the wire; its data is in the line, where every version looks."""
+    header: dict[str, Any] = {"type": kind, "data": data}
+    if payload:
+        header["payload_length"] = len(payload)
+    return json.dumps(header).encode() + b"\n" + payload

@@ -1,0 +1,89 @@
+"""Money → words."""
+
+from __future__ import annotations
+
+import re
+
+from tts_provider.speech.normalize.numbers import number
+from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_words
+from tts_provider.speech.normalize.units import counted, per, plural_unit
+
+# fmt: off
+# By sign, and by the code of ISO 4217: the unit and its hundredth.
+_SIGNS = {
+    "$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", None),
+    "₹": ("rupee", "paisa"), "₩": ("won", None), "₽": ("ruble", "kopek"), "₺": ("lira", "kurus"),
+    "₪": ("shekel", "agora"), "₫": ("dong", None), "₦": ("naira", "kobo"), "₱": ("peso", "centavo"),
+    "₴": ("hryvnia", "kopiyka"), "฿": ("baht",
+    "satang"), "₿": ("bitcoin", None), "zł": ("zloty", "grosz"),
+    "US$": ("US dollar", "cent"), "A$": ("Australian dollar", "cent"),
+    "AU$": ("Australian dollar", "cent"), "C$": ("Canadian dollar", "cent"),
+    "CA$": ("Canadian dollar", "cent"), "NZ$": ("New Zealand dollar", "cent"),
+    "HK$": ("Hong Kong dollar", "cent"), "S$": ("Singapore dollar", "cent"),
+    "R$": ("Brazilian real", "centavo"), "MX$": ("Mexican peso", "centavo"),
+}
+_CODES = {
+    "USD": ("US dollar", "cent"), "EUR": ("euro", "cent"), "GBP": ("pound", "penny"),
+    "JPY": ("yen", None), "CHF": ("Swiss franc", "centime"), "CAD": ("Canadian dollar", "cent"),
+    "AUD": ("Australian dollar", "cent"), "NZD": ("New Zealand dollar", "cent"),
+    "CNY": ("yuan", None), "RMB": ("yuan", None), "INR": ("rupee", "paisa"), "KRW": ("won", None),
+    "SEK": ("Swedish krona", "ore"), "NOK": ("Norwegian krone", "ore"),
+    "DKK": ("Danish krone", "ore"), "PLN": ("zloty", "grosz"), "CZK": ("Czech koruna", "haler"),
+    "HUF": ("forint", None), "RUB": ("ruble", "kopek"), "TRY": ("lira", "kurus"),
+    "BRL": ("Brazilian real", "centavo"), "MXN": ("Mexican peso", "centavo"),
+    "ZAR": ("rand", "cent"), "SGD": ("Singapore dollar", "cent"),
+    "HKD": ("Hong Kong dollar", "cent"), "THB": ("baht", "satang"), "ILS": ("shekel", "agora"),
+    "AED": ("dirham", "fils"), "BTC": ("bitcoin", None), "ETH": ("ether", None),
+}
+_SCALES = {
+    "k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million",
+    "mm": "million", "mio": "million", "b": "billion", "B": "billion", "bn": "billion",
+    "bil": "billion", "t": "trillion", "T": "trillion", "tn": "trillion",
+}
+# fmt: on
+_NAMES = _SIGNS | _CODES
+_SCALE = (
+    rf"(?:(?: ?(?P<word>hundred|thousand|million|billion|trillion)| ?(?P<letter>{any_of(_SCALES)}))"
+    rf"(?!{LETTER}))?"
+)
+_PER = rf"(?:(?:/| / )(?P<per>{LETTER}{{1,12}})(?!\w))?"
+_PRICE = re.compile(
+    rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])|\b(?P<code>{any_of(_CODES)})) ?"
+    rf"(?P<amount>{NUMBER}|\.[0-9]+){_SCALE}{_PER}"
+)
+_SIGN_LAST = re.compile(
+    rf"(?<!{LETTER})(?P<amount>{NUMBER}){_SCALE} ?"
+    rf"(?:(?P<sign>[$£€¥₹₩₽₺₪₫₦₱₴฿₿]|zł)(?!-?[0-9]|\w)|(?P<code>{any_of(_CODES)})(?!\w)){_PER}"
+)
+_CENTS = re.compile(rf"(?<!{LETTER})({NUMBER}) ?(?:¢|ct(?=\b))")
+
+
+def read_money(text: str) -> str:
+    text = _PRICE.sub(_price, text)
+    text = _SIGN_LAST.sub(_price, text)
+    return _CENTS.sub(lambda match: as_words(match, counted(match[1], "cent")), text)
+
+
+def _price(match: re.Match[str]) -> str:
+    groups = match.groupdict()
+    unit, small = _NAMES[groups["sign"] or groups.get("bare") or groups["code"]]
+    amount = groups["amount"]
+    scale = groups["word"] or (groups["letter"] and _SCALES[groups["letter"]])
+    if scale:
+        words = f"{number(amount)} {scale} {plural_unit(unit)}"
+    else:
+        words = _coins(amount, unit, small)
+    return as_words(match, f"{words} {per(groups['per'])}" if groups["per"] else words)
+
+
+def _coins(amount: str, unit: str, small: str | None) -> str:
+    """3.5 and 3.500 are three fifty; 3.506 is no sum of coins."""
+    match = re.fullmatch(r"([0-9,]*)\.([0-9]{1,2})0*", amount)
+    if match is None or small is None:
+        return counted(amount, unit)
+    whole, cents = match[1] or "0", str(int(match[2].ljust(2, "0")))
+    if cents == "0":
+        return counted(whole, unit)
+    if not whole.strip("0,"):
+        return counted(cents, small)
+    return f"{counted(whole, unit)} and {counted(cents, small)}"

@@ -1,0 +1,181 @@
+"""Measures → words."""
+
+from __future__ import annotations
+
+import re
+
+from tts_provider.speech.normalize.numbers import cardinal, number, plural
+from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_words
+
+# fmt: off
+UNITS = {
+    "%": "percent", "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter",
+    "µm": "micrometer", "nm": "nanometer", "mi": "mile", "yd": "yard", "ft": "foot",
+    "nmi": "nautical mile",
+    "kg": "kilogram", "g": "gram", "mg": "milligram", "µg": "microgram", "lb": "pound", "t": "ton",
+    "lbs": "pound", "oz": "ounce", "l": "liter", "L": "liter", "ml": "milliliter",
+    "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "gal": "gallon",
+    "cc": "cubic centimeter",
+    "ha": "hectare", "h": "hour", "hr": "hour", "hrs": "hour", "min": "minute", "mins": "minute",
+    "s": "second", "sec": "second", "secs": "second", "ms": "millisecond", "µs": "microsecond",
+    "ns": "nanosecond", "mph": "mile per hour", "kph": "kilometer per hour",
+    "kmh": "kilometer per hour", "mpg": "mile per gallon", "fps": "frame per second",
+    "rpm": "revolution per minute", "bpm": "beat per minute", "bps": "bit per second",
+    "kbps": "kilobit per second", "Mbps": "megabit per second", "Gbps": "gigabit per second",
+    "kB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte", "PB": "petabyte",
+    "KiB": "kibibyte", "MiB": "mebibyte", "GiB": "gibibyte", "TiB": "tebibyte",
+    "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "W": "watt",
+    "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour", "Wh": "watt hour",
+    "MWh": "megawatt hour", "V": "volt", "mV": "millivolt", "kV": "kilovolt", "A": "amp",
+    "mA": "milliamp",
+    "mAh": "milliamp hour", "Nm": "newton meter", "kJ": "kilojoule", "J": "joule", "cal": "calorie",
+    "kcal": "kilocalorie", "dB": "decibel", "px": "pixel", "pt": "point",
+    "psi": "pound per square inch",
+    "kPa": "kilopascal", "hPa": "hectopascal", "Pa": "pascal", "Ω": "ohm", "kΩ": "kilo-ohm",
+    "°": "degree", "°C": "degree Celsius", "°F": "degree Fahrenheit", "° C": "degree Celsius",
+    "° F": "degree Fahrenheit", "M": "million", "bn": "billion",
+}
+# fmt: on
+# Whatever the case, where that is no other unit: KG, Km, MBPS.
+_FOLDED = {
+    unit.lower(): name
+    for unit, name in UNITS.items()
+    if len(unit) > 1 and unit not in ("Nm", "Wh", "Pa", "mA", "mV", "MW", "MWh", "GW")
+} | {"kb": "kilobyte", "mb": "megabyte"}
+_INVARIABLE = (
+    "hertz",
+    "percent",
+    "million",
+    "billion",
+    "yen",
+    "yuan",
+    "won",
+    "baht",
+    "rand",
+    "ringgit",
+)
+_IRREGULAR = {"foot": "feet", "penny": "pence", "inch": "inches"}
+_PER = {
+    "h": "hour", "hr": "hour", "hour": "hour", "s": "second", "sec": "second", "min": "minute",
+    "d": "day", "day": "day", "wk": "week", "w": "week", "mo": "month", "mth": "month", "y": "year",
+    "yr": "year", "a": "year", "ea": "each", "pp": "person", "kg": "kilogram", "l": "liter",
+    "L": "liter", "lb": "pound", "oz": "ounce", "km": "kilometer", "m": "meter", "mi": "mile",
+    "sq ft": "square foot", "ft": "foot", "gal": "gallon", "kWh": "kilowatt hour", "g": "gram",
+    "mL": "milliliter", "ml": "milliliter", "dL": "deciliter", "GB": "gigabyte", "MB": "megabyte",
+    "m²": "square meter", "m2": "square meter", "m^2": "square meter",
+}  # fmt: skip
+_LENGTHS = "mm|cm|km|m|ft|in|mi|yd"
+UNIT = any_of(UNITS)
+_ANY_CASE = rf"(?:{UNIT}|(?i:{any_of(_FOLDED)}))"
+_SCALE = r"(?P<scale> (?:hundred|thousand|million|billion|trillion))"
+_BARE = r"(?<![A-Za-z])"
+
+_FEET_AND_INCHES = re.compile(r"(?<![0-9\w])([0-9])'([0-9]{1,2})(?![0-9])(?:''|\")?")
+_INCHES = re.compile(rf"(?<![\w.,\"])({NUMBER})(?:\"|'')(?![\w'])")
+_AREA = re.compile(
+    rf"{_BARE}({NUMBER})({_SCALE})? ?(?P<unit>{_LENGTHS})(?:\^(?P<a>[23])|(?P<b>[23]))(?![\w^])"
+)
+_ABBREVIATED_AREA = re.compile(
+    rf"{_BARE}({NUMBER})({_SCALE})? ?(?P<kind>sq|cu)\.? ?(?P<unit>{_LENGTHS})(?![\w^])"
+)
+# The full stop of "5 min. later" is the abbreviation's.
+_MEASURE = re.compile(
+    rf"{_BARE}({NUMBER}){_SCALE}? ?(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9]|\.\w)"
+    rf"(?:/(?P<per>{any_of(_PER)}|[A-Za-z]+)(?!\w)|\.(?= [a-z]))?"
+)
+_PER_UNIT = re.compile(
+    rf"{_BARE}({NUMBER})/(?P<per>kg|km|lb|hr|day|week|month|year|min|sec|mo|yr|wk)(?!\w)"
+)
+_SIZE_OF_A_THING = re.compile(
+    rf"{_BARE}(?<!-)({NUMBER})-(?P<unit>{_ANY_CASE})(?=[ -]{LETTER})(?<![0-9]-[A-Za-z])"
+)
+_INCHES_OF_A_THING = re.compile(rf"(?<![\w.,\"/])({NUMBER})\"(?= {LETTER}[a-z])")
+
+
+def read_compounds(text: str) -> str:
+    """A 5-km run, a 12" pizza: one thing of that size."""
+    text = _SIZE_OF_A_THING.sub(
+        lambda match: as_words(match, f"{_amount(match[1])} {unit_name(match['unit'])}"), text
+    )
+    return _INCHES_OF_A_THING.sub(
+        lambda match: (
+            match[0]
+            if match.string.count('"', 0, match.start()) % 2
+            else as_words(match, f"{_amount(match[1])} inch")
+        ),
+        text,
+    )
+
+
+def read_units(text: str) -> str:
+    text = _FEET_AND_INCHES.sub(_height, text)
+    text = _INCHES.sub(_inches, text)
+    text = _AREA.sub(_area, text)
+    text = _ABBREVIATED_AREA.sub(_area, text)
+    text = _PER_UNIT.sub(
+        lambda match: (
+            as_words(match, f"{_amount(match[1])} per {_PER[match['per']]}")
+            if match["per"] in _PER
+            else match[0]
+        ),
+        text,
+    )
+    return _MEASURE.sub(_measure, text)
+
+
+def per(unit: str) -> str:
+    """What stands after a stroke: `/mo` is "per month"."""
+    return "each" if unit == "ea" else f"per {_PER.get(unit, unit)}"
+
+
+def unit_name(unit: str) -> str:
+    return UNITS.get(unit) or _FOLDED[unit.lower()]
+
+
+def _height(match: re.Match[str]) -> str:
+    return as_words(match, f"{cardinal(match[1])} foot {cardinal(match[2])}")
+
+
+def _inches(match: re.Match[str]) -> str:
+    """`12"`, unless the mark closes a quotation."""
+    if match.string.count('"', 0, match.start()) % 2 and match[0].endswith('"'):
+        return match[0]
+    return as_words(match, counted(match[1], "inch"))
+
+
+def _area(match: re.Match[str]) -> str:
+    groups = match.groupdict()
+    power = groups.get("a") or groups.get("b") or {"sq": "2", "cu": "3"}[groups.get("kind") or "sq"]
+    unit = UNITS.get(match["unit"], "inch")
+    adjective = "square" if power == "2" else "cubic"
+    scale = match["scale"] or ""
+    return as_words(match, counted(match[1], unit, f"{adjective} ", scale))
+
+
+def _measure(match: re.Match[str]) -> str:
+    amount, unit = match[1], match["unit"]
+    if unit == "M" and " " in match[0]:
+        return match[0]
+    words = counted(amount, unit_name(unit), "", match["scale"] or "")
+    return as_words(match, f"{words} {per(match['per'])}" if match["per"] else words)
+
+
+def counted(amount: str, unit: str, adjective: str = "", scale: str = "") -> str:
+    """So many of a unit: "one meter", "five million square meters"."""
+    one = amount == "1" and not scale
+    return f"{_amount(amount)}{scale} {adjective}{unit if one else plural_unit(unit)}"
+
+
+def _amount(token: str) -> str:
+    """A number that counts something is never an identifier, however long."""
+    return cardinal(token.lstrip("0") or "0") if token.isdecimal() else number(token)
+
+
+def plural_unit(unit: str) -> str:
+    """Its noun in the plural: the last word before "per"."""
+    noun, per_, rest = unit.partition(" per ")
+    if noun.startswith("degree "):
+        return noun.replace("degree", "degrees")
+    head, space, noun = noun.rpartition(" ")
+    many = noun if noun in _INVARIABLE else _IRREGULAR.get(noun) or plural(noun)
+    return head + space + many + per_ + rest
