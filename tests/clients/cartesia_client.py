@@ -38,7 +38,7 @@ def write(url: str, key: str, text: str) -> dict:
     report["sse"] = encode(b"".join(e.audio for e in events if e.type == "chunk"))
     report["sse_kinds"] = sorted({event.type for event in events})
     report["sse_contexts"] = sorted({event.context_id for event in events})
-    report["voices"] = [voice.id for voice in client.voices.list(limit=1)]
+    report["voices"] = [voice.id for voice in client.voices.list(limit=50)]
     report["women"] = [voice.id for voice in client.voices.list(gender="feminine")]
     report["voice"] = client.voices.get(KIEFER).id
     with client.tts.websocket_connect() as socket:

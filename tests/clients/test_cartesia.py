@@ -19,6 +19,7 @@ async def test_the_package():
         url = f"http://127.0.0.1:{server.port}"
         arguments = (url, "k", " ".join(DIGITS), LONG_TEXT)
         report = await run_program("cartesia_client", "cartesia", *arguments)
+        voices = [voice.id for voice in await server.service.voices()]
     pitches = {}
     for name in ("sse", "websocket", "first", "second"):
         samples = from_s16(base64.b64decode(report[name]))
@@ -34,7 +35,7 @@ async def test_the_package():
     assert report["first_kinds"] == ["flush_done", "done"]
     assert report["second_kinds"] == ["done"]
     assert (report["wrong"], report["wrong_kinds"]) == ("", ["error"])
-    assert report["voices"] == ["male", "female"]  # from two pages
+    assert report["voices"] == voices  # from several pages
     assert report["women"] == ["female"]
     assert report["voice"] == "male"
     assert report["errors"] == {

@@ -27,6 +27,7 @@ def subprotocol(key: str) -> str:
         {"additional_headers": {"Authorization": f"Bearer {KEY}"}},
         {"additional_headers": {"authorization": f"bearer {KEY}"}},
         {"additional_headers": {"X-API-Key": KEY}},
+        {"additional_headers": {"Authorization": f"Token {KEY}"}},
         {"subprotocols": [subprotocol(KEY)]},
         {"subprotocols": ["tts-provider", subprotocol(KEY)]},
     ],

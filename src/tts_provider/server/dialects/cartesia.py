@@ -54,6 +54,7 @@ _WAV_ENCODINGS: Mapping[str, Format] = {
     "pcm_mulaw": "wav-mulaw",
     "pcm_alaw": "wav-alaw",
 }
+_BIT_RATES = (32_000, 64_000, 96_000, 128_000, 192_000)
 _SPEEDS = {"slowest": 0.6, "slow": 0.8, "normal": 1.0, "fast": 1.2, "fastest": 1.5}
 
 
@@ -184,6 +185,7 @@ class Output:
     format: Format
     raw: TimelineFormat | None
     sample_rate: int
+    bits_per_second: int | None = None
 
 
 def read_output(fields: Fields | None) -> Output:
@@ -201,7 +203,8 @@ def read_output(fields: Fields | None) -> Output:
             param="sample_rate",
         )
     if container == "mp3":
-        return Output(container, "mp3", None, rate)
+        bits = fields.integer_choice("bit_rate", _BIT_RATES)
+        return Output(container, "mp3", None, rate, bits)
     encoding = fields.choice("encoding", tuple(_ENCODINGS))
     if encoding is None:
         raise InvalidRequest(

@@ -50,8 +50,9 @@ def create_router(service: SpeechService) -> APIRouter:
                 f"events have the container raw; {output.container} is at /tts/bytes",
                 param="output_format",
             )
-        context_id = Fields(body).string("context_id")
-        pieces = _events(_speak(utterance, output, service), context_id)
+        fields = Fields(body)
+        context_id, has_times = fields.string("context_id"), fields.boolean("add_timestamps")
+        pieces = _events(_speak(utterance, output, service), context_id, has_times or False)
         return AudioStream(pieces, "text/event-stream", service)
 
     @router.get("/voices")
@@ -66,7 +67,8 @@ def create_router(service: SpeechService) -> APIRouter:
         try:
             voice = service.find_voice(voice_id, None)
         except InvalidRequest as problem:
-            problem.http_status = 404
+            if problem.code == "unknown_voice":
+                problem.http_status = 404
             raise
         return JSONResponse(_facts(voice, started))
 
@@ -97,19 +99,30 @@ def _speak(
     utterance: Utterance, output: cartesia.Output, service: SpeechService
 ) -> AsyncGenerator[Piece, None]:
     """Raises `InvalidRequest` or `Loading`."""
-    return speak_file(utterance, output.format, output.sample_rate, ENDPOINT, service, "transcript")
+    return speak_file(
+        utterance,
+        output.format,
+        output.sample_rate,
+        ENDPOINT,
+        service,
+        "transcript",
+        bits_per_second=output.bits_per_second,
+    )
 
 
 async def _events(
-    file: AsyncGenerator[Piece, None], context_id: str | None
+    file: AsyncGenerator[Piece, None], context_id: str | None, has_times: bool
 ) -> AsyncGenerator[Piece, None]:
-    """The same as server-sent events."""
+    """The same as server-sent events, with the times of words if they are wanted and known."""
     begun = False
     try:
         async with contextlib.aclosing(file) as pieces:
             async for piece in pieces:
                 yield Piece(_event("chunk", cartesia.chunk(piece.data, context_id)), piece.audio_s)
                 begun = True
+                if has_times and piece.words:
+                    times = cartesia.timestamps(piece.words, context_id)
+                    yield Piece(_event("timestamps", times), 0.0)
     except WireError as problem:
         if begun:
             yield Piece(_event("error", cartesia.failure(problem, context_id)), 0.0)
@@ -156,8 +169,8 @@ def _facts(voice: Voice, since: datetime) -> dict[str, Any]:
         "tagline": "",
         "description": f"{voice.name} ({voice.source})",
         "gender": _GENDERS.get(voice.gender),
-        "language": "en",
-        "locales": [{"locale": "en-US", "is_native": True}],
+        "language": voice.language.partition("-")[0],
+        "locales": [{"locale": voice.language, "is_native": True}],
         "access": "public",
         "visibility": "all",
         "is_owner": True,

@@ -64,6 +64,7 @@ _ENCODINGS: Mapping[str, _Encoding] = {
     "aac": _Encoding({"none": "aac"}, 22_050),
 }
 _HIGHEST_RATE = 48_000
+_BIT_RATES = (4000, 192_000)
 
 
 class DeepgramDialect(Dialect):
@@ -175,6 +176,7 @@ class Output:
     encoding: str
     container: str
     sample_rate: int
+    bits_per_second: int | None
 
 
 def read_output(query: Fields) -> Output:
@@ -182,7 +184,8 @@ def read_output(query: Fields) -> Output:
     encoding = query.choice("encoding", tuple(_ENCODINGS)) or "mp3"
     containers = _ENCODINGS[encoding].containers
     container = query.choice("container", tuple(containers)) or next(iter(containers))
-    return Output(containers[container], encoding, container, _read_rate(query, encoding))
+    rate, bits = _read_rate(query, encoding), query.integer("bit_rate", *_BIT_RATES)
+    return Output(containers[container], encoding, container, rate, bits)
 
 
 def read_speed(query: Fields) -> float:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.dialects import deepgram
-from tts_provider.server.dialects.fields import Fields, check_text, parse_object, parse_query
+from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
 from tts_provider.server.http import AudioStream, read_json
 from tts_provider.server.service import SpeechService
 from tts_provider.server.speech_file import speak_file
@@ -45,7 +45,15 @@ def create_router(service: SpeechService) -> APIRouter:
         speed = deepgram.read_speed(query)
         voice = service.find_voice(query.string("model"), None)
         utterance = Utterance(await _read_text(request, service), voice, speed=speed)
-        pieces = speak_file(utterance, output.format, output.sample_rate, ENDPOINT, service, "text")
+        pieces = speak_file(
+            utterance,
+            output.format,
+            output.sample_rate,
+            ENDPOINT,
+            service,
+            "text",
+            bits_per_second=output.bits_per_second,
+        )
         return AudioStream(pieces, _media_type(output), service)
 
     return router
@@ -53,11 +61,7 @@ def create_router(service: SpeechService) -> APIRouter:
 
 async def _read_text(request: Request, service: SpeechService) -> str:
     """Raises `InvalidRequest`."""
-    body = await read_json(request, service.limits)
-    try:
-        text = Fields(parse_object(body.decode())).string("text")
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8", code="invalid_json") from None
+    text = Fields(read_object(await read_json(request, service.limits))).string("text")
     if text is None or not text.strip():
         raise InvalidRequest("text is needed: what to speak", code="no_text", param="text")
     check_text(text, service.limits)
