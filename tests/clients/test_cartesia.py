@@ -34,7 +34,7 @@ async def test_the_package():
     assert report["first_kinds"] == ["flush_done", "done"]
     assert report["second_kinds"] == ["done"]
     assert (report["wrong"], report["wrong_kinds"]) == ("", ["error"])
-    assert report["voices"] == ["male", "female"]  # from two pages
+    assert report["voices"][:2] == ["male", "female"]  # from two pages
     assert report["women"] == ["female"]
     assert report["voice"] == "male"
     assert report["errors"] == {
