@@ -12,6 +12,7 @@ import json
 import sys
 
 import aiohttp
+from loguru import logger
 from pipecat.frames.frames import (
     EndFrame,
     ErrorFrame,
@@ -85,6 +86,13 @@ async def say(worker: PipelineWorker, text: str) -> None:
 async def main(service: str, url: str, voice: str, text: str, long_text: str = "") -> None:
     errors = []
     listener = Listener()
+    # Until then Pipecat takes audio that is under way for the next turn's; only its log says when.
+    cleared = asyncio.Event()
+    logger.add(
+        lambda _: cleared.set(),
+        level="TRACE",
+        filter=lambda record: record["message"].startswith("Received Cleared"),
+    )
     async with aiohttp.ClientSession() as session:
         speaker = create(service, url, voice, session)
         worker = PipelineWorker(
@@ -112,6 +120,8 @@ async def main(service: str, url: str, voice: str, text: str, long_text: str = "
                 await listener.heard.wait()
                 await worker.queue_frame(InterruptionFrame())
                 await listener.interrupted.wait()
+                if service == "deepgram":
+                    await cleared.wait()
             await say(worker, text)
             await listener.stopped.wait()
             await worker.queue_frame(EndFrame())

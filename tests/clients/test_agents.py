@@ -63,7 +63,7 @@ async def test_pipecat_interrupted(service):
         arguments = (service, url_of(server), MEN[service], TEXT, LONG_TEXT)
         report = await run_program("pipecat_voice", "pipecat", *arguments)
         assert hear(report) < 150
-        assert outcomes(server, service)["cancelled"] == 1
+        assert outcomes(server, service)["cancelled"] >= 1
 
 
 @pytest.mark.parametrize("service", ["cartesia", "deepgram"])
@@ -82,7 +82,7 @@ async def test_livekit_interrupted(service):
         report = await run_program("livekit_voice", "livekit", *arguments)
         assert hear(report["websocket"]) < 150
         await server.sockets.wait_closed()
-        assert outcomes(server, service)["cancelled"] == 1
+        assert outcomes(server, service)["cancelled"] >= 1
 
 
 def outcomes(server, endpoint: str) -> dict[str, float]:
