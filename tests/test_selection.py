@@ -8,7 +8,7 @@ from servers import run_cli
 from tts_provider import selection
 from tts_provider.config import load_settings
 from tts_provider.errors import StartupError
-from tts_provider.selection import ENGINES, Entry, choose_engine, engine_names
+from tts_provider.selection import ENGINES, Entry, build_engine, choose_engine, engine_names
 
 
 def entry(name: str, found: str | None) -> Entry:
@@ -60,3 +60,10 @@ def test_help_and_doctor_name_every_engine(tmp_path):
     for each in ENGINES:
         assert each.about in " ".join(shown.split())
         assert f"  {each.name} " in report
+
+
+def test_a_gateway_has_no_voices_but_those_of_its_replicas():
+    settings = load_settings({"engine_urls": ["http://127.0.0.1:1"]})
+    choice = choose_engine(settings)
+    assert choice.engine == "remote"
+    assert build_engine(choice, settings).voices() == ()

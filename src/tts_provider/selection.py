@@ -32,6 +32,8 @@ class Entry:
     `StartupError` where it cannot be had."""
     advice: str | None = None
     """How to get a better one, where `auto` takes this one."""
+    is_elsewhere: bool = False
+    """Its voices are those of other machines, which have the embedded ones too."""
     is_embedded: bool = False
     """Its voices are offered beside those of a better engine too, wherever `find` finds it."""
 
@@ -81,15 +83,16 @@ def build_engine(
     choice: Choice, settings: Settings, on_progress: Report = lambda line: None
 ) -> Engine:
     """The engine, its files found or downloaded and checked, not loaded yet; beside it the
-    embedded ones that come after it.
+    embedded ones that come after it, unless the engine is on other machines.
 
     Raises `StartupError` where it cannot be had.
     """
     from tts_provider.engines.ensemble import Ensemble
 
     at = engine_names().index(choice.engine)  # one more than in the table: "auto" is first
+    first = ENGINES[at - 1]
     beside = [entry for entry in ENGINES[at:] if entry.is_embedded and entry.find(settings)]
-    entries = [ENGINES[at - 1], *beside]
+    entries = [first] if first.is_elsewhere else [first, *beside]
     engines = [entry.build(settings, on_progress) for entry in entries]
     if len(engines) == 1:
         return engines[0]
@@ -160,6 +163,7 @@ ENGINES = (
         missing="",
         find=_find_replicas,
         build=_build_remote,
+        is_elsewhere=True,
     ),
     Entry(
         "csm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import struct
 
@@ -33,7 +34,7 @@ from tts_provider.errors import (
     OverCapacity,
     WireError,
 )
-from tts_provider.speech.engine import History, Spoken, Utterance, Voice, WordTime
+from tts_provider.speech.engine import AudioChunk, History, Spoken, Utterance, Voice, WordTime
 
 SAMPLES = np.linspace(-1, 1, 1920, dtype=np.float32)
 CODES = np.arange(96).reshape(3, 32) * 21
@@ -122,6 +123,13 @@ def test_a_request_brings_the_last_segments_and_their_number():
     assert [spoken.text for spoken in arrived.history.segments] == [s.text for s in segments[2:]]
     for old, new in zip(segments[2:], arrived.history.segments, strict=True):
         assert np.array_equal(old.codes, new.codes)
+
+
+def test_nothing_of_an_utterance_is_forgotten():
+    """A new field must travel, or be one that the gateway itself obeys."""
+    fields = {field.name for field in dataclasses.fields(Utterance)}
+    assert fields - {"begun"} == set(SpeakRequest.model_fields) - {"version", "history_count"}
+    assert {field.name for field in dataclasses.fields(AudioChunk)} == {"samples", "start", "words"}
 
 
 def test_what_was_heard_arrives_sample_by_sample():
