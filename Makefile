@@ -20,7 +20,8 @@ docs-check: .venv/test.stamp
 	$(BIN)/python -m pytest tests/docs tests/examples $(ARGS)
 
 # Other projects' clients for the tests, each with versions of its own: 20 s and 0.5 GB apiece.
-clients: .venv/clients/elevenlabs/stamp .venv/clients/pipecat/stamp .venv/clients/livekit/stamp
+clients: .venv/clients/cartesia/stamp .venv/clients/deepgram/stamp .venv/clients/elevenlabs/stamp \
+  .venv/clients/pipecat/stamp .venv/clients/livekit/stamp
 
 lint: .venv/test.stamp
 	$(BIN)/ruff format --check .

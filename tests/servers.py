@@ -86,6 +86,7 @@ async def running_server(
             running.result()
         gated = not is_ready or isinstance(engine, GatedEngine)
         while not (server.service.admission.is_open or gated):
+            assert not running.done(), "the engine did not load; the log says why"
             await asyncio.sleep(0)
         yield server
     finally:

@@ -1,49 +1,23 @@
-"""Agent frameworks' OpenAI voices, pointed at this server; each in an environment of its own,
-because they and we need different versions of the same packages. `make test` builds them."""
+"""Agent frameworks' voices, pointed at this server; each in an environment of its own, because they
+and we need different versions of the same packages. `make test-clients` builds them."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
-import sys
-from pathlib import Path
 
 import pytest
 
+from clients.programs import run_program
 from ears import hear_digits, median_pitch_hz
-from servers import PATIENCE_S, REPOSITORY, running_server
+from servers import running_server
 from tts_provider.audio.pcm import from_s16
 
-HERE = Path(__file__).parent
-ENVIRONMENTS = REPOSITORY / ".venv" / "clients"
 DIGITS = ["two", "one", "four"]
-
-
-async def speak_with(name: str, server, *arguments: str) -> dict:
-    environment = ENVIRONMENTS / name
-    if not (environment / "stamp").exists():
-        pytest.skip(f"there is no environment for {name}; `make clients` builds it")
-    if sys.version_info < (3, 11):
-        pytest.skip(f"{name}'s pinned packages need Python 3.11")
-    folder = "Scripts" if (environment / "Scripts").exists() else "bin"
-    process = await asyncio.create_subprocess_exec(
-        environment / folder / "python",
-        HERE / f"{name}_client.py",
-        f"http://127.0.0.1:{server.port}/v1",
-        " ".join(DIGITS),
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        output, log = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, log.decode()
-    return json.loads(output)
+TEXT = " ".join(DIGITS)
+# Long enough that it is interrupted long before its end, in sentences that are spoken one by one.
+LONG_TEXT = "seven eight nine three six. " * 200
+WOMEN = {"cartesia": "f786b574-daa5-4673-aa0c-cbe3e8534c02", "deepgram": "aura-2-andromeda-en"}
+MEN = {"cartesia": "86e30c1d-714b-4074-a1f2-1cb6b552fb49", "deepgram": "aura-2-orion-en"}
 
 
 def hear(report: dict) -> float:
@@ -54,15 +28,68 @@ def hear(report: dict) -> float:
     return median_pitch_hz(samples)
 
 
+def url_of(server) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
 @pytest.mark.parametrize(("voice", "is_woman"), [("marin", True), ("cedar", False)])
-async def test_pipecat(voice, is_woman):
+async def test_pipecats_openai(voice, is_woman):
     async with running_server() as server:
-        report = await speak_with("pipecat", server, voice)
+        arguments = (f"{url_of(server)}/v1", TEXT, voice)
+        report = await run_program("pipecat_openai", "pipecat", *arguments)
         assert (hear(report) > 150) == is_woman
 
 
 @pytest.mark.parametrize("model", ["tts-1", "gpt-4o-mini-tts"])
-async def test_livekit(model):
+async def test_livekits_openai(model):
     async with running_server() as server:
-        report = await speak_with("livekit", server, "ash", model)
+        arguments = (f"{url_of(server)}/v1", TEXT, "ash", model)
+        report = await run_program("livekit_openai", "livekit", *arguments)
         assert hear(report) < 150
+
+
+@pytest.mark.parametrize("service", ["cartesia", "cartesia-http", "deepgram", "deepgram-http"])
+async def test_pipecat(service):
+    async with running_server(api_keys="k") as server:
+        voice = WOMEN[service.removesuffix("-http")]
+        arguments = (service, url_of(server), voice, TEXT)
+        report = await run_program("pipecat_voice", "pipecat", *arguments)
+        assert hear(report) > 150
+
+
+@pytest.mark.parametrize("service", ["cartesia"])
+async def test_pipecat_interrupted(service):
+    async with running_server(api_keys="k") as server:
+        arguments = (service, url_of(server), MEN[service], TEXT, LONG_TEXT)
+        report = await run_program("pipecat_voice", "pipecat", *arguments)
+        assert hear(report) < 150
+        assert outcomes(server, service)["cancelled"] == 1
+
+
+@pytest.mark.parametrize("service", ["cartesia", "deepgram"])
+async def test_livekit(service):
+    async with running_server(api_keys="k") as server:
+        arguments = (service, url_of(server), WOMEN[service], TEXT)
+        report = await run_program("livekit_voice", "livekit", *arguments)
+        assert hear(report["http"]) > 150
+        assert hear(report["websocket"]) > 150
+
+
+@pytest.mark.parametrize("service", ["cartesia", "deepgram"])
+async def test_livekit_interrupted(service):
+    async with running_server(api_keys="k") as server:
+        arguments = (service, url_of(server), MEN[service], TEXT, LONG_TEXT)
+        report = await run_program("livekit_voice", "livekit", *arguments)
+        assert hear(report["websocket"]) < 150
+        await server.sockets.wait_closed()
+        assert outcomes(server, service)["cancelled"] == 1
+
+
+def outcomes(server, endpoint: str) -> dict[str, float]:
+    """How many requests to an endpoint ended in each way."""
+    (metric,) = server.service.metrics.requests.collect()
+    return {
+        sample.labels["outcome"]: sample.value
+        for sample in metric.samples
+        if sample.name.endswith("_total") and sample.labels["endpoint"] == endpoint
+    }

@@ -74,7 +74,7 @@ async def test_the_package(tmp_path):
     for way in ("convert_with_timestamps", "stream_with_timestamps"):
         assert hear_digits(from_s16(base64.b64decode(report[way]))) == DIGITS, way
     assert set(report["characters"]) <= {None, TEXT}
-    assert (report["voices"], report["search"]) == (["male", "female"], ["female"])
+    assert (report["voices"][:2], report["search"]) == (["male", "female"], ["female"])
     assert report["voice"] == "female"
     assert report["models"] == [["espeak-ng", True]]
     assert (report["status"], report["tier"]) == ("active", "self-hosted")
@@ -103,4 +103,4 @@ async def test_livekit():
         report = await run_program("livekit_elevenlabs", "livekit", *arguments)
         for way in ("websocket", "http", "interrupted"):
             assert hear(report[way]) < 150, way
-        assert report["voices"] == ["male", "female"]
+        assert report["voices"][:2] == ["male", "female"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engines.remote.running import remote_engine, running_replica
-from recordings import TEXT, encode, speech
+from recordings import TEXT, speech
 from tts_provider.config import Limits
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
@@ -53,7 +53,7 @@ async def converse(engine, voice) -> History:
 
 async def test_a_conversation_has_the_same_codes_through_a_gateway(csm, tmp_path):
     store = VoiceStore(tmp_path / "voices", Limits())
-    added = store.add("Anna", TEXT, True, encode(speech(), "flac")).voice
+    added = store.add("Anna", TEXT, True, speech()).voice
     async with running_replica(csm, store=store) as replica:
         async with remote_engine(replica.url) as remote:
             assert remote.takes_prompts

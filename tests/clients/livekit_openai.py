@@ -1,6 +1,6 @@
 """Runs in an environment of its own: LiveKit's OpenAI voice speaks a text with the server.
 
-    python livekit_client.py BASE_URL TEXT VOICE MODEL
+    python livekit_openai.py BASE_URL TEXT VOICE MODEL
 
 For tts-1 and tts-1-hd it asks for the file, for other models for events. Prints JSON: the frames'
 sample rate, and their audio in base64.

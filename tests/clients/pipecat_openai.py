@@ -1,6 +1,6 @@
 """Runs in an environment of its own: Pipecat's OpenAI voice speaks a text with the server.
 
-    python pipecat_client.py BASE_URL TEXT VOICE
+    python pipecat_openai.py BASE_URL TEXT VOICE
 
 Prints JSON: the frames' sample rate, and their audio in base64.
 """
