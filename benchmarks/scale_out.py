@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from server import FRAME_S, ClockEngine, summary
 from tts_provider.config import Settings
@@ -124,54 +124,60 @@ class Process:
         self._process.join()
 
 
-async def listen_to(url: str, delay_s: float) -> tuple[float, list[float]]:
-    """One paced stream after a short one: milliseconds to its first audio, and from leaving the
-    engine to being here for each message after that."""
-    await asyncio.sleep(delay_s)
-    delays: list[float] = []
+class Everybody:
+    """Python 3.10 has no `asyncio.Barrier`."""
+
+    def __init__(self, count: int) -> None:
+        self._missing = count
+        self._all = asyncio.Event()
+
+    async def ready(self) -> None:
+        """Until everybody is."""
+        self._missing -= 1
+        if not self._missing:
+            self._all.set()
+        await self._all.wait()
+
+
+async def listen_to(url: str, delay_s: float, everybody: Everybody) -> tuple[float, list[float]]:
+    """One paced stream, when everybody has had a short one: milliseconds to its first audio, and
+    from leaving the engine to being here for each message after that."""
     async with connect(url, compression=None, max_size=None) as socket:
-        for text in (SHORT_TEXT, TEXT):
-            asked_s, first_ms = time.monotonic(), None
-            await socket.send(json.dumps({"text": text, "stream": True}))
-            delays = []
-            while True:
-                message = await socket.recv()
-                if isinstance(message, str):
-                    body = json.loads(message)
-                    if body["status"] == "success":
-                        break
-                    assert body["status"] == "streaming", body
-                    continue
-                now_ns = time.monotonic_ns()
-                first_ms = first_ms or 1000 * (time.monotonic() - asked_s)
-                # The pipeline joins chunks as a stream goes on; the newest one ended the message.
-                stamp = message[-CHUNK_BYTES:][:8]
-                delays.append((now_ns - struct.unpack("<Q", stamp)[0]) / 1e6)
-    assert first_ms is not None
-    return first_ms, delays[1:]
+        await hear(socket, SHORT_TEXT)
+        await everybody.ready()
+        await asyncio.sleep(delay_s)
+        return await hear(socket, TEXT)
+
+
+async def hear(socket: ClientConnection, text: str) -> tuple[float, list[float]]:
+    asked_s, first_ms, delays = time.monotonic(), None, list[float]()
+    await socket.send(json.dumps({"text": text, "stream": True}))
+    while True:
+        message = await socket.recv()
+        if isinstance(message, str):
+            body = json.loads(message)
+            if body["status"] == "success":
+                assert first_ms is not None
+                return first_ms, delays[1:]
+            assert body["status"] == "streaming", body
+            continue
+        now_ns = time.monotonic_ns()
+        first_ms = first_ms or 1000 * (time.monotonic() - asked_s)
+        # The pipeline joins chunks as a stream goes on; the newest one ended the message.
+        stamp = message[-CHUNK_BYTES:][:8]
+        delays.append((now_ns - struct.unpack("<Q", stamp)[0]) / 1e6)
 
 
 async def first_audio(url: str, requests: int) -> list[float]:
     """One short request after the other on one connection."""
-    times = []
     async with connect(url, compression=None, max_size=None) as socket:
-        for _ in range(requests):
-            asked_s, first_ms = time.monotonic(), None
-            await socket.send(json.dumps({"text": SHORT_TEXT, "stream": True}))
-            while True:
-                message = await socket.recv()
-                if isinstance(message, bytes):
-                    first_ms = first_ms or 1000 * (time.monotonic() - asked_s)
-                elif json.loads(message)["status"] == "success":
-                    break
-            assert first_ms is not None
-            times.append(first_ms)
-    return times
+        return [(await hear(socket, SHORT_TEXT))[0] for _ in range(requests)]
 
 
 async def many(url: str) -> tuple[list[float], list[float]]:
+    everybody = Everybody(STREAMS)
     heard = await asyncio.gather(
-        *(listen_to(url, 2 * FRAME_S * number / STREAMS) for number in range(STREAMS))
+        *(listen_to(url, 2 * FRAME_S * number / STREAMS, everybody) for number in range(STREAMS))
     )
     return [first for first, _ in heard], [d for _, delays in heard for d in delays]
 

@@ -200,3 +200,9 @@ async def test_words_have_their_place_in_the_text_and_on_the_timeline():
     )
     assert all(a.start < a.end <= b.start for a, b in itertools.pairwise(words))
     assert words[-1].end == chunks[-1].end
+
+
+async def test_voices_are_made_again_where_the_folder_was_tidied_up():
+    first = await speak(SENTENCE)
+    shutil.rmtree(_library()._folder.name)
+    assert np.array_equal(first, await speak(SENTENCE))

@@ -119,7 +119,6 @@ class _Library:
         self._failure: Exception | None = None
         # Holds the voice files, and a short link to the data where its own path is too long.
         self._folder = make_scratch("tts-provider-espeak-")
-        self._voice_files: dict[tuple[str, str], bytes] = {}
         self._data = Path(espeakng_loader.get_data_path())
         try:
             self._lib = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -156,17 +155,18 @@ class _Library:
         `EngineFailed` where it cannot be made."""
         code = voice.id.removeprefix(_PREFIX) if voice.id.startswith(_PREFIX) else _ENGLISH
         variant = VARIANTS[voice.gender]
-        if (code, variant) not in self._voice_files:
-            path = Path(self._folder.name) / f"{code}_{variant}"
+        path = Path(self._folder.name) / f"{code}_{variant}"
+        # Made again where it is gone: some machines tidy their temporary files up after days.
+        if not path.exists():
             try:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
                 language = self.languages[code].file.read_bytes()
                 lines = (self._data / "voices" / "!v" / variant).read_bytes().splitlines()
                 own = [line for line in lines if not line.startswith((b"language", b"name"))]
                 path.write_bytes(b"\n".join([language, *own, _DETERMINISTIC]))
             except OSError as error:
                 raise EngineFailed(f"espeak-ng's voice cannot be made: {error}") from None
-            self._voice_files[code, variant] = os.fsencode(path)
-        return self._voice_files[code, variant]
+        return os.fsencode(path)
 
     def _short_path(self, data: Path) -> Path:
         if len(os.fsencode(data)) <= _LONGEST_DATA_PATH:
