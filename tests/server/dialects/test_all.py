@@ -251,8 +251,8 @@ async def test_who_does_not_listen_is_cut_off_and_others_are_served(tongue):
         async with deaf:
             deaf.socket.transport.pause_reading()
             await deaf.say("a", LONG_TEXT * 3)
-            while "unsent_audio" not in server.service.metrics.render().decode():
-                await asyncio.sleep(0)
+            await server.sockets.wait_closed()
+            assert "unsent_audio" in server.service.metrics.render().decode()
             async with Talk(server, tongue) as talk:
                 await talk.say("a", "Two one four.")
                 await talk.end("a")
