@@ -20,7 +20,9 @@ def single_thread_options() -> ort.SessionOptions:
     """For a session that computes on the thread that calls it; on the shared pool too, where there
     is one."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.use_per_session_threads = _shared is None
+    if _shared is None:
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+    else:
+        options.use_per_session_threads = False
     options.log_severity_level = 3
     return options

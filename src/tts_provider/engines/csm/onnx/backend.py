@@ -15,9 +15,8 @@ import onnxruntime as ort
 
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig, TransformerConfig
-from tts_provider.engines.csm.onnx.graph import forget_pages
-from tts_provider.engines.csm.onnx.huge_pages import use_huge_pages
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
+from tts_provider.engines.csm.onnx.memory import forget_pages, give_back_freed, use_huge_pages
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
 from tts_provider.engines.csm.prompt import NO_TOKEN, Prompt
 from tts_provider.engines.csm.sampling import Sampler
@@ -158,6 +157,7 @@ class OnnxBackend(Backend):
         forget_pages(codec.values())  # before the encoder's half of the file is read
         self._encoder = MimiEncoder(mimi, codec, threads)
         forget_pages(codec.values())
+        give_back_freed()
 
         self._free = list(range(slots - 1, -1, -1))
         self._order: list[int] = []  # the slot of each row in use

@@ -5,14 +5,15 @@
     g.output(g.op("MatMul", x, g.constant("w", weights)), "y", np.float32, ["rows", width])
     session = g.session(threads=2)
 
-Values are names (`str`). Weights become initializers that share memory with the arrays given: the
-model proto holds only their names, so it stays small however large the weights are.
+Values are names (`str`). Weights go to ONNX Runtime beside the model, which holds only their names
+and stays small; a session has copies of its own, so nothing need keep the arrays.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -51,6 +52,8 @@ class Graph:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._initializers: list[onnx.TensorProto] = []
         self._external: dict[str, np.ndarray] = {}
+        self._folder: Path | None = None  # of the files that constants are read from
+        self._file_bytes = 0
         self._count = 0
 
     def input(self, name: str, dtype: Any, shape: Shape) -> str:
@@ -73,16 +76,31 @@ class Graph:
         return name
 
     def constant(self, name: str, array: Any) -> str:
-        """An initializer; `name` must be new in this graph."""
+        """An initializer; `name` must be new in this graph.
+
+        A whole `np.memmap` ONNX Runtime reads from the file itself, a tensor at a time, where it
+        would copy all that is given to it in memory; such files must lie in one folder.
+        """
+        file = array if isinstance(array, np.memmap) and _is_whole(array) else None
         array = np.asarray(array, order="C")
         if array.nbytes <= _INLINE_BYTES:
             self._initializers.append(onnx.numpy_helper.from_array(array, name))
             return name
         tensor = TensorProto(name=name, data_type=_TYPES[array.dtype], dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=name)
+        if file is None:
+            tensor.external_data.add(key="location", value=name)
+            self._external[name] = array
+        else:
+            assert file.filename is not None
+            path = Path(file.filename)
+            assert self._folder in (None, path.parent)
+            self._folder = path.parent
+            for key, value in (("location", path.name), ("offset", file.offset)):
+                tensor.external_data.add(key=key, value=str(value))
+            tensor.external_data.add(key="length", value=str(array.nbytes))
+            self._file_bytes += array.nbytes
         self._initializers.append(tensor)
-        self._external[name] = array
         return name
 
     def value(self, array: Any) -> str:
@@ -111,7 +129,8 @@ class Graph:
     def constant_bytes(self) -> int:
         """All constants, those in the model and those beside it."""
         inline = sum(len(t.raw_data) for t in self._initializers if not t.external_data)
-        return inline + sum(array.nbytes for array in self._external.values())
+        given = sum(array.nbytes for array in self._external.values())
+        return inline + given + self._file_bytes
 
     def model(self) -> onnx.ModelProto:
         graph = helper.make_graph(
@@ -130,27 +149,21 @@ class Graph:
         options = ort.SessionOptions()
         options.use_per_session_threads = False
         options.log_severity_level = 3
+        if self._folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(self._folder)
+            )
         values = {
             name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _TYPES[array.dtype])
             for name, array in self._external.items()
         }
         if values:
             options.add_external_initializers(list(values), list(values.values()))
-        session = ort.InferenceSession(
+        return ort.InferenceSession(
             self.model().SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        # ONNX Runtime does not keep the arrays of external initializers alive by itself.
-        session.__dict__["tts_weights"] = list(self._external.values())
-        forget_pages(self._external.values())
-        return session
 
 
-def forget_pages(arrays: Iterable[np.ndarray]) -> None:
-    """Give back the memory of mapped files. The sessions have packed what they read often into
-    copies of their own; the rest comes from the file again."""
-    for array in arrays:
-        owner: Any = array
-        while isinstance(owner, np.ndarray):
-            owner = owner.base
-        if isinstance(owner, mmap.mmap) and hasattr(owner, "madvise"):  # not on Windows
-            owner.madvise(mmap.MADV_DONTNEED)
+def _is_whole(array: np.memmap[Any, Any]) -> bool:
+    """A view has its parent's `offset`, and may have another order."""
+    return isinstance(array.base, mmap.mmap) and array.flags.c_contiguous
