@@ -17,17 +17,20 @@ def pairs_of(text: str, **options) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [
-        ("Hello, **big** world!", "Hello=Hello big=big world=world"),
-        ("It costs $5.", "It=It costs=costs five=$5 dollars=$5"),
+        ("Hello, **big** world!", "Hello=Hello, big=big world=world!"),
+        ("It costs $5.", "It=It costs=costs five=$5. dollars=$5."),
         ("$5 10%", "five=$5 dollars=$5 ten=10% percent=10%"),
-        ("A. Dr. Who", "A=A Doctor=Dr Who=Who"),
+        ("A. Dr. Who", "A=A. Doctor=Dr. Who=Who"),
         ("5 & 6 or [7](x)", "five=5 and=& six=6 or=or seven=7"),
-        ("1. R&amp;D", "one=1 R=R&amp;D and=R&amp;D D=R&amp;D"),
+        ("R&amp;D!", "R=R&amp;D! and=R&amp;D! D=R&amp;D!"),
+        ("foxes—don't, 5–10", "foxes=foxes— don't=don't, five=5– to=5– ten=10"),
         ("on 3/5/2024 again", "on=on March=3/5/2024 fifth=3/5/2024 twenty=3/5/2024 "
          "twenty-four=3/5/2024 again=again"),
         ("x -- y", "x=x y=y"),
-        ("One. Two!\n\n- three", "One=One Two=Two three=three"),
-        ("你好 5", "你好=你好 five=5"),
+        ("One. Two!\n\n- three", "One=One. Two=Two! three=three"),
+        ("你好 5", "你=你 好=好 five=5"),
+        ("「你，好」 Hi世", "你=「你， 好=好」 Hi=Hi 世=世"),
+        ("パーティーと『東京』。", "パー=パー ティー=ティー と=と 東=『東 京=京』。"),
     ],
 )  # fmt: skip
 def test_the_written_word_of_each_spoken_one(text, pairs):
