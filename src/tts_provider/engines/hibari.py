@@ -153,7 +153,7 @@ class HibariEngine(Engine):
                 run.check()
                 made += len(samples)
                 # The last one's phonemes have the silence behind it too.
-                spoken = [w for w in waiting[:-1] if performance.place(w.last) <= made]
+                spoken = [w for w in waiting[:-1] if performance.place_end(w.last) <= made]
                 waiting = waiting[len(spoken) :]
                 emit((samples, [_timed(w, performance) for w in spoken]))
             end = performance.heard
@@ -163,7 +163,7 @@ class HibariEngine(Engine):
 
 
 def _timed(word: PronouncedWord, performance: Performance, heard: int | None = None) -> WordTime:
-    begin, end = performance.place(word.first), performance.place(word.last)
+    begin, end = performance.place(word.first), performance.place_end(word.last)
     end = end if heard is None else min(end, heard)
     return WordTime(begin, max(begin, end), word.start, word.end)
 
