@@ -17,7 +17,7 @@ from tts_provider.speech.normalize import normalize
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-_GRAMMAR = f"#JSGF V1.0; grammar digits; public <digits> = ({' | '.join(DIGITS)})+;"
+_GRAMMAR = f"#JSGF V1.0; grammar digits; public <digits> = ({' | '.join(DIGITS)})"
 _RECOGNISER_HZ = 16_000
 
 
@@ -32,8 +32,17 @@ def read_wav(data: bytes) -> tuple[np.ndarray, int]:
 
 def hear_digits(samples: np.ndarray, rate: int = 24_000) -> list[str]:
     """The digits that a recogniser hears."""
+    return _hear(samples, rate, _GRAMMAR + "+;").split()
+
+
+def hear_digit(samples: np.ndarray, rate: int = 24_000) -> str:
+    """Which digit a recogniser hears, where it knows that it is one; empty where it hears none."""
+    return _hear(samples, rate, _GRAMMAR + ";")
+
+
+def _hear(samples: np.ndarray, rate: int, grammar: str) -> str:
     decoder = Decoder(samprate=_RECOGNISER_HZ, loglevel="FATAL")
-    decoder.add_jsgf_string("digits", _GRAMMAR)
+    decoder.add_jsgf_string("digits", grammar)
     decoder.activate_search("digits")
     audio = soxr.resample(samples, rate, _RECOGNISER_HZ)
     audio = np.concatenate([np.zeros(3200), 0.5 * audio / np.abs(audio).max(), np.zeros(4800)])
@@ -42,7 +51,7 @@ def hear_digits(samples: np.ndarray, rate: int = 24_000) -> list[str]:
     decoder.start_utt()
     decoder.process_raw((audio * 32767).astype("<i2").tobytes(), full_utt=True)
     decoder.end_utt()
-    return decoder.hyp().hypstr.split() if decoder.hyp() else []
+    return decoder.hyp().hypstr if decoder.hyp() else ""
 
 
 def edit_distance(said: list[str], heard: list[str]) -> int:

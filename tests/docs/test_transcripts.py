@@ -36,6 +36,7 @@ REQUEST = re.compile(r"(?P<method>[A-Z]+) (?P<path>\S+)(?: (?P<body>\{.*\}))?")
 MEASURED = {
     *("length_bytes", "duration_ms", "start_ms", "end_ms", "audio_ms", "bytes"),
     *("session_id", "created", "version", "server_version", "output_tokens", "total_tokens"),
+    *("start", "end"),
 }
 ANY = "…"
 

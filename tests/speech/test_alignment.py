@@ -17,16 +17,17 @@ def pairs_of(text: str, **options) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [
-        ("Hello, **big** world!", "Hello=Hello big=big world=world"),
-        ("It costs $5.", "It=It costs=costs five=$5 dollars=$5"),
+        ("Hello, **big** world!", "Hello=Hello, big=big world=world!"),
+        ("It costs $5.", "It=It costs=costs five=$5. dollars=$5."),
         ("$5 10%", "five=$5 dollars=$5 ten=10% percent=10%"),
-        ("A. Dr. Who", "A=A Doctor=Dr Who=Who"),
+        ("A. Dr. Who", "A=A. Doctor=Dr. Who=Who"),
         ("5 & 6 or [7](x)", "five=5 and=& six=6 or=or seven=7"),
-        ("1. R&amp;D", "one=1 R=R&amp;D and=R&amp;D D=R&amp;D"),
+        ("R&amp;D!", "R=R&amp;D! and=R&amp;D! D=R&amp;D!"),
+        ("foxes—don't, 5–10", "foxes=foxes— don't=don't, five=5– to=5– ten=10"),
         ("on 3/5/2024 again", "on=on March=3/5/2024 fifth=3/5/2024 twenty=3/5/2024 "
          "twenty-four=3/5/2024 again=again"),
         ("x -- y", "x=x y=y"),
-        ("One. Two!\n\n- three", "One=One Two=Two three=three"),
+        ("One. Two!\n\n- three", "One=One. Two=Two! three=three"),
         ("你好 5", "你好=你好 five=5"),
     ],
 )  # fmt: skip

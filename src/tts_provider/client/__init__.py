@@ -8,6 +8,7 @@ from tts_provider.client.errors import (
 )
 from tts_provider.client.session import SpeechSession, SpokenText
 from tts_provider.client.speech import DEFAULT_URL, AsyncTTSClient, TTSClient
+from tts_provider.client.words import SpokenWord
 
 __all__ = [
     "DEFAULT_URL",
@@ -17,6 +18,7 @@ __all__ = [
     "ServerBusy",
     "SpeechSession",
     "SpokenText",
+    "SpokenWord",
     "TTSClient",
     "TTSClientError",
 ]

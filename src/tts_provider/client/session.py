@@ -31,6 +31,7 @@ from tts_provider.client.errors import (
     TTSClientError,
     translate,
 )
+from tts_provider.client.words import SpokenWord, read_words
 
 SESSION_PATH = "/v1/stream"
 _BUSY_CODES = ("over_capacity", "draining", "engine_lost")
@@ -56,6 +57,7 @@ class _Turn:
     heard: bool = False
     """All of it was taken, or nobody wants it."""
     segments: list[SpokenText] = field(default_factory=list)
+    words: list[SpokenWord] = field(default_factory=list)
     failure: TTSClientError | None = None
 
     def finish(self, failure: TTSClientError | None = None) -> None:
@@ -108,6 +110,12 @@ class SpeechSession:
     def segments(self) -> list[SpokenText]:
         """What this turn has spoken so far."""
         return [] if self._turn is None else list(self._turn.segments)
+
+    @property
+    def words(self) -> list[SpokenWord]:
+        """When each word of what this turn has spoken so far is heard, in a session with
+        `words=True`. Those of a sentence arrive behind its audio."""
+        return [] if self._turn is None else list(self._turn.words)
 
     def append(self, text: str) -> None:
         """Some more text, cut wherever it happens to be. The first of a turn begins it."""
@@ -224,6 +232,8 @@ class SpeechSession:
             turn.arrived.put_nowait(data)
         elif body["type"] == "audio.segment":
             turn.segments.append(SpokenText(body["text"], body["start_ms"], body["end_ms"]))
+        elif body["type"] == "audio.words":
+            turn.words += read_words(body)
         elif body["type"] == "error":
             # The first refusal ends the turn: what the server made of the rest is not what was
             # meant. It may have no context to speak of.

@@ -39,6 +39,7 @@ from tts_provider.client.errors import (
     translate,
 )
 from tts_provider.client.session import SpeechSession
+from tts_provider.client.words import SpokenWord, read_words
 
 DEFAULT_URL = "ws://localhost:8765"
 
@@ -82,7 +83,14 @@ class _Heard:
     value: bytes | dict[str, Any]
 
 
-_Conversation = Generator[_Connect | _Send | _Receive | _Wait | _Heard, Any, None]
+@dataclass(frozen=True)
+class _Told:
+    """Remember these for the caller."""
+
+    words: list[SpokenWord]
+
+
+_Conversation = Generator[_Connect | _Send | _Receive | _Wait | _Heard | _Told, Any, None]
 
 # TimeoutError is an OSError; a proxy's refusal is a WebSocketException.
 _IO_ERRORS = (OSError, EOFError, ws.WebSocketException)
@@ -107,6 +115,8 @@ def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation
                         return
                     continue
                 body = _read_status(url, reply)
+                if wants_audio and (words := read_words(body)):
+                    yield _Told(words)
                 if body["status"] == "success" and not wants_audio:
                     yield _Heard(body)
                     return
@@ -178,6 +188,9 @@ class TTSClient:
         """`attempts` is how often a request is tried where the server is busy or restarting."""
         self._url, self._attempts = url, _check_attempts(attempts)
         self._options = _connect_options(api_key)
+        self.words: list[SpokenWord] = []
+        """When each word of the last text is spoken, as far as it is known, if it was asked for
+        with `timestamps=True`. In a stream those of a sentence arrive behind its audio."""
         self._socket: SyncConnection | None = None
         self._open = ExitStack()
         self._turn: object | None = None  # whose request is under way
@@ -207,7 +220,8 @@ class TTSClient:
         """The whole audio: a WAV file unless `format` says otherwise.
 
         `options` are the request's fields: `speaker`, `voice`, `format`, `sample_rate`,
-        `temperature`, `top_k`, `seed`, `max_audio_length_ms`. Raises `TTSClientError`.
+        `temperature`, `top_k`, `seed`, `max_audio_length_ms`, `timestamps`. Raises
+        `TTSClientError`.
         """
         return b"".join(self._hear(_speech_request(text, options, stream=False)))
 
@@ -230,6 +244,7 @@ class TTSClient:
             if self._turn is not None:
                 raise RuntimeError(_ONE_AT_A_TIME)
             self._turn = turn
+        self.words = []
         finished = False
         try:
             with closing(_converse(self._url, request, self._attempts)) as talk:
@@ -272,7 +287,10 @@ class TTSClient:
                     socket.recv()
         self._open.close()
 
-    def _do(self, step: _Connect | _Send | _Receive | _Wait) -> Any:
+    def _do(self, step: _Connect | _Send | _Receive | _Wait | _Told) -> Any:
+        if isinstance(step, _Told):
+            self.words += step.words
+            return None
         if isinstance(step, _Wait):
             self._drop()
             return time.sleep(step.seconds)
@@ -312,6 +330,9 @@ class AsyncTTSClient:
         """`attempts` is how often a request is tried where the server is busy or restarting."""
         self._url, self._attempts = url, _check_attempts(attempts)
         self._options = _connect_options(api_key)
+        self.words: list[SpokenWord] = []
+        """When each word of the last text is spoken, as far as it is known, if it was asked for
+        with `timestamps=True`. In a stream those of a sentence arrive behind its audio."""
         self._socket: AsyncConnection | None = None
         self._turn: _Turn | None = None
 
@@ -359,7 +380,7 @@ class AsyncTTSClient:
         """A speech session of its own connection: `async with client.session() as speech`.
 
         `settings` are `voice`, `format` (`pcm`, `mulaw`, `alaw`, `opus`), `sample_rate`, `seed`,
-        `temperature`, `top_k`. See `SpeechSession`.
+        `temperature`, `top_k`, `words`. See `SpeechSession`.
         """
         given = {name: value for name, value in settings.items() if value is not None}
         return SpeechSession(self._url, self._options, given)
@@ -377,6 +398,7 @@ class AsyncTTSClient:
         if before is not None and not before.is_abandoned:
             raise RuntimeError(_ONE_AT_A_TIME)
         self._turn = turn
+        self.words = []
         try:
             if before is not None:
                 await self._drop()
@@ -415,7 +437,10 @@ class AsyncTTSClient:
             socket.transport.abort()
             await socket.wait_closed()
 
-    async def _do(self, step: _Connect | _Send | _Receive | _Wait) -> Any:
+    async def _do(self, step: _Connect | _Send | _Receive | _Wait | _Told) -> Any:
+        if isinstance(step, _Told):
+            self.words += step.words
+            return None
         if isinstance(step, _Wait):
             await self._drop()
             return await asyncio.sleep(step.seconds)

@@ -135,7 +135,9 @@ class Piece:
     data: bytes
     audio_s: float
     words: Sequence[Word] = ()
-    """Those that are spoken in it, where they are known."""
+    """Those that are spoken in it or before it, where they were asked for; it may have no bytes."""
+    is_estimated: bool = False
+    """The words' times were found afterwards."""
 
 
 class AudioStream(Response):

@@ -174,9 +174,9 @@ class SpeechService:
         endpoint: str,
         context: Sequence[Said] = (),
         reading: ReadingOptions = AS_WRITTEN,
-    ) -> AsyncGenerator[AudioChunk, None]:
-        """Wait for a stream, listen to what was said before, then yield the utterance's audio; its
-        text is read as `reading` asks.
+    ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
+        """Wait for a stream, listen to what was said before, then yield the utterance's audio, and
+        its segments where it is `with_words`; its text is read as `reading` asks.
 
         Raises `WireError`.
         """

@@ -25,6 +25,8 @@ from tts_provider.server.dialects.dialect import (
     Listen,
     Problem,
     Spoken,
+    Word,
+    Words,
 )
 from tts_provider.server.service import Meter, Said, SpeechService, unexpected_failure
 from tts_provider.server.socket import stop, wait_for
@@ -76,6 +78,7 @@ class Timeline:
             top_k=settings.top_k,
             seed=settings.seed,
             speed=settings.speed,
+            with_words=settings.words,
         )
         self._meter = Meter(service.metrics, listener.endpoint, settings.voice.id)
         self._audio = _Encoding(settings)
@@ -204,6 +207,9 @@ class Timeline:
     async def _end_segment(self, segment: Segment) -> None:
         await self._send(await self._audio.end_segment(segment))
         self._position = segment.end
+        if segment.words:
+            words = tuple(map(Word.of, segment.words))
+            await self._listener.send(Words(self._id, words, segment.is_estimated))
         if segment.end > segment.start and segment.text:
             place = _ms(segment.start), _ms(segment.end)
             await self._listener.send(Spoken(self._id, segment.text, *place))

@@ -6,23 +6,30 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import NamedTuple
 
 from tts_provider.speech.normalize import normalize
 from tts_provider.speech.plain import Run
 
-_TOKEN = re.compile(r"\S+")
-_AROUND = ".,;:!?\"'()[]{}…“”‘’«»*_`"
+# Dashes and dots between two words end the first one.
+_TOKEN = re.compile(r"[—–…]*[^\s—–…]+[—–…]*")
+_AROUND = ".,;:!?\"'()[]{}—–…“”‘’«»*_`、。，！？；：「」『』（）"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A spoken word: characters from `words_start` to before `words_end` of a passage's words, and
-    from `start` to before `end` of the whole text as it was written."""
+    """A spoken word: characters from `words_start` to before `words_end` of a passage's words.
+
+    What was written for it, with the punctuation that it touches, is from `start` to before `end`
+    of the whole text, which is from `text_start` to before `text_end` of the passage's own.
+    """
 
     words_start: int
     words_end: int
     start: int
     end: int
+    text_start: int
+    text_end: int
 
 
 def align(text: str, words: str, runs: Sequence[Run]) -> list[Place]:
@@ -34,10 +41,16 @@ def align(text: str, words: str, runs: Sequence[Run]) -> list[Place]:
     if not written:
         return []
     places = _places(runs, len(text))
+    owners = _owners(
+        [words[token.bare] for token in spoken], [text[token.bare] for token in written]
+    )
     found: list[Place] = []
-    for (start, end), index in zip(spoken, _owners(words, spoken, text, written), strict=True):
-        first, last = written[index]
-        found.append(Place(start, end, places[first][0], max(p[1] for p in places[first:last])))
+    for token, owner in zip(spoken, owners, strict=True):
+        whole = written[owner].whole
+        # What was put in, as a comma behind a list's number, was written nowhere.
+        kept = [at for at in range(whole.start, whole.stop) if places[at][0] < places[at][1]]
+        start, end = places[kept[0]][0], max(places[at][1] for at in kept)
+        found.append(Place(token.bare.start, token.bare.stop, start, end, kept[0], kept[-1] + 1))
     return found
 
 
@@ -52,23 +65,26 @@ def _places(runs: Sequence[Run], length: int) -> list[tuple[int, int]]:
     return places
 
 
-def _tokens(text: str) -> list[tuple[int, int]]:
-    """Where its words are, without the punctuation around them."""
+class _Token(NamedTuple):
+    whole: slice
+    bare: slice
+    """Without the punctuation around it."""
+
+
+def _tokens(text: str) -> list[_Token]:
+    """Where its words are."""
     tokens = []
     for match in _TOKEN.finditer(text):
         bare = match[0].strip(_AROUND)
         if bare:
             start = match.start() + match[0].index(bare)
-            tokens.append((start, start + len(bare)))
+            tokens.append(_Token(slice(*match.span()), slice(start, start + len(bare))))
     return tokens
 
 
-def _owners(
-    words: str, spoken: list[tuple[int, int]], text: str, written: list[tuple[int, int]]
-) -> list[int]:
+def _owners(spoken: Sequence[str], written: Sequence[str]) -> list[int]:
     """For every spoken word, the number of the written one."""
-    said = [words[start:end].casefold() for start, end in spoken]
-    wrote = [text[start:end].casefold() for start, end in written]
+    said, wrote = [word.casefold() for word in spoken], [word.casefold() for word in written]
     owners: list[int] = []
     matcher = SequenceMatcher(None, said, wrote, autojunk=False)
     for tag, a, b, c, d in matcher.get_opcodes():
@@ -77,11 +93,11 @@ def _owners(
         elif c == d:  # said, and nowhere written: it belongs to what is before
             owners += [max(c - 1, 0)] * (b - a)
         else:
-            owners += _shared_out(b - a, c, [text[slice(*written[i])] for i in range(c, d)])
+            owners += _shared_out(b - a, c, written[c:d])
     return owners
 
 
-def _shared_out(count: int, first: int, tokens: list[str]) -> list[int]:
+def _shared_out(count: int, first: int, tokens: Sequence[str]) -> list[int]:
     """So many spoken words among some written ones, by how many each is spoken as alone."""
     weights = [max(1, len(normalize(token).split())) if len(tokens) > 1 else 1 for token in tokens]
     total, shares, done = sum(weights), list[int](), 0

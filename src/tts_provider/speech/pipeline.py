@@ -19,6 +19,7 @@ from tts_provider.speech.engine import (
     WordTime,
 )
 from tts_provider.speech.reading import Passage
+from tts_provider.speech.words import TimedWord, time_words
 
 # Chunks grow while they run ahead of the listener: the first sound leaves at once, later messages
 # are fewer. In samples.
@@ -32,12 +33,20 @@ class Segment:
     text: str
     start: int
     end: int
+    words: tuple[TimedWord, ...] = ()
+    """Where the utterance is `with_words` and the engine has their times."""
+
+    @property
+    def is_estimated(self) -> bool:
+        """The words' times were found afterwards."""
+        return any(word.is_estimated for word in self.words)
 
 
 async def speak(
     engine: Engine, utterance: Utterance, passages: Iterable[Passage]
-) -> AsyncGenerator[AudioChunk, None]:
-    """Speak the passages of one text; chunks follow one another without a gap.
+) -> AsyncGenerator[AudioChunk | Segment, None]:
+    """Speak the passages of one text; chunks follow one another without a gap, and only where the
+    utterance is `with_words` each passage's are followed by its `Segment`.
 
     Raises `NoSpeech` where there is nothing to speak, and what the engine raises.
     """
@@ -47,11 +56,18 @@ async def speak(
     audible = False
     async with aclosing(speak_passages(engine, utterance, passages)) as items:
         async for item in items:
+            is_over = limit is not None and item.end >= limit
             if isinstance(item, Segment):
+                if utterance.with_words:
+                    yield item if limit is None else _cut_segment(item, limit)
+                    if is_over:
+                        return
                 continue
-            yield item if limit is None else _cut(item, limit)
-            audible = audible or bool(item.samples.any())
-            if limit is not None and item.end >= limit:
+            if limit is None or item.start < limit:
+                audible = audible or bool(item.samples.any())
+                yield item if limit is None else _cut_chunk(item, limit)
+            # The words before the limit may be known only when their passage is over.
+            if is_over and not utterance.with_words:
                 return
     if not audible:
         raise nothing_to_speak()
@@ -72,23 +88,21 @@ async def speak_passages(
                 position += count
             yield Segment("", began, position)
             continue
-        began, held, count, words = position, list[Samples](), 0, list[WordTime]()
+        began, held, count, times = position, list[Samples](), 0, list[WordTime]()
         asked = replace(utterance, begun=position > 0)
         async with aclosing(_speak_words(engine, asked, passage.words)) as pieces:
-            async for samples, timed in pieces:
+            async for samples, known in pieces:
                 held.append(samples)
                 count += len(samples)
-                words += (
-                    replace(word, start=word.start + began, end=word.end + began) for word in timed
-                )
+                times += known
                 if count >= _CHUNK_RAMP[min(sent, len(_CHUNK_RAMP) - 1)]:
-                    yield AudioChunk(np.concatenate(held), position, tuple(words))
+                    yield AudioChunk(np.concatenate(held), position)
                     position, sent, held, count = position + count, sent + 1, [], 0
-                    words = []
         if count:
-            yield AudioChunk(np.concatenate(held), position, tuple(words))
+            yield AudioChunk(np.concatenate(held), position)
             position, sent = position + count, sent + 1
-        yield Segment(passage.text, began, position)
+        words = time_words(passage, times) if utterance.with_words else []
+        yield Segment(passage.text, began, position, _placed(words, began, position))
 
 
 async def _speak_words(
@@ -112,22 +126,29 @@ async def _speak_words(
                 replace(word, start=round(word.start / change), end=round(word.end / change))
                 for word in chunk.words
             ]
-            samples = await tempo.push(chunk.samples)
-            if len(samples) or timed:
-                yield samples, timed
-    samples = await tempo.push(np.zeros(0, np.float32), last=True)
-    if len(samples):
-        yield samples, []
+            yield await tempo.push(chunk.samples), timed
+    yield await tempo.push(np.zeros(0, np.float32), last=True), []
 
 
-def _cut(chunk: AudioChunk, limit: int) -> AudioChunk:
-    """What of it is before the sample `limit`."""
-    words = (word for word in chunk.words if word.start < limit)
-    return AudioChunk(
-        chunk.samples[: limit - chunk.start],
-        chunk.start,
-        tuple(replace(word, end=min(word.end, limit)) for word in words),
+def _placed(words: Iterable[TimedWord], start: int, end: int) -> tuple[TimedWord, ...]:
+    """Words of a passage on a timeline, which it has from `start` to `end`."""
+    return tuple(
+        replace(word, start=min(word.start + start, end), end=min(word.end + start, end))
+        for word in words
     )
+
+
+def _cut_chunk(chunk: AudioChunk, limit: int) -> AudioChunk:
+    """What of it is before the sample `limit`."""
+    return AudioChunk(chunk.samples[: limit - chunk.start], chunk.start)
+
+
+def _cut_segment(segment: Segment, limit: int) -> Segment:
+    """What of it is before the sample `limit`."""
+    words = [
+        replace(word, end=min(word.end, limit)) for word in segment.words if word.start < limit
+    ]
+    return replace(segment, end=min(segment.end, limit), words=tuple(words))
 
 
 def nothing_to_speak() -> NoSpeech:

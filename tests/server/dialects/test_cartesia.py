@@ -148,7 +148,8 @@ def test_times_of_words_where_they_are_asked_for():
     words = Words(
         "c", [Word("It", 0, 90, 0, 2), Word("is", 90, 200, 3, 5), Word("$5", 200, 1250, 6, 8)]
     )
-    talk.tell(transcript="x", add_timestamps=True, **{"continue": True})
+    (append,) = talk.tell(transcript="x", add_timestamps=True, **{"continue": True})
+    assert append.opening.settings.words
     (told,) = talk.hear(words)
     assert told["type"] == "timestamps"
     assert told["done"] is False
@@ -157,8 +158,8 @@ def test_times_of_words_where_they_are_asked_for():
         "start": [0.0, 0.09, 0.2],
         "end": [0.09, 0.2, 1.25],
     }
-    talk.tell("quiet", transcript="x", **{"continue": True})
-    assert talk.hear(Words("quiet", words.words)) == []
+    (append,) = talk.tell("quiet", transcript="x", **{"continue": True})
+    assert not append.opening.settings.words
 
 
 def test_nothing_comes_after_a_cancel():

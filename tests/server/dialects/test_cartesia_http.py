@@ -14,9 +14,6 @@ from ears import hear_digits, median_pitch_hz
 from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
 from tts_provider.errors import EngineFailed
-from tts_provider.server.dialects.cartesia_http import _events
-from tts_provider.server.dialects.dialect import Word
-from tts_provider.server.http import Piece
 from tts_provider.voices.aliases import CARTESIA_VOICES
 
 DIGITS = ["two", "one", "four"]
@@ -87,16 +84,17 @@ async def test_events_are_the_same_audio():
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-async def test_events_have_the_times_of_words(wanted):
-    async def pieces():
-        yield Piece(b"ab", 0.5, words=[Word("It", 0, 90, 0, 2), Word("is", 90, 250, 3, 5)])
-        yield Piece(b"cd", 0.5)
-
-    told = [piece async for piece in _events(pieces(), None, wanted)]
-    times = [json.loads(p.data.split(b"data: ")[1]) for p in told if b"timestamps" in p.data]
-    expected = {"words": ["It", "is"], "start": [0.0, 0.09], "end": [0.09, 0.25]}
-    assert [event["word_timestamps"] for event in times] == ([expected] if wanted else [])
-    assert sum(piece.audio_s for piece in told) == 1.0
+async def test_events_have_the_times_of_words_where_they_are_asked_for(wanted):
+    async with running_server() as server:
+        text = "One. It is $5, Dr. Smith!"
+        reply = await ask(server, "/tts/sse", transcript=text, add_timestamps=wanted)
+        events = events_of(reply)
+        assert all(event["data"] for event in events if event["type"] == "chunk")
+        tables = [e["word_timestamps"] for e in events if e["type"] == "timestamps"]
+        told = [word for table in tables for word in table["words"]]
+        assert told == (text.split() if wanted else [])
+        starts = [start for table in tables for start in table["start"]]
+        assert starts == sorted(starts)
 
 
 async def test_well_known_voices_are_a_man_and_a_woman():

@@ -65,7 +65,6 @@ class _Context:
     opening: Opening
     flushes_each: bool
     """The client keeps text back until it is to be spoken, so that each message of it is."""
-    has_times: bool
     begun: bool = False
     """Its first message was not refused: there was another."""
     failed: bool = False
@@ -95,7 +94,7 @@ class CartesiaDialect(Dialect):
         match event:
             case Audio(context_id, data=data):
                 return [chunk(data, context_id, flush_id=self._flush_id(context_id))]
-            case Words(context_id, words) if self._contexts[context_id].has_times:
+            case Words(context_id, words):
                 return [timestamps(words, context_id, flush_id=self._flush_id(context_id))]
             case Flushed(context_id, flush_id):
                 self._contexts[context_id].flushed += 1
@@ -154,12 +153,9 @@ class CartesiaDialect(Dialect):
             sample_rate=output.sample_rate,
             clause_pause_s=delay_ms / 1000 if delay_ms else None,
             speed=read_speed(fields),
+            words=fields.boolean("add_timestamps") or False,
         )
-        return _Context(
-            Opening(settings),
-            flushes_each=delay_ms == 0,
-            has_times=fields.boolean("add_timestamps") or False,
-        )
+        return _Context(Opening(settings), flushes_each=delay_ms == 0)
 
     def _flush_id(self, context_id: str) -> int:
         """Of what is spoken now: flushes are counted from 1."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -51,8 +52,9 @@ def create_router(service: SpeechService) -> APIRouter:
                 param="output_format",
             )
         fields = Fields(body)
-        context_id, has_times = fields.string("context_id"), fields.boolean("add_timestamps")
-        pieces = _events(_speak(utterance, output, service), context_id, has_times or False)
+        context_id = fields.string("context_id")
+        wanted = replace(utterance, with_words=fields.boolean("add_timestamps") or False)
+        pieces = _events(_speak(wanted, output, service), context_id)
         return AudioStream(pieces, "text/event-stream", service)
 
     @router.get("/voices")
@@ -111,16 +113,18 @@ def _speak(
 
 
 async def _events(
-    file: AsyncGenerator[Piece, None], context_id: str | None, has_times: bool
+    file: AsyncGenerator[Piece, None], context_id: str | None
 ) -> AsyncGenerator[Piece, None]:
-    """The same as server-sent events, with the times of words if they are wanted and known."""
+    """The same as server-sent events, with the times of words where the file has them."""
     begun = False
     try:
         async with contextlib.aclosing(file) as pieces:
             async for piece in pieces:
-                yield Piece(_event("chunk", cartesia.chunk(piece.data, context_id)), piece.audio_s)
-                begun = True
-                if has_times and piece.words:
+                if piece.data:
+                    chunk = cartesia.chunk(piece.data, context_id)
+                    yield Piece(_event("chunk", chunk), piece.audio_s)
+                    begun = True
+                if piece.words:
                     times = cartesia.timestamps(piece.words, context_id)
                     yield Piece(_event("timestamps", times), 0.0)
     except WireError as problem:

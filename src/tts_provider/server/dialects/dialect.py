@@ -10,13 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tts_provider.config import Limits
 from tts_provider.errors import WireError
 from tts_provider.server.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
+from tts_provider.speech.words import TimedWord
 
 TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
 """Those that can be cut: each segment of a timeline is encoded by itself, but for MP3, which has
@@ -42,6 +43,8 @@ class ContextSettings:
     speed: float = 1.0
     reading: ReadingOptions = AS_WRITTEN
     """How the client wants its text to be read."""
+    words: bool = False
+    """Whether the client wants to know when each word is spoken."""
 
 
 # What a message asks for
@@ -183,6 +186,21 @@ class Word:
     start: int
     """Its place in the context's text, in characters, from `start` to before `end`."""
     end: int
+
+    @classmethod
+    def of(cls, word: TimedWord) -> Word:
+        start_ms, end_ms = (at * 1000 // SAMPLE_RATE for at in (word.start, word.end))
+        return cls(word.text, start_ms, end_ms, word.text_start, word.text_end)
+
+    def facts(self) -> dict[str, Any]:
+        """As our own endpoints write it."""
+        return {
+            "text": self.text,
+            "start_ms": self.start_ms,
+            "end_ms": self.end_ms,
+            "from": self.start,
+            "to": self.end,
+        }
 
 
 @dataclass(frozen=True)

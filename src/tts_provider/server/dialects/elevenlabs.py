@@ -197,6 +197,8 @@ class _ElevenLabs(Dialect):
             bits_per_second=output.bits_per_second,
             seed=query.integer("seed", 0, 2**32 - 1),
             clause_pause_s=_WHOLE_PHRASES_S if auto_mode else None,
+            # The service tells them unasked, and clients make their transcripts of them.
+            words=query.flag("sync_alignment") is not False,
         )
         self._auto_mode = auto_mode
         self._check_key = handshake.check_key

@@ -66,12 +66,12 @@ def create_router(service: SpeechService) -> APIRouter:
 
     @router.post("/v1/text-to-speech/{voice_id}/with-timestamps")
     async def speak_with_times(request: Request, voice_id: str) -> Response:
-        _, pieces = await _speak(request, voice_id, service)
+        _, pieces = await _speak(request, voice_id, service, with_words=True)
         return AudioStream(_one_object(pieces), "application/json", service)
 
     @router.post("/v1/text-to-speech/{voice_id}/stream/with-timestamps")
     async def stream_with_times(request: Request, voice_id: str) -> Response:
-        _, pieces = await _speak(request, voice_id, service)
+        _, pieces = await _speak(request, voice_id, service, with_words=True)
         return AudioStream(_lines(pieces), "application/json", service)
 
     @router.get("/v1/voices")
@@ -148,7 +148,7 @@ def create_router(service: SpeechService) -> APIRouter:
 
 
 async def _speak(
-    request: Request, voice_id: str, service: SpeechService
+    request: Request, voice_id: str, service: SpeechService, *, with_words: bool = False
 ) -> tuple[elevenlabs.Output, AsyncGenerator[Piece, None]]:
     """Raises `InvalidRequest` or `Loading`."""
     limits = service.limits
@@ -165,6 +165,7 @@ async def _speak(
         _find_voice(voice_id, service),
         seed=fields.integer("seed", 0, 2**32 - 1),
         speed=elevenlabs.read_speed(fields.object("voice_settings")) or 1.0,
+        with_words=with_words,
     )
     return output, speak_file(
         utterance,

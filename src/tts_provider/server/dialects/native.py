@@ -36,7 +36,6 @@ from tts_provider.server.dialects.dialect import (
     TimelineFormat,
     Update,
     Updated,
-    Word,
     Words,
 )
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, parse_object, read_said
@@ -48,9 +47,10 @@ FORMATS: tuple[TimelineFormat, ...] = ("pcm", "mulaw", "alaw", "opus")
 AUDIO_WAYS = ("base64", "binary")
 
 _SETTINGS = ("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k", "speed")
+_WORDS = "words"
 _READING = ("ssml", "read_aloud", "pronunciations")
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "session.update": (*_SETTINGS, *_READING),
+    "session.update": (*_SETTINGS, _WORDS, *_READING),
     "input_text.append": ("context_id", "text", "voice"),
     "input_text.flush": ("context_id", "flush_id"),
     "input_text.end": ("context_id",),
@@ -88,7 +88,7 @@ class NativeDialect(Dialect):
                 body = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
                 return [_encode("audio.segment", context_id=context_id, **body)]
             case Words(context_id, words, is_estimated):
-                body = {"words": list(map(_word, words)), "estimated": is_estimated}
+                body = {"words": [word.facts() for word in words], "estimated": is_estimated}
                 return [_encode("audio.words", context_id=context_id, **body)]
             case Flushed(context_id, flush_id):
                 return [_encode("audio.flushed", context_id=context_id, flush_id=flush_id)]
@@ -111,6 +111,8 @@ class NativeDialect(Dialect):
             case Updated(settings):
                 values = {name: getattr(settings, name) for name in _SETTINGS}
                 values["voice"] = settings.voice.id
+                if settings.words:
+                    values[_WORDS] = True
                 return [_encode("session.updated", **values, **_reading(settings.reading))]
 
     def _read(self, fields: Fields, context_id: str | None, length: int) -> Action:
@@ -158,6 +160,7 @@ class NativeDialect(Dialect):
             "temperature": fields.number("temperature", 0.0, 2.0),
             "top_k": fields.integer("top_k", 1, 2048),
             "speed": fields.number("speed", SLOWEST, FASTEST, may_be_text=True),
+            "words": fields.boolean(_WORDS),
             "reading": fields.reading(),
         }
         settings = replace(self._settings, **{k: v for k, v in given.items() if v is not None})
@@ -181,16 +184,6 @@ def _place(audio: Audio) -> dict[str, Any]:
         "context_id": audio.context_id,
         "start_ms": audio.start_ms,
         "duration_ms": audio.end_ms - audio.start_ms,
-    }
-
-
-def _word(word: Word) -> dict[str, Any]:
-    return {
-        "text": word.text,
-        "start_ms": word.start_ms,
-        "end_ms": word.end_ms,
-        "from": word.start,
-        "to": word.end,
     }
 
 

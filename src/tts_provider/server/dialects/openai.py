@@ -121,6 +121,11 @@ class SpeechRequest(BaseModel):
     stream_format: Annotated[Literal["audio", "sse"], _ANY_CASE] | None = Field(
         None, description="audio (default): the file; sse: events with pieces of it in base64."
     )
+    timestamp_granularities: list[Literal["word"]] | None = Field(
+        None,
+        description="When each word is spoken, in events: needs stream_format sse. OpenAI has this "
+        "for transcriptions.",
+    )
     instructions: str | None = Field(
         None, description="Accepted and ignored: no model here takes any."
     )
@@ -268,6 +273,12 @@ def read_request(body: bytes | Mapping[str, str], limits: Limits) -> SpeechReque
             request = SpeechRequest.model_validate_strings(given)
     except ValidationError as error:
         raise _as_invalid_request(error) from None
+    if request.timestamp_granularities and request.stream_format != "sse":
+        raise InvalidRequest(
+            "timestamp_granularities needs stream_format sse: a file has no room for words",
+            code="invalid_value",
+            param="timestamp_granularities",
+        )
     if not request.input.strip():
         raise InvalidRequest("input is blank; send a text", code="no_text", param="input")
     check_text(request.input, limits, "input")
@@ -304,6 +315,7 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
         top_k=request.top_k,
         seed=request.seed,
         speed=1.0 if request.speed is None else request.speed,
+        with_words=bool(request.timestamp_granularities),
     )
     audio_format = request.response_format or "mp3"
     pieces = speak_file(
@@ -328,9 +340,13 @@ async def _events(
     try:
         async with contextlib.aclosing(file) as pieces:
             async for piece in pieces:
-                audio = base64.b64encode(piece.data).decode()
-                yield Piece(_event({"type": "speech.audio.delta", "audio": audio}), piece.audio_s)
-                audio_s += piece.audio_s
+                if piece.data:
+                    audio = base64.b64encode(piece.data).decode()
+                    delta = {"type": "speech.audio.delta", "audio": audio}
+                    yield Piece(_event(delta), piece.audio_s)
+                    audio_s += piece.audio_s
+                if piece.words:
+                    yield Piece(_event(_words(piece)), 0.0)
     except WireError as problem:
         if audio_s:
             yield Piece(_event(error_body(problem)), 0.0)
@@ -342,6 +358,21 @@ async def _events(
         "total_tokens": characters + frames,
     }
     yield Piece(_event({"type": "speech.audio.done", "usage": usage}), 0.0)
+
+
+def _words(piece: Piece) -> dict[str, Any]:
+    """As OpenAI's transcriptions have them, in seconds, with their places in the text."""
+    words = [
+        {
+            "word": word.text,
+            "start": word.start_ms / 1000,
+            "end": word.end_ms / 1000,
+            "from": word.start,
+            "to": word.end,
+        }
+        for word in piece.words
+    ]
+    return {"type": "speech.audio.words", "words": words, "estimated": piece.is_estimated}
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.dialects.fields import (
     MAX_SEED,
     Fields,
@@ -52,6 +53,8 @@ class SpeechRequest:
     max_audio_ms: int | None
     speed: float
     request_id: str | None
+    timestamps: bool = False
+    """Whether to tell when each word is spoken."""
     context: tuple[Said, ...] = ()
     """What was said before, oldest first."""
     reading: ReadingOptions = AS_WRITTEN
@@ -150,8 +153,20 @@ def streaming(request: SpeechRequest) -> str:
     )
 
 
-def success(request: SpeechRequest, length_bytes: int, duration_ms: int) -> str:
-    """Exactly the seed's five keys for a whole reply; a stream's end tells its duration too."""
+def words(spoken: Sequence[Word], request: SpeechRequest, *, is_estimated: bool) -> str:
+    return _encode({"status": "words", **_words(spoken, is_estimated)}, request.request_id)
+
+
+def success(
+    request: SpeechRequest,
+    length_bytes: int,
+    duration_ms: int,
+    spoken: Sequence[Word] = (),
+    *,
+    is_estimated: bool = False,
+) -> str:
+    """Exactly the seed's five keys for a whole reply, unless it was asked for the words' times; a
+    stream's end tells its duration too, and its words' times were told before."""
     body: dict[str, Any] = {
         "status": "success",
         "message": SUCCESS_MESSAGE,
@@ -161,6 +176,8 @@ def success(request: SpeechRequest, length_bytes: int, duration_ms: int) -> str:
     }
     if request.stream:
         body["duration_ms"] = duration_ms
+    elif request.timestamps:
+        body |= _words(spoken, is_estimated)
     return _encode(body, request.request_id)
 
 
@@ -177,6 +194,10 @@ def error(problem: WireError, request_id: str | None = None) -> str:
     if isinstance(problem, OverCapacity):
         body["retry_after_ms"] = problem.retry_after_ms
     return _encode(body, request_id)
+
+
+def _words(words: Sequence[Word], is_estimated: bool) -> dict[str, Any]:
+    return {"words": [word.facts() for word in words], "estimated": is_estimated}
 
 
 def _encode(body: dict[str, Any], request_id: str | None) -> str:
@@ -233,6 +254,7 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
         max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
         speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
         request_id=request_id,
+        timestamps=fields.boolean("timestamps") or False,
         context=tuple(
             read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)
         ),

@@ -16,10 +16,12 @@ from starlette.websockets import WebSocketDisconnect
 from tts_provider.audio.encode import StreamEncoder
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server.dialects import seed
+from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.service import SpeechService, unexpected_failure
 from tts_provider.server.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.websocket import fragments
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
+from tts_provider.speech.pipeline import Segment
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ class SpeechSocket(Socket):
                 seed=request.seed,
                 max_audio_ms=request.max_audio_ms,
                 speed=request.speed,
+                with_words=request.timestamps,
             )
             if request.stream:
                 await self._stream(request, utterance)
@@ -146,18 +149,21 @@ class SpeechSocket(Socket):
 
     def _chunks(
         self, request: seed.SpeechRequest, utterance: Utterance
-    ) -> AsyncGenerator[AudioChunk, None]:
+    ) -> AsyncGenerator[AudioChunk | Segment, None]:
         return self._service.speak(utterance, ENDPOINT, request.context, request.reading)
 
     async def _reply(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
         """The seed's reply: one success, then the whole file in one message."""
         longest_s, end = self._service.limits.max_reply_audio_s, 0
+        words, is_estimated = list[Word](), False
         with contextlib.closing(_encoder(request)) as encoder:
             audio = bytearray(await encoder.start())
-            async with contextlib.aclosing(
-                self._service.speak(utterance, ENDPOINT, request.context, request.reading)
-            ) as chunks:
+            async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
                 async for chunk in chunks:
+                    if isinstance(chunk, Segment):
+                        words += map(Word.of, chunk.words)
+                        is_estimated = is_estimated or chunk.is_estimated
+                        continue
                     audio += await encoder.push(chunk.samples)
                     end = chunk.end
                     if end > longest_s * SAMPLE_RATE:
@@ -171,7 +177,8 @@ class SpeechSocket(Socket):
             for position, data in encoder.patches():
                 audio[position : position + len(data)] = data
         self._connection.finish_turn()
-        success = seed.success(request, len(audio), end * 1000 // SAMPLE_RATE)
+        length_ms = end * 1000 // SAMPLE_RATE
+        success = seed.success(request, len(audio), length_ms, words, is_estimated=is_estimated)
         async with self._sending:
             await self._send({"type": "websocket.send", "text": success})
             for fragment in fragments(audio):
@@ -182,10 +189,11 @@ class SpeechSocket(Socket):
         with contextlib.closing(_encoder(request)) as encoder:
             # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
             pending, sent_bytes, sent, end = await encoder.start(), 0, 0, 0
-            async with contextlib.aclosing(
-                self._service.speak(utterance, ENDPOINT, request.context, request.reading)
-            ) as chunks:
+            async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
                 async for chunk in chunks:
+                    if isinstance(chunk, Segment):
+                        await self._send_words(request, chunk)
+                        continue
                     if end == 0:
                         await self._send_together([seed.streaming(request)])
                     end = chunk.end
@@ -199,6 +207,11 @@ class SpeechSocket(Socket):
             await self._send_together([pending], (end - sent) / SAMPLE_RATE)
             sent_bytes += len(pending)
         await self._send_together([seed.success(request, sent_bytes, end * 1000 // SAMPLE_RATE)])
+
+    async def _send_words(self, request: seed.SpeechRequest, segment: Segment) -> None:
+        if segment.words:
+            spoken, estimated = list(map(Word.of, segment.words)), segment.is_estimated
+            await self._send_together([seed.words(spoken, request, is_estimated=estimated)])
 
     def _describe(self, problem: WireError) -> list[str]:
         return [seed.error(problem)]
