@@ -8,9 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from tts_provider.client import SpokenWord
+from tts_provider.errors import StartupError
 from tts_provider.speech.segment import Segmenter
 
 CaptionFormat = Literal["srt", "vtt"]
@@ -20,6 +22,16 @@ _LINE_CHARACTERS = 42
 _CUE_CHARACTERS = 2 * _LINE_CHARACTERS
 _LONGEST_MS = 7000
 _PAUSE_MS = 700
+
+
+def caption_format(name: str) -> CaptionFormat:
+    """What a file of that name holds. Raises `StartupError` where it holds no captions."""
+    ending = Path(name).suffix.lower()
+    if ending == ".srt":
+        return "srt"
+    if ending == ".vtt":
+        return "vtt"
+    raise StartupError(f"captions are written as .srt or .vtt; got {name!r}")
 
 
 def write_captions(text: str, words: Sequence[SpokenWord], kind: CaptionFormat) -> str:
