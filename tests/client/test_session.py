@@ -10,7 +10,7 @@ import ears
 from servers import SteppedEngine, running_server
 from tts_provider import AsyncTTSClient, ConnectionFailed, RequestFailed, ServerBusy
 from tts_provider.audio.pcm import from_s16
-from tts_provider.client import SpokenText
+from tts_provider.client import SpokenText, SpokenWord
 
 LONG_TEXT = "This is one sentence of many. " * 300
 
@@ -32,6 +32,25 @@ async def test_words_go_in_and_audio_comes_out():
         assert (first.text, second.text) == ("one two three.", "Four five")
         assert first.end_ms == second.start_ms
         assert isinstance(first, SpokenText)
+
+
+async def test_words_have_their_times_where_they_are_asked_for():
+    async with running_server() as server:
+        async with client_of(server).session(words=True) as speech:
+            for text in ("It is **$5**. Dr. Who?", "Next."):
+                speech.append(text)
+                speech.end()
+                samples = sum([len(chunk) async for chunk in speech]) // 2
+                assert [word.text for word in speech.words] == text.replace("*", "").split()
+                assert all(isinstance(word, SpokenWord) for word in speech.words)
+                assert not any(word.is_estimated for word in speech.words)
+                assert text[speech.words[-1].start : speech.words[-1].end] == text.split()[-1]
+                assert 0 < speech.words[-1].end_ms <= samples // 24
+        async with client_of(server).session() as speech:
+            speech.append("Next.")
+            speech.end()
+            assert [chunk async for chunk in speech]
+            assert speech.words == []
 
 
 async def test_turn_after_turn():

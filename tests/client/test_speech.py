@@ -43,6 +43,46 @@ def url_of(server) -> str:
     return f"ws://127.0.0.1:{server.port}"
 
 
+TIMED = "It is **$5**. Dr. Who?"
+TIMED_WORDS = ["It", "is", "$5.", "Dr.", "Who?"]
+
+
+def test_the_blocking_client_has_the_times_of_words_where_they_are_asked_for(tmp_path):
+    with server_process(tmp_path) as server, TTSClient(url_of(server)) as client:
+        wav = client.speak(TIMED, timestamps=True)
+        words = client.words
+        assert [word.text for word in words] == TIMED_WORDS
+        assert [TIMED[word.start : word.end] for word in words] == [
+            "It",
+            "is",
+            "$5**.",
+            "Dr.",
+            "Who?",
+        ]
+        samples, rate = ears.read_wav(wav)
+        assert words[-1].end_ms <= 1000 * len(samples) // rate
+        assert b"".join(client.stream(TIMED, timestamps=True)) == wav[wav_data_at(wav) :]
+        assert client.words == words
+        assert words is not client.words
+        client.info()
+        assert client.words == []
+        client.speak(TIMED)
+        assert client.words == []
+
+
+async def test_the_async_client_has_the_times_of_words_where_they_are_asked_for():
+    async with running_server() as server, AsyncTTSClient(url_of(server)) as client:
+        assert await client.speak(TIMED, timestamps=True)
+        words = client.words
+        assert [word.text for word in words] == TIMED_WORDS
+        async with aclosing(client.stream(TIMED, timestamps=True)) as pieces:
+            async for _ in pieces:
+                known = len(client.words)
+        # Of the first sentence, while the second one is heard.
+        assert known == 3
+        assert client.words == words
+
+
 def test_the_blocking_client(tmp_path):
     with server_process(tmp_path) as server, TTSClient(url_of(server)) as client:
         wav = client.speak("one two three")

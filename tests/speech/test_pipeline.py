@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from contextlib import aclosing
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 from tts_provider.speech.reading import read
 
 TEXT = "Hello there. This is the second sentence, a longer one. And a third!"
@@ -77,3 +79,43 @@ async def test_every_engine_has_every_speed(engine, speed):
     assert normal / await length(speed=speed) == pytest.approx(speed, rel=0.12)
     # The limit is on what is heard, whatever the speed.
     assert await length(speed=speed, max_audio_ms=300) == 300 * SAMPLE_RATE // 1000
+
+
+async def segments_of(engine, text: str, **options) -> list[pipeline.Segment]:
+    utterance = Utterance(text, VOICES[0], with_words=True, **options)
+    items = [item async for item in pipeline.speak(engine, utterance, read(text))]
+    return [item for item in items if isinstance(item, pipeline.Segment)]
+
+
+@pytest.mark.parametrize("engine", [EspeakEngine(), OneSpeed()], ids=["its own", "stretched"])
+@pytest.mark.parametrize("speed", [0.5, 1.0, 2.0, 4.0])
+async def test_words_are_within_their_segment_at_every_speed(engine, speed):
+    segments = await segments_of(engine, TEXT, speed=speed)
+    assert [word.text for segment in segments for word in segment.words] == TEXT.split()
+    for segment in segments:
+        assert segment.start <= segment.words[0].start
+        assert all(a.end <= b.start for a, b in itertools.pairwise(segment.words))
+        assert segment.words[-1].end <= segment.end
+        # They go from its beginning nearly to its end.
+        assert segment.words[0].start - segment.start < SAMPLE_RATE // 10
+        assert segment.end - segment.words[-1].end < SAMPLE_RATE // 2 / min(speed, 1)
+
+
+async def test_segments_and_words_only_where_they_are_wanted():
+    assert all(isinstance(chunk, AudioChunk) for chunk in await chunks_of(TEXT))
+    utterance = Utterance(TEXT, VOICES[0])
+    items = [i async for i in pipeline.speak_passages(EspeakEngine(), utterance, read(TEXT))]
+    assert [item.words for item in items if isinstance(item, pipeline.Segment)] == [(), (), ()]
+
+
+async def test_words_end_with_the_audio_limit():
+    whole = [word for segment in await segments_of(EspeakEngine(), TEXT) for word in segment.words]
+    for limit_ms in (1, 100, 999, 1500):
+        limit = SAMPLE_RATE * limit_ms // 1000
+        segments = await segments_of(EspeakEngine(), TEXT, max_audio_ms=limit_ms)
+        assert segments[-1].end == limit
+        assert [word for segment in segments for word in segment.words] == [
+            dataclasses.replace(word, end=min(word.end, limit))
+            for word in whole
+            if word.start < limit
+        ]
