@@ -228,6 +228,30 @@ async def test_many_at_once_have_their_own_words(hibari):
     assert [words_of(chunks) for chunks in together] == alone
 
 
+class CutShort(Wordless):
+    """Ends where an utterance's audio may be no longer."""
+
+    async def speak(self, utterance):
+        left = MS * utterance.max_audio_ms
+        async with aclosing(super().speak(utterance)) as chunks:
+            async for chunk in chunks:
+                yield replace(chunk, samples=chunk.samples[:left])
+                left -= len(chunk.samples)
+                if left <= 0:
+                    return
+
+
+async def test_words_that_are_cut_off_have_no_times(hibari):
+    engine = AlignedEngine(CutShort(hibari), [hibari])
+    whole = words_of(await listen(hibari, SENTENCE, MALE))
+    cut = whole[6].start // MS
+    words = words_of(await listen(engine, SENTENCE, MALE, max_audio_ms=cut))
+    assert 5 <= len(words) <= 7
+    for word, true in zip(words[:5], whole, strict=False):
+        assert abs(word.start - true.start) <= 40 * MS
+    assert len(words_of(await listen(engine, SENTENCE, MALE, max_audio_ms=60_000))) == len(whole)
+
+
 async def test_words_are_within_what_is_heard(hibari):
     (last,) = (await listen(AlignedEngine(Wordless(hibari), [hibari]), "Yes.", MALE))[-1].words
     assert 0 <= last.start < last.end

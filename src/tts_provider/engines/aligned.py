@@ -14,6 +14,7 @@ import numpy as np
 
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.speech.engine import (
+    SAMPLE_RATE,
     AudioChunk,
     Engine,
     Samples,
@@ -103,7 +104,9 @@ class AlignedEngine(Engine):
                 log.warning("nobody here says when words of %r are spoken", utterance.voice.id)
                 return ()
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, _align, samples, reference)
+            limit_ms = utterance.max_audio_ms
+            is_cut = limit_ms is not None and len(samples) * 1000 >= limit_ms * SAMPLE_RATE
+            return await loop.run_in_executor(self._thread, _align, samples, reference, is_cut)
         except Exception:
             log.exception("the times of an utterance's words are lost")
             return ()
@@ -133,10 +136,10 @@ def _language(voice: Voice) -> str:
     return voice.language.split("-")[0].lower()
 
 
-def _align(samples: Samples, reference: _Speech) -> tuple[WordTime, ...]:
+def _align(samples: Samples, reference: _Speech, is_cut: bool) -> tuple[WordTime, ...]:
     known = [(word.start, word.end) for word in reference.words]
-    found = find_spans(samples, reference.samples, known)
+    found = find_spans(samples, reference.samples, known, is_cut=is_cut)
     return tuple(
         replace(word, start=start, end=end, is_estimated=True)
-        for word, (start, end) in zip(reference.words, found, strict=True)
+        for word, (start, end) in zip(reference.words, found, strict=not is_cut)
     )

@@ -27,9 +27,12 @@ _PAUSE_FRAMES = 6
 _BOTH, _SPOKEN, _KNOWN = range(3)  # which of both goes on
 
 
-def find_spans(samples: Samples, reference: Samples, spans: Sequence[Span]) -> list[Span]:
+def find_spans(
+    samples: Samples, reference: Samples, spans: Sequence[Span], *, is_cut: bool = False
+) -> list[Span]:
     """For each of `spans` of `reference`, where the same is said in `samples`; both are (n,) at
-    24 kHz and of any length.
+    24 kHz and of any length. Where `samples` end before all is said, `is_cut`, there are as many as
+    are said.
 
     `spans` are in order and do not overlap. Neither do those that are found, which lie within what
     is heard, where anything is. Takes 16 MB at most; where both are longer than 40 s, what is found
@@ -39,14 +42,16 @@ def find_spans(samples: Samples, reference: Samples, spans: Sequence[Span]) -> l
         return []
     hop = _hop(len(samples), len(reference))
     spoken, known = measure_cepstra(samples, hop), measure_cepstra(reference, hop)
-    first, last = _walk(spoken, known)
+    first, last = _walk(spoken, known, is_cut)
     is_loud = _loud(samples, hop)
     loud = np.flatnonzero(is_loud)
     lowest, highest = (int(loud[0]), int(loud[-1]) + 1) if len(loud) else (0, len(is_loud))
     found, before = list[Span](), lowest
     for start, end in spans:
         begin = min(round(start / hop), len(known) - 1)
-        finish = min(max(begin, round(end / hop) - 1), len(known) - 1)
+        if begin >= len(first):
+            break
+        finish = min(max(begin, round(end / hop) - 1), len(first) - 1)
         span = _without_pauses(is_loud, int(last[begin]), int(first[finish]) + 1)
         left, right = (min(max(frame, before), highest) for frame in span)
         before = max(left, right)
@@ -62,8 +67,11 @@ def _hop(*lengths: int) -> int:
     return int(_HOP * max(1.0, pairs / _MOST_PAIRS) ** 0.5)
 
 
-def _walk(spoken: Floats, known: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(frames, n) and (m, n) → for each of the m, the first and the last frame beside it."""
+def _walk(
+    spoken: Floats, known: Floats, is_cut: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(frames, n) and (m, n) → for each of the m, or of those that are reached, the first and the
+    last frame beside it."""
     went = np.empty((len(spoken), len(known)), np.uint8)
     columns = np.ascontiguousarray(known.T)
     sizes = (known**2).sum(axis=1)
@@ -83,6 +91,9 @@ def _walk(spoken: Floats, known: Floats) -> tuple[npt.NDArray[np.int64], npt.NDA
         least = np.minimum.accumulate(lead)
         went[at][least < lead] = _KNOWN
         costs = least + passed
+    if is_cut:  # the end with which it is most alike, by the length of both
+        lengths = len(spoken) + np.arange(1, len(known) + 1)
+        went = went[:, : int(np.argmin(costs / lengths)) + 1]
     return _trace(went)
 
 

@@ -237,8 +237,10 @@ async def test_words_are_found_behind_the_speech(engine):
     """Untrained, it babbles: the words are somewhere, in order."""
     espeak = EspeakEngine()
     text = "One, two: three."
-    plain = [chunk async for chunk in engine.speak(utterance(text))]
-    aligned = AlignedEngine(engine, [espeak]).speak(utterance(text, with_words=True))
+    asked = utterance(text, max_audio_ms=None)
+    plain = [chunk async for chunk in engine.speak(asked)]
+    asked = utterance(text, max_audio_ms=None, with_words=True)
+    aligned = AlignedEngine(engine, [espeak]).speak(asked)
     *spoken, last = [chunk async for chunk in aligned]
     assert all(np.array_equal(a.samples, b.samples) for a, b in zip(plain, spoken, strict=True))
     assert not any(chunk.words for chunk in spoken)
@@ -299,3 +301,6 @@ def test_the_embedded_voices_stand_beside_csm(small_folder, tmp_path):
         samples, rate = ears.read_wav(client.speak("seven eight nine", voice="male"))
         assert ears.hear_digits(samples, rate) == ["seven", "eight", "nine"]
         assert client.speak("Hello.", voice="speaker-1", seed=11, max_audio_length_ms=800)
+        assert client.speak("It costs $5.", voice="speaker-1", seed=11, timestamps=True)
+        assert [word.text for word in client.words] == ["It", "costs", "$5."]
+        assert all(word.is_estimated for word in client.words)
