@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from dataclasses import replace
+
 import pytest
 
 from servers import run_cli
 from tts_provider import selection
 from tts_provider.config import load_settings
+from tts_provider.engines.espeak import VOICES as ROBOTS
+from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.errors import StartupError
 from tts_provider.selection import ENGINES, Entry, build_engine, choose_engine, engine_names
+from tts_provider.speech.engine import Utterance, Voice
 
 
 def entry(name: str, found: str | None) -> Entry:
@@ -60,6 +66,34 @@ def test_help_and_doctor_name_every_engine(tmp_path):
     for each in ENGINES:
         assert each.about in " ".join(shown.split())
         assert f"  {each.name} " in report
+
+
+class Wordless(EspeakEngine):
+    """Says no words' times, and is asked for them."""
+
+    def voices(self):
+        return [Voice("speaker-0", "Wordless", "male", "wordless", speaker=0)]
+
+    async def speak(self, utterance):
+        async with aclosing(super().speak(replace(utterance, voice=ROBOTS[0]))) as chunks:
+            async for chunk in chunks:
+                yield replace(chunk, words=())
+
+
+async def test_the_embedded_engines_tell_when_words_are_spoken(monkeypatch):
+    first = replace(
+        entry("first", "here"), build=lambda settings, report: Wordless(), says_words=False
+    )
+    embedded = [entry for entry in ENGINES if entry.is_embedded]
+    monkeypatch.setattr(selection, "ENGINES", (first, *embedded))
+    settings = load_settings({})
+    engine = build_engine(choose_engine(settings), settings)
+    await engine.load(lambda line: None)
+    utterance = Utterance("Yes, it is.", engine.voices()[0], with_words=True)
+    words = [word async for chunk in engine.speak(utterance) for word in chunk.words]
+    assert [(word.text_start, word.text_end) for word in words] == [(0, 3), (5, 7), (8, 10)]
+    assert all(word.is_estimated for word in words)
+    await engine.close()
 
 
 def test_a_gateway_has_no_voices_but_those_of_its_replicas():

@@ -36,6 +36,8 @@ class Entry:
     """Its voices are those of other machines, which have the embedded ones too."""
     is_embedded: bool = False
     """Its voices are offered beside those of a better engine too, wherever `find` finds it."""
+    says_words: bool = True
+    """Whether it knows when it speaks each word. Where it does not, the embedded ones tell."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def build_engine(
 
     Raises `StartupError` where it cannot be had.
     """
+    from tts_provider.engines.aligned import AlignedEngine
     from tts_provider.engines.ensemble import Ensemble
 
     at = engine_names().index(choice.engine)  # one more than in the table: "auto" is first
@@ -96,6 +99,8 @@ def build_engine(
     engines = [entry.build(settings, on_progress) for entry in entries]
     if len(engines) == 1:
         return engines[0]
+    if not first.says_words:
+        engines[0] = AlignedEngine(engines[0], engines[1:])
     return Ensemble(engines, speak_while_loading=settings.speak_while_loading)
 
 
@@ -172,6 +177,7 @@ ENGINES = (
         "Face cache",
         find=_find_csm,
         build=_build_csm,
+        says_words=False,
     ),
     Entry(
         "hibari",

@@ -61,6 +61,40 @@ def test_a_format_by_the_files_name_or_asked_for(
     assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
 
 
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_captions_beside_the_audio(server, tmp_path, stream):
+    text = "It is **$5**. Come & see!"
+    for name in ("a.srt", "a.VTT"):
+        say = ["say", text, "-o", "a.wav", "--captions", name, "--url", server, *stream]
+        reply = run_cli(tmp_path, *say)
+        assert (reply.returncode, reply.stdout, reply.stderr) == (0, "", "")
+    samples, _ = ears.read_wav((tmp_path / "a.wav").read_bytes())
+    vtt, srt = (Path(tmp_path, name).read_text("utf-8") for name in ("a.VTT", "a.srt"))
+    assert vtt.startswith("WEBVTT\n\n00:00:00.")
+    assert "\nIt is $5.\n" in vtt
+    assert "\nCome &amp; see!\n" in vtt
+    assert srt.startswith("1\n00:00:00,")
+    assert "\nCome & see!\n" in srt
+    minutes, seconds = vtt.rpartition("--> 00:")[2].split("\n")[0].split(":")
+    assert minutes == "00"
+    assert 0 <= len(samples) / 24_000 - float(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["hi", "--captions", "a.txt"], "captions are written as .srt or .vtt; got 'a.txt'"),
+        (["-", "--stream", "--captions", "a.srt"], "captions are of a text that is complete"),
+        (["hi", "-o", "a.wav", "--captions", "no/a.srt"], "cannot write no/a.srt: No such file"),
+    ],
+)
+def test_captions_that_cannot_be_are_one_sentence(server, tmp_path, arguments, sentence):
+    reply = run_cli(tmp_path, "say", *arguments, "--url", server, input="hi")
+    assert reply.returncode == 2
+    assert sentence in reply.stderr
+    assert reply.stderr.count("\n") == 1
+
+
 @pytest.fixture(name="writer")
 def start_writer(server, tmp_path):
     """`say --stream -` into a pipe, and somebody who writes into it."""

@@ -159,6 +159,22 @@ async def test_words_have_their_place_in_the_text_and_on_the_timeline(engine, vo
         assert np.abs(samples[word.start : word.end]).max() > 0.05
 
 
+@BOTH
+async def test_a_word_that_hisses_begins_with_its_hiss(engine, voice):
+    """Between vowels and nasals nothing else is above 4.5 kHz."""
+    text = "My sun may sit now, so you may say more sad rhymes."
+    chunks = await chunks_of(engine, text, voice)
+    samples = np.concatenate([chunk.samples for chunk in chunks])
+    frames = np.lib.stride_tricks.sliding_window_view(samples, 240)[::120] * np.hanning(240)
+    power = (np.abs(np.fft.rfft(frames)) ** 2)[:, 45:].sum(axis=1)
+    loud = power > power.max() / 100
+    begins = [at for at in range(8, len(loud)) if loud[at] and not loud[at - 8 : at].any()]
+    words = [word for chunk in chunks for word in chunk.words if text[word.text_start] == "s"]
+    errors = [min(abs(120 * at - word.start) for at in begins) for word in words]
+    assert len(errors) == 5
+    assert np.median(errors) < SAMPLE_RATE * 50 // 1000
+
+
 async def test_a_recogniser_hears_the_words_where_they_say(engine):
     chunks = await chunks_of(engine, SENTENCES[3], FEMALE)
     samples = np.concatenate([chunk.samples for chunk in chunks])

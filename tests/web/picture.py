@@ -28,6 +28,7 @@ async def main() -> None:
         await expect(page.locator("#facts div")).to_have_count(4)
         await page.click("#speak")
         await expect(page.locator("#mirror mark")).to_contain_text("This page plays")
+        await expect(page.locator("#mirror mark span")).to_have_count(1)
         await page.mouse.move(0, 0)
         await page.screenshot(path=TARGET)
         await browser.close()

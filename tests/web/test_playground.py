@@ -149,6 +149,76 @@ async def test_a_sentence_that_is_not_complete_is_marked_too(browser: Browser):
         await page.page.keyboard.press("Escape")
 
 
+async def test_the_word_that_is_heard_is_marked_in_its_sentence(browser: Browser):
+    text = "😀 Hello.  **Internationalization** of telecommunication!"
+    async with running_server() as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        await page.page.evaluate(
+            """() => {
+              window.marked = [];
+              const mirror = document.getElementById('mirror');
+              new MutationObserver(() => {
+                const [sentence, word] = ['mark', 'mark span'].map((path) =>
+                  mirror.querySelector(path)?.textContent ?? '');
+                if (word !== '') marked.push([sentence, word]);
+              }).observe(mirror, { childList: true, subtree: true });
+            }"""
+        )
+        await page.speak(text)
+        word = page.page.locator("#mirror mark span")
+        await expect(word).to_have_text("Internationalization")
+        await expect(word).to_have_text("telecommunication!")
+        await page.expect_state("ready")
+        await expect(word).to_have_count(0)
+        assert await page.page.input_value("#text") == text
+        sentence = "Internationalization** of telecommunication!"
+        words = [("Hello.", "Hello.")]
+        words += [(sentence, word) for word in ("Internationalization", "of", "telecommunication!")]
+        marked = list(dict.fromkeys(map(tuple, await page.page.evaluate("() => marked"))))
+        # A machine that stalls may skip a short one; the order is never another.
+        assert marked == [word for word in words if word in marked]
+
+
+async def test_where_the_voice_is_in_a_text(browser: Browser):
+    """Words are counted in characters, strings in halves of them."""
+    async with running_server() as server, visit(browser, server) as page:
+        shown = await page.page.evaluate(
+            """async () => {
+              const { Places } = await import('/web/reader.js');
+              const text = '😀 One, **two**. Then three. No words here. Four';
+              const word = (from, until, startMs, endMs) => ({ from, until, startMs, endMs });
+              const utterance = {
+                request: { text },
+                isOver: false,
+                words: [word(2, 6, 0, 300), word(9, 15, 400, 700), word(21, 27, 1100, 1500)],
+                segments: [
+                  { text: 'One, two.', startMs: 0, endMs: 1000 },
+                  { text: 'Then three.', startMs: 1000, endMs: 1900 },
+                  { text: 'No words here.', startMs: 1900, endMs: 2500 },
+                ],
+              };
+              const places = new Places(utterance);
+              const at = (ms) => places.at(ms).map(([from, until]) => text.slice(from, until));
+              const shown = [0, 350, 400, 999, 1000, 1100, 1899, 2000, 2600].map(at);
+              utterance.isOver = true;
+              return [...shown, at(2600)];
+            }"""
+        )
+        first = "One, **two**."
+        assert shown == [
+            [first, "One,"],
+            [first, "One,"],
+            [first, "two**."],
+            [first, "two**."],
+            ["three.", ""],
+            ["three.", "three."],
+            ["three.", "three."],
+            ["No words here.", ""],
+            ["Four", ""],
+            ["", ""],
+        ]
+
+
 async def test_what_is_wrong_is_said_in_words(browser: Browser):
     async with running_server(max_text_characters=100) as server, visit(browser, server) as page:
         await page.expect_state("ready")
@@ -277,6 +347,12 @@ async def test_everybody_can_use_it(browser: Browser, theme, width):
         async with visit(browser, server, reduced_motion="reduce", **looks) as page:
             await page.expect_state("ready")
             await page.page.click("#enrol-summary")
+            await page.speak(LONG)
+            await expect(page.page.locator("#mirror mark span")).to_have_count(1)
+            found = await Axe().run(page.page)
+            assert found.violations_count == 0, found.generate_report()
+            await expect(page.page.locator("#mirror mark span")).to_have_count(1)
+            await page.page.keyboard.press("Escape")
             await page.speak_to_the_end(SHORT)
             await page.speak(" ")
             await page.page.evaluate(

@@ -51,7 +51,7 @@ _SAY_EPILOG = """\
 examples:
   tts-provider say "Hello there" --speaker 1
   tts-provider say "Hello there" -o hello.mp3
-  tts-provider say - -o letter.wav < letter.txt
+  tts-provider say - -o letter.wav --captions letter.srt < letter.txt
   llm "Tell me a story" | tts-provider say --stream -
 
 With --stream and -, played or written to stdout, a sentence is spoken as soon
@@ -81,7 +81,7 @@ examples:
 """
 
 _SHELLS = ("bash", "zsh", "fish")
-_TAKES_A_FILE = ("output", "audio", "model_path", "data_dir", "lexicon")
+_TAKES_A_FILE = ("output", "captions", "audio", "model_path", "data_dir", "lexicon")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -282,6 +282,7 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
         choices=("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"),
         help="wav, pcm, mp3, opus, flac, aac, mulaw or alaw (default: by the file's name)",
     )
+    add("--captions", metavar="FILE", help="write captions too, as .srt or .vtt")
     add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")
     add("--seed", type=int, metavar="N", help="same seed, same audio")
     add(
@@ -402,6 +403,11 @@ def _say(flags: dict[str, Any]) -> int:
     # A session speaks little ahead of real time, which is no way to fill a file.
     if text == "-" and flags.get("stream") and flags.get("output") in (None, "-"):
         del flags["stream"]
+        if "captions" in flags:
+            raise StartupError(
+                "captions are of a text that is complete: leave out --stream, or write a file "
+                "with -o FILE"
+            )
         say_live(**flags)
     else:
         say(sys.stdin.read() if text == "-" else text, **flags)

@@ -8,14 +8,21 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tts_provider.audio.pcm import BYTES_PER_SAMPLE, from_s16, wav_data_at, wav_header
+from tts_provider.cli.captions import caption_format, write_captions
 from tts_provider.cli.player import play
-from tts_provider.client import DEFAULT_URL, ConnectionFailed, TTSClient, TTSClientError
+from tts_provider.client import (
+    DEFAULT_URL,
+    ConnectionFailed,
+    SpokenWord,
+    TTSClient,
+    TTSClientError,
+)
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.speech.engine import SAMPLE_RATE
 
@@ -43,14 +50,18 @@ def say(
     api_key: str | None = None,
     stream: bool = False,
     audio_format: Format | None = None,
+    captions: str | None = None,
     **options: Any,
 ) -> None:
-    """Speak `text`, in the format that the output's name asks for unless one is given; `options`
-    are the request's fields.
+    """Speak `text`, in the format that the output's name asks for unless one is given; `captions`
+    is a file for them, `options` are the request's fields.
 
     Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
     """
     audio_format = _choose_format(audio_format, output)
+    if captions is not None:
+        caption_format(captions)
+        options["timestamps"] = True
     with contextlib.ExitStack() as stack, _in_one_sentence():
         url, _ = _find_server(url, api_key, stack)
         client = stack.enter_context(TTSClient(url, api_key=api_key))
@@ -59,6 +70,8 @@ def say(
         else:
             pieces = iter([client.speak(text, format=audio_format, **options)])
         _show_and_deliver(pieces, output, audio_format, options.get("sample_rate"))
+        if captions is not None:
+            _write_captions(captions, text, client.words)
 
 
 def say_live(
@@ -188,6 +201,15 @@ def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
                         _write_wav_sizes(file, wav_data_at(first))
         except OSError as error:
             raise StartupError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _write_captions(name: str, text: str, words: Sequence[SpokenWord]) -> None:
+    if not words:
+        raise TTSError("the server does not say when words are spoken: there are no captions")
+    try:
+        Path(name).write_text(write_captions(text, words, caption_format(name)), "utf-8")
+    except OSError as error:
+        raise StartupError(f"cannot write {name}: {error.strerror}") from error
 
 
 def _write_wav_sizes(file: BinaryIO, data_at: int | None) -> None:

@@ -152,19 +152,19 @@ class HibariEngine(Engine):
             for samples in performance.make(noise):
                 run.check()
                 made += len(samples)
-                # The last one's phonemes have the silence behind it too.
-                spoken = [w for w in waiting[:-1] if performance.place(w.last) <= made]
+                # Where the last one ends the silence behind it tells.
+                spoken = [w for w in waiting[:-1] if performance.place_end(w.last) <= made]
                 waiting = waiting[len(spoken) :]
                 emit((samples, [_timed(w, performance) for w in spoken]))
-            end = performance.heard
-            emit((performance.finish(), [_timed(w, performance, end) for w in waiting]))
+            *words, last = (_timed(w, performance) for w in waiting)
+            heard = max(last.start, performance.heard)
+            emit((performance.finish(), [*words, replace(last, end=heard)]))
         except Cancelled:
             pass
 
 
-def _timed(word: PronouncedWord, performance: Performance, heard: int | None = None) -> WordTime:
-    begin, end = performance.place(word.first), performance.place(word.last)
-    end = end if heard is None else min(end, heard)
+def _timed(word: PronouncedWord, performance: Performance) -> WordTime:
+    begin, end = performance.place(word.first), performance.place_end(word.last)
     return WordTime(begin, max(begin, end), word.start, word.end)
 
 

@@ -206,7 +206,7 @@ function frame(now) {
   const positionMs = player.positionMs;
   waveform.draw(current, positionMs);
   if (current.samples > 0 && reader.area.value === current.request.text) {
-    reader.mark(...places.at(positionMs));
+    reader.show(...places.at(positionMs));
   }
 }
 

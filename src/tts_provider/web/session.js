@@ -55,6 +55,7 @@ export class Session extends EventTarget {
       format: 'pcm',
       sample_rate: 24000,
       audio: 'binary',
+      words: true,
       temperature,
       top_k: topK,
       seed,
@@ -91,6 +92,16 @@ export class Session extends EventTarget {
         break;
       case 'audio.delta':
         this.#listener = utterance ?? null;
+        break;
+      case 'audio.words':
+        utterance?.addWords(
+          message.words.map((word) => ({
+            from: word.from,
+            until: word.to,
+            startMs: word.start_ms,
+            endMs: word.end_ms,
+          })),
+        );
         break;
       case 'audio.segment':
         utterance?.addSegment({ text: message.text, startMs: message.start_ms, endMs: message.end_ms });

@@ -6,6 +6,8 @@ const PEAK_SAMPLES = 120; // 5 ms
  * @typedef {{text: string, voice: string, voiceName: string, temperature: number, topK: number,
  *            seed: number}} Request
  * @typedef {{text: string, startMs: number, endMs: number}} Segment
+ * @typedef {{from: number, until: number, startMs: number, endMs: number}} Word Where it is in the
+ *            text is counted in Unicode characters.
  */
 
 /**
@@ -16,6 +18,7 @@ const PEAK_SAMPLES = 120; // 5 ms
 export class Utterance extends EventTarget {
   /** @type {Int16Array[]} */ chunks = [];
   /** @type {Segment[]} */ segments = [];
+  /** @type {Word[]} Those that are known: a segment's come before it. */ words = [];
   /** @type {number[]} The loudest sample of every 5 ms, from 0 to 1. */ peaks = [];
   /** @type {'asked' | 'speaking' | 'done' | 'stopped' | 'failed'} */ state = 'asked';
   /** @type {number | null} */ firstAudioMs = null;
@@ -63,6 +66,11 @@ export class Utterance extends EventTarget {
     if (this.isOver) return;
     this.segments.push(segment);
     this.dispatchEvent(new Event('segment'));
+  }
+
+  /** @param {Word[]} words */
+  addWords(words) {
+    if (!this.isOver) this.words.push(...words);
   }
 
   /** @param {'done' | 'stopped' | 'failed'} state */

@@ -10,9 +10,11 @@ import pytest
 
 import ears
 from servers import collect_stream, open_socket, receive, running_server, send, server_process
+from tts_provider.engines.aligned import AlignedEngine
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.voice_prompts import builtin_voices
+from tts_provider.engines.espeak import EspeakEngine
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import Utterance
@@ -231,6 +233,24 @@ async def test_closing_ends_those_who_speak(small_folder, faults):
             pass
 
 
+async def test_words_are_found_behind_the_speech(engine):
+    """Untrained, it babbles: the words are somewhere, in order."""
+    espeak = EspeakEngine()
+    text = "One, two: three."
+    asked = utterance(text, max_audio_ms=None)
+    plain = [chunk async for chunk in engine.speak(asked)]
+    asked = utterance(text, max_audio_ms=None, with_words=True)
+    aligned = AlignedEngine(engine, [espeak]).speak(asked)
+    *spoken, last = [chunk async for chunk in aligned]
+    assert all(np.array_equal(a.samples, b.samples) for a, b in zip(plain, spoken, strict=True))
+    assert not any(chunk.words for chunk in spoken)
+    assert [text[word.text_start : word.text_end] for word in last.words] == ["One", "two", "three"]
+    assert all(word.is_estimated for word in last.words)
+    edges = [edge for word in last.words for edge in (word.start, word.end)]
+    assert edges == sorted(edges)
+    assert 0 <= edges[0] < edges[-1] <= spoken[-1].end == last.start
+
+
 async def test_the_real_server_speaks_it(engine):
     async with running_server(engine) as server:
         async with open_socket(server) as first, open_socket(server) as second:
@@ -281,3 +301,6 @@ def test_the_embedded_voices_stand_beside_csm(small_folder, tmp_path):
         samples, rate = ears.read_wav(client.speak("seven eight nine", voice="male"))
         assert ears.hear_digits(samples, rate) == ["seven", "eight", "nine"]
         assert client.speak("Hello.", voice="speaker-1", seed=11, max_audio_length_ms=800)
+        assert client.speak("It costs $5.", voice="speaker-1", seed=11, timestamps=True)
+        assert [word.text for word in client.words] == ["It", "costs", "$5."]
+        assert all(word.is_estimated for word in client.words)

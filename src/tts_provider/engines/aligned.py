@@ -1,0 +1,145 @@
+"""Word times for an engine that has none: another one, that says when it speaks its words, says
+the same, and the two are compared."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.speech.engine import (
+    SAMPLE_RATE,
+    AudioChunk,
+    Engine,
+    Samples,
+    Spoken,
+    Utterance,
+    Voice,
+    WordTime,
+)
+from tts_provider.speech.warp import find_spans
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Speech:
+    samples: Samples  # (n,)
+    words: tuple[WordTime, ...]
+
+
+class AlignedEngine(Engine):
+    """Speaks as the engine within does, and at once. Behind an utterance whose words somebody
+    wants comes an empty chunk with them, where the engine did not say them itself."""
+
+    def __init__(self, engine: Engine, references: Sequence[Engine]) -> None:
+        """`references` say when they speak their words, the best of a language first. Who made
+        them loads and closes them."""
+        self._engine, self._references = engine, references
+        self.name, self.model = engine.name, engine.model
+        self.device, self.precision = engine.device, engine.precision
+        self.speeds, self.takes_prompts = engine.speeds, engine.takes_prompts
+        self.collectors = engine.collectors
+        # One, so that words take one core at most however many streams want them.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="words")
+
+    def voices(self) -> Sequence[Voice]:
+        return self._engine.voices()
+
+    @property
+    def problem(self) -> WireError | None:
+        return self._engine.problem
+
+    def of(self, voice: Voice) -> Engine:
+        return self._engine.of(voice)
+
+    def can_speak_early(self, voice: Voice) -> bool:
+        return self._engine.can_speak_early(voice)
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        await self._engine.load(on_progress)
+
+    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
+        return await self._engine.listen(text, speaker, samples)
+
+    async def close(self) -> None:
+        await self._engine.close()
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        heard, has_words = list[Samples](), not utterance.with_words
+        reference: asyncio.Task[_Speech | None] | None = None
+        try:
+            async with aclosing(self._engine.speak(utterance)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                    has_words = has_words or bool(chunk.words)
+                    if has_words:
+                        continue
+                    heard.append(chunk.samples)
+                    if reference is None:  # not before: the first sound has the cores for itself
+                        reference = asyncio.create_task(self._refer(utterance))
+            if reference is not None and not has_words:
+                samples = np.concatenate(heard)
+                if words := await self._find_words(utterance, samples, reference):
+                    yield AudioChunk(samples[:0], len(samples), words)
+        finally:
+            if reference is not None:
+                reference.cancel()
+                await asyncio.gather(reference, return_exceptions=True)
+
+    async def _find_words(
+        self, utterance: Utterance, samples: Samples, referring: asyncio.Task[_Speech | None]
+    ) -> tuple[WordTime, ...]:
+        """Empty where they cannot be found, which the log says: the speech is there."""
+        try:
+            reference = await referring
+            if reference is None:
+                log.warning("nobody here says when words of %r are spoken", utterance.voice.id)
+                return ()
+            loop = asyncio.get_running_loop()
+            limit_ms = utterance.max_audio_ms
+            is_cut = limit_ms is not None and len(samples) * 1000 >= limit_ms * SAMPLE_RATE
+            return await loop.run_in_executor(self._thread, _align, samples, reference, is_cut)
+        except Exception:
+            log.exception("the times of an utterance's words are lost")
+            return ()
+
+    async def _refer(self, utterance: Utterance) -> _Speech | None:
+        """What somebody else says for the text, and when; None where nobody can read it."""
+        for engine, voice in self._speakers(utterance.voice):
+            try:
+                async with aclosing(engine.speak(Utterance(utterance.text, voice))) as chunks:
+                    said = [chunk async for chunk in chunks]
+            except InvalidRequest:
+                continue
+            samples = [np.zeros(0, np.float32), *(chunk.samples for chunk in said)]
+            return _Speech(np.concatenate(samples), tuple(w for chunk in said for w in chunk.words))
+        return None
+
+    def _speakers(self, voice: Voice) -> Iterator[tuple[Engine, Voice]]:
+        """Who speaks its language: of each engine the voice that is most like it."""
+        for engine in self._references:
+            able = [v for v in engine.voices() if _language(v) == _language(voice)]
+            if able:
+                yield engine, max(able, key=lambda other: other.gender == voice.gender)
+
+
+def _language(voice: Voice) -> str:
+    """The first part of its tag: British and American English are one."""
+    return voice.language.split("-")[0].lower()
+
+
+def _align(samples: Samples, reference: _Speech, is_cut: bool) -> tuple[WordTime, ...]:
+    known = [(word.start, word.end) for word in reference.words]
+    found = find_spans(samples, reference.samples, known, is_cut=is_cut)
+    return tuple(
+        replace(word, start=start, end=end, is_estimated=True)
+        for word, (start, end) in zip(reference.words, found, strict=not is_cut)
+    )
