@@ -51,9 +51,7 @@ def end_of_fence(ticks: str) -> regex.Pattern[str]:
 
 _PICTURES = r"\p{Extended_Pictographic}\U0001f1e6-\U0001f1ff"
 _JOINERS = r"\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
-_SPOKEN = (
-    rf"[^\s*_~`\[\]!<&\\$:;|#=【\p{{Cc}}\p{{Cf}}\p{{Co}}\p{{Cs}}{_PICTURES}{_JOINERS}]+"
-)
+_SPOKEN = rf"[^\s*_~`\[\]!<&\\$:;|#=【\p{{Cc}}\p{{Cf}}\p{{Co}}\p{{Cs}}{_PICTURES}{_JOINERS}]+"
 RUN = regex.compile(rf"{_SPOKEN}(?: {_SPOKEN})*+")
 SPACE = regex.compile(r"[^\S\n\r\x0b\x0c\x85\u2028\u2029]+")
 NEWLINE = regex.compile(r"\r\n?|[\n\x0b\x0c\x85\u2028\u2029]")
