@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from xml.parsers import expat
 
 from tts_provider.errors import InvalidRequest
+from tts_provider.speech.lexicon import LONGEST_ENTRY
 from tts_provider.speech.normalize import SAY_AS, say_as
 from tts_provider.speech.plain import Plain, PlainWriter
 
@@ -188,8 +189,11 @@ class Ssml:
         elif name == "phoneme":
             if attributes.get("alphabet", "ipa") != "ipa":
                 raise _wrong("<phoneme> takes the alphabet ipa")
+            ipa = _attribute(name, attributes, "ph")
+            if len(ipa) > LONGEST_ENTRY:
+                raise _wrong(f"<phoneme> takes a ph of up to {LONGEST_ENTRY} characters")
             self._out.write(content, start, end)
-            self._out.pronounce(len(content), _attribute(name, attributes, "ph"))
+            self._out.pronounce(len(content), ipa)
         else:
             kind = _attribute(name, attributes, "interpret-as")
             if kind not in SAY_AS:
