@@ -126,5 +126,11 @@ INLINE = frozenset(
 )
 
 
+# --- What speech services have within an ordinary text -------------------------------------------
+
+BREAK_TIME = regex.compile(r"""\btime\s?=\s?["']?([0-9.]{1,20}m?s)""")
+SPELL = regex.compile(r"<spell>(?P<text>[^<]{0,200})</spell>", regex.IGNORECASE)
+
+
 def end_of_element(name: str) -> regex.Pattern[str]:
     return regex.compile(rf"</{regex.escape(name)}\s{{0,10}}>", regex.IGNORECASE)

@@ -47,6 +47,8 @@ class ReadingOptions:
     language: str = "en"
     """The voice's, as a BCP 47 tag; only English is read as words."""
     ssml: bool = False
+    tags: bool = False
+    """Whether `<break time="1s"/>` and `<spell>` mean something in a text that is no SSML."""
     aloud: frozenset[str] = frozenset()
     """What of `structure.NOT_SPEECH` is to be spoken."""
     lexicon: Lexicon = field(default_factory=Lexicon)
@@ -65,7 +67,7 @@ class Reader:
     def __init__(self, options: ReadingOptions = AS_WRITTEN) -> None:
         self._options = options
         self._structure = (
-            Ssml(self._options.language) if self._options.ssml else Structure(self._options.aloud)
+            Ssml(options.language) if options.ssml else Structure(options.aloud, tags=options.tags)
         )
         self._segmenter = Segmenter()
         self._plain = Plain()
@@ -126,7 +128,8 @@ class Reader:
         pauses = self._plain.pauses
         while pauses and pauses[0][0] <= until:
             _, pause_s, place = pauses.pop(0)
-            yield Passage("", "", place, place, pause_s)
+            if pause_s:
+                yield Passage("", "", place, place, pause_s)
 
     def _passage(self, plain: Plain) -> Passage:
         options = self._options

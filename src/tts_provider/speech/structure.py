@@ -17,6 +17,8 @@ import regex
 
 from tts_provider.speech import markup
 from tts_provider.speech.latex import read_formula
+from tts_provider.speech.normalize import say_as
+from tts_provider.speech.pause import LONGEST_PAUSE_S, read_pause
 from tts_provider.speech.plain import Plain, PlainWriter
 
 NotSpeech = Literal["code", "links", "citations", "thinking", "comments"]
@@ -44,9 +46,11 @@ class _Undecided(Exception):
 class Structure:
     """Reads structure out of a text that arrives in pieces."""
 
-    def __init__(self, aloud: Collection[str] = ()) -> None:
-        """`aloud` names what of `NOT_SPEECH` is to be spoken."""
+    def __init__(self, aloud: Collection[str] = (), *, tags: bool = False) -> None:
+        """`aloud` names what of `NOT_SPEECH` is to be spoken; with `tags`, `<break time="1s"/>` is
+        a silence, and what is in `<spell>` is said letter by letter."""
         self._aloud = frozenset(aloud)
+        self._tags = tags
         self._out = PlainWriter()
         self._text = ""
         self._at = 0
@@ -340,6 +344,11 @@ class Structure:
                 self._until = markup.END_OF_COMMENT
         elif declaration := self._match(markup.DECLARATION, ends_itself=True):
             self._drop_to(declaration.end())
+        elif self._tags and (spell := self._match(markup.SPELL, ends_itself=True)):
+            letters = say_as(spell["text"], "characters")
+            self._out.gap(" ")
+            self._out.write(letters, self._place + self._at, self._place + spell.end())
+            self._drop_to(spell.end())
         elif tag := self._match(markup.TAG, ends_itself=True):
             self._read_tag(tag)
         else:
@@ -347,7 +356,11 @@ class Structure:
 
     def _read_tag(self, tag: regex.Match[str]) -> None:
         name, is_end = tag["name"].lower(), bool(tag["close"])
-        if name in markup.BREAKS:
+        time = markup.BREAK_TIME.search(tag["attributes"]) if name == "break" else None
+        pause_s = read_pause(time[1]) if time and self._tags else None
+        if pause_s is not None:
+            self._out.pause(min(pause_s, LONGEST_PAUSE_S), self._place + self._at)
+        elif name in markup.BREAKS:
             self._out.gap("\n\n")
         elif name in markup.CELLS:
             self._out.gap(", ")
