@@ -19,8 +19,9 @@ from tts_provider.engines.hibari_voice import VOICES
 from tts_provider.engines.jobs import CHUNK_SAMPLES
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.reading import read
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Phonemes, Utterance
+from tts_provider.speech.lexicon import Lexicon
+from tts_provider.speech.reading import ReadingOptions, read
 
 MALE, FEMALE = VOICES
 BOTH = pytest.mark.parametrize("voice", VOICES, ids=lambda voice: voice.id)
@@ -79,6 +80,35 @@ async def test_level_and_silence_are_a_sentences(engine, voice):
     assert SAMPLE_RATE // 5 < len(samples) - heard[-1] < SAMPLE_RATE // 2
     level_db = 20 * np.log10(np.sqrt(np.mean(samples**2)))
     assert -23 < level_db < -17
+
+
+@BOTH
+async def test_a_word_is_said_as_its_phonemes_are(engine, voice):
+    """From a dictionary and from SSML; the times are of the words as they are written."""
+    options = ReadingOptions(lexicon=Lexicon({"seven": "/tuː/", "new york": "/ˈθri faɪv/"}))
+    texts = {
+        "nine seven eight seven five": (options, "nine two eight two five"),
+        "nine New York eight": (options, "nine three five eight"),
+        'one <phoneme alphabet="ipa" ph="ˈsɛvən">two</phoneme> five': (
+            ReadingOptions(ssml=True),
+            "one seven five",
+        ),
+    }
+    for text, (how, said) in texts.items():
+        (passage,) = read(text, how)
+        utterance = Utterance(passage.words, voice, seed=1, phonemes=passage.phonemes)
+        chunks = [chunk async for chunk in engine.speak(utterance)]
+        assert ears.hear_digits(np.concatenate([c.samples for c in chunks])) == said.split()
+        times = [word for chunk in chunks for word in chunk.words]
+        timed = [passage.words[word.text_start : word.text_end] for word in times]
+        assert timed == passage.words.split()
+        assert all(a.end <= b.start for a, b in itertools.pairwise(times))
+
+
+async def test_a_word_with_a_sound_that_is_no_english_is_said_as_it_is_written(engine):
+    odd = Utterance("one two three", MALE, seed=1, phonemes=(Phonemes(4, 7, "tyχ"),))
+    samples = np.concatenate([chunk.samples async for chunk in engine.speak(odd)])
+    assert np.array_equal(samples, await speak(engine, "one two three"))
 
 
 async def test_audio_comes_in_80_ms_chunks(engine):

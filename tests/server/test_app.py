@@ -58,6 +58,7 @@ async def test_a_socket_on_an_unknown_path_is_404():
     ("path", "methods"),
     [
         ("/v1/audio/speech", {"POST"}),
+        ("/v1/audio/words", {"POST"}),
         ("/v1/audio/voices", {"GET", "HEAD", "POST"}),
         ("/v1/audio/voices/x", {"DELETE"}),
     ],

@@ -141,3 +141,53 @@ async def test_the_servers_dictionary(tmp_path):
             for voice in ("male", "female")
         }
     assert heard == {"male": ["two"], "female": ["three"]}
+
+
+async def words_of(server, body: object) -> tuple[int, dict]:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        reply = await client.post("/v1/audio/words", json=body)
+        return reply.status_code, reply.json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "segments"),
+    [
+        ({"input": "# $5\n* `1/2`"}, ["five dollars", "one half"]),
+        ({"input": "Say sql.", "pronunciations": {"sql": "sequel"}}, ["Say sequel."]),
+        ({"input": SSML, "ssml": True}, ["one", "two"]),
+        ({"input": "As said [1].", "read_aloud": ["citations"]}, ["As said, one."]),
+        ({"input": "![](https://x.org)"}, []),
+        ({"input": "zwei 2", "voice": "female"}, ["three two"]),
+    ],
+)
+async def test_a_text_as_it_would_be_spoken(tmp_path, fields, segments):
+    lexicon = tmp_path / "words.txt"
+    lexicon.write_text("[female]\nzwei = three\n", "utf-8")
+    async with running_server(lexicon=lexicon) as server:
+        status, body = await words_of(server, fields)
+    assert status == 200
+    assert body == {"segments": segments}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ({}, "no_text", "input"),
+        ({"input": "a" * 20_001}, "text_too_long", "input"),
+        ({"input": "<b>", "ssml": True}, "invalid_ssml", "input"),
+        ({"input": "a", "voice": "nobody"}, "unknown_voice", "voice"),
+        ({"input": "a", "pronunciations": {"a": "1"}}, "invalid_pronunciation", "pronunciations"),
+        ({"input": "a", "read_aloud": ["all"]}, "invalid_value", "read_aloud"),
+        ([], "invalid_type", None),
+    ],
+)
+async def test_what_cannot_be_read_is_said(body, code, param):
+    async with running_server() as server:
+        status, reply = await words_of(server, body)
+    assert (status, reply["error"]["code"], reply["error"]["param"]) == (400, code, param)
+
+
+async def test_words_need_the_key():
+    async with running_server(api_keys=["k"]) as server:
+        status, reply = await words_of(server, {"input": "a"})
+    assert (status, reply["error"]["code"]) == (401, "unauthorized")

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from tts_provider.errors import InvalidRequest, StartupError
+from tts_provider.speech.engine import Phonemes
 from tts_provider.speech.lexicon import (
     Lexicon,
     LexiconFile,
-    Phonemes,
     load_lexicon,
     read_pronunciations,
 )

@@ -10,8 +10,9 @@ import pytest
 from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.reading import read
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Phonemes, Utterance
+from tts_provider.speech.lexicon import Lexicon
+from tts_provider.speech.reading import ReadingOptions, read
 
 TEXT = "Hello there. This is the second sentence, a longer one. And a third!"
 
@@ -119,3 +120,18 @@ async def test_words_end_with_the_audio_limit():
             for word in whole
             if word.start < limit
         ]
+
+
+async def test_phonemes_go_to_the_engine_with_their_passage():
+    asked: list[Utterance] = []
+
+    class Noting(EspeakEngine):
+        def speak(self, utterance):
+            asked.append(utterance)
+            return super().speak(utterance)
+
+    options = ReadingOptions(lexicon=Lexicon({"seven": "/tuː/"}))
+    text = "Hello. Say seven."
+    speech = pipeline.speak(Noting(), Utterance(text, VOICES[0]), read(text, options))
+    assert [chunk async for chunk in speech]
+    assert [one.phonemes for one in asked] == [(), (Phonemes(4, 9, "tuː"),)]

@@ -8,8 +8,8 @@ from tts_provider.speech.plain import Plain
 from tts_provider.speech.structure import NOT_SPEECH, Structure
 
 
-def plain_of(*pieces: str, aloud: tuple[str, ...] = ()) -> Plain:
-    structure, plain = Structure(aloud), Plain()
+def plain_of(*pieces: str, aloud: tuple[str, ...] = (), tags: bool = False) -> Plain:
+    structure, plain = Structure(aloud, tags=tags), Plain()
     for piece in pieces:
         plain.extend(structure.push(piece))
     plain.extend(structure.flush())
@@ -109,6 +109,24 @@ def test_every_character_knows_where_it_was_written():
         start, end = plain.span(at, at + len(word))
         words[word] = text[start:end]
     assert words == {"Hi": "Hi", "you": "you", "&": "&amp;", "me": "me", "ok": "ok"}
+
+
+TAGS = [
+    ('Hold on.<break time="1.5s" />Done', "Hold on.\n\nDone", [1.5]),
+    ("a & b <BREAK time='20ms'>c", "a & b\n\nc", [0.02]),
+    ('a<break time="99s"/>b', "a\n\nb", [10.0]),
+    ('a <break time="soon"/> b <break/> c', "a b c", []),
+    ("It is <spell>Ab-1</spell>.", "It is A b - one.", []),
+    ("<spell>a<b>c</b></spell>", "spell ac", []),
+]
+
+
+@pytest.mark.parametrize(("text", "plain", "pauses_s"), TAGS)
+def test_tags_of_speech_services_in_a_text_that_is_no_ssml(text, plain, pauses_s):
+    found = plain_of(text, tags=True)
+    assert (found.text, [pause_s for _, pause_s, _ in found.pauses]) == (plain, pauses_s)
+    assert plain_of(*text, tags=True) == found
+    assert plain_of(text).pauses == []
 
 
 PIECES = [

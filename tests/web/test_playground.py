@@ -339,6 +339,28 @@ async def test_by_keyboard_alone(browser: Browser):
         await page.expect_state("ready")
 
 
+async def test_the_text_is_shown_as_it_will_be_spoken(browser: Browser):
+    refused = ("the server responded with a status of 400",)
+    async with running_server() as server, visit(browser, server, expected_errors=refused) as page:
+        words = page.page.locator("#as-spoken-words li")
+        await page.expect_state("ready")
+        await page.page.fill("#text", "# Dr. Who\n* paid $3.50 <b>today</b>")
+        await expect(words).to_have_count(0)
+        assert not any(url.endswith("/words") for url in page.requests)  # nobody looks
+        await page.page.click("#as-spoken summary")
+        await expect(words).to_have_text(["Doctor Who", "paid three dollars and fifty cents today"])
+        await page.page.fill("#text", "1 & 2! Three?")
+        await expect(words).to_have_text(["one and two!", "Three?"])
+        await page.page.fill("#text", "![](https://x.org)")
+        await page.expect_text("#as-spoken-note", "There is nothing to say.")
+        await expect(words).to_have_count(0)
+        await page.page.fill("#text", "a" * 20_001)
+        await page.expect_text("#as-spoken-note", "20000")
+        await page.page.fill("#text", "Back.")
+        await expect(words).to_have_text(["Back."])
+        await expect(page.page.locator("#as-spoken-note")).to_be_empty()
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 async def test_everybody_can_use_it(browser: Browser, theme, width):
@@ -353,7 +375,9 @@ async def test_everybody_can_use_it(browser: Browser, theme, width):
             assert found.violations_count == 0, found.generate_report()
             await expect(page.page.locator("#mirror mark span")).to_have_count(1)
             await page.page.keyboard.press("Escape")
+            await page.page.click("#as-spoken summary")
             await page.speak_to_the_end(SHORT)
+            await expect(page.page.locator("#as-spoken-words li")).to_have_count(1)
             await page.speak(" ")
             await page.page.evaluate(
                 "() => { document.getElementById('key-form').hidden = false; }"

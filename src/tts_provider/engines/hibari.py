@@ -93,7 +93,7 @@ class HibariEngine(Engine):
         """Times and places are the script's own."""
         if script.name != LATIN:
             foreign, voice = self._foreign_voice(script, utterance.voice)
-            other = replace(utterance, text=script.text, voice=voice)
+            other = replace(utterance, text=script.text, voice=voice, phonemes=())
             async with aclosing(foreign.speak(other)) as chunks:
                 async for chunk in chunks:
                     yield chunk.samples, chunk.words
@@ -103,7 +103,7 @@ class HibariEngine(Engine):
         seed = utterance.seed or 0
         loop = asyncio.get_running_loop()
         pronunciation = await loop.run_in_executor(
-            self._threads, self._phonemiser.pronounce, script.text
+            self._threads, self._phonemiser.pronounce, script.text, script.part(utterance.phonemes)
         )
         begun = 0
         for number, piece in enumerate(_cut(pronunciation)):

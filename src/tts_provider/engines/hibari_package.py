@@ -11,14 +11,18 @@ import importlib.util
 import json
 import re
 import unicodedata
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tts_provider.engines.hibari_graph import open_session
+from tts_provider.engines.hibari_ipa import from_ipa
 from tts_provider.engines.words import find_words
 from tts_provider.errors import StartupError
+from tts_provider.speech.engine import Phonemes
 
 VERSION = "0.2.1"
 _PACKAGE = "hibari-tts"
@@ -117,14 +121,18 @@ class Phonemiser:
                 f"the embedded voice cannot be set up ({error}): {_INSTALL}"
             ) from None
 
-    def pronounce(self, text: str) -> Pronunciation:
-        """`text` has words: numbers and symbols were read out before."""
+    def pronounce(self, text: str, asked: Sequence[Phonemes] = ()) -> Pronunciation:
+        """`text` has words: numbers and symbols were read out before.
+
+        `asked` says how parts of it are pronounced, in order. One with a sound that is no English
+        is read as the others are.
+        """
         plain, places = self._plain(text)
         phonemes = ""
         spans: dict[tuple[int, int], list[int]] = {}  # a word's place → its phonemes' place
         words = {at: span for span in find_words(text) for at in range(*span)}
         at = 0
-        for token in self._g2p.phonemize_tokens(self._g2p.tokenize(plain)):
+        for token in self._g2p.phonemize_tokens(self._tokens(plain, places, asked)):
             at = max(at, plain.find(token.text, at))
             begun, end = len(phonemes), at + len(token.text)
             phonemes += "".join(filter(self._ids.__contains__, token.phonemes or ""))
@@ -136,6 +144,28 @@ class Phonemiser:
                 phonemes += " "
         found = (PronouncedWord(*word, *span) for word, span in spans.items())
         return Pronunciation(phonemes.rstrip(), tuple(found))
+
+    def _tokens(self, plain: str, places: list[int], asked: Sequence[Phonemes]) -> list[Any]:
+        tokens, done = list[Any](), 0
+        for part in asked:
+            phonemes = from_ipa(part.ipa)
+            if phonemes is None:
+                continue
+            start, end = bisect_left(places, part.start), bisect_left(places, part.end)
+            tokens += self._g2p.tokenize(plain[done:start].lstrip())
+            tokens += self._marked(plain[start:end], phonemes)
+            tokens[-1].whitespace = " " if plain[end : end + 1] == " " else ""
+            done = end
+        return [*tokens, *self._g2p.tokenize(plain[done:].lstrip())]
+
+    def _marked(self, words: str, phonemes: str) -> list[Any]:
+        """In the package's own markup: word by word where the phonemes are as many."""
+        written, spoken = words.split(), phonemes.split()
+        if len(written) != len(spoken):
+            written, spoken = [words], [phonemes]
+        pairs = zip(written, spoken, strict=True)
+        marked = " ".join(f"[{word}](/{sounds}/)" for word, sounds in pairs)
+        return list(self._g2p.tokenize(marked))
 
     def encode(self, phonemes: str) -> list[int]:
         """Their ids, with the silence at both ends, 0."""

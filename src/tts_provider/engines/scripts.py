@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from tts_provider.speech.engine import Phonemes
 
 LATIN = "LATIN"
 
@@ -45,6 +47,15 @@ class Script:
     text: str
     at: int
     name: str
+
+    def part(self, phonemes: Iterable[Phonemes]) -> list[Phonemes]:
+        """Those of this stretch, in its own characters."""
+        end = self.at + len(self.text)
+        return [
+            replace(one, start=one.start - self.at, end=one.end - self.at)
+            for one in phonemes
+            if self.at <= one.start and one.end <= end
+        ]
 
 
 def split_scripts(text: str) -> Iterator[Script]:

@@ -228,6 +228,14 @@ class SpeechService:
     ) -> Iterator[Passage]:
         return read(text, self._reading(voice, reading))
 
+    async def words(self, text: str, voice: Voice, reading: ReadingOptions) -> list[str]:
+        """What would be spoken, a segment each. Raises `InvalidRequest` where it is wrong SSML."""
+
+        def read_all() -> list[str]:
+            return [p.words for p in self._read(text, voice, reading) if p.words]
+
+        return await asyncio.to_thread(read_all)
+
     async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S
         for said in context:

@@ -62,6 +62,15 @@ class History:
 
 
 @dataclass(frozen=True)
+class Phonemes:
+    """Characters from `start` to before `end` are pronounced so."""
+
+    start: int
+    end: int
+    ipa: str
+
+
+@dataclass(frozen=True)
 class Utterance:
     """One stretch of text to speak in one voice."""
 
@@ -82,6 +91,8 @@ class Utterance:
     """Something of its timeline was spoken before: it waits where a new one would be refused."""
     ahead_s: float | None = None
     """How far ahead of its listener the audio may be; None where nobody listens meanwhile."""
+    phonemes: tuple[Phonemes, ...] = ()
+    """How parts of the text are pronounced, in order; who takes none says the text."""
 
 
 @dataclass(frozen=True)

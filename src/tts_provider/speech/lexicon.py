@@ -18,18 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tts_provider.errors import InvalidRequest, StartupError
+from tts_provider.speech.engine import Phonemes
 
 LONGEST_ENTRY = 200
 MOST_ENTRIES = 10_000
-
-
-@dataclass(frozen=True)
-class Phonemes:
-    """Characters from `start` to before `end` are pronounced so."""
-
-    start: int
-    end: int
-    ipa: str
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,8 @@ def end_of_fence(ticks: str) -> regex.Pattern[str]:
 
 _PICTURES = r"\p{Extended_Pictographic}\U0001f1e6-\U0001f1ff"
 _JOINERS = r"\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
-RUN = regex.compile(
-    rf"[^\s*_~`\[\]!<&\\$:;|#=【\p{{Cc}}\p{{Cf}}\p{{Co}}\p{{Cs}}{_PICTURES}{_JOINERS}]+"
-)
+_SPOKEN = rf"[^\s*_~`\[\]!<&\\$:;|#=【\p{{Cc}}\p{{Cf}}\p{{Co}}\p{{Cs}}{_PICTURES}{_JOINERS}]+"
+RUN = regex.compile(rf"{_SPOKEN}(?: {_SPOKEN})*+")
 SPACE = regex.compile(r"[^\S\n\r\x0b\x0c\x85\u2028\u2029]+")
 NEWLINE = regex.compile(r"\r\n?|[\n\x0b\x0c\x85\u2028\u2029]")
 CODE = regex.compile(r"(`{1,40})(?!`)(?P<code>[^`\n]{1,400})\1(?!`)")
@@ -125,6 +124,12 @@ INLINE = frozenset(
     rt ruby s samp small span strike strong sub sup time tt u var wbr
     """.split()  # noqa: SIM905
 )
+
+
+# --- What speech services have within an ordinary text -------------------------------------------
+
+BREAK_TIME = regex.compile(r"""\btime\s?=\s?["']?([0-9.]{1,20}m?s)""")
+SPELL = regex.compile(r"<spell>(?P<text>[^<]{0,200})</spell>", regex.IGNORECASE)
 
 
 def end_of_element(name: str) -> regex.Pattern[str]:

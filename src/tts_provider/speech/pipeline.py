@@ -90,8 +90,10 @@ async def speak_passages(
             yield Segment("", began, position)
             continue
         began, held, count, times = position, list[Samples](), 0, list[WordTime]()
-        asked = replace(utterance, begun=position > 0)
-        async with aclosing(_speak_words(engine, asked, passage.words)) as pieces:
+        asked = replace(
+            utterance, text=passage.words, phonemes=passage.phonemes, begun=position > 0
+        )
+        async with aclosing(_speak_words(engine, asked)) as pieces:
             async for samples, known in pieces:
                 held.append(samples)
                 count += len(samples)
@@ -110,7 +112,7 @@ async def speak_passages(
 
 
 async def _speak_words(
-    engine: Engine, utterance: Utterance, words: str
+    engine: Engine, utterance: Utterance
 ) -> AsyncGenerator[tuple[Samples, list[WordTime]], None]:
     """One passage's audio and its words' times, at speeds that the engine does not have too."""
     slowest, fastest = engine.of(utterance.voice).speeds
@@ -119,7 +121,6 @@ async def _speak_words(
     limit_ms = utterance.max_audio_ms
     asked = replace(
         utterance,
-        text=words,
         speed=own,
         max_audio_ms=None if limit_ms is None else round(limit_ms * max(change, 1.0)),
     )

@@ -61,16 +61,21 @@ class Plain:
 
     def runs(self) -> tuple[Run, ...]:
         """Where all of it was written, in few words."""
+        places = list(zip(self.starts, self.ends, strict=True))
         runs: list[Run] = []
-        for at, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)):
-            if runs:
-                last = runs[-1]
-                if last.is_whole and (start, end) == (last.start, last.end):
-                    continue
-                if not last.is_whole and (start, end) == (last.end, last.end + 1):
-                    runs[-1] = last._replace(end=end)
-                    continue
-            runs.append(Run(at, start, end, end != start + 1))
+        at = 0
+        while at < len(places):
+            start, end = places[at]
+            is_whole = end != start + 1
+            after = at + 1
+            if is_whole:
+                while after < len(places) and places[after] == (start, end):
+                    after += 1
+            else:
+                while after < len(places) and places[after] == (end, end + 1):
+                    after, end = after + 1, end + 1
+            runs.append(Run(at, start, end, is_whole))
+            at = after
         return tuple(runs)
 
     def span(self, start: int, end: int) -> tuple[int, int]:
@@ -88,6 +93,7 @@ class PlainWriter:
         self._gap = ""  # the strongest since the last character: " " "\n" ", " "\n\n"
         self._dropped = False  # something that is not spoken stood in the gap
         self._blank = True  # nothing was written since the text began
+        self._end = 0  # of the last character, in what somebody wrote
         self.last = ""
         """The last character that was written."""
 
@@ -138,11 +144,11 @@ class PlainWriter:
         if self._blank or not gap:
             pass
         elif gap == ", " and self.last in ".,;:!?…":
-            self._put(" ", place, place)
+            self._put(" ", self._end, place)
         elif gap == " " and dropped and following in ".,;:!?…":
             pass  # "as they say [1]." has no space before its full stop
         else:
-            self._put(gap, place, place)
+            self._put(gap, self._end, place)
         self._blank = False
 
     def _put(self, text: str, start: int, end: int | None) -> None:
@@ -154,7 +160,7 @@ class PlainWriter:
         else:
             self._plain.starts += [start] * len(text)
             self._plain.ends += [end] * len(text)
-        self.last = text[-1]
+        self.last, self._end = text[-1], self._plain.ends[-1]
 
 
 _STRENGTH = {"": 0, " ": 1, "\n": 2, ", ": 3, "\n\n": 4}

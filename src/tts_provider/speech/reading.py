@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from tts_provider.speech.alignment import Place, align
-from tts_provider.speech.lexicon import Lexicon, Phonemes
+from tts_provider.speech.engine import Phonemes
+from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.normalize import normalize
 from tts_provider.speech.plain import Plain, Run
 from tts_provider.speech.segment import Segmenter, Span
@@ -28,7 +29,7 @@ class Passage:
     pause_s: float = 0.0
     """Silence instead of words."""
     phonemes: tuple[Phonemes, ...] = ()
-    """How parts of `words` are pronounced, for engines that take phonemes."""
+    """How parts of `words` are pronounced, in order, for engines that take phonemes."""
     runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
     """Where each part of `text` was written."""
 
@@ -46,6 +47,8 @@ class ReadingOptions:
     language: str = "en"
     """The voice's, as a BCP 47 tag; only English is read as words."""
     ssml: bool = False
+    tags: bool = False
+    """Whether `<break time="1s"/>` and `<spell>` mean something in a text that is no SSML."""
     aloud: frozenset[str] = frozenset()
     """What of `structure.NOT_SPEECH` is to be spoken."""
     lexicon: Lexicon = field(default_factory=Lexicon)
@@ -64,7 +67,7 @@ class Reader:
     def __init__(self, options: ReadingOptions = AS_WRITTEN) -> None:
         self._options = options
         self._structure = (
-            Ssml(self._options.language) if self._options.ssml else Structure(self._options.aloud)
+            Ssml(options.language) if options.ssml else Structure(options.aloud, tags=options.tags)
         )
         self._segmenter = Segmenter()
         self._plain = Plain()
@@ -125,7 +128,8 @@ class Reader:
         pauses = self._plain.pauses
         while pauses and pauses[0][0] <= until:
             _, pause_s, place = pauses.pop(0)
-            yield Passage("", "", place, place, pause_s)
+            if pause_s:
+                yield Passage("", "", place, place, pause_s)
 
     def _passage(self, plain: Plain) -> Passage:
         options = self._options
@@ -133,14 +137,23 @@ class Reader:
         is_english = options.language.partition("-")[0].lower() == "en"
         words = normalize(words) if options.words and is_english else " ".join(words.split())
         start, end = plain.span(0, len(plain))
-        phonemes = options.lexicon.find_phonemes(words)
-        if plain.phonemes:
-            phonemes += tuple(_asked_for(plain, words))
+        phonemes = _apart([*_asked_for(plain, words), *options.lexicon.find_phonemes(words)])
         return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs())
+
+
+def _apart(phonemes: Iterable[Phonemes]) -> tuple[Phonemes, ...]:
+    """In order; of two for the same word the first stays."""
+    kept = list[Phonemes]()
+    for one in phonemes:
+        if all(one.end <= other.start or other.end <= one.start for other in kept):
+            kept.append(one)
+    return tuple(sorted(kept, key=lambda one: one.start))
 
 
 def _asked_for(plain: Plain, words: str) -> Iterator[Phonemes]:
     """The phonemes that the text itself asks for, on its words."""
+    if not plain.phonemes:
+        return
     spoken = align(plain.text, words, [Run(0, 0, len(plain), is_whole=False)])
     for start, end, ipa in plain.phonemes:
         inside = [word for word in spoken if start < word.end and word.start < end]

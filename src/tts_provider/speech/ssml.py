@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from xml.parsers import expat
 
 from tts_provider.errors import InvalidRequest
+from tts_provider.speech.lexicon import LONGEST_ENTRY
 from tts_provider.speech.normalize import SAY_AS, say_as
+from tts_provider.speech.pause import LONGEST_PAUSE_S, read_pause
 from tts_provider.speech.plain import Plain, PlainWriter
 
 MOST_NESTED = 32
-LONGEST_PAUSE_S = 10.0
 
 _ELEMENTS: Mapping[str, frozenset[str]] = {
     "speak": frozenset(("version", "xmlns", "xml:lang", "xmlns:xsi", "xsi:schemaLocation")),
@@ -34,7 +35,6 @@ _WHOLE = ("say-as", "sub", "phoneme")
 """Elements that are read when their text is complete."""
 _ROOT = b"<speak>"  # around whatever comes, so that bare text is a document too
 _DECLARATION = "<?xml"
-_TIME = re.compile(r"\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s)")
 _PAUSE = re.compile(r"\[pause ([0-9.]{1,8}(?:ms|s))\]")
 _PAUSE_SO_FAR = re.compile(r"\[(?:p(?:a(?:u(?:s(?:e(?: [0-9.]{0,8}m?s?)?)?)?)?)?)?\Z")
 _WORD = re.compile(r"\S+|\s+")
@@ -188,8 +188,11 @@ class Ssml:
         elif name == "phoneme":
             if attributes.get("alphabet", "ipa") != "ipa":
                 raise _wrong("<phoneme> takes the alphabet ipa")
+            ipa = _attribute(name, attributes, "ph")
+            if len(ipa) > LONGEST_ENTRY:
+                raise _wrong(f"<phoneme> takes a ph of up to {LONGEST_ENTRY} characters")
             self._out.write(content, start, end)
-            self._out.pronounce(len(content), _attribute(name, attributes, "ph"))
+            self._out.pronounce(len(content), ipa)
         else:
             kind = _attribute(name, attributes, "interpret-as")
             if kind not in SAY_AS:
@@ -268,10 +271,9 @@ def _break_s(attributes: Mapping[str, str]) -> float:
 
 
 def _seconds(time: str) -> float:
-    match = _TIME.fullmatch(time.strip())
-    if match is None:
+    seconds = read_pause(time)
+    if seconds is None:
         raise _wrong(f"a pause is a time like 500ms or 0.5s; got {time[:40]!r}")
-    seconds = float(match[1]) / (1000 if match[2] == "ms" else 1)
     if seconds > LONGEST_PAUSE_S:
         raise _wrong(f"a pause may take {LONGEST_PAUSE_S:g} s; got {time[:40]!r}")
     return seconds

@@ -9,6 +9,7 @@ import { Utterance } from './utterance.js';
 import { VoiceSelect } from './voices.js';
 import { wavFile } from './wav.js';
 import { Waveform } from './waveform.js';
+import { SpokenWords } from './words.js';
 
 const STATUS = {
   connecting: 'Connecting',
@@ -33,6 +34,7 @@ const waveform = new Waveform(element('wave'));
 const voices = new VoiceSelect(element('voice'));
 const enrolment = new Enrolment(server, refreshVoices);
 const history = new History(element('history'), element('history-empty'), { play, download, formatName });
+const spokenWords = new SpokenWords(server, () => [reader.area.value, element('voice').value || undefined]);
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** @type {keyof typeof STATUS} */ let state = 'connecting';
@@ -343,6 +345,7 @@ element('stop').addEventListener('click', () => {
 });
 element('retry').addEventListener('click', tryConnect);
 element('voice').addEventListener('change', render);
+element('voice').addEventListener('change', () => spokenWords.refresh());
 element('format').addEventListener('change', () => history.relabel());
 element('temperature').addEventListener('input', ({ target }) => {
   element('temperature-shown').textContent = target.value;
@@ -351,6 +354,7 @@ for (const gesture of ['pointerdown', 'keydown']) {
   document.addEventListener(gesture, () => player.wake(), { once: true });
 }
 reader.area.addEventListener('input', countCharacters);
+reader.area.addEventListener('input', () => spokenWords.refresh());
 element('key-form').addEventListener('submit', (event) => {
   event.preventDefault();
   hideError();

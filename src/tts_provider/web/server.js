@@ -73,6 +73,17 @@ export class Server {
     return (await this.#fetch('v1/audio/speech', { method: 'POST', headers, body })).blob();
   }
 
+  /**
+   * A text as it would be spoken, a segment each.
+   * @param {string} text @param {string | undefined} voice @returns {Promise<string[]>}
+   */
+  async words(text, voice) {
+    const body = JSON.stringify({ input: text, voice });
+    const headers = { 'Content-Type': 'application/json' };
+    const { segments } = await (await this.#fetch('v1/audio/words', { method: 'POST', headers, body })).json();
+    return segments;
+  }
+
   /** @param {string} path @returns {WebSocket} */
   socket(path) {
     const url = new URL(path, this.#base);

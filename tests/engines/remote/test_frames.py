@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import struct
 
 import numpy as np
@@ -34,7 +35,15 @@ from tts_provider.errors import (
     OverCapacity,
     WireError,
 )
-from tts_provider.speech.engine import AudioChunk, History, Spoken, Utterance, Voice, WordTime
+from tts_provider.speech.engine import (
+    AudioChunk,
+    History,
+    Phonemes,
+    Spoken,
+    Utterance,
+    Voice,
+    WordTime,
+)
 
 SAMPLES = np.linspace(-1, 1, 1920, dtype=np.float32)
 CODES = np.arange(96).reshape(3, 32) * 21
@@ -112,17 +121,29 @@ def test_a_request_brings_the_last_segments_and_their_number():
         with_words=True,
         history=History(segments, 9),
         ahead_s=2.5,
+        phonemes=(Phonemes(0, 3, "naʊ"),),
     )
     body = SpeakRequest.of(asked).model_dump_json(exclude_none=True).encode()
     request = read_message(SpeakRequest, body)
     arrived = request.utterance(VOICE)
     assert request.ahead_s == 2.5
-    for name in ("text", "temperature", "top_k", "seed", "max_audio_ms", "speed", "with_words"):
+    named = ("text", "temperature", "top_k", "seed", "max_audio_ms", "speed", "with_words")
+    for name in (*named, "phonemes"):
         assert getattr(arrived, name) == getattr(asked, name)
     assert arrived.history.count == 9
     assert [spoken.text for spoken in arrived.history.segments] == [s.text for s in segments[2:]]
     for old, new in zip(segments[2:], arrived.history.segments, strict=True):
         assert np.array_equal(old.codes, new.codes)
+
+
+@pytest.mark.parametrize(
+    "places", [[(2, 1)], [(0, 5)], [(2, 3), (0, 1)], [(0, 2), (1, 3)], [(-1, 2)]]
+)
+def test_phonemes_are_of_the_text_and_in_order(places):
+    parts = [{"start": start, "end": end, "ipa": "naʊ"} for start, end in places]
+    body = json.dumps({"text": "Now.", "voice": "heart", "phonemes": parts}).encode()
+    with pytest.raises(InvalidRequest):
+        read_message(SpeakRequest, body)
 
 
 def test_nothing_of_an_utterance_is_forgotten():

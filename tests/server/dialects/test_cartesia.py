@@ -7,7 +7,7 @@ import pytest
 
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity
-from tts_provider.server.dialects.cartesia import CartesiaDialect
+from tts_provider.server.dialects.cartesia import READING, CartesiaDialect
 from tts_provider.server.dialects.dialect import (
     Append,
     Audio,
@@ -38,7 +38,7 @@ FIRST = {
     "output_format": RAW,
     "language": "en",
 }
-BOB = ContextSettings(VOICES["bob"])
+BOB = ContextSettings(VOICES["bob"], reading=READING)
 OPENING = Opening(BOB)
 
 
@@ -92,7 +92,7 @@ def test_a_context_keeps_what_its_first_message_said():
 )
 def test_what_the_first_message_may_say(fields, settings):
     (append, _) = Talk().tell(transcript="x", **fields)
-    expected = {"voice": VOICES["bob"], **settings}
+    expected = {"voice": VOICES["bob"], "reading": READING, **settings}
     assert append.opening == Opening(ContextSettings(**expected))
 
 

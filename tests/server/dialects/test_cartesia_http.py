@@ -59,6 +59,21 @@ async def test_every_encoding(container, encoding):
     assert (rate, hear_digits(samples, rate)) == (16_000, DIGITS)
 
 
+async def test_a_break_is_a_silence_and_a_word_is_spelt():
+    async with running_server() as server:
+        plain, broken, spelt, letters = [
+            (await ask(server, "/tts/bytes", transcript=text)).content
+            for text in (
+                "Two. One, four.",
+                'Two.<break time="1500ms"/> One, four.',
+                "Say <spell>Ab1</spell>.",
+                "Say A b one.",
+            )
+        ]
+    assert len(broken) - len(plain) == 2 * 24_000 * 3 // 2
+    assert spelt == letters
+
+
 async def test_mp3():
     sizes = []
     async with running_server() as server:

@@ -23,6 +23,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.elevenlabs import MultiStreamInput, StreamInput, read_output
+from tts_provider.speech.reading import ReadingOptions
 
 from .conversation import find_voice
 
@@ -105,6 +106,9 @@ def test_settings():
     assert (settings.bits_per_second, settings.seed, settings.speed) == (32_000, 7, 1.2)
     assert settings.clause_pause_s == 0.05
     assert settings_of(multi()).clause_pause_s is None
+    assert settings_of(multi()).reading == ReadingOptions(tags=True)
+    as_written = settings_of(multi(apply_text_normalization="off")).reading
+    assert as_written == ReadingOptions(tags=True, words=False)
     config = {"chunk_length_schedule": [120, 160, 250, 290]}
     assert settings_of(multi(), generation_config=config).clause_pause_s == 0.6
 
@@ -143,6 +147,9 @@ def test_output_formats_that_are_none(name):
 
 
 def test_what_the_address_cannot_say():
+    with pytest.raises(InvalidRequest) as caught:
+        multi(apply_text_normalization="maybe")
+    assert caught.value.param == "apply_text_normalization"
     for query in ({"output_format": "wav_24000"}, {"seed": "x"}, {"inactivity_timeout": "0"}):
         with pytest.raises(InvalidRequest):
             multi(**query)

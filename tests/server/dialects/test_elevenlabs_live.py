@@ -211,6 +211,19 @@ async def test_a_text_over_http(path, output_format, name, rate, media_type):
         assert ears.median_pitch_hz(samples, rate) > 150
 
 
+async def test_a_break_is_a_silence_on_every_way():
+    async with running_server() as server, client_of(server) as client:
+        sizes = []
+        for text in ("Two. One, four.", 'Two. <break time="1.5s" /> One, four.'):
+            query = {"output_format": "pcm_24000"}
+            reply = await client.post(f"{SPEECH}/male", params=query, json={"text": text})
+            async with open_socket(server, "stream-input", query=query) as socket:
+                await tell(socket, *({"text": letter} for letter in text), {"text": ""})
+                assert len(audio_of(await hear_until_final(socket))) == len(reply.content)
+            sizes.append(len(reply.content))
+        assert sizes[1] - sizes[0] == 2 * 24_000 * 3 // 2
+
+
 async def test_bits_are_what_was_asked_for():
     async with running_server() as server, client_of(server) as client:
         sizes = []

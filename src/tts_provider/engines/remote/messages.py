@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tts_provider.engines.remote.frames import read_spoken, spoken_facts
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import History, Samples, Spoken, Utterance, Voice
+from tts_provider.speech.engine import History, Phonemes, Samples, Spoken, Utterance, Voice
+from tts_provider.speech.lexicon import LONGEST_ENTRY
 
 VERSION = 1
 """Of the contract: both sides must have the same."""
@@ -56,6 +58,19 @@ class Segment(BaseModel):
         return read_spoken(self.model_dump())
 
 
+class Pronounced(BaseModel):
+    """Characters from `start` to before `end` are pronounced so, in IPA."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    start: int = Field(ge=0)
+    end: int
+    ipa: str = Field(max_length=LONGEST_ENTRY)
+
+    def phonemes(self) -> Phonemes:
+        return Phonemes(self.start, self.end, self.ipa)
+
+
 class SpeakRequest(Message):
     """`POST /speak`: one passage, in words."""
 
@@ -74,6 +89,17 @@ class SpeakRequest(Message):
     """Whether somebody wants to know when each word is spoken."""
     ahead_s: float | None = Field(None, ge=0, allow_inf_nan=False)
     """How far ahead of its listener the audio may be; None where nobody listens meanwhile."""
+    phonemes: list[Pronounced] = Field(default_factory=list, max_length=_MAX_TEXT_CHARACTERS)
+    """How parts of the text are pronounced, in order."""
+
+    @model_validator(mode="after")
+    def _are_in_the_text(self) -> SpeakRequest:
+        done = 0
+        for part in self.phonemes:
+            if not done <= part.start < part.end <= len(self.text):
+                raise ValueError("phonemes must be of parts of the text, in order")
+            done = part.end
+        return self
 
     @classmethod
     def of(cls, utterance: Utterance) -> SpeakRequest:
@@ -90,6 +116,7 @@ class SpeakRequest(Message):
             history=[Segment(**spoken_facts(spoken)) for spoken in kept],
             history_count=utterance.history.count,
             ahead_s=utterance.ahead_s,
+            phonemes=[Pronounced(**asdict(part)) for part in utterance.phonemes],
         )
 
     def utterance(self, voice: Voice) -> Utterance:
@@ -108,6 +135,7 @@ class SpeakRequest(Message):
             speed=self.speed,
             with_words=self.with_words,
             history=History(segments, self.history_count),
+            phonemes=tuple(part.phonemes() for part in self.phonemes),
         )
 
 

@@ -37,6 +37,10 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object
+from tts_provider.speech.reading import ReadingOptions
+
+READING = ReadingOptions(tags=True)
+"""The service obeys `<break>` and `<spell>` in any transcript."""
 
 # What a status is called in a message that more messages follow.
 _MORE, _LAST = 206, 200
@@ -154,6 +158,7 @@ class CartesiaDialect(Dialect):
             clause_pause_s=delay_ms / 1000 if delay_ms else None,
             speed=read_speed(fields),
             words=fields.boolean("add_timestamps") or False,
+            reading=READING,
         )
         return _Context(Opening(settings), flushes_each=delay_ms == 0)
 

@@ -109,6 +109,7 @@ def _speak(
         service,
         "transcript",
         bits_per_second=output.bits_per_second,
+        reading=cartesia.READING,
     )
 
 

@@ -33,6 +33,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
+from tts_provider.speech.reading import ReadingOptions
 
 _FORMATS: Mapping[str, Format] = {
     "pcm": "pcm",
@@ -117,6 +118,13 @@ def read_speed(voice_settings: Fields | None) -> float | None:
     )
 
 
+def read_reading(fields: Fields) -> ReadingOptions:
+    """The service obeys `<break>` in any text; `apply_text_normalization` may leave its numbers to
+    the voice."""
+    applied = fields.choice("apply_text_normalization", ("auto", "on", "off"))
+    return ReadingOptions(words=applied != "off", tags=True)
+
+
 def is_for(path: str, headers: Mapping[str, str]) -> bool:
     """Whether a request is for ElevenLabs' API: OpenAI's has `/v1/models` too."""
     return path.startswith(_PATHS) or (path == "/v1/models" and KEY_HEADER in headers)
@@ -199,6 +207,7 @@ class _ElevenLabs(Dialect):
             clause_pause_s=_WHOLE_PHRASES_S if auto_mode else None,
             # The service tells them unasked, and clients make their transcripts of them.
             words=query.flag("sync_alignment") is not False,
+            reading=read_reading(query),
         )
         self._auto_mode = auto_mode
         self._check_key = handshake.check_key

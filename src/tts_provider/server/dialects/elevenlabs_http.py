@@ -175,6 +175,7 @@ async def _speak(
         service,
         "text",
         bits_per_second=output.bits_per_second,
+        reading=elevenlabs.read_reading(fields),
     )
 
 

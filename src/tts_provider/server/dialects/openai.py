@@ -159,6 +159,10 @@ class SpeechRequest(BaseModel):
         )
 
 
+class SpokenWords(BaseModel):
+    segments: list[str] = Field(description="What is spoken in one go each, in words.")
+
+
 class Model(BaseModel):
     id: str
     object: Literal["model"] = "model"
@@ -207,6 +211,22 @@ def create_router(service: SpeechService) -> APIRouter:
     async def create_speech(request: Request) -> Response:
         """Speak a text."""
         return speak(await _read(request, service.limits), service)
+
+    @router.post(
+        "/audio/words",
+        responses=errors(400, 408, 413, 415, 500, 503),
+        openapi_extra=json_body(SpeechRequest, FORM_MEDIA_TYPE, MULTIPART),
+    )
+    async def show_words(request: Request) -> SpokenWords:
+        """A text as it would be spoken, without speaking it."""
+        asked = await _read(request, service.limits)
+        voice = service.find_voice(_voice_of(asked), None)
+        try:
+            return SpokenWords(segments=await service.words(asked.input, voice, asked.reading()))
+        except InvalidRequest as problem:
+            if problem.param == "text":
+                problem.param = "input"
+            raise
 
     @router.get("/models")
     async def list_models() -> ModelList:
@@ -305,12 +325,15 @@ def _as_invalid_request(error: ValidationError) -> InvalidRequest:
     return InvalidRequest(f"{sentence}; got {got[:60]}", code=code, param=name)
 
 
+def _voice_of(request: SpeechRequest) -> str | None:
+    return request.voice.id if isinstance(request.voice, VoiceId) else request.voice
+
+
 def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
     """Raises `InvalidRequest` or `Loading`."""
-    voice = request.voice.id if isinstance(request.voice, VoiceId) else request.voice
     utterance = Utterance(
         text=request.input,
-        voice=service.find_voice(voice, None),
+        voice=service.find_voice(_voice_of(request), None),
         temperature=request.temperature,
         top_k=request.top_k,
         seed=request.seed,

@@ -39,7 +39,7 @@ from tts_provider.speech.normalize.times import read_times, read_zones
 from tts_provider.speech.normalize.units import read_compounds, read_units
 from tts_provider.speech.normalize.years import read_decades, read_years
 
-__all__ = ["SAY_AS", "STEPS", "normalize", "say_as"]
+__all__ = ["DIGIT_STEPS", "SAY_AS", "STEPS", "normalize", "say_as"]
 
 _Step = tuple[Callable[[str], str], re.Pattern[str] | None]
 
@@ -48,6 +48,32 @@ _MARK_OF_ADDRESS = re.compile(r"[/@#~:\\]|\.\w")
 _HOST = re.compile(r"\.\w")
 _PLACE = re.compile("[0-9]|, [A-Z]")
 _NUMERAL = re.compile(r"\s(?:[IVXLCDM]+(?![A-Za-z])|[ivx]{2})")
+
+DIGIT_STEPS = (
+    read_dates,
+    read_decades,
+    read_zones,
+    read_compounds,
+    read_signs,
+    read_ranges,
+    read_times,
+    read_money,
+    read_fractions,
+    read_units,
+    read_powers,
+    read_years,
+    read_ordinals,
+    read_numbers,
+)
+
+
+def _read_digits(text: str) -> str:
+    for step in DIGIT_STEPS:
+        text = step(text)
+        if not _DIGIT.search(text):
+            break
+    return text
+
 
 STEPS: tuple[_Step, ...] = (
     (plain_characters, None),
@@ -59,20 +85,7 @@ STEPS: tuple[_Step, ...] = (
     (read_places, _PLACE),
     (expand_abbreviations, None),
     (read_roman, _NUMERAL),
-    (read_dates, _DIGIT),
-    (read_decades, _DIGIT),
-    (read_zones, _DIGIT),
-    (read_compounds, _DIGIT),
-    (read_signs, _DIGIT),
-    (read_ranges, _DIGIT),
-    (read_times, _DIGIT),
-    (read_money, _DIGIT),
-    (read_fractions, _DIGIT),
-    (read_units, _DIGIT),
-    (read_powers, _DIGIT),
-    (read_years, _DIGIT),
-    (read_ordinals, _DIGIT),
-    (read_numbers, _DIGIT),
+    (_read_digits, _DIGIT),
     (read_symbols, None),
     # What the passes before have uncovered, so that a second reading finds no more.
     (expand_abbreviations, None),

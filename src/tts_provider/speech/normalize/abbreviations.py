@@ -46,14 +46,16 @@ _ABBREVIATION = re.compile(
 _NAME_BEFORE = re.compile(r"(?<![\w.])([A-Z][\w'’]*|[0-9]+(?:st|nd|rd|th)) \Z")
 _GREETINGS = frozenset(("dear", "hello", "hi", "hey", "thanks", "sorry", "good", "oh", "well"))
 _BEFORE_NUMBER = re.compile(rf"(?<!{LETTER})({any_of(_BEFORE_NUMBERS)})\. ?(?=[0-9])")
+_DIGIT = re.compile("[0-9]")
 _HASH_NUMBER = re.compile(r"#(?=[0-9])")
-_VERSION = re.compile(rf"(?<!{LETTER})v\.? ?(?=[0-9])")
+_VERSION = re.compile(rf"v(?<!{LETTER}.)\.? ?(?=[0-9])")
 
 
 def expand_abbreviations(text: str) -> str:
-    text = _BEFORE_NUMBER.sub(lambda match: as_words(match, _BEFORE_NUMBERS[match[1]]), text)
-    text = _HASH_NUMBER.sub(lambda match: as_words(match, "number"), text)
-    text = _VERSION.sub(lambda match: as_words(match, "version"), text)
+    if _DIGIT.search(text):
+        text = _BEFORE_NUMBER.sub(lambda match: as_words(match, _BEFORE_NUMBERS[match[1]]), text)
+        text = _HASH_NUMBER.sub(lambda match: as_words(match, "number"), text)
+        text = _VERSION.sub(lambda match: as_words(match, "version"), text)
     return _ABBREVIATION.sub(_expanded, text)
 
 

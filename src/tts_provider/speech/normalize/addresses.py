@@ -41,7 +41,7 @@ _PATH = re.compile(
     r"[\w./\\~+-]*[\w/\\]"
 )
 _IP = re.compile(
-    r"(?<![\w.])([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?![\w]|\.[0-9])(?::([0-9]{2,5})(?![0-9]))?(/[0-9]{1,2}(?![0-9]))?"
+    r"([0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3})(?![\w]|\.[0-9])(?::([0-9]{2,5})(?![0-9]))?(/[0-9]{1,2}(?![0-9]))?"
 )
 _HANDLE = re.compile(r"(?<![\w@.])@(?=[A-Za-z_]\w)(\w+)(?!\w|\.\w)")
 _HASHTAG = re.compile(r"(?<![\w#&])#(?=\w*[A-Za-z])(\w+)(?!\w|\.\w)")
@@ -49,13 +49,20 @@ _HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A
 
 
 def read_addresses(text: str) -> str:
-    text = _FILE_URL.sub(lambda match: _address(match[0]), text)
-    text = _URL.sub(lambda match: _address(match[1]), text)
-    text = _EMAIL.sub(lambda match: _address(match[0].removeprefix("mailto:")), text)
+    if "://" in text or "." in text:
+        text = _FILE_URL.sub(lambda match: _address(match[0]), text)
+        text = _URL.sub(lambda match: _address(match[1]), text)
+    if "@" in text or "mailto:" in text:
+        text = _EMAIL.sub(lambda match: _address(match[0].removeprefix("mailto:")), text)
     text = _IP.sub(_ip, text)
-    text = _PATH.sub(lambda match: _address(match[0]), text)
-    text = read_hosts(text)
-    text = _HANDLE.sub(lambda match: as_words(match, f"at {_tag(match[1])}"), text)
+    if "/" in text or ":\\" in text:
+        text = _PATH.sub(lambda match: _address(match[0]), text)
+    if "." in text:
+        text = read_hosts(text)
+    if "@" in text:
+        text = _HANDLE.sub(lambda match: as_words(match, f"at {_tag(match[1])}"), text)
+    if "#" not in text:
+        return text
     return _HASHTAG.sub(lambda match: as_words(match, f"hashtag {_tag(match[1])}"), text)
 
 

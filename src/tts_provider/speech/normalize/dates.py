@@ -31,11 +31,11 @@ _YEAR = r"(?P<year>1[1-9][0-9]{2}|20[0-9]{2})(?![0-9]|[.,:/-][0-9])"
 _YEAR_AFTER = rf"(?:,? ?{_YEAR}|-{_YEAR.replace('year', 'year2')})?"
 
 _YEAR_FIRST = re.compile(
-    r"(?<![0-9])(?<![0-9][-/.,])([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})(?![0-9]|[-/.][0-9])"
+    r"([0-9](?<![0-9].)(?<![0-9][-/.,].)[0-9]{3})([-/.])([0-9]{1,2})\2([0-9]{1,2})(?![0-9]|[-/.][0-9])"
     r"(T(?=[0-9]{2}:))?"
 )
 _YEAR_LAST = re.compile(
-    r"(?<![0-9])(?<![0-9][-/.,])([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4}|[0-9]{2})"
+    r"([0-9](?<![0-9].)(?<![0-9][-/.,].)[0-9]?)([-/.])([0-9]{1,2})\2([0-9]{4}|[0-9]{2})"
     r"(?![0-9]|[-/.][0-9])"
 )
 _MONTH_DAY = re.compile(
@@ -46,19 +46,23 @@ _DAY_MONTH = re.compile(
     rf"{_ANY_MONTH}(?:\.(?=,? [0-9a-z]|\Z))?{_YEAR_AFTER}"
 )
 _MONTH_YEAR = re.compile(rf"{_MONTH}{_DOT},? {_YEAR}")
-_WEEK = re.compile(r"(?<![\w-])([0-9]{4})-?W([0-5][0-9])(?:-([1-7]))?(?![\w-])")
+_WEEK = re.compile(r"([0-9](?<![\w-].)[0-9]{3})-?W([0-5][0-9])(?:-([1-7]))?(?![\w-])")
 _QUARTER = re.compile(
     r"(?P<the>\b[Tt]he )?(?<![\w.-])(?:(?P<q>[1-4])Q|Q(?P<q2>[1-4]))"
     r"(?:(?: of)?[ -]?'?(?P<year>20[0-9]{2}|[0-9]{2}))?(?![\w-]|[.,][0-9])"
 )
+_MAY_BE_MONTH = re.compile(f"[ADFJMNOSadfjmnos](?i:{any_of({month[1:3] for month in MONTHS})})")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def read_dates(text: str) -> str:
     text = _WEEK.sub(_week, text)
-    text = _QUARTER.sub(_quarter, text)
+    if "Q" in text:
+        text = _QUARTER.sub(_quarter, text)
     text = _YEAR_FIRST.sub(_year_first, text)
     text = _YEAR_LAST.sub(_year_last, text)
+    if not _MAY_BE_MONTH.search(text):
+        return text
     text = _DAY_MONTH.sub(_day_month, text)
     text = _MONTH_DAY.sub(_month_day, text)
     return _MONTH_YEAR.sub(

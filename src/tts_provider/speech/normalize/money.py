@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tts_provider.speech.normalize.numbers import number
-from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_words
+from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_words, number_not_after
 from tts_provider.speech.normalize.units import counted, per, plural_unit
 
 # fmt: off
@@ -52,15 +52,17 @@ _PRICE = re.compile(
     rf"(?P<amount>{NUMBER}|\.[0-9]+){_SCALE}{_PER}"
 )
 _SIGN_LAST = re.compile(
-    rf"(?<!{LETTER})(?P<amount>{NUMBER}){_SCALE} ?"
+    rf"(?P<amount>{number_not_after(LETTER)}){_SCALE} ?"
     rf"(?:(?P<sign>[$£€¥₹₩₽₺₪₫₦₱₴฿₿]|zł)(?!-?[0-9]|\w)|(?P<code>{any_of(_CODES)})(?!\w)){_PER}"
 )
-_CENTS = re.compile(rf"(?<!{LETTER})({NUMBER}) ?(?:¢|ct(?=\b))")
+_MONEY = re.compile(any_of(_NAMES))
+_CENTS = re.compile(rf"({number_not_after(LETTER)}) ?(?:¢|ct(?=\b))")
 
 
 def read_money(text: str) -> str:
-    text = _PRICE.sub(_price, text)
-    text = _SIGN_LAST.sub(_price, text)
+    if _MONEY.search(text):
+        text = _PRICE.sub(_price, text)
+        text = _SIGN_LAST.sub(_price, text)
     return _CENTS.sub(lambda match: as_words(match, counted(match[1], "cent")), text)
 
 

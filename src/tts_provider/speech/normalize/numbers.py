@@ -19,17 +19,17 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 _ORDINAL = re.compile(rf"({NUMBER})(?P<suffix>st|nd|rd|th)(?!{LETTER})", re.IGNORECASE)
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
-_APOSTROPHE_GROUPS = re.compile(r"(?<![\w.,'])[0-9]{1,3}(?:'[0-9]{3})+(?![\w'])")
+_APOSTROPHE_GROUPS = re.compile(r"[0-9](?<![\w.,'].)[0-9]{0,2}(?:'[0-9]{3})+(?![\w'])")
 _SPACE_GROUPS = re.compile(
-    r"(?<![\w.,])(?<![0-9] )[1-9][0-9]{0,2}(?:(?: [0-9]{3}){2,9}| 000)(?![\w-]| [0-9])"
+    r"[1-9](?<![\w.,].)(?<![0-9] .)[0-9]{0,2}(?:(?: [0-9]{3}){2,9}| 000)(?![\w-]| [0-9])"
 )
-_NARROW_GROUPS = re.compile("(?<=[0-9])\u202f(?=[0-9]{3}(?![0-9]))")
+_NARROW_GROUPS = re.compile("\u202f(?<=[0-9].)(?=[0-9]{3}(?![0-9]))")
 _DECIMAL_COMMA = re.compile(
     r"(?<![\w.,])([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),([0-9]{1,2})(?= ?€)"
     r"|(?<=€)( ?)([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),([0-9]{1,2})(?![0-9,])"
 )
-_SCIENTIFIC = re.compile(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?)([0-9]{1,3})(?![\w.]\w)")
-_RATIO = re.compile(r"(?<=[0-9]):(?=[0-9])")
+_SCIENTIFIC = re.compile(r"([0-9](?<![\w.].)[0-9]*(?:\.[0-9]+)?)[eE]([-+]?)([0-9]{1,3})(?![\w.]\w)")
+_RATIO = re.compile(r":(?<=[0-9]:)(?=[0-9])")
 _PLAIN_NUMBER = re.compile(NUMBER)
 
 
@@ -38,7 +38,8 @@ def join_groups(text: str) -> str:
     text = _NARROW_GROUPS.sub("", text).replace("\u202f", " ")
     text = _APOSTROPHE_GROUPS.sub(lambda match: match[0].replace("'", ","), text)
     text = _SPACE_GROUPS.sub(lambda match: match[0].replace(" ", ","), text)
-    text = _DECIMAL_COMMA.sub(_decimal_point, text)
+    if "€" in text:
+        text = _DECIMAL_COMMA.sub(_decimal_point, text)
     return _SCIENTIFIC.sub(_scientific, text)
 
 
@@ -99,6 +100,7 @@ def integer(digits: str) -> str:
     return cardinal(digits)
 
 
+@lru_cache(maxsize=4096)
 def number(token: str) -> str:
     """Digits with dots and commas between them: amount, decimal, version, address or list."""
     if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", token):

@@ -7,8 +7,20 @@ from collections.abc import Iterable
 
 LETTER = r"[^\W\d_]"
 CURRENCY = r"[$£€¥₹]"
-# Starts at the first digit of a run only, which keeps a failing match from being tried n times.
-NUMBER = r"(?<![0-9])(?<![0-9][.,])[0-9]+(?:[.,][0-9]+)*"
+
+
+def number_not_after(*behind: str) -> str:
+    """A pattern of digits with dots and commas between them, behind none of these.
+
+    It starts at the first digit of a run only, which keeps a failing match from being tried n
+    times. What stands before is looked at after the digit, here and in the other patterns: `re`
+    skips quickly to where one can begin if it begins with a character.
+    """
+    looks = "".join(f"(?<!{before}[0-9])" for before in ("[0-9]", "[0-9][.,]", *behind))
+    return rf"[0-9]{looks}[0-9]*(?:[.,][0-9]+)*"
+
+
+NUMBER = number_not_after()
 
 
 def any_of(words: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ _WORDS_TOO = frozenset(("HI", "ID", "IN", "LA", "MA", "ME", "OH", "OK", "OR", "P
 
 _NAME = r"(?:[A-Z][\w'’]*|[0-9]{1,3}(?:st|nd|rd|th)|de|la|of)"
 _HOUSE = re.compile(
-    rf"(?<![\w.,$€£#-])(?P<number>[0-9]{{1,5}})(?P<letter>[A-Z])? "
+    rf"(?P<number>[0-9](?<![\w.,$€£#-].)[0-9]{{0,4}})(?P<letter>[A-Z])? "
     rf"(?:(?P<direction>{any_of(_DIRECTIONS)})\.? )?"
     rf"(?P<name>{_NAME}(?: {_NAME}){{0,3}}) (?P<street>(?i:{any_of(_STREETS)}))(?P<dot>\.)?"
     rf"(?: (?P<after>{any_of(_DIRECTIONS)})\b)?(?![^\W_]|['’])"

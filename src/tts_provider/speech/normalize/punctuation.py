@@ -8,6 +8,7 @@ from tts_provider.speech.normalize.numbers import spelled
 from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, as_words
 from tts_provider.speech.normalize.units import UNIT
 
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~•]")
 _POWER_SIGN = re.compile(
     r"(?<=[0-9)]) ?\*\* ?(?=[-(0-9A-Za-z])|(?<=\b[A-Za-z])\*\*(?=[-(0-9A-Za-z])"
 )
@@ -15,49 +16,58 @@ _TIMES_SIGN = re.compile(
     r"(?<=[0-9)])(?:\*| \* )(?=[0-9(]|[A-Za-z]\b)|(?<=\b[A-Za-z])(?:\*| \* )(?=[0-9(]|[A-Za-z]\b)"
 )
 _MARKS_LEFT = re.compile(r"[*`]|\\(?=[^\w\s\\])|#{2,}")
-_EMOTICON = re.compile(r"(?<!\S)[:;]-?[()](?!\S)")
+_EMOTICON = re.compile(r"[:;](?<!\S.)-?[()](?!\S)")
 _PLURAL_IN_BRACKETS = re.compile(rf"(?<={LETTER})\((s|es)\)")
-_PLAN = re.compile(r"(?<![\w.,$])([0-9])0([0-9])\(([a-z])\)")  # 401(k)
+_PLAN = re.compile(r"([0-9])(?<![\w.,$].)0([0-9])\(([a-z])\)")  # 401(k)
 _LETTER_IN_BRACKETS = re.compile(r"(?<=[0-9])\(([a-z])\)")
 _EMPTY_BRACKETS = re.compile(r"\(\)|\[\]|\{\}")
-_ARROW = re.compile(r"(?<![-<=])(?:-{1,2}|={1,2})>(?!=)")
+_ARROW = re.compile(r"([-=])(?<![-<=].)\1?>(?!=)")
 _FUNCTION = re.compile(r"(?<![^\W_])([A-Za-z])\(([A-Za-z0-9])\)")  # f(x)
 
 
 def drop_marks(text: str) -> str:
     """On one line, without what is left of markup."""
-    text = " ".join(text.replace("\u00a0", "\u202f").split(" "))
+    text = text.replace("\u00a0", "\u202f")
+    if not _PUNCTUATION.search(text):
+        return text
     text = _EMOTICON.sub("", text)
     text = _ARROW.sub(" to ", text)
-    text = _FUNCTION.sub(r"\1 of \2", text)
-    text = _POWER_SIGN.sub("^", text)
-    text = _TIMES_SIGN.sub("×", text)
+    if "(" in text:
+        text = _FUNCTION.sub(r"\1 of \2", text)
+    if "*" in text:
+        text = _POWER_SIGN.sub("^", text)
+        text = _TIMES_SIGN.sub("×", text)
     text = _MARKS_LEFT.sub("", text)
-    text = _PLURAL_IN_BRACKETS.sub(r"\1", text)
-    text = _PLAN.sub(r"\1 oh \2 \3", text)
-    text = _LETTER_IN_BRACKETS.sub(r" \1", text)
+    if "(" in text:
+        text = _PLURAL_IN_BRACKETS.sub(r"\1", text)
+        text = _PLAN.sub(r"\1 oh \2 \3", text)
+        text = _LETTER_IN_BRACKETS.sub(r" \1", text)
     return _EMPTY_BRACKETS.sub(" ", text)
 
 
-_LEADING_POINT = re.compile(rf"(?<![\w.$£€¥₹])\.(?=[0-9]+(?:[.,%][0-9]|%| ?(?:{UNIT})(?![^\W_])))")
-_BARE_POINT = re.compile(r"(?<![\w.$£€¥₹])\.([0-9]+)(?![0-9])")
-_CLOSED_SENTENCE = re.compile(r"(?<=[.!?])[)\]}]")
+_LEADING_POINT = re.compile(rf"\.(?<![\w.$£€¥₹].)(?=[0-9]+(?:[.,%][0-9]|%| ?(?:{UNIT})(?![^\W_])))")
+_BARE_POINT = re.compile(r"\.(?<![\w.$£€¥₹].)([0-9]+)(?![0-9])")
+_CLOSED_SENTENCE = re.compile(r"[)\]}](?<=[.!?].)")
 _PAUSE = re.compile(r"[()\[\]{}|•]|--+| - ")
-_SPACED_DASH = re.compile(rf"(?<![0-9])([0-9]+)( ?[AaPp]\.?[Mm]\.?)? - (?={CURRENCY}?([0-9]+))")
-_MINUS_BETWEEN = re.compile(r"(?<![\w.,-])([0-9]+) ?- ?([0-9]+)(?= ?=)")
+_SPACED_DASH = re.compile(
+    rf"([0-9](?<![0-9].)[0-9]*)( ?[AaPp]\.?[Mm]\.?)? - (?={CURRENCY}?([0-9]+))"
+)
+_MINUS_BETWEEN = re.compile(r"([0-9](?<![\w.,-].)[0-9]*) ?- ?([0-9]+)(?= ?=)")
 _CURRENCY_MINUS = re.compile(rf"({CURRENCY})-(?=[0-9])")
 _STRAY = re.compile(
-    rf"_|={{3,}}|~(?!-?{CURRENCY}?[0-9])|\^(?![^\W_]|-[0-9])"
-    rf"|(?<![^\W_])-(?!{CURRENCY}?[0-9])|-(?![^\W_]|{CURRENCY}[0-9])"
+    rf"_|===+|~(?!-?{CURRENCY}?[0-9])|\^(?![^\W_]|-[0-9])"
+    rf"|-(?<![^\W_].)(?!{CURRENCY}?[0-9])|-(?![^\W_]|{CURRENCY}[0-9])"
 )
 _MARKS = re.compile(r"[,.;:!?](?: ?[,.;:!?])+")
-_COMMA_AFTER_QUOTED_MARK = re.compile(r"(?<=[,.;:!?][\"']) ?,")
-_LOOSE_HYPHEN = re.compile(rf"(?<![^\W_])-(?={LETTER})")
+_COMMA_AFTER_QUOTED_MARK = re.compile(r",(?<=[,.;:!?][\"'],)| ,(?<=[,.;:!?][\"'] ,)")
+_LOOSE_HYPHEN = re.compile(rf"-(?<![^\W_].)(?={LETTER})")
 _SPACE_BEFORE_MARK = re.compile(r" ([,.;:!?])(?!\w)")
 
 
 def tidy_punctuation(text: str) -> str:
     """Brackets and dashes become commas, and of several marks in a row the strongest stays."""
+    if not _PUNCTUATION.search(text):
+        return " ".join(text.split())
     text = _LEADING_POINT.sub("0.", text.rstrip(" ()[]{}"))
     text = _BARE_POINT.sub(lambda match: as_words(match, f"point {spelled(match[1])}"), text)
     text = _CLOSED_SENTENCE.sub(" ", text.replace("\\", " "))

@@ -12,13 +12,12 @@ from tts_provider.speech.normalize.years import year_in_words
 
 # --- Signs and ranges ----------------------------------------------------------------------------
 
-_CHAIN = re.compile(r"(?<![\w-])(?<![0-9][.,])[0-9]+(?:-[0-9]+)+(?![\w]|-\w)")
-_JOINED = re.compile(r"(?<=[0-9])-(?=[A-Za-z])|(?<=[A-Za-z])-(?=[0-9])")
+_CHAIN = re.compile(r"[0-9](?<![\w-].)(?<![0-9][.,].)[0-9]*(?:-[0-9]+)+(?![\w]|-\w)")
 _UNIT_RANGE = re.compile(
     rf"(?<![\w-])(?<![0-9][.,])({CURRENCY}?)([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm]\.?))?"
     rf"-(?={CURRENCY}?([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm])(?!{LETTER})|x?(?![\w-])))"
 )
-_MINUS = re.compile(rf"(?<!\w)-(?={CURRENCY}?[0-9])")
+_MINUS = re.compile(rf"-(?<!\w.)(?={CURRENCY}?[0-9])")
 _DIGIT_HYPHEN = re.compile(rf"(?<=[0-9])-|-(?={CURRENCY}?[0-9])")
 _ABOUT = re.compile(rf"~(?=-?{CURRENCY}?[0-9])")
 _BY = re.compile(r"(?<=[0-9]) ?x ?(?=[0-9])")
@@ -32,9 +31,12 @@ def read_signs(text: str) -> str:
 
 def read_ranges(text: str) -> str:
     """ "5-10" is a range; "747-400", "978-0" and "i7-12700K" are names."""
-    text = _CHAIN.sub(_chain, text)
-    text = _UNIT_RANGE.sub(_unit_range, text)
-    text = _DIGIT_HYPHEN.sub(" ", text)
+    if "-" in text:
+        text = _CHAIN.sub(_chain, text)
+        text = _UNIT_RANGE.sub(_unit_range, text)
+        text = _DIGIT_HYPHEN.sub(" ", text)
+    if "x" not in text:
+        return text
     return _FOLD.sub(" times", _BY.sub(" by ", text))
 
 
@@ -116,6 +118,8 @@ def read_powers(text: str) -> str:
 
 
 def read_symbols(text: str) -> str:
-    text = _SHARP.sub(lambda match: as_words(match, "sharp"), text)
-    text = _PAIRS.sub(lambda match: match[0].replace("/", " "), text)
+    if "#" in text:
+        text = _SHARP.sub(lambda match: as_words(match, "sharp"), text)
+    if "/" in text:
+        text = _PAIRS.sub(lambda match: match[0].replace("/", " "), text)
     return _SYMBOL.sub(lambda match: as_words(match, _SYMBOLS[match[0]]), text)

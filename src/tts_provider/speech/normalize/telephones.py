@@ -12,11 +12,12 @@ _TELEPHONE = re.compile(
     r"|(?<![\w.,-])(?:1[ .-])?(?:\([0-9]{3}\)[ .-]?|[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}"
     r"(?:-[0-9]{1,5})?(?![0-9])"
 )
+_MAY_BE_TELEPHONE = re.compile(r"\+[0-9]|[0-9]{3}[ .-][A-Z0-9]")
 _FREE_OF_CHARGE = re.compile(
     r"(?<![\w.,-])(\+?1[ .-])?8(00|33|44|55|66|77|88)[ .-]"
     r"((?=[A-Z0-9-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+){0,4})(?![\w-])"
 )
-_SOCIAL_SECURITY = re.compile(r"(?<![\w.,-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![\w-])")
+_SOCIAL_SECURITY = re.compile(r"[0-9](?<![\w.,-].)[0-9]{2}-[0-9]{2}-[0-9]{4}(?![\w-])")
 _EMERGENCY = re.compile(
     r"(?i)(?=[cdp])\b((?:call(?:ed|ing|s)?|dial(?:ed|ling|ing|s)?|phone) )"
     r"(911|999|112|988|411|311|101)\b"
@@ -35,8 +36,9 @@ _CODE = re.compile(
 
 
 def read_telephones(text: str) -> str:
-    text = _FREE_OF_CHARGE.sub(_free_of_charge, text)
-    text = _TELEPHONE.sub(lambda match: as_words(match, telephone(match[0])), text)
+    if _MAY_BE_TELEPHONE.search(text):
+        text = _FREE_OF_CHARGE.sub(_free_of_charge, text)
+        text = _TELEPHONE.sub(lambda match: as_words(match, telephone(match[0])), text)
     text = _SOCIAL_SECURITY.sub(lambda match: as_words(match, telephone(match[0])), text)
     text = _EMERGENCY.sub(lambda match: match[1] + as_words(match, spelled(match[2])).strip(), text)
     return _CODE.sub(_code, text)

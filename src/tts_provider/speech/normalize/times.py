@@ -13,24 +13,26 @@ _MERIDIEM = rf"([AaPp])\.?[Mm](?!{LETTER}{LETTER})(\.?)"
 _ZONES = "utc gmt est edt cst cdt mst mdt pst pdt akst hst bst cet cest eet eest ist jst aest aedt et pt ct".split()  # noqa: SIM905, E501
 # fmt: on
 _ZONE = re.compile(
-    r"(?<=[0-9mM])\.? ?(?i:(?P<zone>" + "|".join(r"\.?".join(zone) for zone in _ZONES) + r")\.?)"
+    r"(?<=[0-9mM])\.? ?(?=[^\W\d_])(?i:(?P<zone>"
+    + "|".join(r"\.?".join(zone) for zone in _ZONES)
+    + r")\.?)"
     rf"(?!{LETTER})(?=(?P<offset>[-+][0-9])?)"
 )
-_OFFSET = re.compile(r"(?<=[0-9]:[0-9]{2})([-+])([01][0-9]):?([0-5][0-9])(?![0-9:])")
+_OFFSET = re.compile(r"([-+])(?<=[0-9]:[0-9]{2}.)([01][0-9]):?([0-5][0-9])(?![0-9:])")
 _ZONE_OFFSET = re.compile(
     r"(?<![^\W\d_])(GMT|UTC|G M T|U T C) ?([-+])([0-9]{1,2})(?::([0-5][0-9]))?(?![0-9])"
 )
 _DURATION = re.compile(
-    r"(?<![0-9])(?<![0-9][.,:])([0-9]{1,3}):([0-5][0-9]):([0-5][0-9])(?![0-9]|[.:][0-9])"
+    r"([0-9](?<![0-9].)(?<![0-9][.,:].)[0-9]{0,2}):([0-5][0-9]):([0-5][0-9])(?![0-9]|[.:][0-9])"
     rf"(?! ?(?:[AaPp]\.?[Mm](?!{LETTER}{LETTER})|Z\b| (?:plus|minus) [a-z]))"
 )
 _CLOCK = re.compile(
-    r"(?<![0-9])(?<![0-9][.,:])([0-9]{1,2}):([0-5][0-9])(?::([0-5][0-9]))?(?:\.[0-9]{1,6}(?=Z))?(?![0-9]|[.:][0-9])"
+    r"([0-9](?<![0-9].)(?<![0-9][.,:].)[0-9]?):([0-5][0-9])(?::([0-5][0-9]))?(?:\.[0-9]{1,6}(?=Z))?(?![0-9]|[.:][0-9])"
     rf"(?: ?(?:{_MERIDIEM}|o'clock(?!{LETTER})))?"
 )
-_DOTTED = re.compile(rf"(?<![0-9.,$])([0-9]{{1,2}})\.([0-5][0-9])(?= ?{_MERIDIEM})")
-_HOUR = re.compile(rf"(?<![0-9])(?<![0-9][.,:])([0-9]{{1,2}}) ?{_MERIDIEM}")
-_RANGE = re.compile(r"(?<=[0-9]:[0-9]{2})-(?=[0-9]{1,2}:[0-9]{2})")
+_DOTTED = re.compile(rf"([0-9](?<![0-9.,$].)[0-9]?)\.([0-5][0-9])(?= ?{_MERIDIEM})")
+_HOUR = re.compile(rf"([0-9](?<![0-9].)(?<![0-9][.,:].)[0-9]?) ?{_MERIDIEM}")
+_RANGE = re.compile(r"-(?<=[0-9]:[0-9]{2}-)(?=[0-9]{1,2}:[0-9]{2})")
 
 
 def read_zones(text: str) -> str:

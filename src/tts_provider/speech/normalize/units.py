@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tts_provider.speech.normalize.numbers import cardinal, number, plural
-from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_words
+from tts_provider.speech.normalize.pattern import LETTER, any_of, as_words, number_not_after
 
 # fmt: off
 UNITS = {
@@ -66,37 +66,41 @@ _PER = {
 }  # fmt: skip
 _LENGTHS = "mm|cm|km|m|ft|in|mi|yd"
 UNIT = any_of(UNITS)
-_ANY_CASE = rf"(?:{UNIT}|(?i:{any_of(_FOLDED)}))"
+_ANY_CASE = rf"(?=[^\W\d_]|[%°])(?:{UNIT}|(?i:{any_of(_FOLDED)}))"
 _SCALE = r"(?P<scale> (?:hundred|thousand|million|billion|trillion))"
-_BARE = r"(?<![A-Za-z])"
+_BARE = number_not_after("[A-Za-z]")
+_UNSIGNED = number_not_after("[A-Za-z-]")
+_UNQUOTED = number_not_after(r"[\w.,\"]")
+_WHOLE = number_not_after(r"[\w.,\"/]")
 
-_FEET_AND_INCHES = re.compile(r"(?<![0-9\w])([0-9])'([0-9]{1,2})(?![0-9])(?:''|\")?")
-_INCHES = re.compile(rf"(?<![\w.,\"])({NUMBER})(?:\"|'')(?![\w'])")
+_FEET_AND_INCHES = re.compile(r"([0-9])(?<!\w.)'([0-9]{1,2})(?![0-9])(?:''|\")?")
+_INCHES = re.compile(rf"({_UNQUOTED})(?:\"|'')(?![\w'])")
 _AREA = re.compile(
-    rf"{_BARE}({NUMBER})({_SCALE})? ?(?P<unit>{_LENGTHS})(?:\^(?P<a>[23])|(?P<b>[23]))(?![\w^])"
+    rf"({_BARE})({_SCALE})? ?(?P<unit>{_LENGTHS})(?:\^(?P<a>[23])|(?P<b>[23]))(?![\w^])"
 )
 _ABBREVIATED_AREA = re.compile(
-    rf"{_BARE}({NUMBER})({_SCALE})? ?(?P<kind>sq|cu)\.? ?(?P<unit>{_LENGTHS})(?![\w^])"
+    rf"({_BARE})({_SCALE})? ?(?P<kind>sq|cu)\.? ?(?P<unit>{_LENGTHS})(?![\w^])"
 )
 # The full stop of "5 min. later" is the abbreviation's.
 _MEASURE = re.compile(
-    rf"{_BARE}({NUMBER}){_SCALE}? ?(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9]|\.\w)"
+    rf"({_BARE}){_SCALE}? ?(?P<unit>{_ANY_CASE})(?!{LETTER}|[0-9]|\.\w)"
     rf"(?:/(?P<per>{any_of(_PER)}|[A-Za-z]+)(?!\w)|\.(?= [a-z]))?"
 )
 _PER_UNIT = re.compile(
-    rf"{_BARE}({NUMBER})/(?P<per>kg|km|lb|hr|day|week|month|year|min|sec|mo|yr|wk)(?!\w)"
+    rf"({_BARE})/(?P<per>kg|km|lb|hr|day|week|month|year|min|sec|mo|yr|wk)(?!\w)"
 )
 _SIZE_OF_A_THING = re.compile(
-    rf"{_BARE}(?<!-)({NUMBER})-(?P<unit>{_ANY_CASE})(?=[ -]{LETTER})(?<![0-9]-[A-Za-z])"
+    rf"({_UNSIGNED})-(?P<unit>{_ANY_CASE})(?=[ -]{LETTER})(?<![0-9]-[A-Za-z])"
 )
-_INCHES_OF_A_THING = re.compile(rf"(?<![\w.,\"/])({NUMBER})\"(?= {LETTER}[a-z])")
+_INCHES_OF_A_THING = re.compile(rf"({_WHOLE})\"(?= {LETTER}[a-z])")
 
 
 def read_compounds(text: str) -> str:
     """A 5-km run, a 12" pizza: one thing of that size."""
-    text = _SIZE_OF_A_THING.sub(
-        lambda match: as_words(match, f"{_amount(match[1])} {unit_name(match['unit'])}"), text
-    )
+    if "-" in text:
+        text = _SIZE_OF_A_THING.sub(
+            lambda match: as_words(match, f"{_amount(match[1])} {unit_name(match['unit'])}"), text
+        )
     return _INCHES_OF_A_THING.sub(
         lambda match: (
             match[0]

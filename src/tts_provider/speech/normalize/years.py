@@ -29,17 +29,25 @@ _OTHER_YEAR = re.compile(
     r"(?<![\w.,])([1-9][0-9]{1,2})(?= (?:BCE?|AD|CE)\b)"
     r"|(?<=\bAD )([1-9][0-9]{1,2})(?![\w]|[.,][0-9])"
 )
+_DECADE_OR_ERA = re.compile(r"0'?s|0 s|[0-9] [ABC]")
+_FOUR_DIGITS = re.compile("[0-9]{4}")
+_NAMED_ERA = re.compile("AD|BC|CE")
 _COUNTED_NOUN = re.compile(
     r" (?:[a-z]+[^\Wsiua]s|people|men|women|children|other|more|different)\b"
 )
 
 
 def read_years(text: str) -> str:
-    text = _OTHER_YEAR.sub(lambda match: as_words(match, _short_year(match[1] or match[2])), text)
-    return _YEAR.sub(_year_in_context, text)
+    if _NAMED_ERA.search(text):
+        text = _OTHER_YEAR.sub(
+            lambda match: as_words(match, _short_year(match[1] or match[2])), text
+        )
+    return _YEAR.sub(_year_in_context, text) if _FOUR_DIGITS.search(text) else text
 
 
 def read_decades(text: str) -> str:
+    if not _DECADE_OR_ERA.search(text):
+        return text
     text = _ERA.sub(lambda match: match[1].replace(".", ""), text)
     text = _DECADE_RANGE.sub(" to ", text)
     return _DECADE.sub(_decade, text)

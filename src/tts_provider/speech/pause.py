@@ -1,0 +1,16 @@
+"""How long a silence is that somebody asks for."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST_PAUSE_S = 10.0
+_TIME = re.compile(r"\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s)")
+
+
+def read_pause(time: str) -> float | None:
+    """`500ms` and `0.5s` in seconds, however long; None where it is no time."""
+    match = _TIME.fullmatch(time.strip())
+    if match is None:
+        return None
+    return float(match[1]) / (1000 if match[2] == "ms" else 1)
