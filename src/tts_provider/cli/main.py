@@ -192,6 +192,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     speaking("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
     speaking(
+        "--watermark",
+        metavar="auto|on|off",
+        help="which speech can be recognised as made: auto is CSM-1B's and enrolled voices'",
+    )
+    speaking(
         "--engine-url",
         action="append",
         dest="engine_urls",

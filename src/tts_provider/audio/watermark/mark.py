@@ -37,6 +37,11 @@ class Marker:
         self._held: Samples = np.zeros(0, np.float32)  # from the first that is not complete
         self._mark = np.zeros(_NEEDED, np.float32)  # of `_held`, as far as it is known
 
+    @property
+    def held(self) -> int:
+        """Samples that went in and have not come out."""
+        return len(self._held)
+
     def push(self, samples: Samples) -> Samples:
         """What is complete, (m,): up to 134 ms are held back."""
         led, samples = samples[: self._lead], samples[self._lead :]
@@ -54,6 +59,7 @@ class Marker:
         done = [np.zeros(0, np.float32)]
         for _ in range(-(-left // _PIECE)):
             done.append(self._next())
+        self._held = self._held[:0]
         return np.concatenate(done)[:left]
 
     def _next(self) -> Samples:
