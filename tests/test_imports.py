@@ -20,11 +20,13 @@ MODULES = {
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
+    "onnx_threads": set(),
     "audio": {"__init__", "errors", "config"},
+    "audio/watermark": {"errors", "audio", "onnx_threads"},
     "speech": {"errors", "config", "audio"},
     "speech/engine": {"errors"},
     "voices": {"errors", "config", "audio", "speech"},
-    "engines": {"errors", "config", "audio", "speech", "voices"},
+    "engines": {"errors", "config", "onnx_threads", "audio", "speech", "voices"},
     # Ray starts it as the command line starts the others: it chooses its engine.
     "engines/remote/ray_app": {
         *("config", "errors", "selection", "voices", "engines/remote"),
@@ -50,8 +52,11 @@ HOMES = {
     "httpx2": ("engines/remote", "engines/csm/files"),
     "ray": ("engines/remote/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
-    "onnx": ("engines/csm/onnx", "engines/hibari_graph"),
-    "onnxruntime": ("engines/csm/onnx", "engines/hibari_graph", "engines/onnx_threads"),
+    "onnx": ("engines/csm/onnx", "engines/hibari_graph", "audio/watermark/network"),
+    "onnxruntime": (
+        *("engines/csm/onnx", "engines/hibari_graph", "onnx_threads"),
+        "audio/watermark/network",
+    ),
     "hibari": ("engines/hibari_package",),
     "espeakng_loader": ("engines/espeak",),
 }

@@ -128,6 +128,7 @@ class Settings(BaseSettings, Limits):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    watermark: Literal["auto", "on", "off"] = "auto"
     log_format: Literal["text", "json"] = "text"
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     hf_home: Path | None = Field(None, validation_alias="HF_HOME")

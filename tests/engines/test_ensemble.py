@@ -145,7 +145,7 @@ _BESIDE_CSM = """
 import asyncio, sys, zlib
 import numpy as np
 from servers import embedded_engine
-from tts_provider.engines.onnx_threads import share_threads
+from tts_provider.onnx_threads import share_threads
 from tts_provider.speech.engine import Utterance
 if sys.argv[1] == "shared":
     share_threads(2)

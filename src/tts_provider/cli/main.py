@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | replica | say | words | voices | doctor | completion`.
+"""The command line: `tts-provider serve | replica | say | words | voices | detect | doctor …`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -73,6 +73,12 @@ examples:
   tts-provider voices list
 """
 
+_DETECT_EPILOG = """\
+examples:
+  tts-provider detect voicemail.mp3
+  tts-provider detect --json *.wav
+"""
+
 _COMPLETION_EPILOG = """\
 examples:
   eval "$(tts-provider completion bash)"        in ~/.bashrc
@@ -81,7 +87,7 @@ examples:
 """
 
 _SHELLS = ("bash", "zsh", "fish")
-_TAKES_A_FILE = ("output", "captions", "audio", "model_path", "data_dir", "lexicon")
+_TAKES_A_FILE = ("output", "captions", "audio", "files", "model_path", "data_dir", "lexicon")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
     _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
+    _add_detect(add("detect", "look for the watermark in recordings", _DETECT_EPILOG))
     doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
     doctor.set_defaults(command=_doctor)
     completion = add("completion", "print a script that completes commands", _COMPLETION_EPILOG)
@@ -191,6 +198,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="the embedded voices speak while CSM-1B loads",
     )
     speaking("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
+    speaking(
+        "--watermark",
+        metavar="auto|on|off",
+        help="which speech can be recognised as made: auto is CSM-1B's and enrolled voices'",
+    )
     speaking(
         "--engine-url",
         action="append",
@@ -347,6 +359,13 @@ def _add_voices(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--data-dir", metavar="PATH", help="the server's data folder")
 
 
+def _add_detect(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_detect)
+    add = parser.add_argument
+    add("files", metavar="FILE", nargs="+", help="audio in any common format, up to 5 minutes")
+    add("--json", action="store_const", const=True, help="print a JSON object for each")
+
+
 def _serve(flags: dict[str, Any]) -> int:
     import asyncio
     import logging
@@ -432,6 +451,13 @@ def _voices(flags: dict[str, Any]) -> int:
     from tts_provider.cli import voices
 
     getattr(voices, action)(settings, **flags)
+    return 0
+
+
+def _detect(flags: dict[str, Any]) -> int:
+    from tts_provider.cli.detect import detect_files
+
+    detect_files(**flags)
     return 0
 
 

@@ -17,8 +17,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from tts_provider.engines.onnx_threads import single_thread_options
 from tts_provider.errors import StartupError
+from tts_provider.onnx_threads import single_thread_options
 
 FRAMES_A_DURATION = 2
 """A phoneme lasts a whole number of pairs of frames."""

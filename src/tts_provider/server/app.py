@@ -29,6 +29,7 @@ from tts_provider.server.dialects import (
     SOCKETS,
     cartesia_http,
     deepgram_http,
+    detect,
     elevenlabs_http,
     openai,
     voices,
@@ -60,6 +61,7 @@ def create_app(
     app.include_router(cartesia_http.create_router(service))
     app.include_router(deepgram_http.create_router(service))
     app.include_router(voices.create_router(service, store))
+    app.include_router(detect.create_router(service))
     app.include_router(page.create_router())
 
     @app.websocket("/")

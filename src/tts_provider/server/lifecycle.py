@@ -30,6 +30,7 @@ from tts_provider.server.service import SpeechService
 from tts_provider.server.socket import Sockets
 from tts_provider.server.tcp import WyomingPort
 from tts_provider.server.transport import HttpProtocol, http_protocol
+from tts_provider.server.watermark import Watermark
 from tts_provider.server.websocket import websocket_protocol
 from tts_provider.speech.engine import Engine
 from tts_provider.speech.lexicon import load_lexicon
@@ -62,6 +63,7 @@ class Server:
             store,
             normalize_text=settings.normalize_text,
             lexicon=load_lexicon(settings.lexicon) if settings.lexicon else None,
+            watermark=Watermark(settings.watermark, at_once=engine.takes_prompts),
         )
         self.sockets = Sockets(self.service)
         app = create_app(

@@ -18,6 +18,7 @@ from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
 from tts_provider.server.admission import Admission
 from tts_provider.server.metrics import Metrics
+from tts_provider.server.watermark import Watermark
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
@@ -64,12 +65,14 @@ class SpeechService:
         *,
         normalize_text: bool = True,
         lexicon: LexiconFile | None = None,
+        watermark: Watermark | None = None,
     ) -> None:
         self.engine = engine
         self._store = store
         self._voice_aliases = voice_aliases or {}
         self._normalize_text = normalize_text
         self._lexicon = lexicon or LexiconFile()
+        self._watermark = watermark or Watermark("auto")
         self.limits = limits
         self.admission = Admission(limits)
         self.decoders = Decoders()
@@ -188,7 +191,8 @@ class SpeechService:
                 await self._listen_to_all(context, utterance)
                 passages = self._read(utterance.text, utterance.voice, reading)
                 audio = pipeline.speak(self.engine, utterance, passages)
-                async with aclosing(meter.watch(audio)) as chunks:
+                marked = self._watermark.mark(audio, utterance.voice)
+                async with aclosing(meter.watch(marked)) as chunks:
                     async for chunk in chunks:
                         yield chunk
 
@@ -197,7 +201,8 @@ class SpeechService:
     ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
         """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
         A place is held for a passage only, so contexts take turns with everybody else."""
-        items = meter.watch(pipeline.speak_passages(self.engine, utterance, [passage], start))
+        spoken = pipeline.speak_passages(self.engine, utterance, [passage], start)
+        items = meter.watch(self._watermark.mark(spoken, utterance.voice, start=start))
         place = self.admission.admit(begun=start > 0, early=self.is_ready_for(utterance.voice))
         async with place, aclosing(items):
             async for item in items:

@@ -22,7 +22,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from tts_provider.engines.onnx_threads import share_threads
+from tts_provider.onnx_threads import share_threads
 
 OPSET = 21
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
