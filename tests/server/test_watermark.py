@@ -42,15 +42,9 @@ TEXT = "The north wind and the sun were disputing which was the stronger of the 
 SILENT = {
     *("/", "/{path:path}", "/health", "/ready", "/metrics", "/openapi.json", "/web/{name}"),
     *("/v1/models", "/v1/models/{model:path}", "/v1/audio/models"),
-    *(
-        "/v1/audio/detect",
-        "/v1/audio/voices",
-        "/v1/audio/voices/{voice_id}",
-        "/v1/voices",
-        "/v2/voices",
-    ),
-    *("/v1/voices/{voice_id}", "/voices", "/voices/{voice_id}", "/v1/user"),
-    "/v1/user/subscription",
+    *("/v1/audio/detect", "/v1/audio/words", "/v1/audio/voices", "/v1/audio/voices/{voice_id}"),
+    *("/v1/voices", "/v1/voices/{voice_id}", "/v2/voices", "/voices", "/voices/{voice_id}"),
+    *("/v1/user", "/v1/user/subscription"),
 }
 
 
