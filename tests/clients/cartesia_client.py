@@ -27,6 +27,14 @@ def pieces(text: str) -> list[str]:
     return [text[start : start + 5] for start in range(0, len(text), 5)]
 
 
+def words_of(events: list) -> list:
+    """Each with when it begins and ends, in seconds."""
+    tables = [event.word_timestamps for event in events if event.type == "timestamps"]
+    return [
+        word for table in tables for word in zip(table.words, table.start, table.end, strict=True)
+    ]
+
+
 def write(url: str, key: str, text: str) -> dict:
     """The blocking client: HTTP, and a text that is written while it is spoken."""
     report = {}
@@ -34,8 +42,10 @@ def write(url: str, key: str, text: str) -> dict:
     said = {"model_id": "sonic-latest", "transcript": text}
     report["wav"] = encode(client.tts.generate(**said, voice=TESSA, output_format=WAV).read())
     report["mp3"] = encode(client.tts.generate(**said, voice="male", output_format=MP3).read())
-    events = list(client.tts.generate_sse(**said, voice=KIEFER, output_format=RAW, context_id="c"))
+    options = {"output_format": RAW, "context_id": "c", "add_timestamps": True}
+    events = list(client.tts.generate_sse(**said, voice=KIEFER, **options))
     report["sse"] = encode(b"".join(e.audio for e in events if e.type == "chunk"))
+    report["sse_words"] = words_of(events)
     report["sse_kinds"] = sorted({event.type for event in events})
     report["sse_contexts"] = sorted({event.context_id for event in events})
     report["voices"] = [voice.id for voice in client.voices.list(limit=50)]
@@ -50,6 +60,7 @@ def write(url: str, key: str, text: str) -> dict:
         context.no_more_inputs()
         told = list(context.receive())
     report["websocket"] = encode(b"".join(e.audio for e in told if e.type == "chunk"))
+    report["websocket_words"] = words_of(told)
     report["websocket_kinds"] = sorted({event.type for event in told})
     report["errors"] = {}
     for name, act in [

@@ -3,7 +3,8 @@
     python livekit_voice.py SERVICE HTTP_URL VOICE TEXT [LONG_TEXT]
 
 Speaks the text over HTTP, and over a WebSocket while it is written; with a long text, that is begun
-and interrupted between. Prints JSON: the sample rates, and both audios in base64.
+and interrupted between. Prints JSON of both: the sample rates, the audio in base64, and the words
+of the transcript.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import json
 import sys
 
 import aiohttp
+from livekit.agents.types import USERDATA_TIMED_TRANSCRIPT
 from livekit.plugins import cartesia, deepgram
 
 
@@ -44,6 +46,11 @@ async def main(service: str, url: str, voice: str, text: str, long_text: str = "
             "errors": [],
             "sample_rates": sorted({frame.sample_rate for frame in found}),
             "audio": base64.b64encode(b"".join(bytes(f.data) for f in found)).decode(),
+            "words": [
+                str(word).strip()
+                for frame in found
+                for word in frame.userdata.get(USERDATA_TIMED_TRANSCRIPT, [])
+            ],
         }
         for name, found in frames.items()
     }

@@ -3,7 +3,8 @@
     python pipecat_voice.py SERVICE HTTP_URL VOICE TEXT [LONG_TEXT]
 
 With a long text, that is begun and interrupted before. Prints JSON: errors, the frames' sample
-rates, and in base64 the audio after the interruption.
+rates, and of what comes after the interruption the audio in base64 and the words that Pipecat says
+were spoken.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from pipecat.frames.frames import (
     LLMTextFrame,
     TTSAudioRawFrame,
     TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -38,20 +40,22 @@ class Listener(FrameProcessor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.audio = b""
+        self.audio, self.words = b"", []
         self.rates = set()
         self.heard, self.stopped, self.interrupted = (asyncio.Event() for _ in range(3))
 
     async def process_frame(self, frame, direction) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, InterruptionFrame):
-            self.audio = b""
+            self.audio, self.words = b"", []
             self.stopped.clear()
             self.interrupted.set()
         elif isinstance(frame, TTSAudioRawFrame):
             self.audio += frame.audio
             self.rates.add(frame.sample_rate)
             self.heard.set()
+        elif isinstance(frame, TTSTextFrame):
+            self.words += frame.text.split()
         elif isinstance(frame, TTSStoppedFrame):
             self.stopped.set()
         await self.push_frame(frame, direction)
@@ -133,6 +137,7 @@ async def main(service: str, url: str, voice: str, text: str, long_text: str = "
         "errors": errors,
         "sample_rates": sorted(listener.rates),
         "audio": base64.b64encode(listener.audio).decode(),
+        "words": listener.words,
     }
     json.dump(report, sys.stdout)
 

@@ -55,6 +55,7 @@ async def test_pipecat(service):
         arguments = (service, url_of(server), voice, TEXT)
         report = await run_program("pipecat_voice", "pipecat", *arguments)
         assert hear(report) > 150
+        assert report["words"] == DIGITS
 
 
 @pytest.mark.parametrize("service", ["cartesia", "deepgram"])
@@ -63,6 +64,7 @@ async def test_pipecat_interrupted(service):
         arguments = (service, url_of(server), MEN[service], TEXT, LONG_TEXT)
         report = await run_program("pipecat_voice", "pipecat", *arguments)
         assert hear(report) < 150
+        assert report["words"] == DIGITS
         assert outcomes(server, service)["cancelled"] >= 1
 
 
@@ -73,6 +75,8 @@ async def test_livekit(service):
         report = await run_program("livekit_voice", "livekit", *arguments)
         assert hear(report["http"]) > 150
         assert hear(report["websocket"]) > 150
+        # Of Deepgram's voices nobody is told.
+        assert report["websocket"]["words"] == (DIGITS if service == "cartesia" else [])
 
 
 @pytest.mark.parametrize("service", ["cartesia", "deepgram"])

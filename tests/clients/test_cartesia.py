@@ -6,7 +6,7 @@ import base64
 
 import decoders
 from clients.programs import run_program
-from ears import hear_digits, median_pitch_hz
+from ears import hear_digit, hear_digits, median_pitch_hz
 from servers import running_server
 from tts_provider.audio.pcm import from_s16
 
@@ -30,8 +30,14 @@ async def test_the_package():
     for name in ("wav", "mp3"):
         samples, rate, _ = decoders.decode(base64.b64decode(report[name]), name, 44_100)
         assert (hear_digits(samples, rate), rate) == (DIGITS, 44_100)
-    assert (report["sse_kinds"], report["sse_contexts"]) == (["chunk", "done"], ["c"])
-    assert report["websocket_kinds"] == ["chunk", "done"]
+    assert (report["sse_kinds"], report["sse_contexts"]) == (["chunk", "done", "timestamps"], ["c"])
+    assert report["websocket_kinds"] == ["chunk", "done", "timestamps"]
+    for name in ("sse", "websocket"):
+        words = report[f"{name}_words"]
+        assert [word for word, _, _ in words] == DIGITS
+        samples = from_s16(base64.b64decode(report[name]))
+        heard = [hear_digit(samples[int(a * 24_000) : int(b * 24_000)]) for _, a, b in words]
+        assert heard == DIGITS, name
     assert report["first_kinds"] == ["flush_done", "done"]
     assert report["second_kinds"] == ["done"]
     assert (report["wrong"], report["wrong_kinds"]) == ("", ["error"])

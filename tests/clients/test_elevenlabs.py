@@ -31,6 +31,13 @@ def hear(report: dict) -> float:
     return median_pitch_hz(samples, rate)
 
 
+def check_words(report: dict, way: str) -> None:
+    """What the framework's transcript has, and when it begins."""
+    assert [word.strip() for word, _ in report["words"]] == DIGITS, way
+    times = [time for _, time in report["words"]]
+    assert times == sorted(times), way
+
+
 @contextlib.asynccontextmanager
 async def behind_tls(port: int, certificate: trustme.LeafCert) -> AsyncIterator[int]:
     """A port that forwards to `port` what comes over TLS, as a proxy does."""
@@ -73,7 +80,9 @@ async def test_the_package(tmp_path):
         assert median_pitch_hz(samples, rate) > 150
     for way in ("convert_with_timestamps", "stream_with_timestamps"):
         assert hear_digits(from_s16(base64.b64decode(report[way]))) == DIGITS, way
-    assert set(report["characters"]) <= {None, TEXT}
+    whole, *lines = report["characters"]
+    assert whole == TEXT
+    assert [line for line in lines if line] == [TEXT]  # behind lines that have only audio
     assert (report["voices"][:2], report["search"]) == (["male", "female"], ["female"])
     assert report["voice"] == "female"
     assert report["models"] == [["espeak-ng", True]]
@@ -95,6 +104,7 @@ async def test_pipecat():
         report = await run_program("pipecat_elevenlabs", "pipecat", *arguments)
         for way in ("websocket", "http", "interrupted"):
             assert hear(report[way]) > 150, way
+            check_words(report[way], way)
 
 
 async def test_livekit():
@@ -103,4 +113,6 @@ async def test_livekit():
         report = await run_program("livekit_elevenlabs", "livekit", *arguments)
         for way in ("websocket", "http", "interrupted"):
             assert hear(report[way]) < 150, way
+            if way != "http":  # it asks for none
+                check_words(report[way], way)
         assert report["voices"][:2] == ["male", "female"]

@@ -28,7 +28,9 @@ def pairs_of(text: str, **options) -> list[tuple[str, str]]:
          "twenty-four=3/5/2024 again=again"),
         ("x -- y", "x=x y=y"),
         ("One. Two!\n\n- three", "One=One. Two=Two! three=three"),
-        ("你好 5", "你好=你好 five=5"),
+        ("你好 5", "你=你 好=好 five=5"),
+        ("「你，好」 Hi世", "你=「你， 好=好」 Hi=Hi 世=世"),
+        ("パーティーと『東京』。", "パー=パー ティー=ティー と=と 東=『東 京=京』。"),
     ],
 )  # fmt: skip
 def test_the_written_word_of_each_spoken_one(text, pairs):

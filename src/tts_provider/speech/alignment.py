@@ -6,14 +6,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import groupby
 from typing import NamedTuple
 
 from tts_provider.speech.normalize import normalize
 from tts_provider.speech.plain import Run
 
+_AROUND = ".,;:!?\"'()[]{}—–…“”‘’«»*_`、。，！？；：「」『』（）《》"
+# Scripts without spaces, of which each character is a word: Han and kana.
+_ALONE = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+# What lengthens or changes the character before it.
+_ITS = "ー々ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
 # Dashes and dots between two words end the first one.
-_TOKEN = re.compile(r"[—–…]*[^\s—–…]+[—–…]*")
-_AROUND = ".,;:!?\"'()[]{}—–…“”‘’«»*_`、。，！？；：「」『』（）"
+_TOKEN = re.compile(
+    rf"[—–…]*(?:[(「『（《]*[{_ALONE}][{_ITS}、。，！？；：」』）》.,!?;:)]*|[^\s—–…{_ALONE}]+)[—–…]*"
+)
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,15 @@ def align(text: str, words: str, runs: Sequence[Run]) -> list[Place]:
         [words[token.bare] for token in spoken], [text[token.bare] for token in written]
     )
     found: list[Place] = []
-    for token, owner in zip(spoken, owners, strict=True):
+    for owner, together in groupby(zip(spoken, owners, strict=True), lambda pair: pair[1]):
         whole = written[owner].whole
         # What was put in, as a comma behind a list's number, was written nowhere.
         kept = [at for at in range(whole.start, whole.stop) if places[at][0] < places[at][1]]
         start, end = places[kept[0]][0], max(places[at][1] for at in kept)
-        found.append(Place(token.bare.start, token.bare.stop, start, end, kept[0], kept[-1] + 1))
+        found += (
+            Place(token.bare.start, token.bare.stop, start, end, kept[0], kept[-1] + 1)
+            for token, _ in together
+        )
     return found
 
 
@@ -85,6 +95,8 @@ def _tokens(text: str) -> list[_Token]:
 def _owners(spoken: Sequence[str], written: Sequence[str]) -> list[int]:
     """For every spoken word, the number of the written one."""
     said, wrote = [word.casefold() for word in spoken], [word.casefold() for word in written]
+    if said == wrote:
+        return [*range(len(wrote))]
     owners: list[int] = []
     matcher = SequenceMatcher(None, said, wrote, autojunk=False)
     for tag, a, b, c, d in matcher.get_opcodes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -101,7 +102,10 @@ async def speak_passages(
         if count:
             yield AudioChunk(np.concatenate(held), position)
             position, sent = position + count, sent + 1
-        words = time_words(passage, times) if utterance.with_words else []
+        words: list[TimedWord] = []
+        if utterance.with_words:
+            # 280 characters of "a 5 a 5" take 70 ms, ordinary ones 1 ms.
+            words = await asyncio.to_thread(time_words, passage, times)
         yield Segment(passage.text, began, position, _placed(words, began, position))
 
 
