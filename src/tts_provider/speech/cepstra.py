@@ -39,11 +39,12 @@ def measure_cepstra(samples: Samples, hop: int) -> Floats:
 def _cepstra(samples: Samples, hop: int) -> Floats:
     """(n,) → (frames, 8)."""
     count = max(1, -(-len(samples) // hop))
-    before = (_WINDOW - hop) // 2
-    padded = np.zeros((count - 1) * hop + max(_WINDOW, before + len(samples)), np.float32)
-    at = max(0, before)
-    padded[at : at + len(samples)] = samples
-    windows = np.lib.stride_tricks.sliding_window_view(padded[at - before :], _WINDOW)[::hop]
+    # The first window begins before the first hop does, or within it where hops are longer.
+    lead, skip = max(0, (_WINDOW - hop) // 2), max(0, (hop - _WINDOW) // 2)
+    needed = skip + (count - 1) * hop + _WINDOW
+    padded = np.zeros(max(needed, lead + len(samples)), np.float32)
+    padded[lead : lead + len(samples)] = samples
+    windows = np.lib.stride_tricks.sliding_window_view(padded[skip:], _WINDOW)[::hop]
     shape = np.hanning(_WINDOW).astype(np.float32)
     filters, cosines = _filters(), _cosines()
     cepstra = np.empty((count, _COUNT), np.float32)

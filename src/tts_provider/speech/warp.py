@@ -18,7 +18,7 @@ Span = tuple[int, int]
 """From where to before where, in samples."""
 
 _HOP = SAMPLE_RATE // 100
-# Of frames side by side; each takes a byte and 4 ns. Two times 40 s have as many at 10 ms a frame.
+# Of frames side by side; each takes a byte and 40 ns. Two times 40 s have as many at 10 ms a frame.
 _MOST_PAIRS = 16_000_000
 # What it costs to stand still in one of both; frames of one sound are 0.7 to 0.9 apart.
 _STAY = 0.1
