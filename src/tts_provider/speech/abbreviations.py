@@ -7,7 +7,7 @@ INNER_ABBREVIATIONS = frozenset(
     cpl maj adm pres supt e.g eg i.e ie viz cf vs approx ca circa al fig figs vol vols pp p ed
     eds ch sec no nos art op mt ft est dept univ al tel ext fax nr bzw z.b d.h u.a str hr fr usw
     abb sog ggf ave c.f a.k.a ver vers jan feb mar apr jun jul aug sep sept oct nov dec mon tue
-    tues wed thu thur thurs fri
+    tues wed thu thur thurs fri bldg ste rm incl excl elev fn
     """.split()  # noqa: SIM905 - a list of a hundred strings reads worse
 ) - {"ave", "no", "mar", "sec", "fri", "mon", "est", "usw"}
 """A name, a number or the like follows: never an end."""
