@@ -44,6 +44,7 @@ _ABBREVIATION = re.compile(
     rf"(?<!{LETTER})(?:({any_of(_ABBREVIATIONS | _FINAL_ABBREVIATIONS)})(?:(\.)|(?!{LETTER}))"
     rf"|({any_of(_DOTTED_ABBREVIATIONS | _DOTTED_FINAL_ABBREVIATIONS)})(\.))"
 )
+_MAY_BE_SHORT = re.compile(any_of(_ALL_ABBREVIATIONS))
 # Not the watts of "5 W/m²".
 _WITH = re.compile(
     r"(?<![\w/])(?<![0-9] )(?:[Ww]/(?P<out>o)?(?:(?<=o)(?!\w)| (?=\w))|w/(?=[a-z0-9]{2}))"
@@ -63,7 +64,7 @@ def expand_abbreviations(text: str) -> str:
         text = _VERSION.sub(lambda match: as_words(match, "version"), text)
     if "/" in text:
         text = _WITH.sub(_with, text)
-    return _ABBREVIATION.sub(_expanded, text)
+    return _ABBREVIATION.sub(_expanded, text) if _MAY_BE_SHORT.search(text) else text
 
 
 def _with(match: re.Match[str]) -> str:

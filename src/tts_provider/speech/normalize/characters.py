@@ -64,6 +64,8 @@ def plain_characters(text: str) -> str:
     text = _DEGREE.sub("°", text)
     text = _DRESSED.sub(lambda match: _plain(match[0]), text)
     text = _UNSPEAKABLE.sub(" ", text)
+    if "–" not in text:
+        return text
     return _EN_DASH_RANGE.sub("-", text).replace("–", " -- ")
 
 

@@ -67,7 +67,8 @@ def read_dates(text: str) -> str:
         text = _QUARTER.sub(_quarter, text)
     text = _YEAR_FIRST.sub(_year_first, text)
     text = _YEAR_LAST.sub(_year_last, text)
-    text = _NO_YEAR.sub(_no_year, text)
+    if "/" in text:
+        text = _NO_YEAR.sub(_no_year, text)
     if not _MAY_BE_MONTH.search(text):
         return text
     text = _DAY_MONTH.sub(_day_month, text)
