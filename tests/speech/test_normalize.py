@@ -302,6 +302,7 @@ PEOPLE_WRITE = [
     ("due 5/12, by 11/30", "due May twelfth, by November thirtieth"),
     ("by 3/4 on 1/2 acre", "by three quarters on one half acre"),
     ("5 yrs old", "five years old"),
+    ("24 kHz, 3 GHz", "twenty-four kilohertz, three gigahertz"),
     ("IBAN DE89 3704 0044", "IBAN DE eight nine three seven zero four zero zero four four"),
     ("invoice no. 77", "invoice number seventy-seven"),
 ]

@@ -46,6 +46,9 @@ _FOLDED = {
 } | {"kb": "kilobyte", "mb": "megabyte"}
 _INVARIABLE = (
     "hertz",
+    "kilohertz",
+    "megahertz",
+    "gigahertz",
     "percent",
     "million",
     "billion",
