@@ -7,7 +7,7 @@ INNER_ABBREVIATIONS = frozenset(
     cpl maj adm pres supt e.g eg i.e ie viz cf vs approx ca circa al fig figs vol vols pp p ed
     eds ch sec no nos art op mt ft est dept univ al tel ext fax nr bzw z.b d.h u.a str hr fr usw
     abb sog ggf ave c.f a.k.a ver vers jan feb mar apr jun jul aug sep sept oct nov dec mon tue
-    tues wed thu thur thurs fri bldg ste rm incl excl elev fn
+    tues wed thu thur thurs fri
     """.split()  # noqa: SIM905 - a list of a hundred strings reads worse
 ) - {"ave", "no", "mar", "sec", "fri", "mon", "est", "usw"}
 """A name, a number or the like follows: never an end."""
@@ -16,7 +16,7 @@ LAST_ABBREVIATIONS = frozenset(
     """
     etc inc ltd co corp bros jr sr st ave blvd rd hwy dr. esq ph.d m.d b.a m.a d.d.s a.m p.m u.s
     u.k u.n e.u l.a d.c a.d b.c c.e b.c.e p.s n.b assn dist mar sec est mon fri no usw ln ct pl
-    sq
+    sq bldg ste rm incl excl elev fn
     """.split()  # noqa: SIM905
 )
 """They may stand at the end; then the next word tells."""
