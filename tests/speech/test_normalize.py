@@ -280,6 +280,32 @@ CHARACTERS = [
     ("x² and words²", "x squared and words"),
     ("٣ and १", "٣ and १"),
 ]
+PEOPLE_WRITE = [
+    ("x^2 - 4x + 4", "x squared minus four x plus four"),
+    ("5x - 3y = 2", "five x minus three y equals two"),
+    ("O(n^2) or O(n log n)", "O of n squared or O of n log n"),
+    ("6'2\" and 185 lbs", "six foot two and one hundred eighty-five pounds"),
+    ("they're 10-3-2", "they're ten, three, two"),
+    ("W/ love", "With love"),
+    ("w/ 10 people, w/o sugar", "with ten people, without sugar"),
+    ("5 W/m²", "five watts per square meter"),
+    ("etc.; and", "et cetera; and"),
+    ("2 Tbsp. sugar, 3/4 tsp salt", "two tablespoons sugar, three quarters teaspoon salt"),
+    ("¯\\_(ツ)_/¯ idk", "idk"),
+    ("at localhost:8080/docs", "at localhost colon eight zero eight zero slash docs"),
+    ("localhost: yes", "localhost: yes"),
+    ("B12, CO2", "B twelve, CO two"),
+    ("Denver, CO 80202", "Denver, Colorado, eight zero two zero two"),
+    ("Settings > Wi-Fi, 5 > 3", "Settings, Wi-Fi, five greater than three"),
+    ("F♯ or B♭", "F sharp or B flat"),
+    ("10 a.m.–2 p.m. EST", "ten A M to two P M E S T"),
+    ("due 5/12, by 11/30", "due May twelfth, by November thirtieth"),
+    ("by 3/4 on 1/2 acre", "by three quarters on one half acre"),
+    ("5 yrs old", "five years old"),
+    ("24 kHz, 3 GHz", "twenty-four kilohertz, three gigahertz"),
+    ("IBAN DE89 3704 0044", "IBAN DE eight nine three seven zero four zero zero four four"),
+    ("invoice no. 77", "invoice number seventy-seven"),
+]
 TABLE = [
     *NUMBERS,
     *FRACTIONS_AND_RANGES,
@@ -296,6 +322,7 @@ TABLE = [
     *DIGIT_BY_DIGIT,
     *ADDRESSES,
     *CHARACTERS,
+    *PEOPLE_WRITE,
 ]
 
 
@@ -312,6 +339,7 @@ def test_a_reading_is_read_as_it_is(text, words):
 # Pieces that the passes look for, so that random text puts them next to each other.
 PIECES = [
     *" .,;:!?-_*`#~^/\\|()[]{}<>@&+=%$£€°'\"\n015sxAé你²½①٣😀\u200d\u0301–—…",
+    *("w/", "w/o", "O(", "x^2", " - 4x", "localhost:", "tbsp", "¯_(ツ)_/¯"),
     *("12", "1999", "2024", "07", ".com", "www.", "https://", "Dr", "Dr.", "St.", "No.", "etc."),
     *("e.g.", "vs", "km", "/h", "am", "p.m.", "M", "°C", "th", "March", "Jan.", "in", "the"),
     *("\n\n", "\n- ", "1. ", "> ", ":)", "(s)", "->", "$5", "3:16", "x@y.org", "<b>", "]("),

@@ -46,6 +46,7 @@ def test_sentences(text, segments):
         "In the U.S.A. it rains in the U.S.|He left the U.S. Army.",
         "She has a Ph.D.|He too, with Ph.D. Jones.",
         "J.R.R. Tolkien met J. A. Smith.|Plan B.|A new one.",
+        "At bldg. 7, rm. 12 (incl. 8 beds, elev. 33 ft).|Done.",
         "Use e.g. this, eg. That, i.e. Those.",
         "Messrs. Smith and Mme. Curie, bzw. Nr. 5, Tel. 12.",
         "Smith vs. Dr. Jones Inc. won.|It is Acme Inc.|The end.",

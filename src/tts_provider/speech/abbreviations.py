@@ -16,7 +16,7 @@ LAST_ABBREVIATIONS = frozenset(
     """
     etc inc ltd co corp bros jr sr st ave blvd rd hwy dr. esq ph.d m.d b.a m.a d.d.s a.m p.m u.s
     u.k u.n e.u l.a d.c a.d b.c c.e b.c.e p.s n.b assn dist mar sec est mon fri no usw ln ct pl
-    sq
+    sq bldg ste rm incl excl elev fn
     """.split()  # noqa: SIM905
 )
 """They may stand at the end; then the next word tells."""

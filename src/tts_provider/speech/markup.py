@@ -95,7 +95,7 @@ ESCAPE = regex.compile(r"(?<![:\\])\\([*_~`\[\]()#+!|<>{}$-]|(?<=[0-9]\\)\.)")
 EMOTICON = regex.compile(r"[:;]['’]?-?[()DPp](?!\w)")
 CLOSING_HASHES = regex.compile(r"#{1,6}[ \t]{0,8}(?=[\n\r])")
 PICTURE = regex.compile(rf"(?:[{_PICTURES}][{_JOINERS}]{{0,20}}\u200d?){{1,40}}|[{_JOINERS}]")
-SPEAKABLE_PICTURES = frozenset("↔©®™ℹ★☆✓✔✗✘♀♂‼⁉〰Ⓜ㊗㊙♠♣♥♦")
+SPEAKABLE_PICTURES = frozenset("↔©®™ℹ★☆✓✔✗✘♀♂‼⁉〰Ⓜ㊗㊙♠♣♥♦♭♮♯")
 """Those that have a name in a text."""
 INVISIBLE = frozenset("\xad\u200b\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff") | {
     *map(chr, range(0x202A, 0x202F)),

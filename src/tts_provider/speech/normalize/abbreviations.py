@@ -32,7 +32,8 @@ _DOTTED_FINAL_ABBREVIATIONS = {
     "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road", "St": "Street",
 }
 _BEFORE_NUMBERS = {
-    "No": "number", "Nos": "numbers", "Fig": "figure", "fig": "figure", "Vol": "volume",
+    "No": "number", "Nos": "numbers", "no": "number", "nos": "numbers",
+    "Fig": "figure", "fig": "figure", "Vol": "volume",
     "vol": "volume", "Ch": "chapter", "p": "page", "pp": "pages", "ca": "circa",
 }
 # fmt: on
@@ -42,6 +43,11 @@ _ALL_ABBREVIATIONS = _ABBREVIATIONS | _DOTTED_ABBREVIATIONS | _FINAL
 _ABBREVIATION = re.compile(
     rf"(?<!{LETTER})(?:({any_of(_ABBREVIATIONS | _FINAL_ABBREVIATIONS)})(?:(\.)|(?!{LETTER}))"
     rf"|({any_of(_DOTTED_ABBREVIATIONS | _DOTTED_FINAL_ABBREVIATIONS)})(\.))"
+)
+_MAY_BE_SHORT = re.compile(any_of(_ALL_ABBREVIATIONS))
+# Not the watts of "5 W/m²".
+_WITH = re.compile(
+    r"(?<![\w/])(?<![0-9] )(?:[Ww]/(?P<out>o)?(?:(?<=o)(?!\w)| (?=\w))|w/(?=[a-z0-9]{2}))"
 )
 _NAME_BEFORE = re.compile(r"(?<![\w.])([A-Z][\w'’]*|[0-9]+(?:st|nd|rd|th)) \Z")
 _GREETINGS = frozenset(("dear", "hello", "hi", "hey", "thanks", "sorry", "good", "oh", "well"))
@@ -56,7 +62,15 @@ def expand_abbreviations(text: str) -> str:
         text = _BEFORE_NUMBER.sub(lambda match: as_words(match, _BEFORE_NUMBERS[match[1]]), text)
         text = _HASH_NUMBER.sub(lambda match: as_words(match, "number"), text)
         text = _VERSION.sub(lambda match: as_words(match, "version"), text)
-    return _ABBREVIATION.sub(_expanded, text)
+    if "/" in text:
+        text = _WITH.sub(_with, text)
+    return _ABBREVIATION.sub(_expanded, text) if _MAY_BE_SHORT.search(text) else text
+
+
+def _with(match: re.Match[str]) -> str:
+    """`w/ milk`, `w/o sugar`."""
+    words = "without" if match["out"] else "with"
+    return as_words(match, words.capitalize() if match[0][0] == "W" else words)
 
 
 def _street_or_title(match: re.Match[str], short: str, after: str) -> str:

@@ -31,7 +31,9 @@ _ENDINGS = (
     "|py|js|ts|json|html|css|md|txt|csv|pdf|exe|zip|wav|mp3|png|jpg|yaml|toml"
 )
 _TAIL = rf"(?!{LETTER})(?::[0-9]{{2,5}}(?![0-9]))?(?:[/?]{_URL_BODY})?"
-_HOST = re.compile(rf"(?<![\w-])(?:[\w-]+\.){{1,5}}(?i:{_ENDINGS}){_TAIL}")
+_HOST = re.compile(
+    rf"(?<![\w-])(?:(?:[\w-]+\.){{1,5}}(?i:{_ENDINGS})|localhost(?=:[0-9]|/\w)){_TAIL}"
+)
 # Any other ending where all is in small letters: "me.It" and "end.then" have lost a space.
 _OTHER_HOST = re.compile(
     rf"(?<![^\W\d_])(?<![.-])(?:[a-z][a-z0-9-]{{1,62}}\.){{1,5}}([a-z]{{2,12}})(?![^\W\d]|-|\.\w){_TAIL}"
@@ -57,7 +59,7 @@ def read_addresses(text: str) -> str:
     text = _IP.sub(_ip, text)
     if "/" in text or ":\\" in text:
         text = _PATH.sub(lambda match: _address(match[0]), text)
-    if "." in text:
+    if "." in text or "localhost" in text:
         text = read_hosts(text)
     if "@" in text:
         text = _HANDLE.sub(lambda match: as_words(match, f"at {_tag(match[1])}"), text)

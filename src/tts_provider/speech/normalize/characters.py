@@ -21,6 +21,9 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("\xad\u200b\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"),
         **dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)]),
         **dict.fromkeys("\u2007\u2009\u202f", "\u00a0"),
+        "♯": " sharp",
+        "♭": " flat",
+        "♮": " natural",
         "…": "...",
         "⁄": "/",
         "μ": "µ",
@@ -51,7 +54,7 @@ _UNSPEAKABLE = re.compile(
     "\ue000-\uf8ff\ud800-\udfff\U0001f000-\U0001faff\U000e0000-\U000e007f]\u200d*"
 )
 _DEGREE = re.compile("(?<=[0-9])[º˚]|(?<=[0-9] )[º˚](?=[CF])")
-_EN_DASH_RANGE = re.compile(r"(?<=[0-9%]) ?– ?(?=[0-9$£€¥₹])")
+_EN_DASH_RANGE = re.compile(r"(?:(?<=[0-9%])|(?<=[AaPp][Mm])|(?<=[ap]\.m\.)) ?– ?(?=[0-9$£€¥₹])")
 
 
 def plain_characters(text: str) -> str:
@@ -61,6 +64,8 @@ def plain_characters(text: str) -> str:
     text = _DEGREE.sub("°", text)
     text = _DRESSED.sub(lambda match: _plain(match[0]), text)
     text = _UNSPEAKABLE.sub(" ", text)
+    if "–" not in text:
+        return text
     return _EN_DASH_RANGE.sub("-", text).replace("–", " -- ")
 
 

@@ -51,6 +51,12 @@ _QUARTER = re.compile(
     r"(?P<the>\b[Tt]he )?(?<![\w.-])(?:(?P<q>[1-4])Q|Q(?P<q2>[1-4]))"
     r"(?:(?: of)?[ -]?'?(?P<year>20[0-9]{2}|[0-9]{2}))?(?![\w-]|[.,][0-9])"
 )
+# Without a cue, or a day that is no denominator, it is a fraction.
+_NO_YEAR = re.compile(
+    r"(?i:\b(?:due(?: on| by)?"
+    r"|(?:on|by|until|before|after|since)(?= [0-9]+/(?:1[3-9]|[23][0-9]))) )"
+    r"(1[0-2]|0?[1-9])/(3[01]|[12][0-9]|0?[1-9])(?![\w/]|[.,-][0-9])"
+)
 _MAY_BE_MONTH = re.compile(f"[ADFJMNOSadfjmnos](?i:{any_of({month[1:3] for month in MONTHS})})")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -61,6 +67,8 @@ def read_dates(text: str) -> str:
         text = _QUARTER.sub(_quarter, text)
     text = _YEAR_FIRST.sub(_year_first, text)
     text = _YEAR_LAST.sub(_year_last, text)
+    if "/" in text:
+        text = _NO_YEAR.sub(_no_year, text)
     if not _MAY_BE_MONTH.search(text):
         return text
     text = _DAY_MONTH.sub(_day_month, text)
@@ -107,6 +115,11 @@ def _year_last(match: re.Match[str]) -> str:
     date = _date(year, first, second)
     date = date or (_date(year, second, first) if match[2] == "/" else day_first)
     return as_words(match, date) if date else match[0]
+
+
+def _no_year(match: re.Match[str]) -> str:
+    start = match.start(1) - match.start()
+    return f"{match[0][:start]}{MONTHS[int(match[1]) - 1]} {ordinal(str(int(match[2])))}"
 
 
 def _full_year(year: str) -> str:

@@ -46,7 +46,7 @@ _HOUSE = re.compile(
 _STATE = re.compile(
     rf"(?<=, )({any_of(_STATES)})"
     r"(?P<zip>,? (?P<five>[0-9]{5})(?:-(?P<four>[0-9]{4}))?(?![\w-]))?"
-    r"(?![^\W\d_]|['’][A-Za-z])"
+    r"(?![^\W_]|['’][A-Za-z]| two\b)"  # CO2
 )
 
 

@@ -16,10 +16,11 @@ _TIMES_SIGN = re.compile(
     r"(?<=[0-9)])(?:\*| \* )(?=[0-9(]|[A-Za-z]\b)|(?<=\b[A-Za-z])(?:\*| \* )(?=[0-9(]|[A-Za-z]\b)"
 )
 _MARKS_LEFT = re.compile(r"[*`]|\\(?=[^\w\s\\])|#{2,}")
-_EMOTICON = re.compile(r"[:;](?<!\S.)-?[()](?!\S)")
+_EMOTICON = re.compile(r"¯\\?_?\(ツ\)_?/¯|[:;](?<!\S.)-?[()](?!\S)")
 _PLURAL_IN_BRACKETS = re.compile(rf"(?<={LETTER})\((s|es)\)")
 _PLAN = re.compile(r"([0-9])(?<![\w.,$].)0([0-9])\(([a-z])\)")  # 401(k)
 _LETTER_IN_BRACKETS = re.compile(r"(?<=[0-9])\(([a-z])\)")
+_ORDER = re.compile(r"O\((?<![^\W_]..)([^()]{1,24})\)")  # O(n log n)
 _EMPTY_BRACKETS = re.compile(r"\(\)|\[\]|\{\}")
 _ARROW = re.compile(r"([-=])(?<![-<=].)\1?>(?!=)")
 _FUNCTION = re.compile(r"(?<![^\W_])([A-Za-z])\(([A-Za-z0-9])\)")  # f(x)
@@ -34,6 +35,7 @@ def drop_marks(text: str) -> str:
     text = _ARROW.sub(" to ", text)
     if "(" in text:
         text = _FUNCTION.sub(r"\1 of \2", text)
+        text = _ORDER.sub(r"O of \1", text)
     if "*" in text:
         text = _POWER_SIGN.sub("^", text)
         text = _TIMES_SIGN.sub("×", text)
@@ -52,6 +54,8 @@ _PAUSE = re.compile(r"[()\[\]{}|•]|--+| - ")
 _SPACED_DASH = re.compile(
     rf"([0-9](?<![0-9].)[0-9]*)( ?[AaPp]\.?[Mm]\.?)? - (?={CURRENCY}?([0-9]+))"
 )
+_TERM = re.compile(r"[0-9]*[xyzn](?![^\W_])")  # 4x
+_TERM_MINUS = re.compile(r" - (?<=[0-9][xyzn] - )(?=[0-9]|[xyzn](?![^\W_]))")
 _MINUS_BETWEEN = re.compile(r"([0-9](?<![\w.,-].)[0-9]*) ?- ?([0-9]+)(?= ?=)")
 _CURRENCY_MINUS = re.compile(rf"({CURRENCY})-(?=[0-9])")
 _STRAY = re.compile(
@@ -72,6 +76,7 @@ def tidy_punctuation(text: str) -> str:
     text = _BARE_POINT.sub(lambda match: as_words(match, f"point {spelled(match[1])}"), text)
     text = _CLOSED_SENTENCE.sub(" ", text.replace("\\", " "))
     text = _MINUS_BETWEEN.sub(r"\1 minus \2", text)
+    text = _TERM_MINUS.sub(" minus ", text)
     text = _SPACED_DASH.sub(_spaced_dash, text)
     text = _PAUSE.sub(" , ", text)
     text = _CURRENCY_MINUS.sub(r"-\1", text)
@@ -86,6 +91,9 @@ def _spaced_dash(match: re.Match[str]) -> str:
     left, half, right = match[1], match[2] or "", match[3]
     part_of_more = match.string[max(0, match.start() - 1) : match.start()].endswith(tuple(":/.,"))
     ascends = (len(left), left) < (len(right), right)
+    is_term = _TERM.match(match.string, match.end()) is not None
+    if is_term or match.string[: match.start()].endswith("^"):
+        return f"{left}{half} minus "
     return f"{left}{half} {'to' if part_of_more or ascends or half else 'minus'} "
 
 
@@ -95,8 +103,8 @@ def _strongest_mark(match: re.Match[str]) -> str:
     following = match.string[match.end() : match.end() + 2]
     trails_off = marks.startswith("..") and following.lstrip()[:1].islower()
     # The comma of "etc., and" is the sentence's, the full stop only the abbreviation's.
-    if strongest == "." and (marks == ".," or trails_off):
-        strongest = ","
+    if strongest == "." and (marks in (".,", ".;", ".:") or trails_off):
+        strongest = "," if trails_off else marks[1]
     return strongest + ("" if following[:1] in ("", " ", '"', "'") else " ")
 
 

@@ -17,11 +17,11 @@ _UNIT_RANGE = re.compile(
     rf"(?<![\w-])(?<![0-9][.,])({CURRENCY}?)([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm]\.?))?"
     rf"-(?={CURRENCY}?([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm])(?!{LETTER})|x?(?![\w-])))"
 )
-_MINUS = re.compile(rf"-(?<!\w.)(?={CURRENCY}?[0-9])")
+_MINUS = re.compile(rf"-(?<!\w.)(?<![AaPp]\.[Mm]\.-)(?={CURRENCY}?[0-9])")
 _DIGIT_HYPHEN = re.compile(rf"(?<=[0-9])-|-(?={CURRENCY}?[0-9])")
 _ABOUT = re.compile(rf"~(?=-?{CURRENCY}?[0-9])")
 _BY = re.compile(r"(?<=[0-9]) ?x ?(?=[0-9])")
-_FOLD = re.compile(rf"(?<=[0-9])x(?= {LETTER})")
+_FOLD = re.compile(rf"(?<=[0-9])x(?= {LETTER})(?! (?:minus|plus|equals)\b)")
 
 
 def read_signs(text: str) -> str:
@@ -43,7 +43,9 @@ def read_ranges(text: str) -> str:
 def _chain(match: re.Match[str]) -> str:
     parts = match[0].split("-")
     if len(parts) > 2:
-        return as_words(match, ", ".join(spelled(part) for part in parts))
+        is_score = all(len(part) < 3 and str(int(part)) == part for part in parts)
+        read = cardinal if is_score else spelled
+        return as_words(match, ", ".join(read(part) for part in parts))
     first, last = parts
     before = match.string[max(0, match.start() - 1) : match.start()]
     after = match.string[match.end() : match.end() + 5]
@@ -110,6 +112,8 @@ _SHARP = re.compile(rf"(?<![^\W_])(?<={LETTER})#(?!\w)|(?<=\b[A-Za-z])#(?!\w)")
 _PAIRS = re.compile(
     r"(?i)\b(and/or|he/she|she/he|his/her|her/his|him/her|s/he|they/them|she/her|he/him|yes/no|on/off|either/or)\b"
 )
+# Settings > Network: where to go, no comparison.
+_MENU = re.compile(r" >(?<=[^\W\d_]{2} >)(?= [A-Z][a-z])")
 _SYMBOL = re.compile(any_of(_SYMBOLS))
 
 
@@ -118,6 +122,8 @@ def read_powers(text: str) -> str:
 
 
 def read_symbols(text: str) -> str:
+    if ">" in text:
+        text = _MENU.sub(",", text)
     if "#" in text:
         text = _SHARP.sub(lambda match: as_words(match, "sharp"), text)
     if "/" in text:

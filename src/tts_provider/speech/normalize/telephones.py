@@ -26,12 +26,13 @@ _EMERGENCY = re.compile(
 _CODE = re.compile(
     rf"(?i)(?=[acefilmoprstvz])(?<!{LETTER})"
     r"((?:zip(?: ?code)?|post ?code|postal code|pin(?: code)?|otp|passcode"
-    r"|(?:access|security|verification|confirmation|area|sort|country) code|code|pnr|ssn|imei|isbn"
+    r"|(?:access|security|verification|confirmation|area|sort|country) code|code|pnr|ssn|imei"
+    r"|isbn|iban"
     r"|(?:card|account|acct|routing|tracking|order|invoice|serial|case|ticket|reference|ref"
     r"|confirmation|policy|passport|customer|member|employee|flight)(?: (?:number|no\.?|num\.?))"
     r"|ending in|ends in|extension|ext\.?|flight|last four(?: digits)?)"
     r"(?: is| are|:|,)* ?#?)(?=[\w-]* ?[0-9])"
-    r"((?:[A-Za-z]{1,3} ?)?[0-9][\w]*(?: [0-9]{3,4}){0,5}(?:-[0-9]{1,7}){0,5})(?![\w])"
+    r"((?:[A-Za-z]{1,3} ?)?[0-9][\w]*(?: [0-9]{3,4}){0,6}(?:-[0-9]{1,7}){0,5})(?![\w])"
 )
 
 

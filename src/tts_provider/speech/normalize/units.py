@@ -13,6 +13,8 @@ UNITS = {
     "µm": "micrometer", "nm": "nanometer", "mi": "mile", "yd": "yard", "ft": "foot",
     "nmi": "nautical mile",
     "kg": "kilogram", "g": "gram", "mg": "milligram", "µg": "microgram", "lb": "pound", "t": "ton",
+    "tsp": "teaspoon", "tbsp": "tablespoon", "yr": "year", "yrs": "year", "wk": "week",
+    "wks": "week",
     "lbs": "pound", "oz": "ounce", "l": "liter", "L": "liter", "ml": "milliliter",
     "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "gal": "gallon",
     "cc": "cubic centimeter",
@@ -44,6 +46,9 @@ _FOLDED = {
 } | {"kb": "kilobyte", "mb": "megabyte"}
 _INVARIABLE = (
     "hertz",
+    "kilohertz",
+    "megahertz",
+    "gigahertz",
     "percent",
     "million",
     "billion",
@@ -71,7 +76,7 @@ _SCALE = r"(?P<scale> (?:hundred|thousand|million|billion|trillion))"
 _BARE = number_not_after("[A-Za-z]")
 _UNSIGNED = number_not_after("[A-Za-z-]")
 _UNQUOTED = number_not_after(r"[\w.,\"]")
-_WHOLE = number_not_after(r"[\w.,\"/]")
+_WHOLE = number_not_after(r"[\w.,\"/']")
 
 _FEET_AND_INCHES = re.compile(r"([0-9])(?<!\w.)'([0-9]{1,2})(?![0-9])(?:''|\")?")
 _INCHES = re.compile(rf"({_UNQUOTED})(?:\"|'')(?![\w'])")
