@@ -170,6 +170,8 @@ class SpeechSocket(Socket):
             audio += await encoder.finish()
             for position, data in encoder.patches():
                 audio[position : position + len(data)] = data
+        if (signer := self._service.signer) is not None:
+            audio = bytearray(await asyncio.to_thread(signer.sign, audio, request.format))
         self._connection.finish_turn()
         success = seed.success(request, len(audio), end * 1000 // SAMPLE_RATE)
         async with self._sending:
