@@ -1,3 +1,4 @@
+import { Check } from './check.js';
 import { element, save, sentence } from './element.js';
 import { Enrolment } from './enrol.js';
 import { History } from './history.js';
@@ -33,6 +34,7 @@ const waveform = new Waveform(element('wave'));
 const voices = new VoiceSelect(element('voice'));
 const enrolment = new Enrolment(server, refreshVoices);
 const history = new History(element('history'), element('history-empty'), { play, download, formatName });
+new Check(server);
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** @type {keyof typeof STATUS} */ let state = 'connecting';
