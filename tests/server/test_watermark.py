@@ -261,9 +261,12 @@ class LikePeople(EspeakEngine):
 
 
 @pytest.mark.parametrize(("engine", "expected"), [(LikePeople, True), (EspeakEngine, False)])
-async def test_auto_marks_voices_that_sound_like_people(engine, expected):
+async def test_auto_marks_voices_that_sound_like_people(engine, expected, caplog):
+    caplog.set_level("INFO")
     async with running_server(engine()) as server, open_socket(server) as socket:
         assert is_marked(from_s16(await whole(socket, text=TEXT))) == expected
+    (line,) = [record for record in caplog.records if record.message == "request"]
+    assert line.voice == "male"  # who was spoken with is in the log
     enrolled = Voice("anna-1", "Anna", "female", ENROLLED)
     assert server.service._watermark.marks(enrolled)
 
