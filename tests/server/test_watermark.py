@@ -271,7 +271,9 @@ async def test_auto_marks_voices_that_sound_like_people(engine, expected, caplog
     assert server.service._watermark.marks(enrolled)
 
 
-def test_without_the_package_on_does_not_start_and_auto_marks_nothing(monkeypatch):
+def test_without_the_package_on_does_not_start_and_auto_says_that_it_marks_nothing(
+    monkeypatch, caplog
+):
     from tts_provider.audio.watermark import weights
     from tts_provider.server import watermark
 
@@ -283,4 +285,6 @@ def test_without_the_package_on_does_not_start_and_auto_marks_nothing(monkeypatc
     monkeypatch.setattr(weights.importlib.metadata, "version", missing)
     with pytest.raises(StartupError, match=r"is missing: pip install resemble-perth==1\.0\.1"):
         watermark.Watermark("on")
-    assert not watermark.Watermark("auto").marks(Voice("a", "A", "male", "csm"))
+    auto = watermark.Watermark("auto", is_like_people=True)
+    assert "not marked as synthetic, which takes pip install resemble-perth" in caplog.text
+    assert not auto.marks(Voice("a", "A", "male", "csm"))

@@ -64,7 +64,11 @@ class Server:
             store,
             normalize_text=settings.normalize_text,
             lexicon=load_lexicon(settings.lexicon) if settings.lexicon else None,
-            watermark=Watermark(settings.watermark, at_once=engine.takes_prompts),
+            watermark=Watermark(
+                settings.watermark,
+                # What engines elsewhere are is known late.
+                is_like_people=engine.takes_prompts or bool(settings.engine_urls),
+            ),
             signer=_signer(settings),
         )
         self.sockets = Sockets(self.service)
