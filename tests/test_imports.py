@@ -52,6 +52,8 @@ HOMES = {
     "httpx2": ("engines/remote", "engines/csm/files"),
     "ray": ("engines/remote/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
+    "c2pa": ("audio/manifest",),
+    "cryptography": ("audio/manifest",),
     "onnx": ("engines/csm/onnx", "engines/hibari_graph", "audio/watermark/network"),
     "onnxruntime": (
         *("engines/csm/onnx", "engines/hibari_graph", "onnx_threads"),

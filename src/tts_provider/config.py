@@ -129,6 +129,8 @@ class Settings(BaseSettings, Limits):
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     watermark: Literal["auto", "on", "off"] = "auto"
+    c2pa_cert: Path | None = None
+    c2pa_key: Path | None = None
     log_format: Literal["text", "json"] = "text"
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     hf_home: Path | None = Field(None, validation_alias="HF_HOME")
@@ -204,7 +206,7 @@ class Settings(BaseSettings, Limits):
             raise ValueError("expected two names, speaker 0's and speaker 1's, and a comma between")
         return names
 
-    @field_validator("data_dir", "model_path", "hf_home", "lexicon")
+    @field_validator("data_dir", "model_path", "hf_home", "lexicon", "c2pa_cert", "c2pa_key")
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
@@ -311,6 +313,8 @@ def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settin
             "--mode reuse needs the model's folder: add --model-path PATH "
             "(or TTS_PROVIDER_MODEL_PATH)"
         )
+    if (settings.c2pa_cert is None) != (settings.c2pa_key is None):
+        raise StartupError("--c2pa-cert and --c2pa-key go together: give both or neither")
     if "data_dir" in settings.model_fields_set:
         settings.check_data_dir()
     settings._ignored = tuple(_ignored(file_keys, env_file))

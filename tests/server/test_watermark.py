@@ -255,14 +255,19 @@ class LikePeople(EspeakEngine):
 
 
 @pytest.mark.parametrize(("engine", "expected"), [(LikePeople, True), (EspeakEngine, False)])
-async def test_auto_marks_voices_that_sound_like_people(engine, expected):
+async def test_auto_marks_voices_that_sound_like_people(engine, expected, caplog):
+    caplog.set_level("INFO")
     async with running_server(engine()) as server, open_socket(server) as socket:
         assert is_marked(from_s16(await whole(socket, text=TEXT))) == expected
+    (line,) = [record for record in caplog.records if record.message == "request"]
+    assert line.voice == "male"  # who was spoken with is in the log
     enrolled = Voice("anna-1", "Anna", "female", ENROLLED)
     assert server.service._watermark.marks(enrolled)
 
 
-def test_without_the_package_on_does_not_start_and_auto_marks_nothing(monkeypatch):
+def test_without_the_package_on_does_not_start_and_auto_says_that_it_marks_nothing(
+    monkeypatch, caplog
+):
     from tts_provider.audio.watermark import weights
     from tts_provider.server import watermark
 
@@ -274,4 +279,6 @@ def test_without_the_package_on_does_not_start_and_auto_marks_nothing(monkeypatc
     monkeypatch.setattr(weights.importlib.metadata, "version", missing)
     with pytest.raises(StartupError, match=r"is missing: pip install resemble-perth==1\.0\.1"):
         watermark.Watermark("on")
-    assert not watermark.Watermark("auto").marks(Voice("a", "A", "male", "csm"))
+    auto = watermark.Watermark("auto", is_like_people=True)
+    assert "not marked as synthetic, which takes pip install resemble-perth" in caplog.text
+    assert not auto.marks(Voice("a", "A", "male", "csm"))

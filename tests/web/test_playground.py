@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import base64
 import contextlib
 import io
 import wave
@@ -87,6 +88,38 @@ async def test_speak_and_hear_what_the_server_made(browser: Browser, script):
         await page.expect_text("#length", f"{len(pcm) / 48_000:.1f} s")
         await page.expect_text("#facts", "espeak-ng")
         await page.expect_text("#notice", "espeak-ng")
+
+
+_DROP = """async (data) => {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], 'dropped.mp3', { type: 'audio/mpeg' }));
+  const options = { dataTransfer, bubbles: true, cancelable: true };
+  document.body.dispatchEvent(new DragEvent('drop', options));
+}"""
+
+
+async def test_a_recording_is_checked_where_it_is_chosen_or_dropped(browser: Browser, tmp_path):
+    theirs = tmp_path / "theirs.wav"
+    theirs.write_bytes(wav(speech()))
+    refused = ("400 (Bad Request)",)
+    async with (
+        running_server(watermark="on") as server,
+        visit(browser, server, expected_errors=refused) as page,
+    ):
+        await page.expect_state("ready")
+        await page.page.set_input_files("#check-file", theirs)
+        await page.expect_text("#check-result", "theirs.wav: No watermark and no tag, which proves")
+        async with open_socket(server) as socket:
+            await ask(socket, text=TEXT, format="mp3")
+            ours = base64.b64encode(await receive(socket)).decode()
+        await page.page.evaluate(_DROP, ours)
+        await page.expect_text(
+            "#check-result", "dropped.mp3: Synthetic speech, by its watermark at "
+        )
+        await page.expect_text("#check-result", "Its tag says that tts-provider ")
+        await page.page.evaluate(_DROP, base64.b64encode(b"no audio").decode())
+        await page.expect_text("#check-result", "dropped.mp3: Audio must be WAV")
 
 
 async def test_the_embedded_voices_and_languages_are_one_list(browser: Browser):

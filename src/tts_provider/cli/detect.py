@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
+from json import dumps as dump_json
 from pathlib import Path
 
 from tts_provider.audio.decode_process import decode_once
+from tts_provider.audio.manifest import Manifest, read_manifest
 from tts_provider.audio.watermark.detect import detect
 from tts_provider.errors import TTSError
 from tts_provider.server.dialects.detect import Findings, findings
@@ -19,15 +22,25 @@ _MAX_AUDIO_S = 300.0  # what the decoder's process has memory for, whatever the 
 def detect_files(files: Sequence[str], *, json: bool = False) -> None:
     """Prints a line for each. Raises `TTSError` for one that cannot be read or decoded."""
     for name in files:
-        found = _look(name)
-        print(found.model_dump_json() if json else f"{name}: {_in_words(found)}", flush=True)
+        data = _read(name)
+        found, manifest = _look(name, data), read_manifest(data)
+        if json:
+            told = {"file": name, **found.model_dump()}
+            told["manifest"] = None if manifest is None else asdict(manifest)
+            print(dump_json(told), flush=True)
+        else:
+            told_of = (_watermark(found), _tag(found), _manifest(manifest))
+            print(f"{name}: {'; '.join(told_of)}", flush=True)
 
 
-def _look(name: str) -> Findings:
+def _read(name: str) -> bytes:
     try:
-        data = Path(name).read_bytes()
+        return Path(name).read_bytes()
     except OSError as error:
         raise TTSError(f"cannot read {name}: {error.strerror}") from None
+
+
+def _look(name: str, data: bytes) -> Findings:
     try:
         samples = asyncio.run(decode_once(data, max_bytes=_MAX_BYTES, max_audio_s=_MAX_AUDIO_S))
     except TTSError as error:
@@ -35,14 +48,25 @@ def _look(name: str) -> Findings:
     return findings(data, samples, detect(decoder(), samples))
 
 
-def _in_words(found: Findings) -> str:
+def _watermark(found: Findings) -> str:
     assert found.watermark is not None
-    told = [f"no watermark (score {found.watermark.score:.2f})"]
-    if found.watermark.found:
-        places = ", ".join(
-            f"{place.start_ms / 1000:.1f}–{place.end_ms / 1000:.1f} s"
-            for place in found.watermark.places
-        )
-        told = [f"watermark at {places} (score {found.watermark.score:.2f})"]
-    told.append("no tag" if found.tag is None else f"tag of {found.tag}")
-    return "; ".join(told)
+    score = f"(score {found.watermark.score:.2f})"
+    if not found.watermark.found:
+        return f"no watermark {score}"
+    places = ", ".join(
+        f"{place.start_ms / 1000:.1f}–{place.end_ms / 1000:.1f} s"
+        for place in found.watermark.places
+    )
+    return f"watermark at {places} {score}"
+
+
+def _tag(found: Findings) -> str:
+    return "no tag" if found.tag is None else f"tag of {found.tag}"
+
+
+def _manifest(manifest: Manifest | None) -> str:
+    if manifest is None:
+        return "no manifest"
+    kind = "synthetic" if manifest.is_synthetic else "not said to be synthetic"
+    state = "intact" if manifest.is_intact else "not intact"
+    return f"manifest of {manifest.generator}, {kind}, signed by {manifest.signer}, {state}"

@@ -25,6 +25,8 @@ from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
 _PACKAGES = (
     "hibari-tts",
     "espeakng-loader",
+    "resemble-perth",
+    "c2pa-python",
     "onnxruntime",
     "torch",
     "av",
@@ -35,6 +37,8 @@ _PACKAGES = (
 )
 _OPTIONAL = {
     "espeakng-loader": "a hundred languages; pip install 'tts-provider[espeak]'",
+    "resemble-perth": "the watermark; pip install 'tts-provider[watermark]'",
+    "c2pa-python": "signed manifests; pip install 'tts-provider[c2pa]'",
     "torch": "only for CUDA; pip install 'tts-provider[cuda]'",
 }
 _PATIENCE_S = 2.0

@@ -87,7 +87,10 @@ examples:
 """
 
 _SHELLS = ("bash", "zsh", "fish")
-_TAKES_A_FILE = ("output", "captions", "audio", "files", "model_path", "data_dir", "lexicon")
+_TAKES_A_FILE = (
+    *("output", "captions", "audio", "files", "model_path", "data_dir", "lexicon"),
+    *("c2pa_cert", "c2pa_key"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,6 +206,8 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="auto|on|off",
         help="which speech can be recognised as made: auto is CSM-1B's and enrolled voices'",
     )
+    speaking("--c2pa-cert", metavar="FILE", help="sign whole files: a certificate with its chain")
+    speaking("--c2pa-key", metavar="FILE", help="its private key")
     speaking(
         "--engine-url",
         action="append",

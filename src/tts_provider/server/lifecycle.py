@@ -20,6 +20,7 @@ from typing import Any
 
 import uvicorn
 
+from tts_provider.audio.manifest import ManifestSigner
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import create_app
@@ -63,7 +64,12 @@ class Server:
             store,
             normalize_text=settings.normalize_text,
             lexicon=load_lexicon(settings.lexicon) if settings.lexicon else None,
-            watermark=Watermark(settings.watermark, at_once=engine.takes_prompts),
+            watermark=Watermark(
+                settings.watermark,
+                # What engines elsewhere are is known late.
+                is_like_people=engine.takes_prompts or bool(settings.engine_urls),
+            ),
+            signer=_signer(settings),
         )
         self.sockets = Sockets(self.service)
         app = create_app(
@@ -284,6 +290,13 @@ class _Uvicorn(uvicorn.Server):
         for handled in (signal.SIGINT, signal.SIGTERM):
             signal.signal(handled, signal.SIG_DFL)
         self._stop()
+
+
+def _signer(settings: Settings) -> ManifestSigner | None:
+    """Raises `StartupError` where the key cannot sign."""
+    if settings.c2pa_cert is None or settings.c2pa_key is None:
+        return None
+    return ManifestSigner(settings.c2pa_cert, settings.c2pa_key)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

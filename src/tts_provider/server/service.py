@@ -14,6 +14,7 @@ import numpy as np
 
 from tts_provider import __version__
 from tts_provider.audio.decode_process import Decoders
+from tts_provider.audio.manifest import ManifestSigner
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
 from tts_provider.server.admission import Admission
@@ -66,6 +67,7 @@ class SpeechService:
         normalize_text: bool = True,
         lexicon: LexiconFile | None = None,
         watermark: Watermark | None = None,
+        signer: ManifestSigner | None = None,
     ) -> None:
         self.engine = engine
         self._store = store
@@ -73,6 +75,7 @@ class SpeechService:
         self._normalize_text = normalize_text
         self._lexicon = lexicon or LexiconFile()
         self._watermark = watermark or Watermark("auto")
+        self.signer = signer
         self.limits = limits
         self.admission = Admission(limits)
         self.decoders = Decoders()

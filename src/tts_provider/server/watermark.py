@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Literal, TypeVar
@@ -11,10 +12,12 @@ from typing import Literal, TypeVar
 from tts_provider.audio.aside import Aside, pieces
 from tts_provider.audio.watermark.mark import LEAD, Marker
 from tts_provider.audio.watermark.network import Decoder, Encoder
-from tts_provider.audio.watermark.weights import is_installed, read_weights
+from tts_provider.audio.watermark.weights import INSTALL, is_installed, read_weights
 from tts_provider.speech.engine import AudioChunk, Voice, WordTime
 from tts_provider.speech.pipeline import Segment
 from tts_provider.voices.store import ENROLLED
+
+log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "on", "off"]
 
@@ -27,11 +30,15 @@ _Item = TypeVar("_Item", bound=AudioChunk | Segment)
 class Watermark:
     """`on` marks every voice, `auto` those that sound like people, where the extra is installed."""
 
-    def __init__(self, mode: Mode, *, at_once: bool = False) -> None:
-        """Its files are read where they are needed for sure, `on` or `at_once`. Raises
-        `StartupError` where they are missing or damaged."""
-        self._mode = mode if mode != "auto" or is_installed() else "off"
-        if self._mode == "on" or (at_once and self._mode == "auto"):
+    def __init__(self, mode: Mode, *, is_like_people: bool = False) -> None:
+        """Its files are read where they are needed for sure: `on`, or with an engine that
+        `is_like_people`. Raises `StartupError` where they are missing or damaged."""
+        self._mode = mode
+        if mode == "auto" and not is_installed():
+            self._mode = "off"
+            if is_like_people:
+                log.warning("speech is not marked as synthetic, which takes %s", INSTALL)
+        if self._mode == "on" or (is_like_people and self._mode == "auto"):
             _encoder()
 
     def marks(self, voice: Voice) -> bool:

@@ -1,3 +1,4 @@
+import { Check } from './check.js';
 import { element, save, sentence } from './element.js';
 import { Enrolment } from './enrol.js';
 import { History } from './history.js';
@@ -35,6 +36,7 @@ const voices = new VoiceSelect(element('voice'));
 const enrolment = new Enrolment(server, refreshVoices);
 const history = new History(element('history'), element('history-empty'), { play, download, formatName });
 const spokenWords = new SpokenWords(server, () => [reader.area.value, element('voice').value || undefined]);
+new Check(server);
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** @type {keyof typeof STATUS} */ let state = 'connecting';

@@ -3,6 +3,10 @@ const ASK_AGAIN_MS = 1000;
 
 /**
  * @typedef {{id: string, name: string, gender: string, source: string, speaker?: number | null}} Voice
+ * @typedef {{
+ *   watermark: {found: boolean, score: number, places: {start_ms: number, end_ms: number}[]} | null,
+ *   tag: string | null,
+ * }} Findings
  */
 
 /** The server said no, in words. */
@@ -52,6 +56,13 @@ export class Server {
     body.set('consent', String(consent));
     body.set('audio', audio, audio.name ?? 'recording');
     return (await this.#fetch('v1/audio/voices', { method: 'POST', body })).json();
+  }
+
+  /** @param {Blob} audio @returns {Promise<Findings>} Whether it was made here. */
+  async detect(audio) {
+    const body = new FormData();
+    body.set('audio', audio);
+    return (await this.#fetch('v1/audio/detect', { method: 'POST', body })).json();
   }
 
   /** @param {string} id */

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import httpx2
 import numpy as np
 import pytest
@@ -84,12 +86,18 @@ async def test_the_command_says_the_same(tmp_path):
         (tmp_path / "ours.mp3").write_bytes(await speak(server, "mp3"))
     (tmp_path / "theirs.wav").write_bytes(recordings.wav(recordings.speech()))
     told = run_cli(tmp_path, "detect", "ours.mp3", "theirs.wav")
+    assert told.returncode == 0
     ours, theirs = told.stdout.splitlines()
     assert ours.startswith("ours.mp3: watermark at ")
     assert "; tag of tts-provider " in ours
+    assert ours.endswith("; no manifest")
     assert theirs.startswith("theirs.wav: no watermark (score 0.")
-    assert theirs.endswith("; no tag")
-    assert told.returncode == 0
+    assert theirs.endswith("; no tag; no manifest")
+    (line,) = run_cli(tmp_path, "detect", "--json", "ours.mp3").stdout.splitlines()
+    told = json.loads(line)
+    assert told["file"] == "ours.mp3"
+    assert told["watermark"]["found"]
+    assert told["manifest"] is None
     failed = run_cli(tmp_path, "detect", "nowhere.wav")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert "cannot read nowhere.wav" in failed.stderr

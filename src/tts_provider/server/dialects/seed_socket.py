@@ -176,6 +176,8 @@ class SpeechSocket(Socket):
             audio += await encoder.finish()
             for position, data in encoder.patches():
                 audio[position : position + len(data)] = data
+        if (signer := self._service.signer) is not None:
+            audio = bytearray(await asyncio.to_thread(signer.sign, audio, request.format))
         self._connection.finish_turn()
         length_ms = end * 1000 // SAMPLE_RATE
         success = seed.success(request, len(audio), length_ms, words, is_estimated=is_estimated)
