@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from tokenizers import Tokenizer as HubTokenizer
+from tokenizers import models, pre_tokenizers
 
 from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.errors import StartupError
@@ -11,7 +13,7 @@ from .checkpoints import write_tokenizer
 @pytest.fixture
 def tokenizer(tmp_path):
     write_tokenizer(tmp_path / "tokenizer.json")
-    return Tokenizer(tmp_path / "tokenizer.json")
+    return Tokenizer(tmp_path / "tokenizer.json", 128_256)
 
 
 def test_the_speaker_stands_in_brackets_without_a_space(tokenizer):
@@ -31,4 +33,21 @@ def test_special_tokens_in_a_text_are_its_characters(tokenizer, special):
 def test_a_file_that_is_no_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(StartupError, match=r"tokenizer\.json is no tokenizer"):
-        Tokenizer(tmp_path / "tokenizer.json")
+        Tokenizer(tmp_path / "tokenizer.json", 128_256)
+
+
+def test_a_model_of_few_words_names_its_own_begin_and_end(tmp_path):
+    words = {"?": 0, "[": 1, "]": 2, "0": 3, "1": 4, "seven": 5}
+    hub = HubTokenizer(models.WordLevel(words, unk_token="?"))
+    hub.pre_tokenizer = pre_tokenizers.Punctuation("isolated")
+    hub.add_special_tokens(["<|begin_of_text|>", "<|end_of_text|>"])
+    hub.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer(tmp_path / "tokenizer.json", 8)
+    assert tokenizer.encode("seven", 1) == [6, 1, 4, 2, 5, 7]
+    assert 6 not in tokenizer.encode("<|begin_of_text|>", 0)[1:]
+
+
+def test_a_tokenizer_of_another_model(tmp_path):
+    write_tokenizer(tmp_path / "tokenizer.json")
+    with pytest.raises(StartupError, match="tokens up to 128001, the model only up to 127999"):
+        Tokenizer(tmp_path / "tokenizer.json", 128_000)

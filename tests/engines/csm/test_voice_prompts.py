@@ -105,7 +105,7 @@ async def codes_of(engine, text: str, voice, history: History | None = None) -> 
 
 def transformers_ids(model, folder, *segments: tuple[str, int, int]) -> list[int]:
     """Ids of a conversation: text, speaker and frames of audio each; 0 is the text to speak."""
-    tokenizer, ids = Tokenizer(folder / "tokenizer.json"), []
+    tokenizer, ids = Tokenizer(folder / "tokenizer.json", 128_256), []
     for text, speaker, frames in segments:
         ids += tokenizer.encode(text, speaker)
         if frames:
@@ -141,7 +141,7 @@ async def test_a_conversation_is_the_prompt_then_the_last_segments_of_both_sides
     assert history.count == 2
     watched.read_frames.clear()
     await codes_of(engine, "And yours?", voice, history)
-    tokenizer = Tokenizer(small_folder / "tokenizer.json")
+    tokenizer = Tokenizer(small_folder / "tokenizer.json", 128_256)
     texts = (("What is your name?", 1), ("It is Ann.", 0), ("And yours?", 0))
     tokens = sum(len(tokenizer.encode(*text)) for text in texts)
     # The prompt is there already; each of the two spoken segments ends with a frame of its own.
@@ -151,7 +151,7 @@ async def test_a_conversation_is_the_prompt_then_the_last_segments_of_both_sides
 async def test_prompts_are_read_at_the_start_and_copied_afterwards(engine, watched, small_folder):
     assert watched.encoded == 2
     watched.read_frames.clear()
-    tokenizer = Tokenizer(small_folder / "tokenizer.json")
+    tokenizer = Tokenizer(small_folder / "tokenizer.json", 128_256)
     for voice in engine.voices():
         await codes_of(engine, "Hello there.", voice)
         assert sum(watched.read_frames) == len(tokenizer.encode("Hello there.", voice.speaker))

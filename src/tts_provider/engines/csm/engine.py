@@ -61,7 +61,7 @@ class CsmEngine(Engine):
         name of the weights that encode them."""
         self.device, self.precision = device, precision
         self._config = checkpoint.config
-        self._tokenizer = Tokenizer(tokenizer)
+        self._tokenizer = Tokenizer(tokenizer, checkpoint.config.text_vocabulary)
         self._build_backend = build_backend
         self._voices = builtin_voices(prompts)
         self._prompts = VoicePrompts(prompts, store, codec)

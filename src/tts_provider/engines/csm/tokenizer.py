@@ -8,20 +8,32 @@ from tokenizers import Tokenizer as HubTokenizer
 
 from tts_provider.errors import StartupError
 
-BEGIN_OF_TEXT = 128_000
-END_OF_TEXT = 128_001
+_BEGIN, _END = "<|begin_of_text|>", "<|end_of_text|>"
+# Where a tokenizer does not name them, they are Llama 3's.
+_LLAMA_BEGIN, _LLAMA_END = 128_000, 128_001
 
 
 class Tokenizer:
-    """Llama 3.2's tokenizer. Special tokens in a text are read as the characters they are."""
+    """The model's own, CSM-1B's is Llama 3.2's. Special tokens in a text are read as the characters
+    they are."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, vocabulary: int) -> None:
+        """Raises `StartupError` where it is none for a model of `vocabulary` text tokens."""
         try:
             self._tokenizer = HubTokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception
             raise StartupError(
                 f"{path} is no tokenizer ({str(error)[:120]}); download it again"
             ) from None
+        begin, end = map(self._tokenizer.token_to_id, (_BEGIN, _END))
+        self._begin = _LLAMA_BEGIN if begin is None else begin
+        self._end = _LLAMA_END if end is None else end
+        largest = max(*self._tokenizer.get_vocab().values(), self._begin, self._end)
+        if largest >= vocabulary:
+            raise StartupError(
+                f"{path} has tokens up to {largest}, the model only up to {vocabulary - 1}; is it "
+                "another model's tokenizer?"
+            )
         # Special tokens would be cut out of the text before anything else; escaped, the same
         # characters reach the model as plain text.
         self._tokenizer.encode_special_tokens = True
@@ -31,4 +43,4 @@ class Tokenizer:
         inner: list[int] = self._tokenizer.encode(
             f"[{speaker}]{text}", add_special_tokens=False
         ).ids
-        return [BEGIN_OF_TEXT, *inner, END_OF_TEXT]
+        return [self._begin, *inner, self._end]
