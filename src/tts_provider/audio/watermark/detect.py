@@ -53,8 +53,7 @@ class Detection:
 
 
 def detect(decoder: Decoder, samples: Samples) -> Detection:
-    """(n,) at 24 kHz; takes a fiftieth of their duration where they are marked, a tenth where
-    not."""
+    """(n,) at 24 kHz; takes a tenth of their duration on one core."""
     best, stretches = 0.0, list[Stretch]()
     step = _PART_SAMPLES - _STRETCH_FRAMES * HOP
     for start in range(0, max(len(samples) - _STRETCH_FRAMES * HOP, 1), step):
