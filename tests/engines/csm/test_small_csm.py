@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -138,8 +139,15 @@ async def test_sentences_one_after_another(data_dir):
     assert is_woman(samples[half:])
 
 
+async def test_a_word_that_it_does_not_know(data_dir):
+    async with speaking("int8", data_dir) as (_, client):
+        samples = await hear(client, "Red marmalade, seven.", speaker=1)
+    assert ears.hear_words(samples) == ["red", "what", "seven"]
+
+
 def test_it_is_small_enough_to_be_kept_with_the_code():
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 8_000_000
-    checkpoint = open_checkpoint(FOLDER)
-    assert checkpoint.config.codebooks == 8
-    assert len(WORDS) == 19
+    assert open_checkpoint(FOLDER).config.codebooks == 8
+    tokens = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    marks = {"[", "]", "0", "1", "<|begin_of_text|>", "<|end_of_text|>"}
+    assert set(tokens) - marks == {*WORDS, "what"}
