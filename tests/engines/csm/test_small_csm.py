@@ -10,16 +10,22 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
+import torch
+from transformers import CsmForConditionalGeneration
 
 import ears
 from server.dialects.test_voices import enrol
 from servers import running_server
 from tts_provider.client import AsyncTTSClient
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
+from tts_provider.engines.csm.prompt import text_prompt
+from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.server.lifecycle import Server
 from tts_provider.voices.enrolment import BETWEEN_VOICES_HZ
 
+from .conftest import make_torch_backend
 from .small_csm import DIGITS, FOLDER, WORDS, make_engine
+from .test_parity import generate, speak
 
 LISTS = (
     "Seven, two, nine, four, one, eight.",
@@ -143,6 +149,21 @@ async def test_a_word_that_it_does_not_know(data_dir):
     async with speaking("int8", data_dir) as (_, client):
         samples = await hear(client, "Red marmalade, seven.", speaker=1)
     assert ears.hear_words(samples) == ["red", "what", "seven"]
+
+
+def test_transformers_says_the_same():
+    model = CsmForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    ids = Tokenizer(FOLDER / "tokenizer.json", model.config.text_vocab_size).encode("Six, two.", 1)
+    expected = generate(model, 60, input_ids=torch.tensor([ids]))
+    assert 10 < len(expected) < 40, "it does not stop"
+    backend = make_torch_backend(FOLDER, slots=1)
+    codes = speak(backend, text_prompt(ids, 8), len(expected))
+    assert np.array_equal(codes, expected)
+    # The last frame is the end; the sound of those before it.
+    with torch.no_grad():
+        sound = model.codec_model.decode(torch.from_numpy(codes[:-1].T[None])).audio_values[0, 0]
+    assert not codes[-1].any()
+    assert ears.hear_words(sound.numpy()) == ["six", "two"]
 
 
 def test_it_is_small_enough_to_be_kept_with_the_code():
