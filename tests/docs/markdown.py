@@ -23,6 +23,7 @@ PAGES = (
     "docs/text.md",
     "docs/voices.md",
     "examples/README.md",
+    "training/README.md",
 )
 
 _FENCE = re.compile(r"(?P<indent> *)```(?P<language>\S*)")

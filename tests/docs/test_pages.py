@@ -21,7 +21,7 @@ TREE = next(block.text for block in all_blocks() if "src/tts_provider/\n" in blo
 def test_no_page_is_forgotten():
     found = {
         path.relative_to(REPOSITORY).as_posix()
-        for folder in (".", "docs", "examples")
+        for folder in (".", "docs", "examples", "training")
         for path in (REPOSITORY / folder).glob("*.md")
     }
     assert found - {"CHANGELOG.md"} == set(PAGES)

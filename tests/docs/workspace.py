@@ -74,6 +74,7 @@ class Workspace:
         speech = recordings.speech("female")[: 24_000 * 4]
         (folder / "anna.m4a").write_bytes(recordings.encode(speech, "m4a"))
         shutil.copy(REPOSITORY / ".env.template", folder)
+        (folder / "tests").symlink_to(REPOSITORY / "tests")
         self._environment = clean_environment(
             folder, PATH=f"{tools}{os.pathsep}{os.environ['PATH']}"
         )

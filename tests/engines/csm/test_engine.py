@@ -118,6 +118,8 @@ async def test_same_seed_same_audio_alone_in_company_and_another_differs(engine)
 async def test_the_text_bounds_the_audio_unless_the_request_does(engine):
     assert len(await speak(engine, text="Hm.", max_audio_ms=None)) == 38 * 1920
     assert len(await speak(engine, text="Hm.", max_audio_ms=4000)) == 4000 * 24
+    # Eight short words, a list's.
+    assert len(await speak(engine, text="I a I a I a I a.", max_audio_ms=None)) == 75 * 1920
 
 
 async def test_one_frame_again_and_again_ends_the_speech(engine, faults):

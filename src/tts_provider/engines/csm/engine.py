@@ -30,6 +30,8 @@ _NO_PROMPTS = Chosen(None, None, [])
 # csm.md: one clip in six never stops by itself, so its text bounds it.
 _SHORTEST_LIMIT_MS = 3000
 _LIMIT_MS_A_CHARACTER = 120
+# A list of short words, each said alone, takes longer than its characters.
+_LIMIT_MS_A_WORD = 750
 # The last segments of both sides. More of its own output muffles the voice.
 _HISTORY_SEGMENTS = 4
 _ATTEMPTS = 2
@@ -142,10 +144,10 @@ class CsmEngine(Engine):
         if utterance.max_audio_ms is not None:
             limit_ms = utterance.max_audio_ms
         else:
-            limit_ms = max(_SHORTEST_LIMIT_MS, _LIMIT_MS_A_CHARACTER * len(text))
+            limit_ms = max(_SHORTEST_LIMIT_MS, _longest_ms(text))
         max_frames = min(-(-limit_ms // FRAME_MS), positions)
         # What the text can need at most must fit, even where the request allows more.
-        needed = min(max_frames, math.ceil(_LIMIT_MS_A_CHARACTER * len(text) / FRAME_MS))
+        needed = min(max_frames, math.ceil(_longest_ms(text) / FRAME_MS))
         voice_frames = 0 if prefix is None else len(prefix)
         room = positions - voice_frames - len(now) - needed
         if room < 0:
@@ -198,6 +200,10 @@ class CsmEngine(Engine):
                 model_loop.heard(job, item.frames)
         finally:
             model_loop.cancel(job)
+
+
+def _longest_ms(text: str) -> int:
+    return max(_LIMIT_MS_A_CHARACTER * len(text), _LIMIT_MS_A_WORD * len(text.split()))
 
 
 def _ended(words: str) -> str:
