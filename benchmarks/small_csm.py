@@ -53,7 +53,7 @@ class Ears:
     def hear(self, samples: np.ndarray) -> list[str]:
         key = samples.tobytes()
         if key not in self._heard:
-            self._heard[key] = ears.hear_words(samples)
+            self._heard[key] = ears.hear_words(samples, digit_by_digit=True)
         return self._heard[key]
 
 

@@ -92,14 +92,20 @@ def _whisper() -> WhisperModel:
     return WhisperModel(str(get_model_path()), device="cpu", local_files_only=True, cpu_threads=2)
 
 
-def hear_words(samples: np.ndarray, rate: int = 24_000) -> list[str]:
-    """The English words that a recogniser hears, numbers in letters."""
+def hear_words(
+    samples: np.ndarray, rate: int = 24_000, *, digit_by_digit: bool = False
+) -> list[str]:
+    """The English words that a recogniser hears, numbers in letters; `digit_by_digit` where only
+    digits were said, of which it makes a number where they follow each other fast."""
     audio = soxr.resample(samples, rate, _RECOGNISER_HZ)
     audio = np.concatenate([np.zeros(4800, np.float32), audio, np.zeros(8000, np.float32)])
     segments, _ = _whisper().transcribe(
         audio, language="en", beam_size=5, temperature=0.0, without_timestamps=True
     )
-    return plain_words(" ".join(segment.text for segment in segments))
+    text = " ".join(segment.text for segment in segments)
+    if digit_by_digit:
+        text = re.sub(r"\d[,.-]?", lambda digit: f" {digit[0][0]} ", text)
+    return plain_words(text)
 
 
 def plain_words(text: str) -> list[str]:
