@@ -73,7 +73,7 @@ def make_stuck(monkeypatch, tmp_path):
 
 STUCK = """
 from tts_provider.audio import decode_child
-import os, time
+import os, sys, time
 def decode(data, max_audio_s):
     how = data.split()[0]
     if how == b"sleep":
@@ -95,10 +95,34 @@ def decode(data, max_audio_s):
         while True: pass
     if how == b"environment":
         raise decode_child.InvalidRequest(" ".join(os.environ), code="told")
+    if how == b"modules":
+        raise decode_child.InvalidRequest(" ".join(sys.modules), code="told")
 decode_child.decode_audio = lambda data, max_bytes, max_audio_s: decode(data, max_audio_s)
 decode_child.CPU_S = 1
 decode_child.main()
 """
+
+
+@pytest.fixture(name="stuck_parser")
+def make_stuck_parser(stuck, tmp_path):
+    """One that decodes, and then does the same with the manifest; it also tells lies."""
+    (tmp_path / "stuck.py").write_text(
+        STUCK.replace("decode_child.decode_audio =", "decode_child.read_manifest =")
+        .replace("data, max_bytes, max_audio_s: decode(data, max_audio_s)", "data: decode(data, 0)")
+        .replace("decode_child.CPU_S", LIES)
+    )
+
+
+LIES = """
+import numpy, json
+decode_child.decode_audio = lambda *_, **__: numpy.zeros(100, numpy.float32)
+decode_child.asdict = json.loads
+honest = decode_child.read_manifest
+def lie(data):
+    how, _, told = data.partition(b" ")
+    return told if how == b"lie" else honest(data)
+decode_child.read_manifest = lie
+decode_child.CPU_S"""
 
 
 def is_alive(pid: int) -> bool:
@@ -141,6 +165,39 @@ async def test_one_that_ends_badly_says_why(decoders, stuck, data, code, words, 
     assert problem.code == code
     assert words in problem.message
     assert len(caplog.records) <= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is bounded there but time")
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"spin", "audio_too_costly"),
+        (b"eat", "audio_too_costly"),
+        (b"die 6", "invalid_audio"),
+        (b"die 11", "invalid_audio"),
+        (b"fault", "invalid_audio"),
+        (b"lie {}", "invalid_audio"),
+        (
+            b'lie {"generator": 1, "signer": "", "is_intact": true, "is_synthetic": true}',
+            "invalid_audio",
+        ),
+        (b'lie "' + b"x" * 20_000 + b'"', "invalid_audio"),
+    ],
+)
+async def test_a_manifest_that_takes_too_much_is_told_like_audio_that_does(
+    decoders, stuck_parser, data, code, caplog
+):
+    with pytest.raises(InvalidRequest) as caught:
+        await decoders.decode_with_manifest(data, **LIMITS)
+    assert caught.value.code == code
+    assert len(caplog.records) <= 1
+    assert len(await decoders.decode(data, **LIMITS)) == 100  # who does not ask is not troubled
+
+
+async def test_who_does_not_ask_for_a_manifest_loads_no_parser(decoders, stuck):
+    told = (await refused(decoders, b"modules")).message.split()
+    assert "av" in told
+    assert "c2pa" not in told
 
 
 async def test_it_has_no_secrets(decoders, stuck, monkeypatch):
@@ -209,11 +266,11 @@ async def test_a_terminals_interrupt_and_a_services_stop_do_not_end_it(decoders)
     # It is ready when it has closed nothing and waits: then its handlers are set.
     assert process.stdin is not None
     data = wav(speech())
-    process.stdin.write(decode_process.JOB.pack(len(data), 60.0)[:4])
+    process.stdin.write(decode_process.JOB.pack(len(data), 60.0, False)[:4])
     await until(lambda: ignores_signals(process.pid))
     for number in (signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
-    process.stdin.write(decode_process.JOB.pack(len(data), 60.0)[4:] + data)
+    process.stdin.write(decode_process.JOB.pack(len(data), 60.0, False)[4:] + data)
     assert process.stdout is not None
     kind, _ = decode_process.ANSWER.unpack(
         await process.stdout.readexactly(decode_process.ANSWER.size)

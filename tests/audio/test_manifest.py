@@ -1,82 +1,26 @@
 from __future__ import annotations
 
-import datetime
+import io
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from recordings import encode, speech, wav
 from servers import ask, open_socket, receive, run_cli, running_server
+from signing import make_identity
 from tts_provider.audio.decode import decode_audio
+from tts_provider.audio.decode_process import decode_with_manifest_once
 from tts_provider.audio.manifest import ManifestSigner, read_manifest
 from tts_provider.errors import StartupError
 
 TEXT = "The north wind and the sun."
 
 
-def certificate(name, key, issuer=None, issuer_key=None) -> x509.Certificate:
-    """An authority's own, or one that it issues for signing, as C2PA asks for it."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, name),
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-        ]
-    )
-    is_authority, signing = issuer is None, issuer_key or key
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if is_authority else issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=not is_authority,
-                key_cert_sign=is_authority,
-                crl_sign=is_authority,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()),
-            critical=False,
-        )
-    )
-    if not is_authority:
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
-        builder = builder.add_extension(usage, critical=False)
-    return builder.sign(signing, hashes.SHA256())
-
-
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory) -> tuple[Path, Path]:
-    """A certificate with its chain, and its key."""
-    folder = tmp_path_factory.mktemp("c2pa")
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    authority = certificate("An authority", keys[0])
-    chain = certificate("An operator", keys[1], authority, keys[0]), authority
-    pem = serialization.Encoding.PEM
-    (folder / "chain.pem").write_bytes(b"".join(each.public_bytes(pem) for each in chain))
-    kind, secret = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(keys[1].private_bytes(pem, kind, secret))
-    (folder / "other.pem").write_bytes(keys[0].private_bytes(pem, kind, secret))
-    return folder / "chain.pem", folder / "key.pem"
+    return make_identity(tmp_path_factory.mktemp("c2pa"))
 
 
 @pytest.mark.parametrize("audio_format", ["wav", "mp3", "flac"])
@@ -134,6 +78,17 @@ def test_what_was_changed_afterwards_is_not_intact(identity):
 @pytest.mark.parametrize("data", [b"", b"RIFF", wav(speech()), encode(speech(), "opus"), b"\xff\0"])
 def test_what_has_none_says_nothing(data):
     assert read_manifest(data) is None
+
+
+async def test_a_large_file_has_its_read_within_the_bounds_of_its_process(identity):
+    plain = io.BytesIO()
+    with wave.open(plain, "wb") as file:
+        file.setparams((4, 2, 43_000, 0, "NONE", ""))
+        file.writeframes(bytes(295 * 43_000 * 8))  # 97 MiB, which the parser holds a second time
+    signed = ManifestSigner(*identity).sign(plain.getvalue(), "wav")
+    _, manifest = await decode_with_manifest_once(signed, max_bytes=len(signed), max_audio_s=300.0)
+    assert manifest is not None
+    assert manifest.is_intact
 
 
 def test_what_cannot_sign_is_one_sentence_at_start(identity, tmp_path):

@@ -1,7 +1,7 @@
 """The process that decodes one file of a stranger, and ends: `python -m` this module.
 
-On its standard input comes a `Job` and the file; on its standard output goes one `Answer` and what
-belongs to it. Before it reads, the operating system is told how much it may take.
+On its standard input comes a `JOB` and the file; on its standard output goes an `Answer` and what
+belongs to it. Before it reads the file, the operating system is told how much it may take.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import signal
 import struct
 import sys
 import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
 from enum import IntEnum
 from typing import BinaryIO
 
 from tts_provider.audio.decode import decode_audio
+from tts_provider.audio.manifest import read_manifest
 from tts_provider.errors import InvalidRequest
 
-JOB = struct.Struct("<Qd")
-"""Bytes of the file, and the longest audio in seconds."""
+JOB = struct.Struct("<Qd?")
+"""Bytes of the file, the longest audio in seconds, and whether its manifest is wanted too."""
 ANSWER = struct.Struct("<BQ")
 """An `Answer`, and the bytes that follow."""
 
@@ -39,31 +42,42 @@ class Answer(IntEnum):
     SAMPLES = 1  # float32
     PROBLEM = 2  # JSON: code, message
     FAULT = 3  # a traceback: ours, not the file's
+    MANIFEST = 4  # JSON: a `Manifest` or null. After the samples, where it is wanted
 
 
 def main() -> None:
     # Both go to all of a terminal's or a service's processes; the server ends us when it drained.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    limit_resources()
     job = sys.stdin.buffer.read(JOB.size)
     if len(job) < JOB.size:
         return  # the server is gone, or needs nobody any more
-    data_bytes, max_audio_s = JOB.unpack(job)
-    answer, content = _decode(sys.stdin.buffer.read(data_bytes), max_audio_s)
-    _write(sys.stdout.buffer, answer, content)
+    data_bytes, max_audio_s, wants_manifest = JOB.unpack(job)
+    # The parser of manifests holds a WAV file a second time.
+    limit_resources(more_bytes=data_bytes if wants_manifest else 0)
+    data = sys.stdin.buffer.read(data_bytes)
+    for answer, content in _answers(data, max_audio_s, wants_manifest=wants_manifest):
+        _write(sys.stdout.buffer, answer, content)
 
 
-def _decode(data: bytes, max_audio_s: float) -> tuple[Answer, bytes]:
+def _answers(
+    data: bytes, max_audio_s: float, *, wants_manifest: bool
+) -> Iterator[tuple[Answer, bytes]]:
+    manifest = None
     try:
         samples = decode_audio(data, max_bytes=len(data), max_audio_s=max_audio_s)
+        if wants_manifest:
+            manifest = read_manifest(data)
     except InvalidRequest as problem:
-        return Answer.PROBLEM, json.dumps([problem.code, problem.message]).encode()
+        yield Answer.PROBLEM, json.dumps([problem.code, problem.message]).encode()
     except MemoryError:
-        return Answer.PROBLEM, json.dumps(["audio_too_costly", TOO_MUCH_MEMORY]).encode()
+        yield Answer.PROBLEM, json.dumps(["audio_too_costly", TOO_MUCH_MEMORY]).encode()
     except Exception:  # noqa: BLE001 - what it is, the server's log says
-        return Answer.FAULT, traceback.format_exc().encode()[-_LONGEST_TRACE:]
-    return Answer.SAMPLES, samples.tobytes()
+        yield Answer.FAULT, traceback.format_exc().encode()[-_LONGEST_TRACE:]
+    else:
+        yield Answer.SAMPLES, samples.tobytes()
+        if wants_manifest:
+            yield Answer.MANIFEST, json.dumps(manifest and asdict(manifest)).encode()
 
 
 def _write(out: BinaryIO, answer: Answer, content: bytes) -> None:
@@ -71,9 +85,10 @@ def _write(out: BinaryIO, answer: Answer, content: bytes) -> None:
     out.flush()
 
 
-def limit_resources() -> None:
-    """Memory (Linux only: macOS does not keep to it), CPU time, files, no child and no core dump.
-    On Windows there is nothing to tell: there the server's clock alone ends a decoder."""
+def limit_resources(*, more_bytes: int = 0) -> None:
+    """Memory (`more_bytes` beyond `MEMORY_MIB`; Linux only: macOS does not keep to it), CPU time,
+    files, no child and no core dump. On Windows there is nothing to tell: there the server's clock
+    alone ends a decoder."""
     if sys.platform == "win32":
         return
     import resource
@@ -89,7 +104,7 @@ def limit_resources() -> None:
     if sys.platform == "linux":
         pages = int(open("/proc/self/statm").read().split()[0])  # noqa: SIM115, PTH123
         has_bytes = pages * os.sysconf("SC_PAGE_SIZE")
-        limits.append((resource.RLIMIT_AS, has_bytes + MEMORY_MIB * _MIB))
+        limits.append((resource.RLIMIT_AS, has_bytes + MEMORY_MIB * _MIB + more_bytes))
     for kind, limit in limits:
         _, hard = resource.getrlimit(kind)
         if hard == resource.RLIM_INFINITY or limit < hard:

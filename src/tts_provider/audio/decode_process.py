@@ -2,6 +2,7 @@
 
 A process costs 0.1 s to start, so one is kept ready. It has bounded memory, CPU time and files
 (`decode_child`), its time is bounded here, and it is killed where nobody waits for it any more.
+Signed manifests are read there too, for who asks.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import os
 import signal
 import subprocess
 import sys
+from asyncio import StreamReader
 from asyncio.subprocess import Process
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from tts_provider.audio.decode import DECODED_RATE, check_size, damaged
 from tts_provider.audio.decode_child import (
@@ -27,6 +30,7 @@ from tts_provider.audio.decode_child import (
     TOO_MUCH_MEMORY,
     Answer,
 )
+from tts_provider.audio.manifest import Manifest
 from tts_provider.audio.pcm import Samples
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity
 
@@ -37,11 +41,18 @@ WALL_S = 10.0
 """For one file, its process's start included."""
 _MAX_WAITING = 16
 _RETRY_AFTER_MS = 5000
-_MAX_TOLD_BYTES = 16 * 1024  # of a problem or a fault
+_MAX_TOLD_BYTES = 16 * 1024  # of a problem, a fault or a manifest
 _SAMPLE_BYTES = 4
 _PIECE_BYTES = 256 * 1024
 # Secrets are none of a decoder's business.
 _KEPT_BACK = ("TTS_PROVIDER_", "HF_")
+_MANIFEST: TypeAdapter[Manifest | None] = TypeAdapter(Manifest | None)
+
+
+class _Told(NamedTuple):
+    answer: Answer
+    content: bytes
+    manifest: Manifest | None = None
 
 
 class Decoders:
@@ -66,6 +77,19 @@ class Decoders:
         """What `decode_audio` gives, and what it raises; and `InvalidRequest` with the code
         `audio_too_costly` where decoding took more than it may, `OverCapacity`. Cancelled, it ends
         the process."""
+        samples, _ = await self._in_turn(data, max_bytes, max_audio_s, wants_manifest=False)
+        return samples
+
+    async def decode_with_manifest(
+        self, data: bytes | bytearray, *, max_bytes: int, max_audio_s: float
+    ) -> tuple[Samples, Manifest | None]:
+        """What `decode` gives, and what `read_manifest` does. Raises what `decode` raises, also
+        where it is the manifest that took too much or that its parser did not survive."""
+        return await self._in_turn(data, max_bytes, max_audio_s, wants_manifest=True)
+
+    async def _in_turn(
+        self, data: bytes | bytearray, max_bytes: int, max_audio_s: float, *, wants_manifest: bool
+    ) -> tuple[Samples, Manifest | None]:
         check_size(data, max_bytes)
         if self._waiting >= _MAX_WAITING:
             raise OverCapacity(
@@ -78,7 +102,7 @@ class Decoders:
         finally:
             self._waiting -= 1
         try:
-            return await self._decode(data, max_audio_s)
+            return await self._decode(data, max_audio_s, wants_manifest=wants_manifest)
         finally:
             self._places.release()
 
@@ -93,7 +117,9 @@ class Decoders:
             _kill(process)  # and who asked it ends it
             await process.wait()
 
-    async def _decode(self, data: bytes | bytearray, max_audio_s: float) -> Samples:
+    async def _decode(
+        self, data: bytes | bytearray, max_audio_s: float, *, wants_manifest: bool
+    ) -> tuple[Samples, Manifest | None]:
         process = await self._take()
         self._working.add(process)
         is_late = False
@@ -105,14 +131,14 @@ class Decoders:
 
         timer = asyncio.get_running_loop().call_later(WALL_S, give_up)
         try:
-            told = await _ask(process, data, max_audio_s)
+            told = await _ask(process, data, max_audio_s, wants_manifest=wants_manifest)
         finally:
             timer.cancel()
             await _end(process)
             self._working.discard(process)
             self.prepare()
         if told is not None:
-            return _samples(*told)
+            return _samples(told.answer, told.content), told.manifest
         if is_late:
             raise _too_costly(f"the audio file took more than {WALL_S:g} s to decode")
         raise _ended(process)
@@ -133,6 +159,19 @@ async def decode_once(data: bytes, *, max_bytes: int, max_audio_s: float) -> Sam
     decoders = Decoders()
     try:
         return await decoders.decode(data, max_bytes=max_bytes, max_audio_s=max_audio_s)
+    finally:
+        await decoders.close()
+
+
+async def decode_with_manifest_once(
+    data: bytes, *, max_bytes: int, max_audio_s: float
+) -> tuple[Samples, Manifest | None]:
+    """`Decoders.decode_with_manifest` for who has one file only."""
+    decoders = Decoders()
+    try:
+        return await decoders.decode_with_manifest(
+            data, max_bytes=max_bytes, max_audio_s=max_audio_s
+        )
     finally:
         await decoders.close()
 
@@ -159,26 +198,39 @@ async def _start() -> Process:
 
 
 async def _ask(
-    process: Process, data: bytes | bytearray, max_audio_s: float
-) -> tuple[Answer, bytes] | None:
+    process: Process, data: bytes | bytearray, max_audio_s: float, *, wants_manifest: bool
+) -> _Told | None:
     """What it answers; None where it ends without an answer."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(ConnectionError):  # then it has ended, and its code says why
-        process.stdin.write(JOB.pack(len(data), max_audio_s))
+        process.stdin.write(JOB.pack(len(data), max_audio_s, wants_manifest))
         view = memoryview(data)
         for start in range(0, len(data), _PIECE_BYTES):  # else asyncio has a copy of it all
             process.stdin.write(view[start : start + _PIECE_BYTES])
             await process.stdin.drain()
     try:
-        kind, answer_bytes = ANSWER.unpack(await process.stdout.readexactly(ANSWER.size))
         longest = int(max_audio_s * DECODED_RATE + DECODED_RATE) * _SAMPLE_BYTES
-        if answer_bytes > (longest if kind == Answer.SAMPLES else _MAX_TOLD_BYTES):
-            return None
-        return Answer(kind), await process.stdout.readexactly(answer_bytes)
-    except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+        answer, content = await _read_answer(process.stdout, longest)
+        if answer is not Answer.SAMPLES or not wants_manifest:
+            return _Told(answer, content)
+        _, manifest = await _read_answer(process.stdout, longest)
+        return _Told(answer, content, _MANIFEST.validate_json(manifest, strict=True))
+    except (asyncio.IncompleteReadError, ConnectionError):
         await process.wait()
         return None
+    except ValueError as error:
+        log.warning("a process that decoded audio gave no answer of ours: %s", error)
+        raise damaged() from None
+
+
+async def _read_answer(out: StreamReader, longest: int) -> tuple[Answer, bytes]:
+    """`longest` in bytes, of samples. Raises `ValueError` for what is no answer."""
+    kind, answer_bytes = ANSWER.unpack(await out.readexactly(ANSWER.size))
+    answer = Answer(kind)
+    if answer_bytes > (longest if answer is Answer.SAMPLES else _MAX_TOLD_BYTES):
+        raise ValueError(f"{answer_bytes} bytes are more than one may tell")
+    return answer, await out.readexactly(answer_bytes)
 
 
 async def _end(process: Process) -> None:

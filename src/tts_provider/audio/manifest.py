@@ -32,6 +32,7 @@ _BEGINNINGS = {
 }
 # https://cv.iptc.org/newscodes/digitalsourcetype/
 _MADE_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_LONGEST_NAME = 200
 # A file that names an address would have it asked.
 _READING = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 
@@ -41,7 +42,7 @@ class Manifest:
     """What a file's manifest says."""
 
     generator: str
-    """The software, as it calls itself."""
+    """The software, as it calls itself; like `signer` at most 200 characters."""
     signer: str
     """Whom the certificate names; whether that is true, who trusts its issuer knows."""
     is_intact: bool
@@ -96,7 +97,8 @@ class ManifestSigner:
 
 def read_manifest(data: bytes | bytearray) -> Manifest | None:
     """What the manifest of a WAV, MP3 or FLAC file says; None where it has none that can be read,
-    or c2pa-python is not installed. Nothing is fetched."""
+    or c2pa-python is not installed. Nothing is fetched. What a forged file does to the parser is
+    bounded by the process only: files of strangers go to `decode_process`."""
     try:
         import c2pa
     except ImportError:
@@ -111,11 +113,14 @@ def read_manifest(data: bytes | bytearray) -> Manifest | None:
             return _manifest(json.loads(reader.json()), reader.get_validation_state())
     except c2pa.C2paError:
         return None
+    except (LookupError, TypeError, AttributeError):  # of a shape that C2PA does not have
+        return None
 
 
 def _manifest(told: dict[str, Any], state: str | None) -> Manifest:
     active = told["manifests"][told["active_manifest"]]
     generator = (active.get("claim_generator_info") or [{}])[0]
+    software = f"{generator.get('name', '')} {generator.get('version', '')}"
     actions = [
         action
         for assertion in active.get("assertions", [])
@@ -123,8 +128,8 @@ def _manifest(told: dict[str, Any], state: str | None) -> Manifest:
         for action in assertion["data"].get("actions", [])
     ]
     return Manifest(
-        generator=f"{generator.get('name', '')} {generator.get('version', '')}".strip(),
-        signer=active.get("signature_info", {}).get("issuer") or "",
+        generator=software.strip()[:_LONGEST_NAME],
+        signer=str(active.get("signature_info", {}).get("issuer") or "")[:_LONGEST_NAME],
         is_intact=state in ("Valid", "Trusted"),
         is_synthetic=any(a.get("digitalSourceType") == _MADE_BY_A_MODEL for a in actions),
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
 from json import dumps as dump_json
 from pathlib import Path
 
-from tts_provider.audio.decode_process import decode_once
-from tts_provider.audio.manifest import Manifest, read_manifest
+from tts_provider.audio.decode_process import decode_with_manifest_once
+from tts_provider.audio.manifest import Manifest
 from tts_provider.audio.watermark.detect import detect
 from tts_provider.errors import TTSError
 from tts_provider.server.dialects.detect import Findings, findings
@@ -22,14 +21,11 @@ _MAX_AUDIO_S = 300.0  # what the decoder's process has memory for, whatever the 
 def detect_files(files: Sequence[str], *, json: bool = False) -> None:
     """Prints a line for each. Raises `TTSError` for one that cannot be read or decoded."""
     for name in files:
-        data = _read(name)
-        found, manifest = _look(name, data), read_manifest(data)
+        found = _look(name, _read(name))
         if json:
-            told = {"file": name, **found.model_dump()}
-            told["manifest"] = None if manifest is None else asdict(manifest)
-            print(dump_json(told), flush=True)
+            print(dump_json({"file": name, **found.model_dump()}), flush=True)
         else:
-            told_of = (_watermark(found), _tag(found), _manifest(manifest))
+            told_of = (_watermark(found), _tag(found), _manifest(found.manifest))
             print(f"{name}: {'; '.join(told_of)}", flush=True)
 
 
@@ -42,10 +38,12 @@ def _read(name: str) -> bytes:
 
 def _look(name: str, data: bytes) -> Findings:
     try:
-        samples = asyncio.run(decode_once(data, max_bytes=_MAX_BYTES, max_audio_s=_MAX_AUDIO_S))
+        samples, manifest = asyncio.run(
+            decode_with_manifest_once(data, max_bytes=_MAX_BYTES, max_audio_s=_MAX_AUDIO_S)
+        )
     except TTSError as error:
         raise TTSError(f"{name}: {error}") from None
-    return findings(data, samples, detect(decoder(), samples))
+    return findings(data, samples, manifest, detect(decoder(), samples))
 
 
 def _watermark(found: Findings) -> str:

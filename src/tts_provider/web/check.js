@@ -34,7 +34,7 @@ export class Check {
 }
 
 /** @param {import('./server.js').Findings} found */
-function inWords({ watermark, tag }) {
+function inWords({ watermark, tag, manifest }) {
   const told = [];
   if (watermark?.found) {
     const seconds = (ms) => (ms / 1000).toFixed(1);
@@ -42,7 +42,14 @@ function inWords({ watermark, tag }) {
     told.push(`synthetic speech, by its watermark at ${places.join(', ')}`);
   }
   if (tag !== null) told.push(`its tag says that ${tag} made it`);
+  if (manifest !== null) told.push(manifestInWords(manifest));
   if (told.length === 0) told.push(watermark === null ? 'no tag' : 'no watermark and no tag, which proves nothing');
   if (watermark === null) told.push('this server cannot look for a watermark');
   return told.map(sentence).join(' ');
+}
+
+function manifestInWords({ generator, signer, is_intact, is_synthetic }) {
+  const kind = is_synthetic ? 'synthetic' : 'not said to be synthetic';
+  const state = is_intact ? 'intact' : 'but the file was changed since';
+  return `its manifest of ${generator} says ${kind}, signed by ${signer}, ${state}`;
 }

@@ -6,6 +6,7 @@ const ASK_AGAIN_MS = 1000;
  * @typedef {{
  *   watermark: {found: boolean, score: number, places: {start_ms: number, end_ms: number}[]} | null,
  *   tag: string | null,
+ *   manifest: {generator: string, signer: string, is_intact: boolean, is_synthetic: boolean} | null,
  * }} Findings
  */
 

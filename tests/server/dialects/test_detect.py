@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import httpx2
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 import recordings
 from servers import run_cli, running_server
+from signing import make_identity
+from tts_provider.audio.manifest import ManifestSigner
 from tts_provider.audio.watermark.weights import importlib as package_importlib
 from tts_provider.server.dialects.detect import PATH
 
@@ -79,6 +82,82 @@ async def test_what_cannot_be_looked_at_is_said(data, name, code):
         reply = await look(server, data, name)
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, code)
     assert reply.json()["error"]["param"] == "audio"
+
+
+@pytest.fixture(scope="module", name="signer")
+def make_signer(tmp_path_factory) -> ManifestSigner:
+    return ManifestSigner(*make_identity(tmp_path_factory.mktemp("c2pa")))
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "mp3", "flac"])
+async def test_a_manifest_is_read_and_what_was_changed_is_not_intact(signer, audio_format):
+    samples = recordings.speech()
+    plain = (
+        recordings.wav(samples)
+        if audio_format == "wav"
+        else recordings.encode(samples, audio_format)
+    )
+    signed = signer.sign(plain, audio_format)
+    changed = bytearray(signed)
+    # Within the audio: a WAV's manifest comes last, the others' first.
+    changed[2000 if audio_format == "wav" else -2000] ^= 1
+    async with running_server() as server:
+        found, altered, none = [
+            (await look(server, bytes(data))).json() for data in (signed, changed, plain)
+        ]
+    manifest = found["manifest"]
+    assert manifest.pop("generator").startswith("tts-provider ")
+    assert manifest == {"signer": "An operator", "is_intact": True, "is_synthetic": True}
+    assert not altered["manifest"]["is_intact"]
+    assert none["manifest"] is None
+
+
+async def test_what_looks_like_a_manifest_is_borne(signer):
+    plain = recordings.wav(recordings.speech())
+    store = store_of(signer.sign(plain, "wav"))
+    random = np.random.default_rng(0)
+    scratched = bytearray(store)
+    for place in random.integers(0, len(store), 20):
+        scratched[place] ^= 0xFF
+    hostile = [
+        random.bytes(50_000),
+        store[: len(store) // 2],
+        bytes(scratched),
+        nested(100_000),
+        struct.pack(">I4sQ", 1, b"jumb", 1 << 40) + nested(1)[8:],
+    ]
+    async with running_server() as server:
+        for content in hostile:
+            reply = await look(server, with_store(plain, content))
+            assert reply.status_code in (200, 400), reply.text
+            if reply.status_code == 200:
+                assert reply.json()["manifest"] is None
+            else:
+                assert reply.json()["error"]["code"] in ("invalid_audio", "audio_too_costly")
+        found = (await look(server, with_store(plain, store))).json()
+    assert found["manifest"]["is_intact"]
+
+
+def store_of(signed: bytes) -> bytes:
+    """What is in a WAV's chunk for manifests: boxes, JUMBF's."""
+    at = signed.index(b"C2PA") + 4
+    (size,) = struct.unpack_from("<I", signed, at)
+    return signed[at + 4 : at + 4 + size]
+
+
+def with_store(plain: bytes, content: bytes) -> bytes:
+    chunk = b"C2PA" + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+    return plain[:4] + struct.pack("<I", len(plain) + len(chunk) - 8) + plain[8:] + chunk
+
+
+def nested(depth: int) -> bytes:
+    """A box in a box in a box."""
+    kind = bytes.fromhex("6332706100110010800000aa00389b71") + b"\x03c2pa\0"
+    description = struct.pack(">I4s", 8 + len(kind), b"jumd") + kind
+    size = 8 + len(description)
+    return b"".join(
+        struct.pack(">I4s", size * (depth - level), b"jumb") + description for level in range(depth)
+    )
 
 
 async def test_the_command_says_the_same(tmp_path):

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from tts_provider.audio.manifest import Manifest
 from tts_provider.audio.pcm import Samples
 from tts_provider.audio.tag import find_tag
 from tts_provider.audio.watermark.detect import Detection, detect
@@ -59,15 +60,24 @@ class Findings(BaseModel):
     """None where the package that has it is not installed here."""
     tag: str | None
     """The software that the file's metadata names, where it is this one."""
+    manifest: Manifest | None
+    """None where there is none that can be read, or the package that reads them is missing."""
 
 
-def findings(data: bytes | bytearray, samples: Samples, found: Detection | None) -> Findings:
+def findings(
+    data: bytes | bytearray, samples: Samples, manifest: Manifest | None, found: Detection | None
+) -> Findings:
     watermark = None
     if found is not None:
         places = [Place(start_ms=_ms(each.start), end_ms=_ms(each.end)) for each in found.stretches]
         score = round(min(max(found.score, 0.0), 1.0), 3)
         watermark = WatermarkFound(score=score, found=found.is_marked, places=places)
-    return Findings(duration_ms=_ms(len(samples)), watermark=watermark, tag=find_tag(data))
+    return Findings(
+        duration_ms=_ms(len(samples)),
+        watermark=watermark,
+        tag=find_tag(data),
+        manifest=manifest,
+    )
 
 
 def create_router(service: SpeechService) -> APIRouter:
@@ -85,7 +95,7 @@ def create_router(service: SpeechService) -> APIRouter:
         },
     )
     async def detect_audio(request: Request) -> Findings:
-        """Look for the watermark of this server's speech, and for its tag."""
+        """Look for the watermark of this server's speech, its tag, and a manifest."""
         async with detections.take_place():
             data = await arriving(
                 _read(request, service), "the audio", service.limits.upload_timeout_s
@@ -118,11 +128,11 @@ class _Detections:
 
     async def look(self, data: bytearray) -> Findings:
         limits = self._service.limits
-        samples = await self._service.decoders.decode(
+        samples, manifest = await self._service.decoders.decode_with_manifest(
             data, max_bytes=limits.max_voice_upload_bytes, max_audio_s=limits.max_voice_audio_s
         )
         found = await self._detect(samples) if is_installed() else None
-        return findings(data, samples, found)
+        return findings(data, samples, manifest, found)
 
     async def _detect(self, samples: Samples) -> Detection:
         await self._working.acquire()
