@@ -34,7 +34,7 @@ TEXT = (
 )
 WORDS = [
     *("Dr.", "Smith", "paid", "$5", "for", "3", "of", "them,", "e.g.", "well-known", "ones."),
-    *("Next", "1", "It's", "12.5%", "more", "isn't", "it?", "R&D", "too."),
+    *("Next", "1,", "It's", "12.5%", "more", "isn't", "it?", "R&D", "too."),
 ]
 DIGITS = "seven, three, nine, two, four, eight."
 ENGINES = pytest.mark.parametrize(

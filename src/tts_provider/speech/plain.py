@@ -147,6 +147,9 @@ class PlainWriter:
             self._put(" ", self._end, place)
         elif gap == " " and dropped and following in ".,;:!?…":
             pass  # "as they say [1]." has no space before its full stop
+        elif gap == ", ":
+            self._put(",", self._end, min(self._end + 1, place))  # the space is no part of the word
+            self._put(" ", self._end, place)
         else:
             self._put(gap, self._end, place)
         self._blank = False
