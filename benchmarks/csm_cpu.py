@@ -1,10 +1,11 @@
-"""CSM-1B on a CPU: ours against transformers, on the same full-size random weights, alternating.
+"""CSM-1B on a CPU: our kernels, the same weights on ONNX Runtime, and transformers, alternating.
 
     python benchmarks/csm_cpu.py FOLDER [--peers NAME …] [--json FILE]     FOLDER from full_size.py
 
-Medians of a frame's time, split into backbone, depth and codec; 1, 2, 4 and 8 streams; bytes of
-weights a frame and the share of the memory's bandwidth that the depth decoder reached; the cosines
-of the logits against float32. transformers runs `generate` on the same threads; its codec's share
+Full-size random weights. A frame's time, split into backbone, depth and codec; 1, 2, 4
+and 8 streams; bytes of weights a frame, and the rate at which the depth decoder read them against
+the rate at which numpy reads memory, which a large cache or asking ahead can beat; the cosines of
+the logits against float32. transformers runs `generate` on the same threads; its codec's share
 is its whole-sequence decode. With `--peers` each of those named alternates with ours, int4, one
 stream. Ratios count; absolute times are this machine's. A round in which the memory's bandwidth
 changed by more than a fifth is said to be unsteady and made again, a bounded number of times.
@@ -32,14 +33,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from bandwidth import Probe
 from tts_provider.config import available_cpus
+from tts_provider.engines.csm.cpu.backend import CpuBackend
+from tts_provider.engines.csm.cpu.choice import load_language
+from tts_provider.engines.csm.cpu.language import Language
+from tts_provider.engines.csm.cpu.policy import Precision
+from tts_provider.engines.csm.cpu.weights import load_weights
 from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
-from tts_provider.engines.csm.onnx.backend import OnnxBackend
 from tts_provider.engines.csm.onnx.language import bytes_a_frame
-from tts_provider.engines.csm.onnx.weights import load_weights
+from tts_provider.engines.csm.onnx.sessions import OnnxLanguage
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 
 IDS = [128000, *range(40, 70), 128001]
+PRECISIONS: tuple[Precision, ...] = ("int4", "int8")
+STREAMS = (1, 2, 4, 8)
+SLOTS = max(STREAMS)
 ROUNDS = 3
 MOST_ROUNDS = 5
 STEADY = 1.2
@@ -47,20 +55,28 @@ FRAMES = 8
 CHUNK = 4  # frames that the codec decodes at once, as the loop does from the fourth frame on
 
 
-def build(folder: Path, precision: str) -> tuple[OnnxBackend, dict[str, int]]:
-    """The backend, and the bytes of weights that a frame reads."""
-    checkpoint = open_checkpoint(folder)
-    cache = folder / "data" / "weights"
-    weights = load_weights(checkpoint, precision, cache, print)  # type: ignore[arg-type]
+def build(
+    folder: Path, precision: Precision, *, on_onnx_runtime: bool = False
+) -> tuple[CpuBackend, dict[str, int]]:
+    """The backend as the server has it, or with its language model on ONNX Runtime; and the bytes
+    of weights that a frame reads."""
+    checkpoint, threads = open_checkpoint(folder), available_cpus()
+    weights = load_weights(checkpoint, precision, folder / "data" / "weights", print)
+    language: Language
+    if on_onnx_runtime:
+        language = OnnxLanguage(checkpoint.config, weights, slots=SLOTS, threads=threads)
+    else:
+        language = load_language(checkpoint.config, weights, precision, SLOTS, threads, print)
     config, codec = find_codec(checkpoint, None)
-    backend = OnnxBackend(
+    backend = CpuBackend(
         checkpoint.config,
         weights,
+        language,
         read_all(codec),
         config,
         precision=precision,
-        slots=8,
-        threads=available_cpus(),
+        slots=SLOTS,
+        threads=threads,
     )
     return backend, bytes_a_frame(checkpoint.config, weights)
 
@@ -114,15 +130,16 @@ def load_transformers(folder: Path, dtype: torch.dtype) -> Any:
     return CsmForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
 
 
-def time_streams(backend: OnnxBackend, streams: int) -> dict[str, float]:
-    """Median ms of a frame of all streams: backbone, depth with sampling, codec by the chunk."""
+def time_streams(backend: CpuBackend, streams: int) -> dict[str, float]:
+    """Mean ms of a frame of all streams: backbone, depth with sampling, codec by the chunk. Means,
+    because what comes after the codec may wait for threads that it leaves spinning."""
     slots = [backend.acquire() for _ in range(streams)]
     samplers = [Sampler(number) for number in range(streams)]
     for slot in slots:
         backend.prefill(slot, text_prompt(IDS, backend.codebooks))
     parts: dict[str, list[float]] = {"backbone": [], "depth": [], "codec": []}
     frames: list[np.ndarray] = []
-    for _ in range(FRAMES + 1):
+    for _ in range(CHUNK + FRAMES):  # a chunk to get warm
         began = time.perf_counter()
         backend._read_frames([slot for slot in slots if slot in backend._next])
         read = time.perf_counter()
@@ -135,11 +152,11 @@ def time_streams(backend: OnnxBackend, streams: int) -> dict[str, float]:
         frames.append(codes)
         if len(frames) == CHUNK:
             backend.decode(slots, np.stack(frames, axis=1))
-            parts["codec"].append((time.perf_counter() - spoken) / CHUNK)
+            parts["codec"] += [(time.perf_counter() - spoken) / CHUNK] * CHUNK
             frames.clear()
     for slot in slots:
         backend.release(slot)
-    row = {name: 1000 * float(np.median(times[-FRAMES:])) for name, times in parts.items()}
+    row = {name: 1000 * float(np.mean(times[-FRAMES:])) for name, times in parts.items()}
     return {**row, "all": sum(row.values())}
 
 
@@ -179,7 +196,7 @@ def read_reference(model: Any) -> tuple[np.ndarray, ...]:
     return tuple(value.numpy() for value in values)
 
 
-def cosines(backend: OnnxBackend, reference: tuple[np.ndarray, ...]) -> dict[str, float]:
+def cosines(backend: CpuBackend, reference: tuple[np.ndarray, ...]) -> dict[str, float]:
     """Of the backbone's logits; of the depth decoder's, the mean of its 31, fed the reference's
     state and codes; and the same behind our backbone."""
     first, others, projected, frame = reference
@@ -193,15 +210,12 @@ def cosines(backend: OnnxBackend, reference: tuple[np.ndarray, ...]) -> dict[str
 
 
 def _depth_cosine(
-    backend: OnnxBackend, projected: np.ndarray, frame: np.ndarray, expected: np.ndarray
+    backend: CpuBackend, projected: np.ndarray, frame: np.ndarray, expected: np.ndarray
 ) -> float:
     table, found = backend._depth_table, []
     x = np.stack([projected, table[frame[0]].astype(np.float32)])[None]
     for book in range(1, backend.codebooks):
-        length = np.array([0 if book == 1 else book], np.int32)
-        hidden = backend._depth.run(x, 0, length)["hidden"]
-        (logits,) = backend._heads[book - 1].run(None, {"hidden": hidden})
-        found.append(_cosine(logits[0], expected[book - 1]))
+        found.append(_cosine(backend._language.speak(x, book)[0], expected[book - 1]))
         x = table[frame[book] + backend._vocabulary * book].astype(np.float32)[None, None]
     return float(np.mean(found))
 
@@ -242,7 +256,7 @@ def alternate(probe: Probe, timers: dict[str, Callable[[], Row]]) -> dict[str, R
 
 def print_rows(rows: dict[str, Row], against: str, bytes_read: dict[str, dict[str, int]]) -> None:
     heads = f"{'backbone':>9} {'depth':>8} {'codec':>8} {'all':>8}"
-    print(f"{'ms per 80 ms frame':36} {heads}   audio  depth's share of the memory's bandwidth")
+    print(f"{'ms per 80 ms frame':36} {heads}   audio  depth's reading against numpy's")
     for key, parts in rows.items():
         name, _, streams = key.partition(", ")
         first = parts.get("backbone", parts.get("language", 0.0))
@@ -291,18 +305,23 @@ def main() -> None:
 
 
 def against_float32(
-    folder: Path, probe: Probe, int4: OnnxBackend, bytes_read: dict[str, dict[str, int]]
+    folder: Path, probe: Probe, int4: CpuBackend, bytes_read: dict[str, dict[str, int]]
 ) -> dict[str, Row]:
     model = load_transformers(folder, torch.float32)
     reference = read_reference(model)
-    backends = {"int4": int4}
-    backends["int8"], bytes_read["ours int8"] = build(folder, "int8")
+    backends, streams_of = {"ours int4": int4}, {"ours int4": STREAMS}
+    backends["ours int8"], bytes_read["ours int8"] = build(folder, "int8")
+    streams_of["ours int8"] = STREAMS
+    for precision in PRECISIONS:
+        name = f"ONNX Runtime {precision}"
+        backends[name], bytes_read[name] = build(folder, precision, on_onnx_runtime=True)
+        streams_of[name] = (STREAMS[0], STREAMS[-1])
     timers: dict[str, Callable[[], Row]] = {
         "transformers float32": lambda: time_transformers(model)
     }
     for name, backend in backends.items():
-        for streams in (1, 2, 4, 8):
-            key = f"ours {name}, {streams} stream{'s' * (streams > 1)}"
+        for streams in streams_of[name]:
+            key = f"{name}, {streams} stream{'s' * (streams > 1)}"
             timers[key] = functools.partial(time_streams, backend, streams)
     rows = alternate(probe, timers)
     print_rows(rows, "transformers float32", bytes_read)

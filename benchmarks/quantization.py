@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 import ears
 from tts_provider.config import available_cpus
-from tts_provider.engines.csm.onnx.policy import POLICIES, Kind, Mix
-from tts_provider.engines.csm.onnx.quantize import Blocks, quantize
+from tts_provider.engines.csm.cpu.policy import POLICIES, Kind, Mix
+from tts_provider.engines.csm.cpu.quantize import Blocks, quantize
 from tts_provider.engines.espeak import VOICES, EspeakEngine
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 

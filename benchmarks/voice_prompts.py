@@ -55,7 +55,7 @@ async def measure(folder: Path, precision: str, seconds: float) -> None:
     engine = CsmEngine(
         open_checkpoint(folder),
         folder / "tokenizer.json",
-        lambda report: build(folder, precision),
+        lambda report: build(folder, precision)[0],
         device="cpu",
         codec="benchmark",
         precision=precision,

@@ -32,16 +32,19 @@ def small_backend(request, small_folder, tmp_path_factory):
 
 
 def make_backend(folder, cache, precision, *, slots):
+    from tts_provider.engines.csm.cpu.backend import CpuBackend
+    from tts_provider.engines.csm.cpu.choice import load_language
+    from tts_provider.engines.csm.cpu.weights import load_weights
     from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
-    from tts_provider.engines.csm.onnx.backend import OnnxBackend
-    from tts_provider.engines.csm.onnx.weights import load_weights
 
     checkpoint = open_checkpoint(folder)
     weights = load_weights(checkpoint, precision, cache, print)
+    language = load_language(checkpoint.config, weights, precision, slots, 2, print)
     codec_config, codec = find_codec(checkpoint, None)
-    return OnnxBackend(
+    return CpuBackend(
         checkpoint.config,
         weights,
+        language,
         read_all(codec),
         codec_config,
         precision=precision,

@@ -104,9 +104,10 @@ def _on_cpu(
     codec_config: MimiConfig,
     codec: Mapping[str, Tensor],
 ) -> BuildBackend:
+    from tts_provider.engines.csm.cpu.backend import CpuBackend
+    from tts_provider.engines.csm.cpu.choice import load_language
+    from tts_provider.engines.csm.cpu.weights import check_cache, load_weights
     from tts_provider.engines.csm.files.checkpoint import read_all
-    from tts_provider.engines.csm.onnx.backend import OnnxBackend
-    from tts_provider.engines.csm.onnx.weights import check_cache, load_weights
 
     assert precision in ("float32", "int8", "int4")  # choose_device made sure
     folder = settings.check_data_dir() / "weights"
@@ -114,15 +115,18 @@ def _on_cpu(
 
     def build_backend(report: Callable[[str], None]) -> Backend:
         weights = load_weights(checkpoint, precision, folder, report)
-        report("building the graphs")
-        return OnnxBackend(
+        slots, threads = settings.max_streams, settings.threads or available_cpus()
+        language = load_language(checkpoint.config, weights, precision, slots, threads, report)
+        report("building the graphs of the codec")
+        return CpuBackend(
             checkpoint.config,
             weights,
+            language,
             read_all(codec),
             codec_config,
             precision=precision,
-            slots=settings.max_streams,
-            threads=settings.threads or available_cpus(),
+            slots=slots,
+            threads=threads,
         )
 
     return build_backend

@@ -1,4 +1,4 @@
-"""The CPU backend: ONNX Runtime sessions over KV buffers that are updated in place.
+"""The CPU backend: the language model by our kernels or ONNX Runtime, the codec by ONNX Runtime.
 
 The rows that are in use stand side by side at the start of each KV buffer, so that a step is one
 batch; when one leaves, the last takes its place. Buffers are allocated for every slot's full
@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 
 from tts_provider.engines.csm.backend import Backend, Codes
-from tts_provider.engines.csm.config import CsmConfig, MimiConfig, TransformerConfig
-from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
-from tts_provider.engines.csm.onnx.memory import forget_pages, give_back_freed, use_huge_pages
+from tts_provider.engines.csm.config import CsmConfig, MimiConfig
+from tts_provider.engines.csm.cpu.language import Language
+from tts_provider.engines.csm.cpu.memory import forget_pages, give_back_freed
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
 from tts_provider.engines.csm.prompt import NO_TOKEN, Prompt
 from tts_provider.engines.csm.sampling import Sampler
@@ -32,89 +31,14 @@ class Prefix:
     buffers: tuple[np.ndarray, ...]
 
 
-class _Transformer:
-    """A session and its KV buffers, run over the first rows of them or over one row."""
-
-    def __init__(
-        self,
-        session: ort.InferenceSession,
-        config: TransformerConfig,
-        slots: int,
-        positions: int,
-        outputs: Mapping[str, int],
-    ) -> None:
-        self._session = session
-        self._width = config.width
-        self._outputs = outputs
-        shape = (slots, config.kv_heads, positions, config.head_size)
-        self._names = kv_names(config.layers)
-        self.buffers = [np.zeros(shape, np.float32) for _ in self._names]
-        self._bound: dict[tuple[int, int, int], _Run] = {}
-
-    def run(self, x: np.ndarray, first_row: int, lengths: np.ndarray) -> dict[str, np.ndarray]:
-        """x [B, S, W] read by rows first_row … first_row + B, which hold `lengths` positions each.
-
-        Returns the outputs, [B, …]; they are overwritten by the next run of the same shape.
-        """
-        rows, sequence, _ = x.shape
-        run = self._bind(rows, sequence, first_row)
-        run.x[:] = x
-        run.last[:] = lengths + (sequence - 1)
-        run.total[...] = lengths.max() + sequence
-        self._session.run_with_iobinding(run.binding)
-        return run.outputs
-
-    def _bind(self, rows: int, sequence: int, first_row: int) -> _Run:
-        key = (rows, sequence, first_row)
-        if key not in self._bound:
-            if sequence > 2:  # prompts come in many lengths: only steps are worth keeping
-                return self._new_run(*key)
-            self._bound[key] = self._new_run(*key)
-        return self._bound[key]
-
-    def _new_run(self, rows: int, sequence: int, first_row: int) -> _Run:
-        run = _Run(
-            self._session.io_binding(),
-            np.empty((rows, sequence, self._width), np.float32),
-            np.empty(rows, np.int32),
-            np.empty((), np.int32),
-            {name: np.empty((rows, width), np.float32) for name, width in self._outputs.items()},
-        )
-        for name, array in (
-            ("x", run.x),
-            ("last_position", run.last),
-            ("total_positions", run.total),
-        ):
-            _bind(run.binding.bind_input, name, array)
-        for name, array in run.outputs.items():
-            _bind(run.binding.bind_output, name, array)
-        for (past, present), buffer in zip(self._names, self.buffers, strict=True):
-            view = buffer[first_row : first_row + rows]
-            _bind(run.binding.bind_input, past, view)
-            _bind(run.binding.bind_output, present, view)
-        return run
-
-
-@dataclass(frozen=True)
-class _Run:
-    binding: ort.IOBinding
-    x: np.ndarray
-    last: np.ndarray
-    total: np.ndarray
-    outputs: dict[str, np.ndarray]
-
-
-def _bind(bind: object, name: str, array: np.ndarray) -> None:
-    bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)  # type: ignore[operator]
-
-
-class OnnxBackend(Backend):
+class CpuBackend(Backend):
     device = "cpu"
 
     def __init__(
         self,
         config: CsmConfig,
         weights: Weights,
+        language: Language,
         codec: Weights,
         mimi: MimiConfig,
         *,
@@ -133,26 +57,7 @@ class OnnxBackend(Backend):
         self._text_table = weights["embed_text_tokens"]
         self._audio_table = weights["backbone_model.embed_tokens.embed_audio_tokens"]
         self._depth_table = weights["depth_embeddings"]
-        depth_positions = config.codebooks + 1
-        self._depth = _Transformer(
-            build_depth(config, weights, depth_positions).session(threads),
-            config.depth,
-            slots,
-            depth_positions,
-            {"hidden": config.depth.width},
-        )
-        use_huge_pages()  # the rest is read once a frame: not worth seconds of the start
-        self._backbone = _Transformer(
-            build_backbone(config, weights, self.positions).session(threads),
-            config.backbone,
-            slots,
-            self.positions,
-            {"logits": self._vocabulary, "projected": config.depth.width},
-        )
-        self._heads = [
-            build_head(config, weights, book).session(threads)
-            for book in range(1, config.codebooks)
-        ]
+        self._language = language
         self._decoder = MimiDecoder(mimi, codec, slots, threads)
         forget_pages(codec.values())  # before the encoder's half of the file is read
         self._encoder = MimiEncoder(mimi, codec, threads)
@@ -179,17 +84,16 @@ class OnnxBackend(Backend):
         if last != slot:
             self._order[row] = last
             length = self._lengths[last]
-            for buffer in self._backbone.buffers:
+            for buffer in self._language.kv:
                 buffer[row, :, :length] = buffer[len(self._order), :, :length]
         self._free.append(slot)
 
     def prefill(self, slot: int, prompt: Prompt) -> None:
-        outputs = self._backbone.run(
+        logits, projected = self._language.read(
             self._embed(prompt)[None], self._order.index(slot), self._lengths[slot : slot + 1]
         )
         self._lengths[slot] += len(prompt)
-        self._logits[slot] = outputs["logits"][0]
-        self._projected[slot] = outputs["projected"][0]
+        self._logits[slot], self._projected[slot] = logits[0], projected[0]
 
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
         self._read_frames([slot for slot in slots if slot in self._next])
@@ -200,11 +104,11 @@ class OnnxBackend(Backend):
 
     def save_prefix(self, slot: int) -> Prefix:
         row, length = self._order.index(slot), int(self._lengths[slot])
-        return Prefix(length, tuple(b[row, :, :length].copy() for b in self._backbone.buffers))
+        return Prefix(length, tuple(b[row, :, :length].copy() for b in self._language.kv))
 
     def load_prefix(self, slot: int, prefix: Prefix) -> None:
         row = self._order.index(slot)
-        for buffer, saved in zip(self._backbone.buffers, prefix.buffers, strict=True):
+        for buffer, saved in zip(self._language.kv, prefix.buffers, strict=True):
             buffer[row, :, : prefix.frames] = saved
         self._lengths[slot] = prefix.frames
 
@@ -215,7 +119,7 @@ class OnnxBackend(Backend):
         return np.ascontiguousarray(self._encoder.encode(samples).T)
 
     def close(self) -> None:
-        self._heads.clear()
+        self._language.close()
 
     def _embed(self, prompt: Prompt) -> np.ndarray:
         """A prompt as the backbone's input, float32 [frames, W]."""
@@ -244,12 +148,11 @@ class OnnxBackend(Backend):
         for row, slot in enumerate(batch):
             if slot in slots:
                 x[row, 0] = self._embed_frame(self._next.pop(slot))
-        outputs = self._backbone.run(x, 0, self._lengths[batch])
+        logits, projected = self._language.read(x, 0, self._lengths[batch])
         for row, slot in enumerate(batch):
             if slot in slots:
                 self._lengths[slot] += 1
-                self._logits[slot] = outputs["logits"][row]
-                self._projected[slot] = outputs["projected"][row]
+                self._logits[slot], self._projected[slot] = logits[row], projected[row]
 
     def _run_depth(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
         """Code 0 from the backbone's logits, the others one by one through the depth decoder."""
@@ -260,10 +163,7 @@ class OnnxBackend(Backend):
         first = self._depth_table[codes[:, 0]].astype(np.float32)
         x = np.stack([self._projected[list(slots)], first], axis=1)  # [B, 2, depth W]
         for book in range(1, self.codebooks):
-            length = 0 if book == 1 else book
-            hidden = self._depth.run(x, 0, np.full(rows, length, np.int32))["hidden"]
-            (logits,) = self._heads[book - 1].run(None, {"hidden": hidden})
-            self._sample(logits, samplers, codes[:, book])
+            self._sample(self._language.speak(x, book), samplers, codes[:, book])
             x = self._depth_table[codes[:, book] + self._vocabulary * book].astype(np.float32)
             x = x[:, None]  # [B, 1, depth W]
         return codes

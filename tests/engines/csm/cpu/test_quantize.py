@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tts_provider.engines.csm.cpu.quantize import Blocks, quantize
 from tts_provider.engines.csm.onnx.graph import Graph
 from tts_provider.engines.csm.onnx.language import linear
-from tts_provider.engines.csm.onnx.quantize import Blocks, quantize
 
 
 @pytest.mark.parametrize(("bits", "least"), [(8, 0.9999), (4, 0.99)])

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from tts_provider.engines.csm.config import CSM_1B
+from tts_provider.engines.csm.cpu.policy import POLICIES
+from tts_provider.engines.csm.cpu.quantize import Blocks
+from tts_provider.engines.csm.cpu.weights import check_cache, load_weights, prepared_arrays
 from tts_provider.engines.csm.files.checkpoint import (
     Checkpoint,
     Tensor,
@@ -18,9 +21,6 @@ from tts_provider.engines.csm.files.checkpoint import (
     open_checkpoint,
 )
 from tts_provider.engines.csm.onnx.language import bytes_a_frame
-from tts_provider.engines.csm.onnx.policy import POLICIES
-from tts_provider.engines.csm.onnx.quantize import Blocks
-from tts_provider.engines.csm.onnx.weights import check_cache, load_weights, prepared_arrays
 from tts_provider.errors import StartupError
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from tts_provider.engines.csm.onnx.policy import POLICIES, is_sensitive
-from tts_provider.engines.csm.onnx.quantize import Blocks
+from tts_provider.engines.csm.cpu.policy import POLICIES, is_sensitive
+from tts_provider.engines.csm.cpu.quantize import Blocks
 
 
 def sensitive(layers: int) -> list[int]:

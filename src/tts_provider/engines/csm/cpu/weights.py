@@ -20,9 +20,10 @@ import ml_dtypes
 import numpy as np
 
 from tts_provider.engines.csm.config import TransformerConfig
+from tts_provider.engines.csm.cpu.memory import give_back_freed
+from tts_provider.engines.csm.cpu.policy import POLICIES, Kind, Precision
+from tts_provider.engines.csm.cpu.quantize import Blocks, packed_shapes, quantize
 from tts_provider.engines.csm.files.checkpoint import Checkpoint, files_key, read_safetensors
-from tts_provider.engines.csm.onnx.policy import POLICIES, Kind, Precision
-from tts_provider.engines.csm.onnx.quantize import Blocks, packed_shapes, quantize
 from tts_provider.errors import StartupError
 
 _FORMAT = 4  # raise it when what is stored changes
@@ -33,7 +34,7 @@ _NAMES = {
 }
 
 
-_CHECK_BYTES = 64 * 1024 * 1024
+_CHECK_BYTES = 1024 * 1024  # at a time, so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def load_weights(
     if not path.is_file():
         on_progress(f"preparing {precision} weights, once")
         _write(path, list(_plan(checkpoint, precision)))
+        give_back_freed()
     on_progress(f"reading {precision} weights")
     _check(path)
     return {name: tensor.read() for name, tensor in read_safetensors(path).items()}
@@ -260,8 +262,9 @@ def _check(path: Path) -> None:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
             expected, found = header["__metadata__"]["crc32"], 0
-            while data := file.read(_CHECK_BYTES):
-                found = zlib.crc32(data, found)
+            buffer = memoryview(bytearray(_CHECK_BYTES))
+            while count := file.readinto(buffer):
+                found = zlib.crc32(buffer[:count], found)
         if f"{found:08x}" != expected:
             raise ValueError("its checksum is wrong")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tts_provider.engines.csm.onnx.quantize import Blocks
+from tts_provider.engines.csm.cpu.quantize import Blocks
 
 Precision = Literal["float32", "int8", "int4"]
 Kind = Literal["qk", "v", "o", "gate_up", "down"]

@@ -1,0 +1,35 @@
+"""The contract of CSM's two transformers on a CPU: what ONNX Runtime and our kernels fulfil."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Language(ABC):
+    """The backbone with its KV buffers, and the depth decoder, which starts anew in every frame.
+
+    Batch is B, sequence S, width W. Results are overwritten by the next call of the same kind.
+    """
+
+    kv: Sequence[np.ndarray]
+    """The backbone's keys and values, [slots, kv_heads, positions, head_size] each."""
+
+    @abstractmethod
+    def read(
+        self, x: np.ndarray, first_row: int, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """x [B, S, W] into the buffers' rows from `first_row` on, which hold `lengths` [B]
+        positions → logits [B, codes] of code 0, and the depth decoder's first input, [B, depth W].
+        """
+
+    @abstractmethod
+    def speak(self, x: np.ndarray, codebook: int) -> np.ndarray:
+        """x [B, S, depth W] → logits [B, codes] of `codebook`, from 1 on. A frame begins with
+        codebook 1, whose x has two positions: the backbone's state and code 0."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back threads; nothing else may be called afterwards."""
