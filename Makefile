@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is compiled when the package is installed.
+KERNELS := hatch_build.py $(wildcard src/tts_provider/engines/csm/native/*.[ch])
 
 .PHONY: run test test-clients test-ray docs-check clients lint format bench hazards clean
 
@@ -53,7 +55,7 @@ clean:
 	  echo "Python's venv module is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	touch $@
 
-.venv/run.stamp: .venv/python.stamp pyproject.toml requirements.txt constraints.txt
+.venv/run.stamp: .venv/python.stamp pyproject.toml requirements.txt constraints.txt $(KERNELS)
 	@echo "Installing into .venv, which takes a minute the first time."
 	$(PIP) install --quiet --requirement requirements.txt
 	touch $@

@@ -1,4 +1,4 @@
-"""What computes the language model on this machine."""
+"""What computes the language model on this machine: our kernels where they run, or ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from tts_provider.engines.csm.config import CsmConfig
 from tts_provider.engines.csm.cpu.language import Language
 from tts_provider.engines.csm.cpu.policy import Precision
+from tts_provider.engines.csm.native.language import NativeLanguage, check_fits
+from tts_provider.engines.csm.native.library import NoKernels, open_kernels
 from tts_provider.engines.csm.onnx.sessions import OnnxLanguage
 
 
@@ -20,6 +22,12 @@ def load_language(
     threads: int,
     on_progress: Callable[[str], None],
 ) -> Language:
-    """The two transformers for `slots` streams."""
-    on_progress("building the graphs for ONNX Runtime")
-    return OnnxLanguage(config, weights, slots=slots, threads=threads)
+    """The two transformers for `slots` streams; which it is, and why, is said as progress."""
+    try:
+        check_fits(config, precision)
+        kernels = open_kernels()
+    except NoKernels as reason:
+        on_progress(f"building the graphs for ONNX Runtime: {reason}")
+        return OnnxLanguage(config, weights, slots=slots, threads=threads)
+    on_progress(f"packing the weights for the CPU kernels ({kernels.name})")
+    return NativeLanguage(kernels, config, weights, slots=slots, threads=threads)

@@ -1,0 +1,86 @@
+"""Compiles CSM's kernels into the package while it is built, so that no machine needs a compiler.
+
+`zig cc`, of the PyPI package `ziglang`, makes one shared library for each kind of processor. Where
+they could not be loaded nothing is compiled and the wheel is pure: ONNX Runtime computes there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import sys_tags
+
+FOLDER = "src/tts_provider/engines/csm/native"
+# kernels-NAME.so, and zig's name for the processors that can run it.
+LIBRARIES = {"avx2": "x86_64_v3", "avx512vnni": "x86_64_v4+avx512vnni"}
+# The oldest glibc that they take; ONNX Runtime's own wheels take no older one.
+TARGET, PLATFORM = "x86_64-linux-gnu.2.28", "manylinux_2_28_x86_64"
+FLAGS = (
+    *("-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-target", TARGET),
+    *("-fno-math-errno", "-shared", "-fPIC", "-s"),
+    "-Wl,-Bsymbolic",  # calls its own functions, whatever else in the process has their names
+    "-Wl,-z,defs",  # a function that is nowhere is found missing here, not when it is loaded
+)
+
+
+class KernelsHook(BuildHookInterface[BuilderConfig]):
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if all(tag.platform != PLATFORM for tag in sys_tags()):
+            return
+        for name, processor in LIBRARIES.items():
+            library = Path(self.root, FOLDER, f"kernels-{name}.so")
+            self._compile(library, processor)
+            build_data["artifacts"].append(f"/{FOLDER}/{library.name}")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{PLATFORM}"
+
+    def _compile(self, library: Path, processor: str) -> None:
+        """Unless it bears the time of the newest file that it is made from, which it then gets."""
+        inputs = [*library.parent.glob("*.[ch]"), Path(self.root, "pyproject.toml"), Path(__file__)]
+        newest_ns = max(path.stat().st_mtime_ns for path in inputs)
+        if library.exists() and library.stat().st_mtime_ns == newest_ns:
+            return
+        if importlib.util.find_spec("ziglang") is None:
+            self.app.abort(
+                f"{library.name} needs a compiler: pip install the ziglang of pyproject.toml's "
+                "build-system.requires, or build without --no-build-isolation"
+            )
+        # Replaced whole: a process may have the old one mapped, another may compile it as well.
+        aside = library.with_name(f".{os.getpid()}-{library.name}")
+        try:
+            compiled = self._zig(aside, processor)
+            if compiled.returncode:
+                self.app.abort(
+                    f"{library.name} did not compile: mend what zig says of {FOLDER}, or report "
+                    f"it if you changed nothing there\n\n{compiled.stdout}"
+                )
+            os.utime(aside, ns=(newest_ns, newest_ns))
+            aside.replace(library)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _zig(self, output: Path, processor: str) -> subprocess.CompletedProcess[str]:
+        # Relative names, so that nothing in the library tells where it was made.
+        sources = sorted(path.name for path in output.parent.glob("*.c"))
+        with tempfile.TemporaryDirectory() as cache:  # HOME may be missing, or not writable
+            return subprocess.run(
+                [
+                    *(sys.executable, "-m", "ziglang", "cc", *FLAGS),
+                    *(f"-mcpu={processor}", *sources, "-o", output.name),
+                ],
+                cwd=output.parent,
+                env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )

@@ -1,0 +1,5 @@
+"""CSM's language model in kernels of our own, in C: int8 and int4 on Linux and x86-64 with AVX2.
+
+The kernels are compiled when the package is built (CONTRIBUTING.md), once for each kind of
+processor.
+"""

@@ -1,0 +1,115 @@
+"""The compiled kernels, and their structures: linear.h and transformer.c say what they mean."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+LANES, WIDEST_HEAD = 16, 256  # as in vectors.h and transformer.c
+
+# Fastest first: what the compiler was allowed to use, as /proc/cpuinfo names it.
+_AVX2 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"])
+_AVX512 = frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"])
+_BUILDS = {"avx512vnni": _AVX2 | _AVX512, "avx2": _AVX2}
+
+
+class NoKernels(Exception):
+    """The kernels do not run here; the sentence says why."""
+
+
+class Linear(ctypes.Structure):
+    _fields_ = (
+        ("tiles", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("outputs", "inputs", "bits", "block")),
+    )
+
+
+class Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, Linear) for name in ("query_key", "value", "output", "gate", "up", "down")),
+        *((name, ctypes.c_void_p) for name in ("attention_norm", "mlp_norm", "keys", "values")),
+    )
+
+
+class Transformer(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("layers", "width", "heads", "kv_heads")),
+        *((name, ctypes.c_int32) for name in ("head_size", "mlp_width", "positions")),
+        ("norm_eps", ctypes.c_float),
+        ("layer", ctypes.POINTER(Layer)),
+        *((name, ctypes.c_void_p) for name in ("norm", "cos", "sin")),
+    )
+
+
+class Head(ctypes.Structure):
+    _fields_ = (("layer", Linear), ("out", ctypes.c_void_p))
+
+
+class Step(ctypes.Structure):
+    _fields_ = (
+        ("transformer", ctypes.POINTER(Transformer)),
+        *((name, ctypes.c_void_p) for name in ("x", "lengths")),
+        ("head", ctypes.POINTER(Head)),
+        ("workspace", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("batch", "sequence", "first_slot", "heads")),
+    )
+
+
+_SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
+    "team_start": (ctypes.c_void_p, (ctypes.c_int,)),
+    "team_stop": (None, (ctypes.c_void_p,)),
+    "tiles_bytes": (ctypes.c_size_t, (Linear,)),
+    "pack_tiles": (None, (Linear, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)),
+    "workspace_bytes": (
+        ctypes.c_size_t,
+        (ctypes.POINTER(Transformer), ctypes.c_int, ctypes.c_int),
+    ),
+    "transformer_run": (None, (ctypes.c_void_p, ctypes.POINTER(Step))),
+}
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """A loaded library; `calls` has its functions, typed."""
+
+    name: str
+    calls: ctypes.CDLL
+
+
+def open_kernels(name: str | None = None) -> Kernels:
+    """The fastest build for this processor, or the one called `name`.
+
+    Raises `NoKernels` where there is none for it.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise NoKernels("the CPU kernels are for Linux on x86-64")
+    flags = _processor_flags()
+    runnable = [build for build, needed in _BUILDS.items() if needed <= flags]
+    if not runnable:
+        raise NoKernels("the CPU kernels need a processor with AVX2")
+    chosen = name or runnable[0]
+    if chosen not in runnable:
+        raise NoKernels(f"this processor does not run the kernels for {chosen}")
+    path = FOLDER / f"kernels-{chosen}.so"
+    try:
+        calls = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NoKernels(
+            f"the CPU kernels cannot be loaded ({error}); install tts-provider again to build them"
+        ) from None
+    for function, (result, arguments) in _SIGNATURES.items():
+        call = getattr(calls, function)
+        call.restype, call.argtypes = result, arguments
+    return Kernels(chosen, calls)
+
+
+def _processor_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())

@@ -1,0 +1,142 @@
+#include "linear.h"
+
+enum {
+    GROUP = 4 * LANES, /* bytes */
+    /* What a thread asks of the memory before it needs it. A processor fetches ahead by itself, but
+       not beyond a page of 4 KiB: docs/performance-notes.md. */
+    AHEAD = 4096,
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+static size_t tile_bytes(Linear layer) {
+    size_t block = LANES * sizeof(float) + (size_t)layer.block * layer.bits * LANES / 8;
+    return block * (layer.inputs / layer.block);
+}
+
+size_t tiles_bytes(Linear layer) { return tile_bytes(layer) * whole_tiles(layer.outputs); }
+
+INLINE int32_t four_codes(const int8_t *from) {
+    int32_t four;
+    memcpy(&four, from, sizeof four);
+    return four;
+}
+
+/* A tile times a number of rows, which the compiler knows: so all sums stay in registers. */
+INLINE void multiply(
+    const uint8_t *tile, Linear layer, const int bits, Rounded in, int row, const int rows,
+    Floats *out
+) {
+    const Bytes low_half = (Bytes){0} + 15;
+    const int inputs = layer.inputs, block = layer.block, blocks = inputs / block;
+    const int8_t *codes = in.codes + (size_t)row * inputs;
+    const float *scales = in.scales + (size_t)row * blocks;
+    const int32_t *offsets = in.offsets + (size_t)row * blocks;
+    Floats sums[ROWS];
+    for (int r = 0; r < rows; r++) sums[r] = floats(0);
+    for (int b = 0; b < blocks; b++) {
+        const Floats weight_scales = load((const float *)tile);
+        tile += sizeof weight_scales;
+        Ints first[ROWS], second[ROWS]; /* two sums a row: a product waits for the one before it */
+        for (int r = 0; r < rows; r++)
+            first[r] = ints(offsets[r * blocks + b]), second[r] = ints(0);
+        for (int k = 0; k < block; k += 8) {
+            Bytes w[2];
+            memcpy(w, tile, GROUP);
+            __builtin_prefetch(tile + AHEAD);
+            tile += GROUP;
+            if (bits == 4) {
+                w[1] = (Bytes)((Ints)w[0] >> 4) & low_half;
+                w[0] &= low_half;
+            } else {
+                memcpy(w + 1, tile, GROUP);
+                __builtin_prefetch(tile + AHEAD);
+                tile += GROUP;
+            }
+            for (int r = 0; r < rows; r++) {
+                const int8_t *eight = codes + (size_t)r * inputs + b * block + k;
+                first[r] = dot(first[r], w[0], four_codes(eight), bits);
+                second[r] = dot(second[r], w[1], four_codes(eight + 4), bits);
+            }
+        }
+        for (int r = 0; r < rows; r++)
+            sums[r] += to_floats(first[r] + second[r]) *
+                       (weight_scales * floats(scales[r * blocks + b]));
+    }
+    for (int r = 0; r < rows; r++) out[r] = sums[r];
+}
+
+INLINE void multiply_rows(
+    const uint8_t *tile, Linear layer, const int bits, Rounded in, int row, int rows, Floats *out
+) {
+    switch (rows) {
+    case 1: multiply(tile, layer, bits, in, row, 1, out); break;
+    case 2: multiply(tile, layer, bits, in, row, 2, out); break;
+    case 3: multiply(tile, layer, bits, in, row, 3, out); break;
+    case 4: multiply(tile, layer, bits, in, row, 4, out); break;
+#if defined(__AVX512F__)
+    case 5: multiply(tile, layer, bits, in, row, 5, out); break;
+    case 6: multiply(tile, layer, bits, in, row, 6, out); break;
+    case 7: multiply(tile, layer, bits, in, row, 7, out); break;
+    case 8: multiply(tile, layer, bits, in, row, 8, out); break;
+#endif
+    }
+}
+
+void multiply_tile(Linear layer, int tile, Rounded in, int row, int rows, Floats *out) {
+    const uint8_t *at = layer.tiles + tile * tile_bytes(layer);
+    if (layer.bits == 4) multiply_rows(at, layer, 4, in, row, rows, out);
+    else multiply_rows(at, layer, 8, in, row, rows, out);
+}
+
+void round_row(Linear layer, const float *x, Rounded to, int row) {
+    const int block = layer.block, blocks = layer.inputs / block, middle = 1 << (layer.bits - 1);
+    for (int b = 0; b < blocks; b++, x += block) {
+        Floats largest_of = floats(0);
+        for (int k = 0; k < block; k += LANES)
+            largest_of =
+                __builtin_elementwise_max(largest_of, __builtin_elementwise_abs(load(x + k)));
+        float largest = 0;
+        for (int i = 0; i < LANES; i++) largest = largest_of[i] > largest ? largest_of[i] : largest;
+
+        typedef int8_t Codes __attribute__((vector_size(LANES)));
+        const Floats inverse = floats(largest > 0 ? 127 / largest : 0);
+        Ints total_of = ints(0);
+        for (int k = 0; k < block; k += LANES) {
+            Ints rounded = to_nearest(load(x + k) * inverse);
+            Codes codes = __builtin_convertvector(rounded, Codes);
+            memcpy(to.codes + (size_t)row * layer.inputs + b * block + k, &codes, sizeof codes);
+            total_of += rounded;
+        }
+        int32_t total = 0;
+        for (int i = 0; i < LANES; i++) total += total_of[i];
+        to.scales[(size_t)row * blocks + b] = largest / 127;
+        to.offsets[(size_t)row * blocks + b] = -middle * total;
+    }
+}
+
+static int half(const uint8_t *codes, int input) {
+    return codes[input / 2] >> (4 * (input % 2)) & 15;
+}
+
+/* An output's codes of one block → its four bytes of each group. */
+static void pack_block(Linear layer, const uint8_t *codes, uint8_t *to) {
+    if (layer.bits == 8)
+        for (int k = 0; k < layer.block; k += 4, to += GROUP) memcpy(to, codes + k, 4);
+    else
+        for (int k = 0; k < layer.block; k += 8, to += GROUP)
+            for (int i = 0; i < 4; i++)
+                to[i] = (uint8_t)(half(codes, k + i) | half(codes, k + 4 + i) << 4);
+}
+
+void pack_tiles(Linear layer, const uint8_t *codes, const float *scales, uint8_t *tiles) {
+    const int blocks = layer.inputs / layer.block, row_bytes = layer.block * layer.bits / 8;
+    memset(tiles, 0, tiles_bytes(layer));
+    for (int tile = 0; tile < whole_tiles(layer.outputs); tile++)
+        for (int b = 0; b < blocks; b++, tiles += LANES * (sizeof(float) + row_bytes))
+            for (int lane = 0; lane < LANES && tile * LANES + lane < layer.outputs; lane++) {
+                const size_t at = (size_t)(tile * LANES + lane) * blocks + b;
+                memcpy(tiles + lane * sizeof(float), scales + at, sizeof(float));
+                pack_block(layer, codes + at * row_bytes, tiles + LANES * sizeof(float) + 4 * lane);
+            }
+}

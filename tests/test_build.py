@@ -1,0 +1,190 @@
+"""hatch_build.py: what is compiled into a wheel, and what a build says that cannot compile."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+from packaging.tags import Tag, sys_tags
+
+from servers import REPOSITORY
+from tts_provider.engines.csm import native
+
+NATIVE = "tts_provider/engines/csm/native"
+LIBRARIES = {"kernels-avx2.so", "kernels-avx512vnni.so"}
+
+here_they_run = pytest.mark.skipif(
+    all(tag.platform != "manylinux_2_28_x86_64" for tag in sys_tags()),
+    reason="kernels are for Linux on x86-64 with glibc 2.28",
+)
+needs_zig = pytest.mark.skipif(
+    importlib.util.find_spec("ziglang") is None, reason="needs ziglang, of requirements-test.txt"
+)
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """This one, with nothing of the package but the kernels' sources."""
+    root = tmp_path / "project"
+    package = root / "src" / "tts_provider"
+    shutil.copytree(
+        REPOSITORY / "src" / NATIVE,
+        root / "src" / NATIVE,
+        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+    )
+    shutil.copy(REPOSITORY / "src" / "tts_provider" / "__init__.py", package)
+    for name in ("hatch_build.py", "pyproject.toml", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(REPOSITORY / name, root)
+    return root
+
+
+def build(root: Path) -> Path:
+    (wheel,) = WheelBuilder(str(root)).build(directory=str(root / "dist"), versions=["standard"])
+    return Path(wheel)
+
+
+def names(suffix: str, members: Iterable[str]) -> set[str]:
+    return {Path(member).name for member in members if member.endswith(suffix)}
+
+
+def rewrite(folder: Path, **sources: str) -> None:
+    for path in folder.glob("*.[ch]"):
+        path.unlink()
+    for name, text in sources.items():
+        (folder / name.replace("_", ".")).write_text(text)
+
+
+@here_they_run
+def test_what_is_installed_here_has_them():
+    """`make test` has had them compiled, as any installation has."""
+    for name in LIBRARIES:
+        ctypes.CDLL(str(Path(native.__file__).with_name(name)))
+
+
+@here_they_run
+@needs_zig
+def test_a_wheel_has_the_libraries_and_no_sources(project, tmp_path, monkeypatch):
+    """Without HOME, where compilers like to keep things."""
+    monkeypatch.delenv("HOME", raising=False)
+    wheel = build(project)
+    assert wheel.name == "tts_provider-0.1.0-py3-none-manylinux_2_28_x86_64.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        assert names(".so", archive.namelist()) == LIBRARIES
+        assert names(".c", archive.namelist()) == names(".h", archive.namelist()) == set()
+        assert b"Root-Is-Purelib: false" in archive.read("tts_provider-0.1.0.dist-info/WHEEL")
+        archive.extractall(tmp_path)
+    for name in LIBRARIES:
+        library = tmp_path / NATIVE / name
+        ctypes.CDLL(str(library))
+        assert library.stat().st_size < 200_000
+        assert str(tmp_path).encode() not in library.read_bytes()
+
+
+@here_they_run
+@needs_zig
+def test_an_edit_is_compiled_and_leaves_alone_what_runs(project):
+    folder = project / "src" / NATIVE
+    library = folder / "kernels-avx2.so"
+    shutil.copy(Path(native.__file__).with_name(library.name), library)
+    older = library.open("rb")
+    rewrite(
+        folder,
+        one_c="int ask(void);\nint answer(void);\nint answer(void) { return ask(); }\n",
+        two_c='#include "two.h"\nint ask(void);\nint ask(void) { return ASKED; }\n',
+        two_h="#define ASKED 42\n",
+    )
+    build(project)
+    assert ctypes.CDLL(str(library)).answer() == 42
+    compiled = library.stat()
+    with older:
+        assert older.read() == Path(native.__file__).with_name(library.name).read_bytes()
+        assert os.fstat(older.fileno()).st_ino != compiled.st_ino
+    assert {path.name for path in folder.iterdir() if "kernels-" in path.name} == LIBRARIES
+    build(project)
+    assert library.stat().st_ino == compiled.st_ino, "nothing was edited"
+
+
+@here_they_run
+@needs_zig
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("int answer(void);\nint answer(void) { return 4", "kernels.c:2:28: error: expected ';'"),
+        ("int ask(void);\nint answer(void);\nint answer(void) { return ask(); }", "symbol: ask"),
+    ],
+)
+def test_what_does_not_compile_ends_the_build(project, capsys, source, complaint):
+    rewrite(project / "src" / NATIVE, kernels_c=source)
+    with pytest.raises(SystemExit) as ended:
+        build(project)
+    assert ended.value.code == 1
+    sentence, _, output = capsys.readouterr().err.partition("\n\n")
+    assert sentence == (
+        "kernels-avx2.so did not compile: mend what zig says of "
+        f"src/{NATIVE}, or report it if you changed nothing there"
+    )
+    assert complaint in output
+    assert not list(project.rglob("*.so"))
+
+
+@here_they_run
+@pytest.mark.parametrize("edited", ["kernels.h", "kernels.c", "hatch_build.py", "pyproject.toml"])
+def test_a_build_without_zig_says_how_to_get_it(project, capsys, monkeypatch, edited):
+    """And what is edited is compiled anew."""
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    folder = project / "src" / NATIVE
+    rewrite(folder, kernels_c="", kernels_h="")
+    inputs = [*folder.glob("*.[ch]"), project / "hatch_build.py", project / "pyproject.toml"]
+    for path in [*inputs, *(folder / name for name in LIBRARIES)]:
+        path.touch()
+        os.utime(path, (1_000, 1_000))
+    build(project)
+
+    (path,) = (path for path in inputs if path.name == edited)
+    os.utime(path, (2_000, 2_000))
+    with pytest.raises(SystemExit) as ended:
+        build(project)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == (
+        "kernels-avx2.so needs a compiler: pip install the ziglang of pyproject.toml's "
+        "build-system.requires, or build without --no-build-isolation\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "platform",
+    [
+        "macosx_14_0_arm64",
+        "manylinux_2_17_x86_64",
+        "manylinux_2_28_aarch64",
+        "musllinux_1_2_x86_64",
+        "win_amd64",
+    ],
+)
+def test_elsewhere_the_wheel_is_pure(project, monkeypatch, platform):
+    monkeypatch.setattr("packaging.tags.sys_tags", lambda: iter([Tag("py3", "none", platform)]))
+    (project / "src" / NATIVE / "kernels-avx2.so").write_bytes(b"of another machine")
+    wheel = build(project)
+    assert wheel.name == "tts_provider-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        assert f"{NATIVE}/__init__.py" in archive.namelist()
+        assert names(".so", archive.namelist()) == set()
+
+
+def test_the_sdist_has_what_it_takes_to_compile(tmp_path):
+    (built,) = SdistBuilder(str(REPOSITORY)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(built) as archive:
+        members = {name.partition("/")[2] for name in archive.getnames()}
+    sources = {path.name for path in (REPOSITORY / "src" / NATIVE).glob("*.[ch]")}
+    assert {"hatch_build.py", *(f"src/{NATIVE}/{name}" for name in sources)} <= members
+    assert names(".so", members) == set()
