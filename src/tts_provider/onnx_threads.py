@@ -1,4 +1,5 @@
-"""ONNX Runtime's pool of threads, which is the process's and can be sized once only."""
+"""ONNX Runtime's pools of threads. The one that sessions share is the process's, can be sized once
+only, and once there is one ONNX Runtime refuses sessions with threads of their own."""
 
 from __future__ import annotations
 
@@ -7,21 +8,35 @@ import onnxruntime as ort
 _shared: int | None = None
 
 
-def share_threads(threads: int) -> None:
-    """Sessions from now on have one pool together, of the `threads` that the first caller asks
-    for. ONNX Runtime then refuses sessions with threads of their own."""
+def shared_options(threads: int) -> ort.SessionOptions:
+    """For sessions that have one pool together, of the `threads` that the first caller asks for.
+    It spins for some 35 ms after each run, which is right where the next run comes at once."""
     global _shared
     if _shared is None:
         ort.set_global_thread_pool_sizes(threads, 1)
         _shared = threads
+    return _options(0)
+
+
+def resting_options(threads: int) -> ort.SessionOptions:
+    """For a session whose threads leave the cores to others as soon as a run ends; on the shared
+    pool, which does not, where there is one."""
+    options = _options(threads)
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 def single_thread_options() -> ort.SessionOptions:
     """For a session that computes on the thread that calls it; on the shared pool too, where there
     is one."""
+    return _options(1)
+
+
+def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     if _shared is None:
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
     else:
         options.use_per_session_threads = False
     options.log_severity_level = 3

@@ -145,10 +145,10 @@ _BESIDE_CSM = """
 import asyncio, sys, zlib
 import numpy as np
 from servers import embedded_engine
-from tts_provider.onnx_threads import share_threads
+from tts_provider.onnx_threads import shared_options
 from tts_provider.speech.engine import Utterance
 if sys.argv[1] == "shared":
-    share_threads(2)
+    shared_options(2)
 async def speak():
     engine = embedded_engine()
     await engine.load(lambda message: None)

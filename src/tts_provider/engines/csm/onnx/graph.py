@@ -22,7 +22,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from tts_provider.onnx_threads import share_threads
+from tts_provider.onnx_threads import resting_options, shared_options
 
 OPSET = 21
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
@@ -139,16 +139,14 @@ class Graph:
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
-    def session(self, threads: int) -> ort.InferenceSession:
+    def session(self, threads: int, *, rests: bool = False) -> ort.InferenceSession:
         """An ONNX Runtime session on the CPU.
 
         All sessions of a process share one thread pool, of the `threads` the first one asks for:
-        pools of their own would spin against each other (31 heads took 119 ms instead of 5).
+        pools of their own would spin against each other (31 heads took 119 ms instead of 5). One
+        that `rests` between its runs leaves the cores to threads that are not ONNX Runtime's.
         """
-        share_threads(threads)
-        options = ort.SessionOptions()
-        options.use_per_session_threads = False
-        options.log_severity_level = 3
+        options = resting_options(threads) if rests else shared_options(threads)
         if self._folder is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(self._folder)

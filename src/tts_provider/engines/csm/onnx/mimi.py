@@ -26,7 +26,7 @@ class MimiDecoder:
         """`weights` by transformers' names, without `codec_model.`."""
         built = decoder_graph(config, weights)
         self._config = config
-        self._session = built.graph.session(threads)
+        self._session = built.graph.session(threads, rests=True)
         self._frequencies = _frequencies(config)
         # Transformer positions each row has decoded.
         self._positions = np.zeros(rows, np.int64)
@@ -121,7 +121,7 @@ class MimiEncoder:
     def __init__(self, config: MimiConfig, weights: Weights, threads: int) -> None:
         """`weights` by transformers' names, without `codec_model.`."""
         self._config = config
-        self._session = encoder_graph(config, weights).session(threads)
+        self._session = encoder_graph(config, weights).session(threads, rests=True)
         self._frequencies = _frequencies(config)
 
     def encode(self, samples: np.ndarray) -> np.ndarray:
