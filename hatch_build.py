@@ -6,6 +6,7 @@ they could not be loaded nothing is compiled and the wheel is pure: ONNX Runtime
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -23,6 +24,8 @@ FOLDER = "src/tts_provider/engines/csm/native"
 LIBRARIES = {"avx2": "x86_64_v3", "avx512vnni": "x86_64_v4+avx512vnni"}
 # The oldest glibc that they take; ONNX Runtime's own wheels take no older one.
 TARGET, PLATFORM = "x86_64-linux-gnu.2.28", "manylinux_2_28_x86_64"
+# Set to anything, nothing is compiled anywhere.
+WITHOUT = "WITHOUT_TTS_KERNELS"
 FLAGS = (
     *("-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-target", TARGET),
     *("-fno-math-errno", "-shared", "-fPIC", "-s"),
@@ -33,7 +36,7 @@ FLAGS = (
 
 class KernelsHook(BuildHookInterface[BuilderConfig]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if all(tag.platform != PLATFORM for tag in sys_tags()):
+        if all(tag.platform != PLATFORM for tag in sys_tags()) or os.environ.get(WITHOUT):
             return
         for name, processor in LIBRARIES.items():
             library = Path(self.root, FOLDER, f"kernels-{name}.so")
@@ -51,7 +54,7 @@ class KernelsHook(BuildHookInterface[BuilderConfig]):
         if importlib.util.find_spec("ziglang") is None:
             self.app.abort(
                 f"{library.name} needs a compiler: pip install the ziglang of pyproject.toml's "
-                "build-system.requires, or build without --no-build-isolation"
+                f"build-system.requires, build without --no-build-isolation, or set {WITHOUT}=1"
             )
         # Replaced whole: a process may have the old one mapped, another may compile it as well.
         aside = library.with_name(f".{os.getpid()}-{library.name}")
@@ -59,13 +62,19 @@ class KernelsHook(BuildHookInterface[BuilderConfig]):
             compiled = self._zig(aside, processor)
             if compiled.returncode:
                 self.app.abort(
-                    f"{library.name} did not compile: mend what zig says of {FOLDER}, or report "
-                    f"it if you changed nothing there\n\n{compiled.stdout}"
+                    f"{library.name} did not compile: mend what zig says, or set {WITHOUT}=1 and "
+                    f"ONNX Runtime will do\n\n{compiled.stdout}"
                 )
             os.utime(aside, ns=(newest_ns, newest_ns))
             aside.replace(library)
+        except OSError as error:
+            self.app.abort(
+                f"{library.name} cannot be made ({error}): make {library.parent} and the folder of "
+                f"temporary files writable, or set {WITHOUT}=1 and ONNX Runtime will do"
+            )
         finally:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
 
     def _zig(self, output: Path, processor: str) -> subprocess.CompletedProcess[str]:
         # Relative names, so that nothing in the library tells where it was made.

@@ -96,6 +96,7 @@ def test_an_edit_is_compiled_and_leaves_alone_what_runs(project):
     folder = project / "src" / NATIVE
     library = folder / "kernels-avx2.so"
     shutil.copy(Path(native.__file__).with_name(library.name), library)
+    os.utime(library, (1, 1))
     older = library.open("rb")
     rewrite(
         folder,
@@ -130,8 +131,8 @@ def test_what_does_not_compile_ends_the_build(project, capsys, source, complaint
     assert ended.value.code == 1
     sentence, _, output = capsys.readouterr().err.partition("\n\n")
     assert sentence == (
-        "kernels-avx2.so did not compile: mend what zig says of "
-        f"src/{NATIVE}, or report it if you changed nothing there"
+        "kernels-avx2.so did not compile: mend what zig says, or set "
+        "WITHOUT_TTS_KERNELS=1 and ONNX Runtime will do"
     )
     assert complaint in output
     assert not list(project.rglob("*.so"))
@@ -157,8 +158,27 @@ def test_a_build_without_zig_says_how_to_get_it(project, capsys, monkeypatch, ed
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
         "kernels-avx2.so needs a compiler: pip install the ziglang of pyproject.toml's "
-        "build-system.requires, or build without --no-build-isolation\n"
+        "build-system.requires, build without --no-build-isolation, or set "
+        "WITHOUT_TTS_KERNELS=1\n"
     )
+
+
+@here_they_run
+@needs_zig
+def test_a_folder_that_cannot_be_written_ends_the_build(project, capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(project / "nowhere"))
+    with pytest.raises(SystemExit) as ended:
+        build(project)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "kernels-avx2.so cannot be made ([Errno 2]" in said
+    assert "WITHOUT_TTS_KERNELS=1 and ONNX Runtime will do" in said
+
+
+def test_who_wants_none_has_a_pure_wheel(project, monkeypatch):
+    monkeypatch.setenv("WITHOUT_TTS_KERNELS", "1")
+    assert build(project).name == "tts_provider-0.1.0-py3-none-any.whl"
+    assert not list(project.rglob("*.so"))
 
 
 @pytest.mark.parametrize(
