@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,12 +47,12 @@ def make(config, weights):
     """A language model on the kernels; they are closed after the test."""
     made = []
 
-    def make(build: str | None = None, threads: int = 2) -> NativeLanguage:
+    def make(build: str | None = None, threads: int = 2, slots: int = SLOTS) -> NativeLanguage:
         try:
             kernels = open_kernels(build)
         except NoKernels as reason:
             pytest.skip(str(reason))
-        made.append(NativeLanguage(kernels, config, weights, slots=SLOTS, threads=threads))
+        made.append(NativeLanguage(kernels, config, weights, slots=slots, threads=threads))
         return made[-1]
 
     yield make
@@ -76,8 +77,9 @@ def speak(language, x) -> np.ndarray:
     return np.array([language.speak(p, book).copy() for book, p in enumerate(pieces, 1)])
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Against the size of b."""
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
 @pytest.mark.parametrize("build", ["avx2", "avx512vnni"])
@@ -92,19 +94,21 @@ def test_they_say_what_onnx_runtime_says(make, config, weights, build):
     ):
         found, expected = (read(language, x, lengths, row) for language in (ours, theirs))
         assert found.shape == expected.shape == (len(x), config.audio_vocabulary + depth_width)
-        assert cosine(found, expected) > 0.999
+        for part in (slice(config.audio_vocabulary), slice(config.audio_vocabulary, None)):
+            assert difference(found[:, part], expected[:, part]) < 0.03
     for batch in (1, SLOTS):
         x = inputs(batch, 4, depth_width)
-        assert cosine(speak(ours, x), speak(theirs, x)) > 0.999
+        for found, expected in zip(speak(ours, x), speak(theirs, x), strict=True):
+            assert difference(found, expected) < 0.03
 
 
-def test_nothing_depends_on_the_processor_or_on_the_number_of_threads(make, config):
-    one = make("avx2", threads=1)
-    for other in (make("avx2", threads=3), make("avx512vnni", threads=2)):
-        x, frame = inputs(1, LONG, config.backbone.width), inputs(SLOTS, 4, config.depth.width)
-        assert np.array_equal(read(one, x, [0]), read(other, x, [0]))
-        assert all(np.array_equal(*both) for both in zip(one.kv, other.kv, strict=True))
-        assert np.array_equal(speak(one, frame), speak(other, frame))
+@pytest.mark.parametrize(("build", "threads"), [("avx2", 3), ("avx2", 40), ("avx512vnni", 2)])
+def test_nothing_depends_on_the_processor_or_on_the_number_of_threads(make, config, build, threads):
+    one, other = make("avx2", threads=1), make(build, threads)
+    x, frame = inputs(1, LONG, config.backbone.width), inputs(SLOTS, 4, config.depth.width)
+    assert np.array_equal(read(one, x, [0]), read(other, x, [0]))
+    assert all(np.array_equal(*both) for both in zip(one.kv, other.kv, strict=True))
+    assert np.array_equal(speak(one, frame), speak(other, frame))
 
 
 def test_a_row_is_the_same_alone_and_in_company(make, config):
@@ -115,6 +119,59 @@ def test_a_row_is_the_same_alone_and_in_company(make, config):
     for row in range(SLOTS):
         assert np.array_equal(read(language, x[row : row + 1], [0], row)[0], together[row])
         assert np.array_equal(speak(language, frame[row : row + 1])[:, 0], spoken[:, row])
+
+
+def test_many_sequences_at_once(make, config):
+    """More of them than rows pass through a layer at once, and long ones together."""
+    width = config.backbone.width
+    many = make(slots=150)
+    steps, prompts = inputs(150, 1, width), inputs(3, LONG, width)
+    answers = read(many, steps, [0] * 150)
+    for row in (0, 77, 149):
+        assert np.array_equal(read(many, steps[row : row + 1], [0], row)[0], answers[row])
+    answers = read(many, prompts, [0, 5, 9])
+    for row, length in enumerate((0, 5, 9)):
+        assert np.array_equal(read(many, prompts[row : row + 1], [length], row)[0], answers[row])
+
+
+def test_what_does_not_fit_is_refused_and_harms_nothing(make, config):
+    language, width, positions = make(), config.backbone.width, config.positions
+    x = inputs(1, 4, width)
+    before = read(language, x, [0])
+    last = read(language, x, [positions - 4])
+    assert np.isfinite(last).all()
+    for wrong, lengths, row in (
+        (x, [positions - 3], 0),
+        (x, [-1], 0),
+        (x, [0], SLOTS),
+        (x, [0], -1),
+        (x[:, :0], [0], 0),
+        (x[:0], [], 0),
+        (x[:, :, 1:], [0], 0),
+    ):
+        with pytest.raises(ValueError, match="cannot take"):
+            read(language, wrong, lengths, row)
+    assert np.array_equal(read(language, x, [0]), before)
+
+
+@pytest.mark.parametrize("value", [1e-38, 1e38, np.inf, np.nan])
+def test_numbers_at_the_edge_stay_in_their_row(make, config, value):
+    language, x = make(), inputs(2, 1, config.backbone.width)
+    expected = read(language, x, [0, 0])[1].copy()
+    x[0, 0, ::3] = value
+    assert np.array_equal(read(language, x, [0, 0])[1], expected)
+
+
+def test_the_weights_lie_in_memory_that_may_have_huge_pages(make):
+    address = make()._packed.layers["head.1"].tiles
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, _, end = line.split()[0].partition("-")
+        if int(start, 16) <= address < int(end, 16):
+            assert (
+                line.split()[1] == "rw-p"
+            )  # shared memory has none, unless all of the system's has
+            return
+    raise AssertionError("the weights are nowhere")
 
 
 @pytest.mark.parametrize("piece", [1, 7, 129])
@@ -130,6 +187,7 @@ def test_a_prompt_may_be_read_in_pieces(make, config, piece):
 
 
 def test_company_that_joins_and_leaves_changes_nothing(small_folder, precision, tmp_path):
+    open_or_skip()
     backend = make_backend(small_folder, tmp_path, precision, slots=SLOTS)
     alone = say(backend, company=False)
     assert len(np.unique(alone, axis=0)) > 10
@@ -156,15 +214,20 @@ def say(backend, *, company: bool) -> np.ndarray:
 
 
 def test_closing_ends_the_threads(make):
-    def count() -> int:
-        return len(list(Path("/proc/self/task").iterdir()))
+    def threads() -> set[str]:
+        return {path.name for path in Path("/proc/self/task").iterdir()}
 
-    before = count()
+    before = threads()
     language = make(threads=4)
-    assert count() == before + 3
+    own = threads() - before
+    assert len(own) >= 3
     language.close()
-    assert count() == before
     language.close()
+    for _ in range(500):  # the system lists a thread for a moment after it is joined
+        if not own & threads():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{own & threads()} are still there")
 
 
 # Where they do not run
@@ -185,7 +248,8 @@ def test_float32_and_odd_widths_are_onnx_runtimes():
     [
         ({"platform.machine": lambda: "aarch64"}, "Linux on x86-64"),
         ({"_processor_flags": frozenset}, "need a processor with AVX2"),
-        ({"FOLDER": Path("/nowhere")}, "cannot be loaded .*nowhere.* install tts-provider again"),
+        ({"FOLDER": Path("/nowhere")}, "/nowhere/.* is not there.* without kernels"),
+        ({"_SIZES": [0] * 7}, "cannot be loaded .*other sources.* install tts-provider again"),
     ],
 )
 def test_elsewhere_onnx_runtime_takes_over_and_says_why(

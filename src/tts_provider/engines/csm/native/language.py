@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import weakref
@@ -17,15 +18,16 @@ from tts_provider.engines.csm.cpu.memory import forget_pages
 from tts_provider.engines.csm.native.library import (
     LANES,
     WIDEST_HEAD,
-    Head,
     Kernels,
     Layer,
     Linear,
     NoKernels,
+    Output,
     Step,
     Transformer,
 )
 from tts_provider.engines.csm.rope import rope_angles
+from tts_provider.errors import StartupError
 
 Weights = Mapping[str, np.ndarray]
 
@@ -38,6 +40,10 @@ def check_fits(config: CsmConfig, precision: str) -> None:
     if precision == "float32":
         raise NoKernels("the CPU kernels are for int8 and int4")
     for part in (config.backbone, config.depth):
+        if part.heads % part.kv_heads:
+            raise NoKernels(
+                f"the CPU kernels cannot share {part.kv_heads} keys by {part.heads} heads"
+            )
         widths = part.width, part.mlp_width, part.head_size
         if any(width % LANES for width in widths) or part.head_size > WIDEST_HEAD:
             raise NoKernels(
@@ -53,11 +59,14 @@ class NativeLanguage(Language):
     def __init__(
         self, kernels: Kernels, config: CsmConfig, weights: Weights, *, slots: int, threads: int
     ) -> None:
-        self._packed = _Packed(kernels, weights, list(_wanted(config, weights)), threads)
         self._team = kernels.calls.team_start(threads)
         if self._team is None:
-            raise MemoryError(f"the system has no room for {threads} threads")
+            raise StartupError(
+                f"the system does not allow {threads} threads; set TTS_PROVIDER_THREADS to fewer"
+            )
         self._stop = weakref.finalize(self, kernels.calls.team_stop, self._team)
+        self._stop.atexit = False  # a step may be running then, and the threads end in any case
+        self._packed = _Packed(kernels, weights, list(_wanted(config, weights)), threads)
         self._backbone, self._depth = (
             _Transformer(kernels, self._packed, weights, prefix, part, slots, positions, threads)
             for prefix, part, positions in (
@@ -124,8 +133,8 @@ class _Packed:
     ) -> None:
         self.layers = {want.name: _describe(want, weights) for want in wanted}
         sizes = [kernels.calls.tiles_bytes(layer) for layer in self.layers.values()]
-        self._memory = mmap.mmap(-1, sum(sizes) + _HUGE_PAGE)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        self._memory = _reserve(sum(sizes) + _HUGE_PAGE)
+        with contextlib.suppress(OSError):  # some kernels have no huge pages
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         address = _address(self._memory)
         address += -address % _HUGE_PAGE
@@ -150,6 +159,12 @@ def _describe(want: _Wanted, weights: Weights) -> Linear:
     outputs, blocks, row_bytes = weights[f"{want.stored}.codes"][want.rows].shape
     block = want.inputs // blocks
     return Linear(None, outputs, want.inputs, 8 * row_bytes // block, block)
+
+
+def _reserve(size: int) -> mmap.mmap:
+    """Zeros, which cost memory when they are written. Shared memory, the default, would be of small
+    pages whatever is asked for."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _address(memory: mmap.mmap) -> int:
@@ -196,7 +211,7 @@ class _Transformer:
             *(norm.ctypes.data, cos.ctypes.data, sin.ctypes.data),
         )
         size = kernels.calls.workspace_bytes(self._transformer, slots, threads)
-        self._workspace = mmap.mmap(-1, size)  # begins with a page, and costs what is used of it
+        self._workspace = _reserve(size)
 
     def run(
         self,
@@ -204,25 +219,34 @@ class _Transformer:
         x: np.ndarray,
         first_row: int,
         lengths: np.ndarray,
-        heads: Sequence[Linear],
+        layers: Sequence[Linear],
     ) -> list[np.ndarray]:
-        """x [B, S, W] → [B, outputs] of each head, for the last position."""
+        """x [B, S, W] → [B, outputs] of each of `layers`, for the last position.
+
+        Raises `ValueError` for what would not fit into the KV buffers.
+        """
         batch, sequence, width = x.shape
-        assert width == self._width
-        assert first_row + batch <= self._slots
-        assert lengths.max() + sequence <= self._positions
+        fits = batch >= 1 and sequence >= 1 and width == self._width and lengths.shape == (batch,)
+        fits = fits and 0 <= first_row <= self._slots - batch
+        if not fits or lengths.min() < 0 or lengths.max() + sequence > self._positions:
+            raise ValueError(
+                f"rows {first_row} … {first_row + batch} of {self._slots}, which hold {lengths}, "
+                f"cannot take {x.shape} into {self._positions} positions of width {self._width}"
+            )
         x = np.ascontiguousarray(x, np.float32)
         lengths = np.ascontiguousarray(lengths, np.int32)
-        found = [np.empty((batch, -(-head.outputs // LANES) * LANES), np.float32) for head in heads]
+        found = [
+            np.empty((batch, -(-layer.outputs // LANES) * LANES), np.float32) for layer in layers
+        ]
         step = Step(
             ctypes.pointer(self._transformer),
             x.ctypes.data,
             lengths.ctypes.data,
-            (Head * len(heads))(
-                *(Head(head, out.ctypes.data) for head, out in zip(heads, found, strict=True))
+            (Output * len(layers))(
+                *(Output(layer, out.ctypes.data) for layer, out in zip(layers, found, strict=True))
             ),
             _address(self._workspace),
-            *(batch, sequence, first_row, len(heads)),
+            *(batch, sequence, first_row, len(layers)),
         )
         self._run(team, step)
-        return [out[:, : head.outputs] for head, out in zip(heads, found, strict=True)]
+        return [out[:, : layer.outputs] for layer, out in zip(layers, found, strict=True)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-LANES, WIDEST_HEAD = 16, 256  # as in vectors.h and transformer.c
+LANES, WIDEST_HEAD = 16, 256
 
 # Fastest first: what the compiler was allowed to use, as /proc/cpuinfo names it.
 _AVX2 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"])
@@ -45,7 +45,7 @@ class Transformer(ctypes.Structure):
     )
 
 
-class Head(ctypes.Structure):
+class Output(ctypes.Structure):
     _fields_ = (("layer", Linear), ("out", ctypes.c_void_p))
 
 
@@ -53,13 +53,17 @@ class Step(ctypes.Structure):
     _fields_ = (
         ("transformer", ctypes.POINTER(Transformer)),
         *((name, ctypes.c_void_p) for name in ("x", "lengths")),
-        ("head", ctypes.POINTER(Head)),
+        ("output", ctypes.POINTER(Output)),
         ("workspace", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("batch", "sequence", "first_slot", "heads")),
+        *((name, ctypes.c_int32) for name in ("batch", "sequence", "first_row", "outputs")),
     )
 
 
+# transformer.c's `describe`.
+_SIZES = [LANES, WIDEST_HEAD, *map(ctypes.sizeof, (Linear, Layer, Transformer, Output, Step))]
+
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
+    "describe": (None, (ctypes.c_void_p,)),
     "team_start": (ctypes.c_void_p, (ctypes.c_int,)),
     "team_stop": (None, (ctypes.c_void_p,)),
     "tiles_bytes": (ctypes.c_size_t, (Linear,)),
@@ -90,21 +94,32 @@ def open_kernels(name: str | None = None) -> Kernels:
     flags = _processor_flags()
     runnable = [build for build, needed in _BUILDS.items() if needed <= flags]
     if not runnable:
-        raise NoKernels("the CPU kernels need a processor with AVX2")
+        raise NoKernels("the CPU kernels need a processor with AVX2, as /proc/cpuinfo tells it")
     chosen = name or runnable[0]
     if chosen not in runnable:
         raise NoKernels(f"this processor does not run the kernels for {chosen}")
     path = FOLDER / f"kernels-{chosen}.so"
+    if not path.is_file():
+        raise NoKernels(f"{path} is not there, because tts-provider was installed without kernels")
     try:
-        calls = ctypes.CDLL(str(path))
-    except OSError as error:
+        return Kernels(chosen, _load(path))
+    except (OSError, AttributeError, ValueError) as error:
         raise NoKernels(
             f"the CPU kernels cannot be loaded ({error}); install tts-provider again to build them"
         ) from None
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """Raises `OSError`, `AttributeError` or `ValueError` where it is not what this module knows."""
+    calls = ctypes.CDLL(str(path))
     for function, (result, arguments) in _SIGNATURES.items():
         call = getattr(calls, function)
         call.restype, call.argtypes = result, arguments
-    return Kernels(chosen, calls)
+    sizes = (ctypes.c_int32 * len(_SIZES))()
+    calls.describe(sizes)
+    if list(sizes) != _SIZES:
+        raise ValueError(f"{path} was built from other sources")
+    return calls
 
 
 def _processor_flags() -> frozenset[str]:

@@ -23,7 +23,7 @@ INLINE int32_t four_codes(const int8_t *from) {
 }
 
 /* A tile times a number of rows, which the compiler knows: so all sums stay in registers. */
-INLINE void multiply(
+INLINE void multiply_exactly(
     const uint8_t *tile, Linear layer, const int bits, Rounded in, int row, const int rows,
     Floats *out
 ) {
@@ -54,10 +54,10 @@ INLINE void multiply(
                 tile += GROUP;
             }
             for (int r = 0; r < rows; r++) {
-                const int8_t *eight = codes + (size_t)r * inputs + b * block + k;
-                first[r] = dot(first[r], w[0], four_codes(eight), bits);
-                second[r] = dot(second[r], w[1], four_codes(eight + 4), bits);
+                first[r] = dot(first[r], w[0], four_codes(codes + 4 * r), bits);
+                second[r] = dot(second[r], w[1], four_codes(codes + 4 * (rows + r)), bits);
             }
+            codes += 8 * rows;
         }
         for (int r = 0; r < rows; r++)
             sums[r] += to_floats(first[r] + second[r]) *
@@ -70,16 +70,17 @@ INLINE void multiply_rows(
     const uint8_t *tile, Linear layer, const int bits, Rounded in, int row, int rows, Floats *out
 ) {
     switch (rows) {
-    case 1: multiply(tile, layer, bits, in, row, 1, out); break;
-    case 2: multiply(tile, layer, bits, in, row, 2, out); break;
-    case 3: multiply(tile, layer, bits, in, row, 3, out); break;
-    case 4: multiply(tile, layer, bits, in, row, 4, out); break;
+    case 1: multiply_exactly(tile, layer, bits, in, row, 1, out); break;
+    case 2: multiply_exactly(tile, layer, bits, in, row, 2, out); break;
+    case 3: multiply_exactly(tile, layer, bits, in, row, 3, out); break;
+    case 4: multiply_exactly(tile, layer, bits, in, row, 4, out); break;
 #if defined(__AVX512F__)
-    case 5: multiply(tile, layer, bits, in, row, 5, out); break;
-    case 6: multiply(tile, layer, bits, in, row, 6, out); break;
-    case 7: multiply(tile, layer, bits, in, row, 7, out); break;
-    case 8: multiply(tile, layer, bits, in, row, 8, out); break;
+    case 5: multiply_exactly(tile, layer, bits, in, row, 5, out); break;
+    case 6: multiply_exactly(tile, layer, bits, in, row, 6, out); break;
+    case 7: multiply_exactly(tile, layer, bits, in, row, 7, out); break;
+    case 8: multiply_exactly(tile, layer, bits, in, row, 8, out); break;
 #endif
+    default: __builtin_unreachable();
     }
 }
 
@@ -89,7 +90,9 @@ void multiply_tile(Linear layer, int tile, Rounded in, int row, int rows, Floats
     else multiply_rows(at, layer, 8, in, row, rows, out);
 }
 
-void round_row(Linear layer, const float *x, Rounded to, int row) {
+void round_row(Linear layer, const float *x, Rounded to, int row, int rows) {
+    const int first = row / ROWS * ROWS, together = rows - first < ROWS ? rows - first : ROWS;
+    int8_t *fours = to.codes + (size_t)first * layer.inputs + 4 * (row - first);
     const int block = layer.block, blocks = layer.inputs / block, middle = 1 << (layer.bits - 1);
     for (int b = 0; b < blocks; b++, x += block) {
         Floats largest_of = floats(0);
@@ -100,18 +103,20 @@ void round_row(Linear layer, const float *x, Rounded to, int row) {
         for (int i = 0; i < LANES; i++) largest = largest_of[i] > largest ? largest_of[i] : largest;
 
         typedef int8_t Codes __attribute__((vector_size(LANES)));
+        if (largest < 0x1p-100f) largest = 0; /* its inverse would not be finite */
         const Floats inverse = floats(largest > 0 ? 127 / largest : 0);
         Ints total_of = ints(0);
         for (int k = 0; k < block; k += LANES) {
             Ints rounded = to_nearest(load(x + k) * inverse);
             Codes codes = __builtin_convertvector(rounded, Codes);
-            memcpy(to.codes + (size_t)row * layer.inputs + b * block + k, &codes, sizeof codes);
+            for (int i = 0; i < LANES; i += 4, fours += 4 * together)
+                memcpy(fours, (const int8_t *)&codes + i, 4);
             total_of += rounded;
         }
-        int32_t total = 0;
-        for (int i = 0; i < LANES; i++) total += total_of[i];
+        uint32_t total = 0; /* of inputs that are not finite it is nonsense, but may be computed */
+        for (int i = 0; i < LANES; i++) total += (uint32_t)total_of[i];
         to.scales[(size_t)row * blocks + b] = largest / 127;
-        to.offsets[(size_t)row * blocks + b] = -middle * total;
+        to.offsets[(size_t)row * blocks + b] = (int32_t)(-(uint32_t)middle * total);
     }
 }
 

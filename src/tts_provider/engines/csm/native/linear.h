@@ -21,9 +21,17 @@ typedef struct {
     int32_t outputs, inputs, bits, block; /* `block` divides `inputs`, 16 divides `block` */
 } Linear;
 
-/* Rows of inputs, rounded for the blocks of one layer. */
+/* As many rows as the registers hold beside the weights. */
+#if defined(__AVX512F__)
+enum { ROWS = 8 };
+#else
+enum { ROWS = 4 };
+#endif
+
+/* Rows of inputs, rounded for the blocks of one layer. ROWS of them at a time lie together, four
+   inputs of each row in turn; the last ones may be fewer. */
 typedef struct {
-    int8_t *codes;    /* [rows, inputs] */
+    int8_t *codes;    /* [rows / ROWS, inputs / 4, ROWS, 4] */
     float *scales;    /* [rows, blocks] */
     int32_t *offsets; /* [rows, blocks]: what weights' codes count too much in a block, negative */
 } Rounded;
@@ -36,15 +44,9 @@ size_t tiles_bytes(Linear layer);
    [outputs, blocks] → tiles. */
 void pack_tiles(Linear layer, const uint8_t *codes, const float *scales, uint8_t *tiles);
 
-/* x [inputs] → row `row` of `to`. */
-void round_row(Linear layer, const float *x, Rounded to, int row);
+/* x [inputs] → row `row` of `to`, which has `rows`. */
+void round_row(Linear layer, const float *x, Rounded to, int row, int rows);
 
-/* One tile times `rows` rows from `row` on, ROWS at most; `out` has a vector for each row. */
+/* One tile times `rows` rows from `row` on, a multiple of ROWS; as many as there are, ROWS at most.
+   `out` has a vector for each row. */
 void multiply_tile(Linear layer, int tile, Rounded in, int row, int rows, Floats *out);
-
-/* As many as the registers hold beside the weights. */
-#if defined(__AVX512F__)
-enum { ROWS = 8 };
-#else
-enum { ROWS = 4 };
-#endif

@@ -1,15 +1,19 @@
+#define _POSIX_C_SOURCE 200809L /* signal masks */
+
 #include "team.h"
 
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* How often a thread looks before it lets others have the core: some 0.1 ms, more than a caller
-   takes between two steps of a frame, and a thousandth of what it would cost to sleep at each. */
-enum { LOOKS = 4096 };
+/* How long a thread spins before it lets others have the core, in ticks of the processor's clock: a
+   tenth of a millisecond or so, more than a caller takes between two steps of a frame. To sleep and
+   be woken at each step would cost more than that. */
+enum { SPIN = 300000 };
 
 struct Team {
     int size;
@@ -40,14 +44,16 @@ void team_meet(Team *team) {
         atomic_store(&team->meetings, meeting + 1);
         return;
     }
-    for (int looks = 0; look(&team->meetings) == meeting; looks++) {
+    const unsigned long long began = __rdtsc();
+    while (look(&team->meetings) == meeting) {
         _mm_pause();
-        if (looks >= LOOKS) sched_yield(); /* the one that is late may need this very core */
+        if (__rdtsc() - began > SPIN) sched_yield(); /* who is late may need this very core */
     }
 }
 
 static void wait_for_task(Team *team, unsigned done) {
-    for (int looks = 0; looks < LOOKS; looks++) {
+    const unsigned long long began = __rdtsc();
+    while (__rdtsc() - began < SPIN) {
         if (look(&team->tasks) != done) return;
         _mm_pause();
     }
@@ -90,6 +96,9 @@ Team *team_start(int size) {
     *team = (Team){.size = 1, .threads = calloc((size_t)size, sizeof(pthread_t))};
     pthread_mutex_init(&team->mutex, NULL);
     pthread_cond_init(&team->wake, NULL);
+    sigset_t all, before; /* signals are for the threads that the program knows */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     bool is_whole = team->threads != NULL;
     while (is_whole && team->size < size) {
         Member *member = malloc(sizeof *member);
@@ -98,6 +107,7 @@ Team *team_start(int size) {
         if (is_whole) team->size++;
         else free(member);
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (is_whole) return team;
     team_stop(team);
     return NULL;

@@ -19,7 +19,7 @@ enum {
 typedef struct {
     Linear query_key, value, output, gate, up, down;
     const float *attention_norm, *mlp_norm; /* [width] */
-    float *keys, *values;                   /* [slots, kv_heads, positions, head_size] */
+    float *keys, *values;                   /* [rows, kv_heads, positions, head_size] */
 } Layer;
 
 typedef struct {
@@ -30,20 +30,30 @@ typedef struct {
     const float *cos, *sin; /* [positions, head_size / 2] */
 } Transformer;
 
-/* A linear layer of the last position's hidden state; `out` is [batch, outputs], in whole tiles. */
+/* What is asked of the last position's hidden state: a linear layer, `out` [batch, outputs] in whole
+   tiles. */
 typedef struct {
     Linear layer;
     float *out;
-} Head;
+} Output;
 
 typedef struct {
     const Transformer *transformer;
     const float *x;         /* [batch, sequence, width] */
-    const int32_t *lengths; /* [batch]: positions that the batch's slots hold already */
-    const Head *head;
+    const int32_t *lengths; /* [batch]: positions that the batch's rows of the cache hold already */
+    const Output *output;
     void *workspace; /* of `workspace_bytes`, at a multiple of 64 */
-    int32_t batch, sequence, first_slot, heads;
+    int32_t batch, sequence, first_row, outputs;
 } Step;
+
+/* What Python's structures must agree with. */
+void describe(int32_t *sizes) {
+    const int32_t found[] = {
+        LANES,          WIDEST_HEAD,  sizeof(Linear), sizeof(Layer), sizeof(Transformer),
+        sizeof(Output), sizeof(Step),
+    };
+    memcpy(sizes, found, sizeof found);
+}
 
 /* What the layers hand each other; a row is a position of one sequence. */
 typedef struct {
@@ -147,14 +157,15 @@ static void attend(
     for (int i = 0; i < vectors; i++) store(out + i * LANES, sums[i] * inverse);
 }
 
-/* One KV head of one slot: each position's key and value are kept, then its queries look back. */
+/* One KV head of a row of the cache: each position's key and value are kept, then its queries look
+   back. */
 static void attend_head(
-    const Transformer *t, const Layer *layer, Workspace space, int slot, int kv_head, int past,
+    const Transformer *t, const Layer *layer, Workspace space, int cache_row, int kv_head, int past,
     int row, int count, float *scores
 ) {
     const int size = t->head_size, group = t->heads / t->kv_heads;
     const int queries = t->heads * size, kv = t->kv_heads * size;
-    const size_t head = ((size_t)slot * t->kv_heads + kv_head) * t->positions * size;
+    const size_t head = ((size_t)cache_row * t->kv_heads + kv_head) * t->positions * size;
     float *keys = layer->keys + head, *values = layer->values + head;
     for (int end = past + count; past < end; past++, row++) {
         float *query = space.qkv + (size_t)row * (queries + 2 * kv) + kv_head * group * size;
@@ -172,10 +183,23 @@ static void attend_head(
     }
 }
 
-/* out[row, …] = layer · in[row]; a member's share of the tiles. */
-static void
-multiply(Linear layer, Rounded in, int rows, float *out, int stride, int member, int size) {
-    const Range tiles = share(whole_tiles(layer.outputs), member, size);
+/* One member's part of a piece of a step: positions [from, from + count) of every sequence. */
+typedef struct {
+    const Step *step;
+    const Transformer *t;
+    Workspace space;
+    int from, count, rows;
+    Team *team;
+    int member, members;
+} Part;
+
+static Range share_of(const Part *part, int count) {
+    return share(count, part->member, part->members);
+}
+
+/* out[row, …] = layer · in[row]; a share of the tiles. */
+static void multiply(const Part *part, Linear layer, Rounded in, int rows, float *out, int stride) {
+    const Range tiles = share_of(part, whole_tiles(layer.outputs));
     Floats found[ROWS];
     for (int tile = tiles.from; tile < tiles.to; tile++)
         for (int row = 0; row < rows; row += ROWS) {
@@ -186,110 +210,136 @@ multiply(Linear layer, Rounded in, int rows, float *out, int stride, int member,
         }
 }
 
-/* out[row, …] = silu(gate · in[row]) · (up · in[row]). */
-static void
-multiply_gated(const Layer *layer, Rounded in, int rows, float *out, int member, int size) {
+/* gated[row, …] = silu(gate · in[row]) · (up · in[row]); a share of the tiles. */
+static void multiply_gated(const Part *part, const Layer *layer) {
     const int width = layer->gate.outputs;
-    const Range tiles = share(whole_tiles(width), member, size);
+    const Range tiles = share_of(part, whole_tiles(width));
     Floats gate[ROWS], up[ROWS];
     for (int tile = tiles.from; tile < tiles.to; tile++)
-        for (int row = 0; row < rows; row += ROWS) {
-            const int count = rows - row < ROWS ? rows - row : ROWS;
-            multiply_tile(layer->gate, tile, in, row, count, gate);
-            multiply_tile(layer->up, tile, in, row, count, up);
+        for (int row = 0; row < part->rows; row += ROWS) {
+            const int count = part->rows - row < ROWS ? part->rows - row : ROWS;
+            multiply_tile(layer->gate, tile, part->space.rounded, row, count, gate);
+            multiply_tile(layer->up, tile, part->space.rounded, row, count, up);
             for (int r = 0; r < count; r++) {
                 const Floats silu = gate[r] / (floats(1) + exponential(-gate[r]));
-                store(out + (size_t)(row + r) * width + tile * LANES, silu * up[r]);
+                store(part->space.gated + (size_t)(row + r) * width + tile * LANES, silu * up[r]);
             }
         }
 }
 
-/* Positions [from, from + count) of every sequence, through all layers. */
-static void run_piece(
-    const Step *step, Workspace space, int from, int count, Team *team, int member, int size
-) {
-    const Transformer *t = step->transformer;
-    const int rows = step->batch * count, width = t->width, queries = t->heads * t->head_size;
-    const int kv = t->kv_heads * t->head_size, qkv = queries + 2 * kv;
-    const Range mine = share(rows, member, size);
-    const Range heads = share(step->batch * t->kv_heads, member, size);
-    float *scores = space.scores + (size_t)member * (t->positions + LANES);
+static bool is_rounded_alike(Linear a, Linear b) { return a.bits == b.bits && a.block == b.block; }
+
+/* x → delta. At each meeting the team has what the next lines read of others' rows or tiles. */
+static void run_attention(const Part *part, const Layer *layer, const float *delta) {
+    const Transformer *t = part->t;
+    const Workspace space = part->space;
+    const int width = t->width, rows = part->rows;
+    const int queries = t->heads * t->head_size, kv = t->kv_heads * t->head_size;
+    const bool is_alike = is_rounded_alike(layer->value, layer->query_key);
+    const Rounded for_value = is_alike ? space.rounded : space.rounded_for_value;
+    const Range mine = share_of(part, rows);
 
     for (int row = mine.from; row < mine.to; row++) {
-        const size_t position = (size_t)(row / count) * step->sequence + from + row % count;
-        memcpy(space.x + (size_t)row * width, step->x + position * width, width * sizeof(float));
-    }
-    for (int n = 0; n < t->layers; n++) {
-        const Layer *layer = t->layer + n;
-        const bool is_alike = layer->value.bits == layer->query_key.bits &&
-                              layer->value.block == layer->query_key.block;
-        const Rounded for_value = is_alike ? space.rounded : space.rounded_for_value;
-        for (int row = mine.from; row < mine.to; row++) {
-            float *h = space.h + (size_t)row * width;
-            const float *delta = n ? space.delta + (size_t)row * width : NULL;
-            add_and_norm(t, layer->attention_norm, space.x + (size_t)row * width, delta, h);
-            round_row(layer->query_key, h, space.rounded, row);
-            if (!is_alike) round_row(layer->value, h, for_value, row);
-        }
-        team_meet(team);
-        multiply(layer->query_key, space.rounded, rows, space.qkv, qkv, member, size);
-        multiply(layer->value, for_value, rows, space.qkv + queries + kv, qkv, member, size);
-        team_meet(team);
-        for (int i = heads.from; i < heads.to; i++) {
-            const int sequence = i / t->kv_heads;
-            attend_head(
-                t, layer, space, step->first_slot + sequence, i % t->kv_heads,
-                step->lengths[sequence] + from, sequence * count, count, scores
-            );
-        }
-        team_meet(team);
-        for (int row = mine.from; row < mine.to; row++)
-            round_row(layer->output, space.attended + (size_t)row * queries, space.rounded, row);
-        team_meet(team);
-        multiply(layer->output, space.rounded, rows, space.delta, width, member, size);
-        team_meet(team);
-        for (int row = mine.from; row < mine.to; row++) {
-            const size_t at = (size_t)row * width;
-            add_and_norm(t, layer->mlp_norm, space.x + at, space.delta + at, space.h + at);
-            round_row(layer->gate, space.h + at, space.rounded, row);
-        }
-        team_meet(team);
-        multiply_gated(layer, space.rounded, rows, space.gated, member, size);
-        team_meet(team);
-        for (int row = mine.from; row < mine.to; row++)
-            round_row(layer->down, space.gated + (size_t)row * t->mlp_width, space.rounded, row);
-        team_meet(team);
-        multiply(layer->down, space.rounded, rows, space.delta, width, member, size);
-        team_meet(team);
-    }
-    if (from + count < step->sequence) return;
-
-    const Range sequences = share(step->batch, member, size);
-    for (int n = 0; n < step->heads; n++) {
-        const Head head = step->head[n];
-        for (int i = sequences.from; i < sequences.to; i++) {
-            const size_t last = ((size_t)(i + 1) * count - 1) * width;
-            if (n == 0)
-                add_and_norm(t, t->norm, space.x + last, space.delta + last, space.h + last);
-            round_row(head.layer, space.h + last, space.rounded, i);
-        }
-        team_meet(team);
-        multiply(
-            head.layer, space.rounded, step->batch, head.out,
-            LANES * whole_tiles(head.layer.outputs), member, size
+        const size_t at = (size_t)row * width;
+        add_and_norm(
+            t, layer->attention_norm, space.x + at, delta ? delta + at : NULL, space.h + at
         );
-        team_meet(team);
+        round_row(layer->query_key, space.h + at, space.rounded, row, rows);
+        if (!is_alike) round_row(layer->value, space.h + at, for_value, row, rows);
+    }
+    team_meet(part->team);
+    multiply(part, layer->query_key, space.rounded, rows, space.qkv, queries + 2 * kv);
+    multiply(part, layer->value, for_value, rows, space.qkv + queries + kv, queries + 2 * kv);
+    team_meet(part->team);
+    const Range heads = share_of(part, part->step->batch * t->kv_heads);
+    float *scores = space.scores + (size_t)part->member * (t->positions + LANES);
+    for (int i = heads.from; i < heads.to; i++) {
+        const int sequence = i / t->kv_heads, past = part->step->lengths[sequence] + part->from;
+        attend_head(
+            t, layer, space, part->step->first_row + sequence, i % t->kv_heads, past,
+            sequence * part->count, part->count, scores
+        );
+    }
+    team_meet(part->team);
+    for (int row = mine.from; row < mine.to; row++)
+        round_row(layer->output, space.attended + (size_t)row * queries, space.rounded, row, rows);
+    team_meet(part->team);
+    multiply(part, layer->output, space.rounded, rows, space.delta, width);
+    team_meet(part->team);
+}
+
+/* x + delta → delta. */
+static void run_mlp(const Part *part, const Layer *layer) {
+    const Workspace space = part->space;
+    const int width = part->t->width, mlp_width = part->t->mlp_width, rows = part->rows;
+    const Range mine = share_of(part, rows);
+
+    for (int row = mine.from; row < mine.to; row++) {
+        const size_t at = (size_t)row * width;
+        add_and_norm(part->t, layer->mlp_norm, space.x + at, space.delta + at, space.h + at);
+        round_row(layer->gate, space.h + at, space.rounded, row, rows);
+    }
+    team_meet(part->team);
+    multiply_gated(part, layer);
+    team_meet(part->team);
+    for (int row = mine.from; row < mine.to; row++)
+        round_row(layer->down, space.gated + (size_t)row * mlp_width, space.rounded, row, rows);
+    team_meet(part->team);
+    multiply(part, layer->down, space.rounded, rows, space.delta, width);
+    team_meet(part->team);
+}
+
+/* x + delta of each sequence's last position → what is asked of it. */
+static void run_outputs(const Part *part) {
+    const Workspace space = part->space;
+    const int width = part->t->width, batch = part->step->batch;
+    const Range mine = share_of(part, batch);
+
+    for (int i = mine.from; i < mine.to; i++) {
+        const size_t last = ((size_t)(i + 1) * part->count - 1) * width;
+        add_and_norm(part->t, part->t->norm, space.x + last, space.delta + last, space.h + last);
+    }
+    for (int n = 0; n < part->step->outputs; n++) {
+        const Output output = part->step->output[n];
+        for (int i = mine.from; i < mine.to; i++) {
+            const size_t last = ((size_t)(i + 1) * part->count - 1) * width;
+            round_row(output.layer, space.h + last, space.rounded, i, batch);
+        }
+        team_meet(part->team);
+        const int stride = LANES * whole_tiles(output.layer.outputs);
+        multiply(part, output.layer, space.rounded, batch, output.out, stride);
+        team_meet(part->team);
     }
 }
 
-static void run_step(const void *task, Team *team, int member, int size) {
+static void run_piece(const Part *part) {
+    const Step *step = part->step;
+    const int width = part->t->width, count = part->count;
+    const Range mine = share_of(part, part->rows);
+    for (int row = mine.from; row < mine.to; row++) {
+        const size_t position = (size_t)(row / count) * step->sequence + part->from + row % count;
+        float *to = part->space.x + (size_t)row * width;
+        memcpy(to, step->x + position * width, width * sizeof(float));
+    }
+    for (int n = 0; n < part->t->layers; n++) {
+        run_attention(part, part->t->layer + n, n ? part->space.delta : NULL);
+        run_mlp(part, part->t->layer + n);
+    }
+    if (part->from + count == step->sequence) run_outputs(part);
+}
+
+static void run_step(const void *task, Team *team, int member, int members) {
     const Step *step = task;
-    const int length = pieces_length(step->batch);
-    Workspace space;
-    lay_out(step->transformer, step->batch, size, step->workspace, &space);
-    for (int from = 0; from < step->sequence; from += length) {
-        const int left = step->sequence - from;
-        run_piece(step, space, from, left < length ? left : length, team, member, size);
+    Part part = {
+        .step = step, .t = step->transformer, .team = team, .member = member, .members = members
+    };
+    lay_out(part.t, step->batch, members, step->workspace, &part.space);
+    const int most = pieces_length(step->batch);
+    for (part.from = 0; part.from < step->sequence; part.from += part.count) {
+        const int left = step->sequence - part.from;
+        part.count = left < most ? left : most;
+        part.rows = step->batch * part.count;
+        run_piece(&part);
     }
 }
 

@@ -12,8 +12,8 @@ typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint8_t Bytes __attribute__((vector_size(4 * LANES))); /* four in each lane */
 
-static inline Floats floats(float value) { return (Floats){0} + value; }
-static inline Ints ints(int32_t value) { return (Ints){0} + value; }
+static inline Floats floats(float value) { return value - (Floats){0}; }
+static inline Ints ints(int32_t value) { return value - (Ints){0}; }
 static inline Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
 
 static inline Floats load(const float *from) {

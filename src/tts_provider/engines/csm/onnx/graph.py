@@ -142,9 +142,9 @@ class Graph:
     def session(self, threads: int, *, rests: bool = False) -> ort.InferenceSession:
         """An ONNX Runtime session on the CPU.
 
-        All sessions of a process share one thread pool, of the `threads` the first one asks for:
-        pools of their own would spin against each other (31 heads took 119 ms instead of 5). One
-        that `rests` between its runs leaves the cores to threads that are not ONNX Runtime's.
+        Sessions share one thread pool, of the `threads` the first one asks for: pools of their own
+        would spin against each other (31 heads took 119 ms instead of 5). One that `rests` has its
+        own and leaves the cores to others between its runs, unless there is the shared one.
         """
         options = resting_options(threads) if rests else shared_options(threads)
         if self._folder is not None:
