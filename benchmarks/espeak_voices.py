@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import ears
-from tts_provider.engines import espeak
+from tts_provider.engines.espeak import engine as espeak
 
 VARIANTS = ("edward", "klatt", "klatt4", "m5", "m6", "f1", "f2", "f4", "f5")
 

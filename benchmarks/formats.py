@@ -19,9 +19,9 @@ from contextlib import aclosing
 
 import numpy as np
 
-from tts_provider.audio.compress import OPUS_RATES
-from tts_provider.audio.encode import FORMATS, Format, create_encoder
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.audio.encode.compress import OPUS_RATES
+from tts_provider.audio.encode.encode import FORMATS, Format, create_encoder
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody knows how it came to be there. " * 4

@@ -34,7 +34,7 @@ import ears
 from tts_provider.config import available_cpus
 from tts_provider.engines.csm.cpu.policy import POLICIES, Kind, Mix
 from tts_provider.engines.csm.cpu.quantize import Blocks, quantize
-from tts_provider.engines.espeak import VOICES, EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 SENTENCES = """\

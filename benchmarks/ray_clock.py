@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from scale_out import PacedEngine
 from tts_provider import selection
-from tts_provider.engines.remote.ray_app import EngineReplica
+from tts_provider.cli.ray_app import EngineReplica
 
 CLOCK = selection.Entry(
     "clock", "80 ms every 80 ms", "", lambda settings: None, lambda settings, report: PacedEngine()

@@ -35,7 +35,7 @@ from tts_provider.config import Settings
 from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.engines.remote.replica import Replica
 from tts_provider.server.lifecycle import Server, bind, listen
-from tts_provider.server.transport import http_protocol
+from tts_provider.server.transport.http import http_protocol
 from tts_provider.speech.engine import AudioChunk, Utterance
 
 TEXT = "Hello there. I go on for a while."

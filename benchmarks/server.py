@@ -34,7 +34,7 @@ from websockets.asyncio.client import connect
 
 from tts_provider.audio.pcm import from_s16, wav_data_at
 from tts_provider.config import Settings
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.selection import Choice, build_engine
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import AudioChunk, Utterance

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from csm_cpu import build
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
-from tts_provider.engines.espeak import VOICES, EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import Utterance, Voice
 from tts_provider.speech.reading import read

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from sentences import SENTENCES
 from servers import embedded_engine, open_socket, running_server, send
-from tts_provider.audio.decode import decode_audio
-from tts_provider.audio.encode import create_encoder
+from tts_provider.audio.decode.decode import decode_audio
+from tts_provider.audio.encode.encode import create_encoder
 from tts_provider.audio.tempo import Tempo
 from tts_provider.audio.watermark.detect import THRESHOLD, detect
 from tts_provider.audio.watermark.mark import LEAD, Marker

@@ -26,7 +26,7 @@ from tts_provider.audio.tempo import StreamTempo
 from tts_provider.config import Settings
 from tts_provider.selection import Choice, build_engine
 from tts_provider.speech.engine import SAMPLE_RATE, Engine, Samples, Utterance
-from tts_provider.speech.warp import Span, find_spans
+from tts_provider.speech.timing.dtw import Span, find_spans
 
 _MS = SAMPLE_RATE / 1000
 Place = tuple[int, int]

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recordings import encode, wav
-from tts_provider.audio.decode_process import Decoders
+from tts_provider.audio.decode.decode_process import Decoders
 from tts_provider.errors import WireError
 
 MAX_BYTES = 10 * 1024 * 1024

@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 from av.audio.stream import AudioStream
 
-from tts_provider.engines.espeak import VOICES, EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.speech.engine import Utterance
 
 TEXT = (

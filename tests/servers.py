@@ -17,7 +17,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from tts_provider.config import Settings
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.selection import build_engine, choose_embedded
 from tts_provider.server.lifecycle import Server
 from tts_provider.speech.engine import AudioChunk, Engine, Utterance

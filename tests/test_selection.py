@@ -10,8 +10,8 @@ import pytest
 from servers import run_cli
 from tts_provider import selection
 from tts_provider.config import load_settings
-from tts_provider.engines.espeak import VOICES as ROBOTS
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES as ROBOTS
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import StartupError
 from tts_provider.selection import ENGINES, Entry, build_engine, choose_engine, engine_names
 from tts_provider.speech.engine import Utterance, Voice

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from tts_provider.engines.hibari import HibariEngine
-from tts_provider.engines.hibari_package import read_model
+from tts_provider.engines.hibari.engine import HibariEngine
+from tts_provider.engines.hibari.package import read_model
 from tts_provider.speech.engine import Utterance, Voice
 
 FRAME = 1920

@@ -23,7 +23,7 @@ import numpy as np
 
 from tts_provider.audio.pcm import from_s16
 from tts_provider.config import Settings
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.server.lifecycle import Server
 from tts_provider.server.logs import configure_logging
 from tts_provider.speech.engine import AudioChunk, Utterance

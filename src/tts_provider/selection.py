@@ -127,9 +127,9 @@ def _find_hibari(_settings: Settings) -> str | None:
 
 def _build_hibari(settings: Settings, _on_progress: Report) -> Engine:
     from tts_provider.config import available_cpus
-    from tts_provider.engines.espeak import EspeakEngine
-    from tts_provider.engines.hibari import HibariEngine
-    from tts_provider.engines.hibari_package import read_model
+    from tts_provider.engines.espeak.engine import EspeakEngine
+    from tts_provider.engines.hibari.engine import HibariEngine
+    from tts_provider.engines.hibari.package import read_model
 
     foreign = EspeakEngine() if _find_espeak(settings) else None
     return HibariEngine(read_model(), settings.threads or available_cpus(), foreign)
@@ -152,7 +152,7 @@ def _find_espeak(_settings: Settings) -> str | None:
 
 
 def _build_espeak(_settings: Settings, _on_progress: Report) -> Engine:
-    from tts_provider.engines.espeak import EspeakEngine
+    from tts_provider.engines.espeak.engine import EspeakEngine
 
     return EspeakEngine()
 

@@ -14,11 +14,11 @@ from engines.remote.running import remote_engine, running_replica
 from sentences import SENTENCES
 from servers import SteppedEngine
 from tts_provider.engines.aligned import AlignedEngine
-from tts_provider.engines.espeak import VOICES as ROBOTS
-from tts_provider.engines.espeak import EspeakEngine
-from tts_provider.engines.hibari import HibariEngine
-from tts_provider.engines.hibari_package import read_model
-from tts_provider.engines.hibari_voice import VOICES
+from tts_provider.engines.espeak.engine import VOICES as ROBOTS
+from tts_provider.engines.espeak.engine import EspeakEngine
+from tts_provider.engines.hibari.engine import HibariEngine
+from tts_provider.engines.hibari.package import read_model
+from tts_provider.engines.hibari.voice import VOICES
 from tts_provider.engines.jobs import CHUNK_SAMPLES
 from tts_provider.errors import EngineFailed
 from tts_provider.speech.engine import AudioChunk, Engine, Utterance, Voice, WordTime

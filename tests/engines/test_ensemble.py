@@ -15,7 +15,7 @@ from servers import REPOSITORY, ask, embedded_engine, open_socket, receive, runn
 from tts_provider import selection
 from tts_provider.config import Settings, load_settings
 from tts_provider.engines.ensemble import Ensemble
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import InvalidRequest
 from tts_provider.selection import build_engine, choose_engine
 from tts_provider.speech.engine import Engine, Utterance, Voice

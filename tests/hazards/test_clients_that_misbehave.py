@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from servers import SteppedEngine, ask, open_socket, receive, running_server, send
-from tts_provider.server import websocket
+from tts_provider.server.transport import websocket
 
 ENDLESS = "This is a sentence of a long text. " * 500
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts_provider.engines.espeak import VOICES, EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import Utterance
 from tts_provider.speech.reading import read

@@ -7,7 +7,7 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
-from tts_provider.engines.espeak import VOICES, EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Phonemes, Utterance

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recordings import TEXT, encode, speech, wav
-from tts_provider.audio.decode import decode_audio
+from tts_provider.audio.decode.decode import decode_audio
 from tts_provider.errors import InvalidRequest
 from tts_provider.voices.enrolment import check_name, check_transcript, gender_of, make_prompt
 

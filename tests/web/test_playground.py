@@ -23,8 +23,8 @@ from servers import (
     receive,
     running_server,
 )
-from tts_provider.audio.decode import decode_audio
-from tts_provider.engines.espeak import VOICES, EspeakEngine
+from tts_provider.audio.decode.decode import decode_audio
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.speech.engine import Utterance, Voice
 
 from .visit import WITHOUT_WORKLET, Visit, visit

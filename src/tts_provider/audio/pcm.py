@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from tts_provider.audio import tag
+from tts_provider.audio.encode import tag
 
 BYTES_PER_SAMPLE = 2
 SAMPLE_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)

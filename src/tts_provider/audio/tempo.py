@@ -10,7 +10,7 @@ import av
 import av.filter
 import numpy as np
 
-from tts_provider.audio.aside import Aside, pieces
+from tts_provider.audio.background import Background, pieces
 from tts_provider.audio.pcm import Samples
 
 SLOWEST, FASTEST = 0.25, 4.0
@@ -55,15 +55,15 @@ class StreamTempo:
 
     def __init__(self, rate: int, speed: float) -> None:
         self._tempo = Tempo(rate, speed)
-        self._aside = None if speed == 1 else Aside()
+        self._background = None if speed == 1 else Background()
 
     async def push(self, samples: Samples, *, last: bool = False) -> Samples:
-        if self._aside is None:
+        if self._background is None:
             return samples
         made, left = [], list(pieces(samples))
         while left:
             work = functools.partial(self._tempo.push, left.pop(0), last=last and not left)
-            made.append(await self._aside.run(work))
+            made.append(await self._background.run(work))
         return np.concatenate(made)
 
 

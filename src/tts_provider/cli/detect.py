@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from json import dumps as dump_json
 from pathlib import Path
 
-from tts_provider.audio.decode_process import decode_with_manifest_once
-from tts_provider.audio.manifest import Manifest
+from tts_provider.audio.decode.decode_process import decode_with_manifest_once
+from tts_provider.audio.encode.manifest import Manifest
 from tts_provider.audio.watermark.detect import detect
 from tts_provider.errors import TTSError
 from tts_provider.server.dialects.detect import Findings, findings
-from tts_provider.server.watermark import decoder
+from tts_provider.server.service.watermark import decoder
 
 _MAX_BYTES = 100 * 1024 * 1024
 _MAX_AUDIO_S = 300.0  # what the decoder's process has memory for, whatever the format

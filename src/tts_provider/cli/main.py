@@ -310,7 +310,7 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_words(parser: argparse.ArgumentParser) -> None:
-    from tts_provider.speech.structure import NOT_SPEECH
+    from tts_provider.speech.structure.blocks import NOT_SPEECH
 
     parser.set_defaults(command=_words)
     add = parser.add_argument

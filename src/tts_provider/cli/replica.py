@@ -14,9 +14,9 @@ import uvicorn
 from tts_provider.config import Settings
 from tts_provider.engines.remote.replica import Replica
 from tts_provider.errors import EngineFailed, StartupError
-from tts_provider.server.door import ACCEPTED_A_TURN, sockets_allowed
 from tts_provider.server.lifecycle import bind, listen
-from tts_provider.server.transport import http_protocol
+from tts_provider.server.transport.connection_limit import ACCEPTED_A_TURN, sockets_allowed
+from tts_provider.server.transport.http import http_protocol
 from tts_provider.speech.engine import Engine
 from tts_provider.voices.store import open_store
 

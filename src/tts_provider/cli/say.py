@@ -27,7 +27,7 @@ from tts_provider.errors import StartupError, TTSError
 from tts_provider.speech.engine import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from tts_provider.audio.encode import Format
+    from tts_provider.audio.encode.encode import Format
 
 _BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 _LONGEST_WAV_BYTES = 0xFFFF_FFFF
@@ -129,7 +129,7 @@ def _encode(
     pieces: Iterable[bytes], audio_format: Format, sample_rate: int | None
 ) -> Iterator[bytes]:
     """16-bit PCM at 24 kHz → the bytes of a file, as they are made."""
-    from tts_provider.audio.encode import create_encoder
+    from tts_provider.audio.encode.encode import create_encoder
 
     encoder = create_encoder(audio_format, SAMPLE_RATE, sample_rate or SAMPLE_RATE)
     with contextlib.closing(encoder):

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from tts_provider.audio.decode_process import decode_once
+from tts_provider.audio.decode.decode_process import decode_once
 from tts_provider.audio.pcm import Samples
 from tts_provider.config import Settings
 from tts_provider.errors import StartupError, TTSError

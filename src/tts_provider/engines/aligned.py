@@ -23,7 +23,7 @@ from tts_provider.speech.engine import (
     Voice,
     WordTime,
 )
-from tts_provider.speech.warp import find_spans
+from tts_provider.speech.timing.dtw import find_spans
 
 log = logging.getLogger(__name__)
 

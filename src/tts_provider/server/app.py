@@ -15,32 +15,26 @@ from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server import page
-from tts_provider.server.address import AddressMiddleware, error_body_of
-from tts_provider.server.auth import (
+from tts_provider.server.connections.pump import DialectSocket
+from tts_provider.server.connections.seed import SpeechSocket
+from tts_provider.server.connections.socket import Sockets, WebSocketWire
+from tts_provider.server.dialects import ERROR_SHAPES, SOCKETS, detect, openai, voices
+from tts_provider.server.dialects.cartesia import http as cartesia_http
+from tts_provider.server.dialects.deepgram import http as deepgram_http
+from tts_provider.server.dialects.dialect import Dialect
+from tts_provider.server.dialects.elevenlabs import http as elevenlabs_http
+from tts_provider.server.http import page
+from tts_provider.server.http.answers import allowed_methods, error_response
+from tts_provider.server.http.openapi import describe
+from tts_provider.server.service.service import SpeechService
+from tts_provider.server.transport.address import AddressMiddleware, error_body_of
+from tts_provider.server.transport.auth import (
     HostMiddleware,
     KeyMiddleware,
     OriginMiddleware,
     log_refusal,
     missing_key,
 )
-from tts_provider.server.dialects import (
-    ERROR_SHAPES,
-    SOCKETS,
-    cartesia_http,
-    deepgram_http,
-    detect,
-    elevenlabs_http,
-    openai,
-    voices,
-)
-from tts_provider.server.dialects.dialect import Dialect
-from tts_provider.server.dialects.seed_socket import SpeechSocket
-from tts_provider.server.http import allowed_methods, error_response
-from tts_provider.server.openapi import describe
-from tts_provider.server.pump import DialectSocket
-from tts_provider.server.service import SpeechService
-from tts_provider.server.socket import Sockets, WebSocketWire
 from tts_provider.voices.store import VoiceStore
 
 

@@ -20,19 +20,19 @@ from typing import Any
 
 import uvicorn
 
-from tts_provider.audio.manifest import ManifestSigner
+from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import create_app
+from tts_provider.server.connections.socket import Sockets
+from tts_provider.server.connections.tcp import WyomingPort
 from tts_provider.server.dialects import SOCKETS
-from tts_provider.server.discovery import Announcement
-from tts_provider.server.door import ACCEPTED_A_TURN, sockets_allowed
-from tts_provider.server.service import SpeechService
-from tts_provider.server.socket import Sockets
-from tts_provider.server.tcp import WyomingPort
-from tts_provider.server.transport import HttpProtocol, http_protocol
-from tts_provider.server.watermark import Watermark
-from tts_provider.server.websocket import websocket_protocol
+from tts_provider.server.service.service import SpeechService
+from tts_provider.server.service.watermark import Watermark
+from tts_provider.server.transport.connection_limit import ACCEPTED_A_TURN, sockets_allowed
+from tts_provider.server.transport.discovery import Announcement
+from tts_provider.server.transport.http import HttpProtocol, http_protocol
+from tts_provider.server.transport.websocket import websocket_protocol
 from tts_provider.speech.engine import Engine
 from tts_provider.speech.lexicon import load_lexicon
 from tts_provider.voices.store import open_store

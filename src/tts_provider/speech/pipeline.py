@@ -20,7 +20,7 @@ from tts_provider.speech.engine import (
     WordTime,
 )
 from tts_provider.speech.reading import Passage
-from tts_provider.speech.words import TimedWord, time_words
+from tts_provider.speech.timing.words import TimedWord, time_words
 
 # Chunks grow while they run ahead of the listener: the first sound leaves at once, later messages
 # are fewer. In samples.

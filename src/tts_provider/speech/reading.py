@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tts_provider.speech.alignment import Place, align
 from tts_provider.speech.engine import Phonemes
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.normalize import normalize
-from tts_provider.speech.plain import Plain, Run
 from tts_provider.speech.segment import Segmenter, Span
-from tts_provider.speech.ssml import Ssml
-from tts_provider.speech.structure import Structure
+from tts_provider.speech.structure.blocks import BlockParser
+from tts_provider.speech.structure.plain_text import PlainText, Run
+from tts_provider.speech.structure.ssml import Ssml
+from tts_provider.speech.timing.alignment import Place, align
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,12 @@ class Reader:
     def __init__(self, options: ReadingOptions = AS_WRITTEN) -> None:
         self._options = options
         self._structure = (
-            Ssml(options.language) if options.ssml else Structure(options.aloud, tags=options.tags)
+            Ssml(options.language)
+            if options.ssml
+            else BlockParser(options.aloud, tags=options.tags)
         )
         self._segmenter = Segmenter()
-        self._plain = Plain()
+        self._plain = PlainText()
         self._place = 0  # of `_plain` in all plain text
 
     @property
@@ -100,7 +102,7 @@ class Reader:
         spans = self._cut(self._structure.push(text))
         return self._passages([*spans, *self._cut_all()])
 
-    def _cut(self, plain: Plain) -> list[Span]:
+    def _cut(self, plain: PlainText) -> list[Span]:
         self._plain.extend(plain)
         return self._segmenter.push(plain.text)
 
@@ -131,7 +133,7 @@ class Reader:
             if pause_s:
                 yield Passage("", "", place, place, pause_s)
 
-    def _passage(self, plain: Plain) -> Passage:
+    def _passage(self, plain: PlainText) -> Passage:
         options = self._options
         words = options.lexicon.respell(plain.text)
         is_english = options.language.partition("-")[0].lower() == "en"
@@ -150,7 +152,7 @@ def _apart(phonemes: Iterable[Phonemes]) -> tuple[Phonemes, ...]:
     return tuple(sorted(kept, key=lambda one: one.start))
 
 
-def _asked_for(plain: Plain, words: str) -> Iterator[Phonemes]:
+def _asked_for(plain: PlainText, words: str) -> Iterator[Phonemes]:
     """The phonemes that the text itself asks for, on its words."""
     if not plain.phonemes:
         return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tts_provider.audio.analyze import median_pitch_hz
-from tts_provider.audio.decode import DECODED_RATE, decode_audio
+from tts_provider.audio.decode.decode import DECODED_RATE, decode_audio
 from tts_provider.audio.pcm import Samples
 from tts_provider.errors import StartupError, WireError
 from tts_provider.voices.enrolment import gender_of

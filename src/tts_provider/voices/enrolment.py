@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tts_provider.audio.analyze import Measured, measure, normalize_level, trim_silence
-from tts_provider.audio.decode import DECODED_RATE
+from tts_provider.audio.decode.decode import DECODED_RATE
 from tts_provider.audio.pcm import Samples
 from tts_provider.errors import InvalidRequest
 

@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from tts_provider.audio.decode import DECODED_RATE, decode_audio
-from tts_provider.audio.flac import write_flac
+from tts_provider.audio.decode.decode import DECODED_RATE, decode_audio
+from tts_provider.audio.encode.flac import write_flac
 from tts_provider.audio.pcm import Samples
 from tts_provider.config import Limits, Settings
 from tts_provider.errors import InvalidRequest, TTSError, WireError

@@ -5,8 +5,8 @@ import pytest
 import soxr
 
 from recordings import speech
-from tts_provider.audio.decode import decode_audio
-from tts_provider.audio.encode import create_encoder
+from tts_provider.audio.decode.decode import decode_audio
+from tts_provider.audio.encode.encode import create_encoder
 from tts_provider.audio.watermark.detect import THRESHOLD, detect
 from tts_provider.audio.watermark.mark import LEAD, Marker
 

@@ -14,7 +14,7 @@ from tts_provider.engines.aligned import AlignedEngine
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.voice_prompts import builtin_voices
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import Utterance

@@ -16,8 +16,8 @@ from tts_provider.config import Limits
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.tokenizer import Tokenizer
-from tts_provider.engines.espeak import VOICES as ESPEAK_VOICES
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES as ESPEAK_VOICES
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import History, Utterance
 from tts_provider.voices.builtin import Candidate, Chosen

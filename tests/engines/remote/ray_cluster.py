@@ -79,9 +79,7 @@ class RayCluster:
             )
         self._wait(lambda: self._applications() is not None, "Ray's dashboard")
 
-    def deploy(
-        self, import_path: str = "tts_provider.engines.remote.ray_app:build", **changes: Any
-    ) -> None:
+    def deploy(self, import_path: str = "tts_provider.cli.ray_app:build", **changes: Any) -> None:
         """Tell Serve to run our application, its deployment with these changes."""
         deployment = {
             "name": "EngineReplica",

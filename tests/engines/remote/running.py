@@ -15,13 +15,13 @@ from typing import Any
 import uvicorn
 
 from servers import PATIENCE_S, clean_environment
-from tts_provider.engines.espeak import VOICES, EspeakEngine
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.engines.remote.frames import Frame, encode
 from tts_provider.engines.remote.messages import Description
 from tts_provider.engines.remote.replica import Replica
 from tts_provider.server.lifecycle import bind, listen
-from tts_provider.server.transport import http_protocol
+from tts_provider.server.transport.http import http_protocol
 from tts_provider.speech.engine import Engine, Utterance
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nConnection: close\r\n\r\n"

@@ -20,7 +20,7 @@ from engines.remote.running import (
     utterance,
 )
 from servers import PATIENCE_S, SteppedEngine
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.engines.remote.frames import Alive, Audio, End
 from tts_provider.errors import (

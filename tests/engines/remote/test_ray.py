@@ -94,7 +94,7 @@ def test_serve_understands_the_file(name):
     command = [str(BIN / "python"), "-c", program, str(REPOSITORY / "deploy" / name)]
     reply = subprocess.run(command, capture_output=True, text=True, check=False)
     assert reply.stdout.split() == [
-        "tts_provider.engines.remote.ray_app:build",
+        "tts_provider.cli.ray_app:build",
         "EngineReplica",
     ], reply.stderr
 

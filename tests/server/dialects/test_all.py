@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 import ears
 from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed
 from tts_provider.server.dialects import SOCKETS
 from tts_provider.speech.engine import AudioChunk, Utterance

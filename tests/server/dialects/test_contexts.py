@@ -22,7 +22,7 @@ from tts_provider.server.dialects.dialect import (
     Listen,
     Opening,
 )
-from tts_provider.server.service import Said
+from tts_provider.server.service.service import Said
 from tts_provider.speech.reading import Passage
 
 from .conversation import VOICES, Conversation, new_reader

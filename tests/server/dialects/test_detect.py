@@ -10,7 +10,7 @@ import pytest
 import recordings
 from servers import run_cli, running_server
 from signing import make_identity
-from tts_provider.audio.manifest import ManifestSigner
+from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.audio.watermark.weights import importlib as package_importlib
 from tts_provider.server.dialects.detect import PATH
 

@@ -15,7 +15,7 @@ import pytest
 from ears import hear_digits, median_pitch_hz
 from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed
 from tts_provider.server.dialects.openai import MEDIA_TYPES
 from tts_provider.voices.aliases import OPENAI_VOICES

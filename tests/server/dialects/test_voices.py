@@ -19,8 +19,8 @@ import pytest
 from bombs import BOMBS
 from recordings import TEXT, encode, speech, wav
 from servers import ask, open_socket, receive, running_server, server_process
-from tts_provider.audio import decode_process
-from tts_provider.engines.espeak import EspeakEngine
+from tts_provider.audio.decode import decode_process
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.server.lifecycle import Server
 
 PATH = "/v1/audio/voices"

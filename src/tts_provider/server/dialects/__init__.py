@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tts_provider.server.address import ErrorShape
-from tts_provider.server.dialects import cartesia, deepgram, elevenlabs
+from tts_provider.server.dialects.cartesia import websocket as cartesia
+from tts_provider.server.dialects.deepgram import websocket as deepgram
 from tts_provider.server.dialects.dialect import Dialect
+from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
 from tts_provider.server.dialects.native import NativeDialect
+from tts_provider.server.transport.address import ErrorShape
 
 SOCKETS: Mapping[str, type[Dialect]] = {
     "/v1/stream": NativeDialect,

@@ -24,7 +24,7 @@ from tts_provider.server.dialects.dialect import (
     Opening,
 )
 from tts_provider.server.dialects.fields import check_text
-from tts_provider.server.service import Said
+from tts_provider.server.service.service import Said
 from tts_provider.speech.engine import Voice
 from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 

@@ -9,18 +9,18 @@ from contextlib import aclosing, asynccontextmanager
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from tts_provider.audio.manifest import Manifest
+from tts_provider.audio.encode.manifest import Manifest
+from tts_provider.audio.encode.tag import find_tag
 from tts_provider.audio.pcm import Samples
-from tts_provider.audio.tag import find_tag
 from tts_provider.audio.watermark.detect import Detection, detect
 from tts_provider.audio.watermark.spectrum import SAMPLE_RATE
 from tts_provider.audio.watermark.weights import is_installed
 from tts_provider.errors import InvalidRequest, OverCapacity
-from tts_provider.server.form import read_form
-from tts_provider.server.http import arriving, while_connected
-from tts_provider.server.openapi import errors
-from tts_provider.server.service import SpeechService
-from tts_provider.server.watermark import decoder
+from tts_provider.server.http.answers import arriving, while_connected
+from tts_provider.server.http.form import read_form
+from tts_provider.server.http.openapi import errors
+from tts_provider.server.service.service import SpeechService
+from tts_provider.server.service.watermark import decoder
 
 PATH = "/v1/audio/detect"
 

@@ -1,7 +1,7 @@
 """The contract of a dialect: one connection's messages ⇄ what is asked and what happens.
 
 A dialect translates and does nothing else, so it is tested with plain values. `contexts.py` cuts
-text and keeps limits, `server/pump.py` has the socket, `server/timeline.py` speaks. A dialect knows
+text and keeps limits, `server/connections/pump.py` has the socket, `server/connections/timeline.py` speaks. A dialect knows
 neither of them.
 """
 
@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Literal
 
 from tts_provider.config import Limits
 from tts_provider.errors import WireError
-from tts_provider.server.service import Said
+from tts_provider.server.service.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
-from tts_provider.speech.words import TimedWord
+from tts_provider.speech.timing.words import TimedWord
 
 TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
 """Those that can be cut: each segment of a timeline is encoded by itself, but for MP3, which has

@@ -11,10 +11,10 @@ from typing import Any
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
-from tts_provider.server.service import Said
+from tts_provider.server.service.service import Said
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
-from tts_provider.speech.structure import NOT_SPEECH
+from tts_provider.speech.structure.blocks import NOT_SPEECH
 
 # Everything that is neither text nor white space to a speaker; tab and line ends are.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")

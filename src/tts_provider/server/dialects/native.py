@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tts_provider.audio.encode import check_format
+from tts_provider.audio.encode.encode import check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
@@ -39,7 +39,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, parse_object, read_said
-from tts_provider.server.service import voice_facts
+from tts_provider.server.service.service import voice_facts
 from tts_provider.speech.engine import SAMPLE_RATE
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 

@@ -22,10 +22,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
-from tts_provider.server.address import error_body
 from tts_provider.server.dialects.fields import check_text
-from tts_provider.server.form import MULTIPART, read_form
-from tts_provider.server.http import (
+from tts_provider.server.http.answers import (
     FORM_MEDIA_TYPE,
     AudioStream,
     Piece,
@@ -33,13 +31,15 @@ from tts_provider.server.http import (
     media_type,
     read_json,
 )
-from tts_provider.server.openapi import errors, json_body
-from tts_provider.server.service import SpeechService
-from tts_provider.server.speech_file import speak_file
+from tts_provider.server.http.form import MULTIPART, read_form
+from tts_provider.server.http.openapi import errors, json_body
+from tts_provider.server.http.speech_file import speak_file
+from tts_provider.server.service.service import SpeechService
+from tts_provider.server.transport.address import error_body
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
-from tts_provider.speech.structure import NotSpeech
+from tts_provider.speech.structure.blocks import NotSpeech
 
 ENDPOINT = "openai"
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode import Format, check_format
+from tts_provider.audio.encode.encode import Format, check_format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
@@ -26,7 +26,7 @@ from tts_provider.server.dialects.fields import (
     parse_object,
     read_said,
 )
-from tts_provider.server.service import Said
+from tts_provider.server.service.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 

@@ -11,13 +11,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from tts_provider.audio.decode_process import Decoders
+from tts_provider.audio.decode.decode_process import Decoders
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity
-from tts_provider.server.form import Form, read_form
-from tts_provider.server.http import arriving, while_connected
-from tts_provider.server.openapi import errors
-from tts_provider.server.service import SpeechService
+from tts_provider.server.http.answers import arriving, while_connected
+from tts_provider.server.http.form import Form, read_form
+from tts_provider.server.http.openapi import errors
+from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Voice
 from tts_provider.voices.store import Added, VoiceStore
 

@@ -1,14 +1,14 @@
 /* Steps of a transformer of Llama's shape: RMSNorm, grouped-query attention with RoPE, SiLU-gated
    MLP, no biases. Activations, keys and values are float32.
 
-   A team computes a step together: rows and heads are shared out where those are the work, tiles of
+   A pool computes a step together: rows and heads are shared out where those are the work, tiles of
    outputs where weights are read. Nothing depends on the number of threads, on the rows beside a
    row, or on how a sequence is cut, not to the last bit. */
 
 #include <stdbool.h>
 
 #include "linear.h"
-#include "team.h"
+#include "thread_pool.h"
 
 enum {
     MOST_ROWS = 128, /* that pass through a layer at once; a longer sequence is read in pieces */
@@ -189,7 +189,7 @@ typedef struct {
     const Transformer *t;
     Workspace space;
     int from, count, rows;
-    Team *team;
+    ThreadPool *pool;
     int member, members;
 } Part;
 
@@ -229,7 +229,7 @@ static void multiply_gated(const Part *part, const Layer *layer) {
 
 static bool is_rounded_alike(Linear a, Linear b) { return a.bits == b.bits && a.block == b.block; }
 
-/* x → delta. At each meeting the team has what the next lines read of others' rows or tiles. */
+/* x → delta. At each meeting the pool has what the next lines read of others' rows or tiles. */
 static void run_attention(const Part *part, const Layer *layer, const float *delta) {
     const Transformer *t = part->t;
     const Workspace space = part->space;
@@ -247,10 +247,10 @@ static void run_attention(const Part *part, const Layer *layer, const float *del
         round_row(layer->query_key, space.h + at, space.rounded, row, rows);
         if (!is_alike) round_row(layer->value, space.h + at, for_value, row, rows);
     }
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
     multiply(part, layer->query_key, space.rounded, rows, space.qkv, queries + 2 * kv);
     multiply(part, layer->value, for_value, rows, space.qkv + queries + kv, queries + 2 * kv);
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
     const Range heads = share_of(part, part->step->batch * t->kv_heads);
     float *scores = space.scores + (size_t)part->member * (t->positions + LANES);
     for (int i = heads.from; i < heads.to; i++) {
@@ -260,12 +260,12 @@ static void run_attention(const Part *part, const Layer *layer, const float *del
             sequence * part->count, part->count, scores
         );
     }
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
     for (int row = mine.from; row < mine.to; row++)
         round_row(layer->output, space.attended + (size_t)row * queries, space.rounded, row, rows);
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
     multiply(part, layer->output, space.rounded, rows, space.delta, width);
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
 }
 
 /* x + delta → delta. */
@@ -279,14 +279,14 @@ static void run_mlp(const Part *part, const Layer *layer) {
         add_and_norm(part->t, layer->mlp_norm, space.x + at, space.delta + at, space.h + at);
         round_row(layer->gate, space.h + at, space.rounded, row, rows);
     }
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
     multiply_gated(part, layer);
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
     for (int row = mine.from; row < mine.to; row++)
         round_row(layer->down, space.gated + (size_t)row * mlp_width, space.rounded, row, rows);
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
     multiply(part, layer->down, space.rounded, rows, space.delta, width);
-    team_meet(part->team);
+    thread_pool_barrier(part->pool);
 }
 
 /* x + delta of each sequence's last position → what is asked of it. */
@@ -305,10 +305,10 @@ static void run_outputs(const Part *part) {
             const size_t last = ((size_t)(i + 1) * part->count - 1) * width;
             round_row(output.layer, space.h + last, space.rounded, i, batch);
         }
-        team_meet(part->team);
+        thread_pool_barrier(part->pool);
         const int stride = LANES * whole_tiles(output.layer.outputs);
         multiply(part, output.layer, space.rounded, batch, output.out, stride);
-        team_meet(part->team);
+        thread_pool_barrier(part->pool);
     }
 }
 
@@ -328,10 +328,10 @@ static void run_piece(const Part *part) {
     if (part->from + count == step->sequence) run_outputs(part);
 }
 
-static void run_step(const void *task, Team *team, int member, int members) {
+static void run_step(const void *task, ThreadPool *pool, int member, int members) {
     const Step *step = task;
     Part part = {
-        .step = step, .t = step->transformer, .team = team, .member = member, .members = members
+        .step = step, .t = step->transformer, .pool = pool, .member = member, .members = members
     };
     lay_out(part.t, step->batch, members, step->workspace, &part.space);
     const int most = pieces_length(step->batch);
@@ -343,4 +343,4 @@ static void run_step(const void *task, Team *team, int member, int members) {
     }
 }
 
-void transformer_run(Team *team, const Step *step) { team_do(team, run_step, step); }
+void transformer_run(ThreadPool *pool, const Step *step) { thread_pool_run(pool, run_step, step); }

@@ -1,0 +1,266 @@
+"""Files of strangers are decoded in processes of their own, one for each file.
+
+A process costs 0.1 s to start, so one is kept ready. It has bounded memory, CPU time and files
+(`decode_child`), its time is bounded here, and it is killed where nobody waits for it any more.
+Signed manifests are read there too, for who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from asyncio import StreamReader
+from asyncio.subprocess import Process
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from tts_provider.audio.decode.decode import DECODED_RATE, check_size, damaged
+from tts_provider.audio.decode.decode_child import (
+    ANSWER,
+    JOB,
+    TOO_MUCH_CPU,
+    TOO_MUCH_MEMORY,
+    Answer,
+)
+from tts_provider.audio.encode.manifest import Manifest
+from tts_provider.audio.pcm import Samples
+from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity
+
+log = logging.getLogger(__name__)
+
+CHILD = "tts_provider.audio.decode.decode_child"
+WALL_S = 10.0
+"""For one file, its process's start included."""
+_MAX_WAITING = 16
+_RETRY_AFTER_MS = 5000
+_MAX_TOLD_BYTES = 16 * 1024  # of a problem, a fault or a manifest
+_SAMPLE_BYTES = 4
+_PIECE_BYTES = 256 * 1024
+# Secrets are none of a decoder's business.
+_KEPT_BACK = ("TTS_PROVIDER_", "HF_")
+_MANIFEST: TypeAdapter[Manifest | None] = TypeAdapter(Manifest | None)
+
+
+class _Told(NamedTuple):
+    answer: Answer
+    content: bytes
+    manifest: Manifest | None = None
+
+
+class Decoders:
+    """As many at once as there are cores; who comes then waits in line, and where that is full is
+    refused."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(os.cpu_count() or 1)
+        self._waiting = 0
+        self._ready: asyncio.Task[Process] | None = None
+        self._working: set[Process] = set()
+        self._closed = False
+
+    def prepare(self) -> None:
+        """Have a process ready for the next file."""
+        if self._ready is None and not self._closed:
+            self._ready = asyncio.create_task(_start())
+
+    async def decode(
+        self, data: bytes | bytearray, *, max_bytes: int, max_audio_s: float
+    ) -> Samples:
+        """What `decode_audio` gives, and what it raises; and `InvalidRequest` with the code
+        `audio_too_costly` where decoding took more than it may, `OverCapacity`. Cancelled, it ends
+        the process."""
+        samples, _ = await self._in_turn(data, max_bytes, max_audio_s, wants_manifest=False)
+        return samples
+
+    async def decode_with_manifest(
+        self, data: bytes | bytearray, *, max_bytes: int, max_audio_s: float
+    ) -> tuple[Samples, Manifest | None]:
+        """What `decode` gives, and what `read_manifest` does. Raises what `decode` raises, also
+        where it is the manifest that took too much or that its parser did not survive."""
+        return await self._in_turn(data, max_bytes, max_audio_s, wants_manifest=True)
+
+    async def _in_turn(
+        self, data: bytes | bytearray, max_bytes: int, max_audio_s: float, *, wants_manifest: bool
+    ) -> tuple[Samples, Manifest | None]:
+        check_size(data, max_bytes)
+        if self._waiting >= _MAX_WAITING:
+            raise OverCapacity(
+                f"{self._waiting} audio files wait to be decoded, the limit; come back in a moment",
+                retry_after_ms=_RETRY_AFTER_MS,
+            )
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._decode(data, max_audio_s, wants_manifest=wants_manifest)
+        finally:
+            self._places.release()
+
+    async def close(self) -> None:
+        """End the one that is ready, and those that work."""
+        self._closed = True
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            with contextlib.suppress(OSError):
+                await _end(await ready)
+        for process in list(self._working):
+            _kill(process)  # and who asked it ends it
+            await process.wait()
+
+    async def _decode(
+        self, data: bytes | bytearray, max_audio_s: float, *, wants_manifest: bool
+    ) -> tuple[Samples, Manifest | None]:
+        process = await self._take()
+        self._working.add(process)
+        is_late = False
+
+        def give_up() -> None:
+            nonlocal is_late
+            is_late = True
+            _kill(process)
+
+        timer = asyncio.get_running_loop().call_later(WALL_S, give_up)
+        try:
+            told = await _ask(process, data, max_audio_s, wants_manifest=wants_manifest)
+        finally:
+            timer.cancel()
+            await _end(process)
+            self._working.discard(process)
+            self.prepare()
+        if told is not None:
+            return _samples(told.answer, told.content), told.manifest
+        if is_late:
+            raise _too_costly(f"the audio file took more than {WALL_S:g} s to decode")
+        raise _ended(process)
+
+    async def _take(self) -> Process:
+        ready, self._ready = self._ready, None
+        try:
+            process = await (ready or _start())
+            # One that waits may be ended by whoever tidies up, when memory is short.
+            return process if process.returncode is None else await _start()
+        except OSError as error:
+            log.error("no process can be started to decode audio: %s", error)
+            raise EngineFailed("the server cannot decode audio now", code="no_decoder") from None
+
+
+async def decode_once(data: bytes, *, max_bytes: int, max_audio_s: float) -> Samples:
+    """`Decoders.decode` for who has one file only."""
+    decoders = Decoders()
+    try:
+        return await decoders.decode(data, max_bytes=max_bytes, max_audio_s=max_audio_s)
+    finally:
+        await decoders.close()
+
+
+async def decode_with_manifest_once(
+    data: bytes, *, max_bytes: int, max_audio_s: float
+) -> tuple[Samples, Manifest | None]:
+    """`Decoders.decode_with_manifest` for who has one file only."""
+    decoders = Decoders()
+    try:
+        return await decoders.decode_with_manifest(
+            data, max_bytes=max_bytes, max_audio_s=max_audio_s
+        )
+    finally:
+        await decoders.close()
+
+
+async def _start() -> Process:
+    options: dict[str, Any] = {}
+    if sys.platform == "win32":
+        options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+    else:
+        options["start_new_session"] = True
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_BACK)}
+    # Numpy's linear algebra would take memory for every core.
+    environment = {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        CHILD,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+        **options,
+    )
+
+
+async def _ask(
+    process: Process, data: bytes | bytearray, max_audio_s: float, *, wants_manifest: bool
+) -> _Told | None:
+    """What it answers; None where it ends without an answer."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(ConnectionError):  # then it has ended, and its code says why
+        process.stdin.write(JOB.pack(len(data), max_audio_s, wants_manifest))
+        view = memoryview(data)
+        for start in range(0, len(data), _PIECE_BYTES):  # else asyncio has a copy of it all
+            process.stdin.write(view[start : start + _PIECE_BYTES])
+            await process.stdin.drain()
+    try:
+        longest = int(max_audio_s * DECODED_RATE + DECODED_RATE) * _SAMPLE_BYTES
+        answer, content = await _read_answer(process.stdout, longest)
+        if answer is not Answer.SAMPLES or not wants_manifest:
+            return _Told(answer, content)
+        _, manifest = await _read_answer(process.stdout, longest)
+        return _Told(answer, content, _MANIFEST.validate_json(manifest, strict=True))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        await process.wait()
+        return None
+    except ValueError as error:
+        log.warning("a process that decoded audio gave no answer of ours: %s", error)
+        raise damaged() from None
+
+
+async def _read_answer(out: StreamReader, longest: int) -> tuple[Answer, bytes]:
+    """`longest` in bytes, of samples. Raises `ValueError` for what is no answer."""
+    kind, answer_bytes = ANSWER.unpack(await out.readexactly(ANSWER.size))
+    answer = Answer(kind)
+    if answer_bytes > (longest if answer is Answer.SAMPLES else _MAX_TOLD_BYTES):
+        raise ValueError(f"{answer_bytes} bytes are more than one may tell")
+    return answer, await out.readexactly(answer_bytes)
+
+
+async def _end(process: Process) -> None:
+    _kill(process)
+    await process.communicate()  # else what it wrote, unread, keeps its pipe open for ever
+
+
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+def _samples(answer: Answer, content: bytes) -> Samples:
+    if answer is Answer.SAMPLES:
+        return np.frombuffer(content, np.float32)
+    if answer is Answer.PROBLEM:
+        code, message = json.loads(content)
+        raise InvalidRequest(message, code=code, param="audio")
+    log.error("audio could not be decoded:\n%s", content.decode(errors="replace"))
+    raise damaged()
+
+
+def _ended(process: Process) -> InvalidRequest:
+    """Why it ended without an answer."""
+    code = process.returncode or 0
+    if sys.platform != "win32" and -code in (signal.SIGXCPU, signal.SIGKILL):
+        return _too_costly(TOO_MUCH_CPU)
+    log.warning("a process that decoded audio ended with %s", code)
+    return _too_costly(TOO_MUCH_MEMORY) if code > 0 else damaged()
+
+
+def _too_costly(message: str) -> InvalidRequest:
+    return InvalidRequest(message, code="audio_too_costly", param="audio")

@@ -1,0 +1,1 @@
+"""espeak-ng: a hundred languages, robotic."""

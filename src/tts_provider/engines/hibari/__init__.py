@@ -1,0 +1,1 @@
+"""hibari: the embedded natural English voices."""

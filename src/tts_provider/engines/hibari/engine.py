@@ -1,0 +1,200 @@
+"""The embedded engine: hibari, a small natural English voice whose weights are in its package.
+
+It is no small CSM-1B: it is another model, of two million parameters, that reads English aloud and
+knows neither voice prompts nor a conversation.
+
+A sentence is one job on a pool of threads, and jobs take turns, so a long text holds up nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+
+from tts_provider.engines.espeak.engine import EspeakEngine
+from tts_provider.engines.hibari.graph import Cancelled, Graph, Run
+from tts_provider.engines.hibari.package import (
+    VERSION,
+    Phonemiser,
+    PronouncedWord,
+    Pronunciation,
+)
+from tts_provider.engines.hibari.voice import CHARACTERS, VOICES, Performance
+from tts_provider.engines.jobs import Chunks, run_job
+from tts_provider.engines.scripts import LANGUAGES, LATIN, Script, split_scripts
+from tts_provider.errors import InvalidRequest
+from tts_provider.speech.engine import (
+    AudioChunk,
+    Engine,
+    Samples,
+    Utterance,
+    Voice,
+    WordTime,
+)
+
+# A segment of ordinary words has up to 310. Memory grows with the square.
+_MOST_PHONEMES = 400
+_MARKS = ".!?…,;:—"
+
+_Heard = tuple[Samples, Sequence[WordTime]]
+
+
+class HibariEngine(Engine):
+    name = "hibari"
+    model = f"hibari-tts-{VERSION}"
+    device = "cpu"
+    precision = "int8"
+    # It has a rate of its own, which rounds each phoneme to 25 ms: at twice the speed a recogniser
+    # gets 10 % of the man's words wrong, and 1 % where `audio.tempo` makes it, as here.
+    speeds = (1.0, 1.0)
+
+    def __init__(self, model: bytes, threads: int, foreign: EspeakEngine | None = None) -> None:
+        """`model` is the package's; `foreign` reads what is not in Latin letters."""
+        self._model = model
+        self._foreign = foreign
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hibari")
+        self._graph: Graph | None = None
+        self._phonemiser: Phonemiser | None = None
+
+    def voices(self) -> Sequence[Voice]:
+        return VOICES
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        on_progress("loading hibari")
+        self._graph = await asyncio.to_thread(Graph, self._model)
+        self._phonemiser = await asyncio.to_thread(Phonemiser)
+        for voice in VOICES:  # the first words take longer, and so does the first unknown one
+            async for _ in self.speak(Utterance("Zorblax is ready.", voice, seed=0)):
+                pass
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        chunks = Chunks()
+        for script in split_scripts(utterance.text):
+            begun = chunks.end
+            async with aclosing(self._speak_script(script, utterance)) as pieces:
+                async for samples, words in pieces:
+                    for chunk in chunks.push(samples, _moved(words, begun, script.at)):
+                        yield chunk
+        for chunk in chunks.finish():
+            yield chunk
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    async def _speak_script(
+        self, script: Script, utterance: Utterance
+    ) -> AsyncGenerator[_Heard, None]:
+        """Times and places are the script's own."""
+        if script.name != LATIN:
+            foreign, voice = self._foreign_voice(script, utterance.voice)
+            other = replace(utterance, text=script.text, voice=voice, phonemes=())
+            async with aclosing(foreign.speak(other)) as chunks:
+                async for chunk in chunks:
+                    yield chunk.samples, chunk.words
+            return
+        assert self._phonemiser is not None, "load() comes first"
+        # A seed only draws its hiss: without one it speaks alike too.
+        seed = utterance.seed or 0
+        loop = asyncio.get_running_loop()
+        pronunciation = await loop.run_in_executor(
+            self._threads, self._phonemiser.pronounce, script.text, script.part(utterance.phonemes)
+        )
+        begun = 0
+        for number, piece in enumerate(_cut(pronunciation)):
+            if not piece.words:
+                continue
+            run = Run()
+            noise = np.random.default_rng((seed, script.at, number))
+            work = functools.partial(self._speak_piece, piece, utterance, run, noise)
+            count = 0
+            async with aclosing(run_job(self._threads, work, run.cancel)) as items:
+                async for samples, words in items:
+                    count += len(samples)
+                    yield samples, _moved(words, begun, 0)
+            begun += count
+
+    def _foreign_voice(self, script: Script, voice: Voice) -> tuple[EspeakEngine, Voice]:
+        """Raises `InvalidRequest` where nobody here can read it."""
+        language = LANGUAGES.get(script.name)
+        if self._foreign is not None and language is not None:
+            return self._foreign, self._foreign.voice_of(language, voice.gender)
+        advice = "; pip install 'tts-provider[espeak]' adds languages"
+        raise InvalidRequest(
+            f"the voice {voice.id!r} speaks English and cannot read "
+            f"{script.text[:40].strip()!r}{advice if self._foreign is None else ''}",
+            code="unreadable_text",
+            param="text",
+        )
+
+    def _speak_piece(
+        self,
+        piece: Pronunciation,
+        utterance: Utterance,
+        run: Run,
+        noise: np.random.Generator,
+        emit: Callable[[_Heard], None],
+    ) -> None:
+        """On a thread of the pool: emit the piece's audio, to the end or until cancelled."""
+        assert self._graph is not None, "load() comes first"
+        assert self._phonemiser is not None
+        character = CHARACTERS[utterance.voice.id]
+        ids = self._phonemiser.encode(piece.phonemes)
+        try:
+            spectra = run.compute(self._graph, ids, character.rate, character.pitch)
+            performance = Performance(spectra, character, piece.phonemes)
+            waiting, made = list(piece.words), 0
+            for samples in performance.make(noise):
+                run.check()
+                made += len(samples)
+                # Where the last one ends the silence behind it tells.
+                spoken = [w for w in waiting[:-1] if performance.place_end(w.last) <= made]
+                waiting = waiting[len(spoken) :]
+                emit((samples, [_timed(w, performance) for w in spoken]))
+            *words, last = (_timed(w, performance) for w in waiting)
+            heard = max(last.start, performance.heard)
+            emit((performance.finish(), [*words, replace(last, end=heard)]))
+        except Cancelled:
+            pass
+
+
+def _timed(word: PronouncedWord, performance: Performance) -> WordTime:
+    begin, end = performance.place(word.first), performance.place_end(word.last)
+    return WordTime(begin, max(begin, end), word.start, word.end)
+
+
+def _moved(words: Sequence[WordTime], samples: int, characters: int) -> list[WordTime]:
+    return [
+        WordTime(
+            word.start + samples,
+            word.end + samples,
+            word.text_start + characters,
+            word.text_end + characters,
+        )
+        for word in words
+    ]
+
+
+def _cut(whole: Pronunciation) -> Iterator[Pronunciation]:
+    """Parts that the graph can speak: cut behind a mark where there is one, else between words."""
+    phonemes, begun = whole.phonemes, 0
+    while begun < len(phonemes):
+        end = min(len(phonemes), begun + _MOST_PHONEMES)
+        if end < len(phonemes):
+            spaces = [at for at in range(begun + 1, end) if phonemes[at] == " "]
+            marked = [at for at in spaces if phonemes[at - 1] in _MARKS]
+            end = max(marked or spaces or [end])
+        words = tuple(
+            replace(word, first=word.first - begun, last=min(word.last, end) - begun)
+            for word in whole.words
+            if begun <= word.first < end
+        )
+        yield Pronunciation(phonemes[begun:end].strip(), words)
+        begun = end
+        while begun < len(phonemes) and phonemes[begun] == " ":
+            begun += 1

@@ -1,0 +1,203 @@
+"""What is used of the package hibari-tts: its files, checked, and its reading of English.
+
+Nothing else imports it. Its licence lets the files be carried along, should it ever be gone from
+the index: then this is the file that changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tts_provider.engines.hibari.graph import open_session
+from tts_provider.engines.hibari.ipa import from_ipa
+from tts_provider.engines.words import find_words
+from tts_provider.errors import StartupError
+from tts_provider.speech.engine import Phonemes
+
+VERSION = "0.2.1"
+_PACKAGE = "hibari-tts"
+_INSTALL = f"pip install --force-reinstall {_PACKAGE}=={VERSION}"
+
+_SHA256 = {
+    "hibari.onnx": "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8",
+    "vocab.json": "70abefbe8a1c8865e43e0a43bbdc25b91a33e4aa053479d443ccf23e20a59e5d",
+    "lexicon_us_gold.json.gz": "63ae94f8ef0e906d5b24fe9b59ffcbd1529aca5686a774610e43973cbaa86ad2",
+    "lexicon_us_silver.json.gz": "c4c2546ebf1eb07010331e7ef785a431aa17ba8e7bfb6b4af8d654ee96a71fd3",
+    "oov.onnx": "d3cfd8122c5f172a98c8de38268bf1213ee09f2c2ae4df6e055fc6532590fe76",
+    "oov.json": "b462e6e5dbdf0e7346c732385d0dd844f612f1770871441c56932bff4ca75d8c",
+    "tagger.json.gz": "d2da7502284bbbe45d49e0b7ce3ce67bdab82254150f4317f1b8559b4d38d0eb",
+    "tokenizer_exceptions.json": "ddf3a3da07bdcf5144270ea4530191d8580fb4fd6f5ae93296e87916e795659a",
+    "normalize.json": "d478ff05404bc43ac3e0468e306674e51085f1b1afc94cdef7c7ea4fb0d56bd8",
+    "voices.json": "f8b7657ecd0e0e362d3403e99538c0e5bfe20d6a903dfcd04c772b2c73abb204",
+}
+
+# The reading of an unknown word ends after 24 letters, and numbers end at a nonillion: longer runs
+# are read in parts.
+_LONG_RUN = re.compile(r"[^\W\d_]{25,}|\d{16,}")
+_PART = re.compile(r"\D{1,20}|\d{1,15}")
+# Square brackets are pronunciation markup, and a curled apostrophe is not in its tables.
+_PLAIN = str.maketrans("[]’‘", "()''")
+
+
+@dataclass(frozen=True)
+class PronouncedWord:
+    """A word of the text from character `start` to before `end`, and its phonemes."""
+
+    start: int
+    end: int
+    first: int
+    """Phonemes from `first` to before `last`."""
+    last: int
+
+
+@dataclass(frozen=True)
+class Pronunciation:
+    phonemes: str
+    """Spaces and punctuation among them."""
+    words: tuple[PronouncedWord, ...]
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("hibari") is not None
+
+
+def read_model() -> bytes:
+    """The graph of the voice in the package. All of its files are checked.
+
+    Raises `StartupError` where one is missing, damaged or of another version.
+    """
+    spec = importlib.util.find_spec("hibari")
+    try:
+        found = version(_PACKAGE)
+    except PackageNotFoundError:
+        found = None
+    if spec is None or spec.origin is None or found is None:
+        raise StartupError(f"the embedded voice hibari is not installed: {_INSTALL}")
+    if found != VERSION:
+        raise StartupError(
+            f"the embedded voice needs {_PACKAGE} {VERSION}, here is {found}: {_INSTALL}"
+        )
+    contents = {}
+    for name, sha256 in _SHA256.items():
+        path = Path(spec.origin).parent / "assets" / name
+        try:
+            contents[name] = path.read_bytes()
+        except OSError as error:
+            raise StartupError(
+                f"the embedded voice's file {path} cannot be read ({error.strerror}): {_INSTALL}"
+            ) from None
+        if hashlib.sha256(contents[name]).hexdigest() != sha256:
+            raise StartupError(f"the embedded voice's file {path} is damaged: {_INSTALL}")
+    return contents["hibari.onnx"]
+
+
+class Phonemiser:
+    """English letters → the model's phonemes. From any thread."""
+
+    def __init__(self) -> None:
+        """Takes half a second. Raises `StartupError` where the package's code is damaged."""
+        try:
+            from hibari.g2p import ASSETS, G2P
+            from hibari.g2p.oov import OOV
+
+            # Made here, because by itself the package makes it at the first unknown word, on
+            # whatever threads.
+            unknown_words = OOV(session=open_session(Path(ASSETS, "oov.onnx").read_bytes()))
+            self._g2p: Any = G2P(oov=unknown_words)
+            self._ids: dict[str, int] = json.loads(Path(ASSETS, "vocab.json").read_text("utf-8"))
+            self._letters = frozenset(unknown_words.cin)
+        except Exception as error:  # noqa: BLE001 - foreign code, damaged in whatever way
+            raise StartupError(
+                f"the embedded voice cannot be set up ({error}): {_INSTALL}"
+            ) from None
+
+    def pronounce(self, text: str, asked: Sequence[Phonemes] = ()) -> Pronunciation:
+        """`text` has words: numbers and symbols were read out before.
+
+        `asked` says how parts of it are pronounced, in order. One with a sound that is no English
+        is read as the others are.
+        """
+        plain, places = self._plain(text)
+        phonemes = ""
+        spans: dict[tuple[int, int], list[int]] = {}  # a word's place → its phonemes' place
+        words = {at: span for span in find_words(text) for at in range(*span)}
+        at = 0
+        for token in self._g2p.phonemize_tokens(self._tokens(plain, places, asked)):
+            at = max(at, plain.find(token.text, at))
+            begun, end = len(phonemes), at + len(token.text)
+            phonemes += "".join(filter(self._ids.__contains__, token.phonemes or ""))
+            word = next((words[place] for place in places[at:end] if place in words), None)
+            if word is not None and len(phonemes) > begun:
+                spans.setdefault(word, [begun, 0])[1] = len(phonemes)
+            at = end
+            if token.whitespace and phonemes:
+                phonemes += " "
+        found = (PronouncedWord(*word, *span) for word, span in spans.items())
+        return Pronunciation(phonemes.rstrip(), tuple(found))
+
+    def _tokens(self, plain: str, places: list[int], asked: Sequence[Phonemes]) -> list[Any]:
+        tokens, done = list[Any](), 0
+        for part in asked:
+            phonemes = from_ipa(part.ipa)
+            if phonemes is None:
+                continue
+            start, end = bisect_left(places, part.start), bisect_left(places, part.end)
+            tokens += self._g2p.tokenize(plain[done:start].lstrip())
+            tokens += self._marked(plain[start:end], phonemes)
+            tokens[-1].whitespace = " " if plain[end : end + 1] == " " else ""
+            done = end
+        return [*tokens, *self._g2p.tokenize(plain[done:].lstrip())]
+
+    def _marked(self, words: str, phonemes: str) -> list[Any]:
+        """In the package's own markup: word by word where the phonemes are as many."""
+        written, spoken = words.split(), phonemes.split()
+        if len(written) != len(spoken):
+            written, spoken = [words], [phonemes]
+        pairs = zip(written, spoken, strict=True)
+        marked = " ".join(f"[{word}](/{sounds}/)" for word, sounds in pairs)
+        return list(self._g2p.tokenize(marked))
+
+    def encode(self, phonemes: str) -> list[int]:
+        """Their ids, with the silence at both ends, 0."""
+        return [0, *(self._ids[phoneme] for phoneme in phonemes), 0]
+
+    def _plain(self, text: str) -> tuple[str, list[int]]:
+        """The text as the package can read it, and where each of its characters was."""
+        plain, places = list[str](), list[int]()
+        cuts = {
+            run.start() + part.start()
+            for run in _LONG_RUN.finditer(text)
+            for part in _PART.finditer(run.group())
+        }
+        for place, character in enumerate(text):
+            if unicodedata.combining(character):
+                if plain and plain[-1] != " ":
+                    plain[-1] = self._plain_character(
+                        unicodedata.normalize("NFC", plain[-1] + character)
+                    )
+                continue
+            if place in cuts:
+                plain.append(" ")
+                places.append(place)
+            plain.append(self._plain_character(character))
+            places.append(place)
+        return "".join(plain).translate(_PLAIN), places
+
+    def _plain_character(self, character: str) -> str:
+        """One character that it knows, where there is one."""
+        if character.isdigit():  # ² and ٣ too, which its tables cannot count with
+            return str(unicodedata.digit(character))
+        if character.isascii() or character in self._letters or not character.isalpha():
+            return character[0]
+        base = unicodedata.normalize("NFKD", character)[0]
+        return base if base.isascii() else character[0]

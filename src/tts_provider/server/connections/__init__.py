@@ -1,0 +1,1 @@
+"""Connections that stay: a socket, its contexts and their timelines."""

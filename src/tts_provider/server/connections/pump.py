@@ -1,0 +1,209 @@
+"""Any dialect: pumps one connection through its dialect, its contexts and their timelines."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+from starlette.websockets import WebSocketDisconnect
+
+from tts_provider.errors import EngineFailed, WireError
+from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
+from tts_provider.server.connections.timeline import Timeline
+from tts_provider.server.dialects.contexts import Contexts, Item
+from tts_provider.server.dialects.dialect import (
+    Action,
+    Answer,
+    Append,
+    Audio,
+    Cancel,
+    Cancelled,
+    Close,
+    ContextAction,
+    ContextSettings,
+    Dialect,
+    Event,
+    Greeting,
+    Handshake,
+    Listen,
+    Loading,
+    Problem,
+    Refuse,
+    Update,
+    Updated,
+)
+from tts_provider.server.service.service import Said, SpeechService
+from tts_provider.speech.reading import Passage
+
+
+class DialectSocket(Socket):
+    """A task reads messages, another watches over idle time and shut-down, and every context's
+    timeline has one of its own."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        service: SpeechService,
+        dialect: type[Dialect],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        check_key: Callable[[str], bool] | None = None,
+    ) -> None:
+        super().__init__(wire, service)
+        self.endpoint = dialect.name
+        self._dialect = dialect(
+            Handshake(
+                service.limits,
+                lambda voice: service.find_voice(voice, None),
+                path or {},
+                query or {},
+                check_key,
+            )
+        )
+        self._contexts = Contexts(service.limits, service.new_reader)
+        self._timelines: dict[str, Timeline] = {}
+        self._is_closing = False
+
+    async def run(self) -> None:
+        watching: asyncio.Task[None] | None = None
+        try:
+            await self._greet()
+            watching = asyncio.create_task(self._watch())
+            while (text := await self._receive()) is not None:
+                await self._do(self._dialect.receive(text))
+                self.wake()
+        except WebSocketDisconnect:
+            pass
+        finally:
+            for timeline in list(self._timelines.values()):
+                await timeline.stop()
+            if watching is not None:
+                await stop(watching)
+
+    async def send(self, event: Event) -> None:
+        """Tell of an event. Audio that was begun to be sent is sent, whoever is cancelled: its
+        messages belong together."""
+        if isinstance(event, Problem):
+            self._service.count_error(event.error)
+        messages = self._dialect.write(event)
+        if not isinstance(event, Audio):
+            await self._send_together(messages)
+            if isinstance(event, Problem):
+                await self._close_after(event)
+            await self._do(self._dialect.follow(event))
+            return
+        audio_s = (event.end_ms - event.start_ms) / 1000
+        sending = asyncio.create_task(self._send_together(messages, audio_s))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait({sending})
+            if not sending.cancelled():
+                sending.exception()  # the connection's end is noticed by whoever reads
+            raise
+
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
+        return self._contexts.take_clause(context_id, is_patient=is_patient)
+
+    def taken(self, context_id: str, item: Item) -> None:
+        self._contexts.taken(context_id, item)
+
+    def spoken(self, context_id: str, passage: Passage) -> None:
+        self._contexts.spoken(context_id, passage)
+
+    def heard(self, context_id: str, said: Said) -> None:
+        self._contexts.heard(context_id, said)
+
+    def finish(self, context_id: str) -> None:
+        """The context is over; its id is not used again."""
+        self._contexts.finish(context_id)
+        self._timelines.pop(context_id, None)
+        self.wake()
+
+    async def _close_after(self, problem: Problem) -> None:
+        code = self._dialect.close_code(problem)
+        if code is not None:
+            await self.close(code, problem.error.message)
+
+    def _describe(self, problem: WireError) -> Sequence[str | bytes]:
+        return self._dialect.write(Problem(problem))
+
+    async def _greet(self) -> None:
+        service = self._service
+        voices = await service.voices()
+        greeting = Greeting(
+            secrets.token_hex(8), service.engine.name, voices, service.limit_facts()
+        )
+        await self.send(greeting)
+        if not service.admission.is_open and service.admission.refusal is None:
+            await self.send(Loading())
+
+    async def _do(self, actions: Sequence[Action]) -> None:
+        """Do what one message asks for, until something of it cannot be done."""
+        for action in actions:
+            match action:
+                case Refuse(error, context_id):
+                    await self.send(Problem(error, context_id))
+                case Update(settings):
+                    await self.send(Updated(settings))
+                case Answer(messages):
+                    await self._send_together(messages)
+                case Close():
+                    self._is_closing = True
+                case _:
+                    try:
+                        await self._do_in_context(action)
+                    except WireError as problem:
+                        await self.send(Problem(problem, action.context_id))
+                        return
+
+    async def _do_in_context(self, action: ContextAction) -> None:
+        items = self._contexts.take(action)
+        context_id = action.context_id
+        if isinstance(action, (Append, Listen)):
+            self._begin(context_id, action.opening.settings)
+        timeline = self._timelines[context_id]
+        if isinstance(action, Cancel):
+            await timeline.stop()
+            self.finish(context_id)
+            await self.send(Cancelled(context_id, timeline.audio_ms))
+        else:
+            timeline.add(*items)
+
+    def _begin(self, context_id: str, settings: ContextSettings) -> None:
+        if context_id not in self._timelines:
+            self._timelines[context_id] = Timeline(context_id, settings, self._service, self)
+
+    def _is_done(self) -> bool:
+        """No context has anything to say, or a sentence to come in a turn that has begun: one that
+        has not is refused while the server drains."""
+        timelines = self._timelines.items()
+        return not any(
+            t.is_busy or (t.has_begun and self._contexts.has_text(name)) for name, t in timelines
+        )
+
+    async def _watch(self) -> None:
+        """Close the connection when the server goes, when the client is done, or when nothing
+        happens for long."""
+        try:
+            while True:
+                idle_s = self._service.limits.idle_timeout_s
+                if self._dialect.idle_timeout_s is not None:
+                    idle_s = min(idle_s, self._dialect.idle_timeout_s)
+                refusal = self._service.admission.refusal
+                if isinstance(refusal, EngineFailed):
+                    await self.send(Problem(refusal))
+                if refusal is not None and (isinstance(refusal, EngineFailed) or self._is_done()):
+                    await self.close(refusal.close_code, refusal.message)
+                    return
+                if self._is_closing and not self._timelines:
+                    await self.close(1000, "all was spoken")
+                    return
+                in_time = await wait_for(self._woken, idle_s)
+                if not in_time and not any(t.is_heard for t in self._timelines.values()):
+                    await self.close(1000, f"nothing was asked for {idle_s:g} s")
+                    return
+        except WebSocketDisconnect:
+            pass

@@ -1,0 +1,227 @@
+"""The seed's endpoint: pumps one socket through protocol and engine.
+
+Two tasks a connection: one reads, so that a cancel or a vanished client is noticed at once; the
+other answers turn after turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+
+from starlette.websockets import WebSocketDisconnect
+
+from tts_provider.audio.encode.encode import StreamEncoder
+from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
+from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
+from tts_provider.server.dialects import seed
+from tts_provider.server.dialects.dialect import Word
+from tts_provider.server.service.service import SpeechService, unexpected_failure
+from tts_provider.server.transport.websocket import fragments
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
+from tts_provider.speech.pipeline import Segment
+
+log = logging.getLogger(__name__)
+
+ENDPOINT = "seed"
+
+
+class SpeechSocket(Socket):
+    def __init__(self, wire: Wire, service: SpeechService) -> None:
+        super().__init__(wire, service)
+        self._connection = seed.Connection(service.limits)
+        self._speaking: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._lost = False
+
+    async def run(self) -> None:
+        answering: asyncio.Task[None] | None = None
+        try:
+            admission = self._service.admission
+            if not admission.is_open and admission.refusal is None:
+                await self._send_together([seed.loading()])
+            answering = asyncio.create_task(self._answer_turns())
+            await self._read_messages()
+        except WebSocketDisconnect:
+            pass
+        finally:
+            if answering is not None:
+                await stop(answering)
+
+    async def _read_messages(self) -> None:
+        while (text := await self._receive()) is not None:
+            try:
+                cancel = self._connection.receive(text)
+            except OverCapacity as problem:
+                await self.refuse(problem)
+                return
+            if cancel is not None:
+                await self._cancel(cancel)
+            self.wake()
+
+    async def _cancel(self, cancel: seed.CancelRequest) -> None:
+        messages, stop_active = self._connection.cancel(cancel)
+        if stop_active and self._speaking is not None:
+            self._cancelled = True
+            self._speaking.cancel()
+        for message in messages:
+            await self._send_together([message])
+
+    async def _answer_turns(self) -> None:
+        """Answer turn after turn; returns when the connection is over."""
+        idle_s = self._service.limits.idle_timeout_s
+        try:
+            while not self._lost:
+                turn = self._connection.next_turn()
+                if turn is not None:
+                    await self._answer(turn)
+                elif (refusal := self._service.admission.refusal) is not None:
+                    # Who waits for a model that will not come hears why; else the code says it.
+                    if isinstance(refusal, EngineFailed):
+                        await self._send_error(refusal, None)
+                    await self.close(refusal.close_code, refusal.message)
+                    return
+                elif not await wait_for(self._woken, idle_s):
+                    await self.close(1000, f"nothing was asked for {idle_s:g} s")
+                    return
+        except WebSocketDisconnect:
+            pass
+
+    async def _answer(self, turn: seed.Turn) -> None:
+        if isinstance(turn, seed.Refusal):
+            self._connection.finish_turn()
+            await self._send_error(turn.error, turn.request_id)
+            return
+        if isinstance(turn, seed.InfoRequest):
+            self._connection.finish_turn()
+            await self._send_together([seed.info(await self._service.info(), turn.request_id)])
+            return
+        # A task of its own: a cancel ends this turn, not the connection.
+        self._cancelled = False
+        self._speaking = asyncio.create_task(self._speak(turn))
+        try:
+            await asyncio.wait({self._speaking})
+        finally:
+            if not self._speaking.done():
+                await stop(self._speaking)
+        if self._speaking.cancelled() and self._cancelled:
+            self._connection.finish_turn()
+            await self._send_together([seed.cancelled(turn.request_id)])
+            return
+        await self._speaking
+
+    async def _speak(self, request: seed.SpeechRequest) -> None:
+        try:
+            await self._speak_or_say_why(request)
+        except WebSocketDisconnect:
+            self._lost = True  # the reading task ends the connection
+
+    async def _speak_or_say_why(self, request: seed.SpeechRequest) -> None:
+        try:
+            await self._service.wait_for_voices()
+            utterance = Utterance(
+                text=request.text,
+                voice=self._service.find_voice(request.voice, request.speaker),
+                temperature=request.temperature,
+                top_k=request.top_k,
+                seed=request.seed,
+                max_audio_ms=request.max_audio_ms,
+                speed=request.speed,
+                with_words=request.timestamps,
+            )
+            if request.stream:
+                await self._stream(request, utterance)
+            else:
+                await self._reply(request, utterance)
+        except WireError as problem:
+            self._connection.finish_turn()
+            await self._send_error(problem, request.request_id)
+            if isinstance(problem, OverCapacity) or problem is self._service.admission.refusal:
+                await self.close(problem.close_code, problem.message)
+        except WebSocketDisconnect:
+            raise
+        except Exception:  # a fault of ours ends the request, never the connection
+            log.exception("a request failed unexpectedly")
+            self._connection.finish_turn()
+            await self._send_error(unexpected_failure(), request.request_id)
+
+    def _chunks(
+        self, request: seed.SpeechRequest, utterance: Utterance
+    ) -> AsyncGenerator[AudioChunk | Segment, None]:
+        return self._service.speak(utterance, ENDPOINT, request.context, request.reading)
+
+    async def _reply(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
+        """The seed's reply: one success, then the whole file in one message."""
+        longest_s, end = self._service.limits.max_reply_audio_s, 0
+        words, is_estimated = list[Word](), False
+        with contextlib.closing(_encoder(request)) as encoder:
+            audio = bytearray(await encoder.start())
+            async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
+                async for chunk in chunks:
+                    if isinstance(chunk, Segment):
+                        words += map(Word.of, chunk.words)
+                        is_estimated = is_estimated or chunk.is_estimated
+                        continue
+                    audio += await encoder.push(chunk.samples)
+                    end = chunk.end
+                    if end > longest_s * SAMPLE_RATE:
+                        raise InvalidRequest(
+                            f"the reply is longer than {longest_s:g} s, the limit for one message; "
+                            'send less text, or ask with "stream": true',
+                            code="audio_too_long",
+                            param="text",
+                        )
+            audio += await encoder.finish()
+            for position, data in encoder.patches():
+                audio[position : position + len(data)] = data
+        if (signer := self._service.signer) is not None:
+            audio = bytearray(await asyncio.to_thread(signer.sign, audio, request.format))
+        self._connection.finish_turn()
+        length_ms = end * 1000 // SAMPLE_RATE
+        success = seed.success(request, len(audio), length_ms, words, is_estimated=is_estimated)
+        async with self._sending:
+            await self._send({"type": "websocket.send", "text": success})
+            for fragment in fragments(audio):
+                share = len(fragment["bytes"]) / max(len(audio), 1)
+                await self._send(fragment, share * end / SAMPLE_RATE)
+
+    async def _stream(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
+        with contextlib.closing(_encoder(request)) as encoder:
+            # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
+            pending, sent_bytes, sent, end = await encoder.start(), 0, 0, 0
+            async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
+                async for chunk in chunks:
+                    if isinstance(chunk, Segment):
+                        await self._send_words(request, chunk)
+                        continue
+                    if end == 0:
+                        await self._send_together([seed.streaming(request)])
+                    end = chunk.end
+                    pending += await encoder.push(chunk.samples)
+                    if pending:
+                        await self._send_together([pending], (end - sent) / SAMPLE_RATE)
+                        sent_bytes, sent, pending = sent_bytes + len(pending), end, b""
+            pending += await encoder.finish()
+        self._connection.finish_turn()
+        if pending:
+            await self._send_together([pending], (end - sent) / SAMPLE_RATE)
+            sent_bytes += len(pending)
+        await self._send_together([seed.success(request, sent_bytes, end * 1000 // SAMPLE_RATE)])
+
+    async def _send_words(self, request: seed.SpeechRequest, segment: Segment) -> None:
+        if segment.words:
+            spoken, estimated = list(map(Word.of, segment.words)), segment.is_estimated
+            await self._send_together([seed.words(spoken, request, is_estimated=estimated)])
+
+    def _describe(self, problem: WireError) -> list[str]:
+        return [seed.error(problem)]
+
+    async def _send_error(self, problem: WireError, request_id: str | None) -> None:
+        self._service.count_error(problem)
+        await self._send_together([seed.error(problem, request_id)])
+
+
+def _encoder(request: seed.SpeechRequest) -> StreamEncoder:
+    return StreamEncoder(request.format, SAMPLE_RATE, request.sample_rate)

@@ -1,0 +1,243 @@
+"""What every conversation of ours shares, over a WebSocket or anything like one: the open ones,
+sending with an end to patience, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.http.answers import error_response
+from tts_provider.server.service.service import SpeechService
+from tts_provider.server.transport.auth import choose_subprotocol, log_refusal
+from tts_provider.server.transport.websocket import protocol_of
+
+log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """What messages travel on, both ways in ASGI's terms for a WebSocket."""
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message, or that the connection is over. Raises `WireError` where what arrives
+        is no message, and the connection cannot go on."""
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Returns when the system takes more. Raises `WebSocketDisconnect` where nobody does."""
+
+    async def drained(self) -> None:
+        """Until the system has taken all that was sent, or the connection is lost."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close behind what is not sent yet, which is dropped if it takes long."""
+
+    def abort(self) -> None:
+        """Cut the client off."""
+
+
+class WebSocketWire:
+    """A `Wire` over a WebSocket that was accepted."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> dict[str, Any]:
+        message = dict(await self._websocket.receive())
+        protocol = protocol_of(self._websocket)
+        if protocol.is_flooding and message["type"] != "websocket.disconnect":
+            raise too_many_messages(protocol.limits)
+        return message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        try:
+            await self._websocket.send(message)
+        except RuntimeError as error:
+            # Starlette's way to say that another task has closed the socket meanwhile.
+            raise WebSocketDisconnect(1006) from error
+
+    async def drained(self) -> None:
+        await protocol_of(self._websocket).drained()
+
+    async def close(self, code: int, reason: str) -> None:
+        protocol_of(self._websocket).abort_soon()
+        # The client, or another task of ours, may have closed it already.
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+            await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    def abort(self) -> None:
+        protocol_of(self._websocket).transport.abort()
+
+
+def too_many_messages(limits: Limits) -> InvalidRequest:
+    return InvalidRequest(
+        f"for {limits.flood_timeout_s:g} s more arrived than {limits.max_frames_per_s:g} "
+        f"frames and {limits.max_bytes_per_s:g} bytes a second, the limits",
+        code="too_many_messages",
+    )
+
+
+class Socket(ABC):
+    """One accepted connection."""
+
+    def __init__(self, wire: Wire, service: SpeechService) -> None:
+        self._wire = wire
+        self._service = service
+        self._woken = asyncio.Event()
+        # Whoever sends holds it: what belongs together stays together and a message's fragments
+        # unbroken when a cancel is acknowledged or an error told meanwhile.
+        self._sending = asyncio.Lock()
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Serve the accepted connection until it is closed."""
+
+    @abstractmethod
+    def _describe(self, problem: WireError) -> Sequence[str | bytes]:
+        """The messages that tell the client of a problem with the whole connection."""
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    async def _receive(self) -> str | None:
+        """The next text message; None when the connection is over."""
+        try:
+            message = await self._wire.receive()
+        except WireError as error:  # what arrives is no message
+            await self.refuse(error)
+            return None
+        if message["type"] == "websocket.disconnect":
+            return None
+        text: str | None = message.get("text")
+        if text is None:
+            problem = InvalidRequest(
+                "a binary message arrived where a JSON text message was expected",
+                code="binary_not_expected",
+            )
+            await self.refuse(problem, close_code=1003)
+        return text
+
+    async def refuse(self, problem: WireError, close_code: int | None = None) -> None:
+        """Say why, then close."""
+        with contextlib.suppress(WebSocketDisconnect):
+            self._service.count_error(problem)
+            await self._send_together(self._describe(problem))
+            await self.close(close_code or problem.close_code, problem.message)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close when the client has taken what was sent; one that does not is cut off."""
+        with self._service.expect_reading(0.0, self._wire.abort):
+            await self._wire.drained()
+        await self.close_now(code, reason)
+
+    async def close_now(self, code: int, reason: str) -> None:
+        """Close behind what is not sent yet, which is dropped if it takes long."""
+        await self._wire.close(code, reason)
+
+    async def _send_together(self, messages: Sequence[str | bytes], audio_s: float = 0.0) -> None:
+        """Send messages that belong together, and have so much audio in them."""
+        async with self._sending:
+            for message in messages:
+                kind = "text" if isinstance(message, str) else "bytes"
+                await self._send({"type": "websocket.send", kind: message}, audio_s)
+
+    async def _send(self, message: dict[str, Any], audio_s: float = 0.0) -> None:
+        """Send one message or fragment, holding `_sending`; a listener that falls too far behind
+        what it was sent is cut off."""
+        with self._service.expect_reading(audio_s, self._wire.abort):
+            await self._wire.send(message)
+
+
+class Sockets:
+    """The open connections of all endpoints."""
+
+    def __init__(self, service: SpeechService) -> None:
+        self._service = service
+        self._open: set[Socket] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def serve(
+        self, websocket: WebSocket, make: Callable[[WebSocket, SpeechService], Socket]
+    ) -> None:
+        try:
+            socket = make(websocket, self._service)
+        except WireError as problem:  # what the address says cannot be served
+            self._service.count_error(problem)
+            log_refusal(websocket.scope, problem.code)
+            await websocket.send_denial_response(error_response(problem, websocket.scope))
+            return
+        await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"]))
+        await self.attend(socket)
+
+    async def attend(self, socket: Socket) -> None:
+        """Serve a connection that was accepted, until it is closed."""
+        limit = self._service.limits.max_connections
+        if len(self._open) >= limit:
+            await socket.refuse(
+                OverCapacity(
+                    f"{len(self._open)} connections are open, the limit; try again later",
+                    retry_after_ms=1000,
+                )
+            )
+            return
+        self._open.add(socket)
+        self._empty.clear()
+        self._service.metrics.connections.inc()
+        try:
+            await socket.run()
+        finally:
+            self._open.remove(socket)
+            self._service.metrics.connections.dec()
+            if not self._open:
+                self._empty.set()
+
+    def wake(self) -> None:
+        """Something about the server changed: connections without a turn look at it now."""
+        for socket in self._open:
+            socket.wake()
+
+    async def wait_closed(self) -> None:
+        """Until no connection is open."""
+        await self._empty.wait()
+
+    async def close_all(self, code: int, reason: str) -> None:
+        """Close what is left, whatever it is doing, and wait until it is."""
+        await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
+        await self.wait_closed()
+
+
+async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:
+    """Clear `event`, then wait: whether it was set in that time. `asyncio.wait_for` would do the
+    same, but before Python 3.12 it can swallow a cancellation."""
+    in_time = True
+
+    def give_up() -> None:
+        nonlocal in_time
+        in_time = False
+        event.set()
+
+    event.clear()
+    timer = None
+    if timeout_s is not None:
+        timer = asyncio.get_running_loop().call_later(timeout_s, give_up)
+    try:
+        await event.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
+    return in_time
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, WebSocketDisconnect):
+        raise error

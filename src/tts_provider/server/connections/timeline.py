@@ -1,0 +1,305 @@
+"""One context's timeline: what is to be spoken, in order, without gaps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from starlette.websockets import WebSocketDisconnect
+
+from tts_provider.audio.encode.encode import StreamEncoder
+from tts_provider.errors import InvalidRequest, NoSpeech, WireError
+from tts_provider.server.connections.socket import stop, wait_for
+from tts_provider.server.dialects.contexts import Item
+from tts_provider.server.dialects.dialect import (
+    Audio,
+    ContextSettings,
+    Done,
+    End,
+    Event,
+    Flush,
+    Flushed,
+    Listen,
+    Problem,
+    Spoken,
+    Word,
+    Words,
+)
+from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
+from tts_provider.speech.pipeline import Segment, nothing_to_speak
+from tts_provider.speech.reading import Passage
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 4  # pauses
+
+_BYTES_PER_SAMPLE = {"pcm": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
+
+
+class Listener(Protocol):
+    """The connection that a timeline speaks to."""
+
+    endpoint: str
+
+    async def send(self, event: Event) -> None: ...
+    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]: ...
+    def taken(self, context_id: str, item: Item) -> None: ...
+    def spoken(self, context_id: str, passage: Passage) -> None: ...
+    def heard(self, context_id: str, said: Said) -> None: ...
+    def wake(self) -> None: ...
+    def finish(self, context_id: str) -> None: ...
+
+
+class Timeline:
+    """Begins to work when it is made; it ends with `Done`, or by `stop`."""
+
+    def __init__(
+        self,
+        context_id: str,
+        settings: ContextSettings,
+        service: SpeechService,
+        listener: Listener,
+    ) -> None:
+        self._id = context_id
+        self._settings = settings
+        self._service = service
+        self._listener = listener
+        self._todo: deque[Item] = deque()
+        self._changed = asyncio.Event()
+        self._utterance = Utterance(
+            text="",
+            voice=settings.voice,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            seed=settings.seed,
+            speed=settings.speed,
+            with_words=settings.words,
+        )
+        self._meter = Meter(service.metrics, listener.endpoint, settings.voice.id)
+        self._audio = _Encoding(settings)
+        self._position = 0  # of the timeline's end, in samples
+        self._audible = False
+        self._played_until_s = 0.0  # when the listener will have heard all that was sent
+        self._working = False
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def is_busy(self) -> bool:
+        """There is something to speak."""
+        return self._working or bool(self._todo)
+
+    @property
+    def has_begun(self) -> bool:
+        """Something was spoken."""
+        return self._position > 0
+
+    @property
+    def is_heard(self) -> bool:
+        """It is busy, or its listener still hears what was sent."""
+        return self.is_busy or self._played_until_s > asyncio.get_running_loop().time()
+
+    @property
+    def audio_ms(self) -> int:
+        """Audio sent."""
+        return self._audio.sent_ms
+
+    def add(self, *items: Item) -> None:
+        """More to do, or the news that text has arrived."""
+        if any(isinstance(item, Passage) for item in items):
+            self._meter.begin()
+        self._todo += items
+        self._changed.set()
+
+    async def stop(self) -> None:
+        """End without a word; what was begun to be sent is sent."""
+        await stop(self._task)
+
+    async def _run(self) -> None:
+        try:
+            problem = await self._work_or_say_why()
+            self._listener.finish(self._id)
+            if problem is not None:
+                await self._listener.send(Problem(problem, self._id, is_over=True))
+            await self._listener.send(Done(self._id, self.audio_ms))
+        except WebSocketDisconnect:
+            pass  # whoever reads ends the connection
+
+    async def _work_or_say_why(self) -> WireError | None:
+        try:
+            with contextlib.closing(self._audio), self._meter.measure():
+                await self._work()
+        except WireError as problem:
+            return problem
+        except WebSocketDisconnect:
+            raise
+        except Exception:  # a fault of ours ends the context, never the connection
+            log.exception("a timeline failed unexpectedly")
+            return unexpected_failure()
+        return None
+
+    async def _work(self) -> None:
+        while not isinstance(item := await self._next(), End):
+            self._working = True
+            match item:
+                case Passage():
+                    await self._speak(item)
+                case Flush(_, flush_id):
+                    await self._send(await self._audio.flush(self._position))
+                    await self._listener.send(Flushed(self._id, flush_id))
+                case Listen(_, said):
+                    await self._listen(said)
+            self._working = False
+            self._listener.wake()
+        await self._send(await self._audio.flush(self._position))
+        if not self._audible:
+            raise nothing_to_speak()
+
+    async def _next(self) -> Item:
+        """What is to be done next. Where the writer pauses and the listener has little left to
+        hear, that is the clause which is there."""
+        pause_s = self._settings.clause_pause_s or self._service.limits.clause_pause_s
+        while not self._todo:
+            ahead_s = self._played_until_s - asyncio.get_running_loop().time()
+            if not await wait_for(self._changed, max(pause_s, ahead_s - pause_s)):
+                self._todo += self._listener.take_clause(self._id)
+                # A full stop that may stand in a number or an address is an end after a while.
+                if not self._todo and not await wait_for(self._changed, _PATIENCE * pause_s):
+                    self._todo += self._listener.take_clause(self._id, is_patient=True)
+                    if not self._todo:
+                        await wait_for(self._changed, None)
+        item = self._todo.popleft()
+        self._listener.taken(self._id, item)
+        return item
+
+    async def _speak(self, passage: Passage) -> None:
+        # Who has much to hear waits here, where it holds no place that others could speak in.
+        await self._pace(self._service.limits.max_ahead_s / 2)
+        self._meter.begin()  # where it is a clause, nobody added it
+        self._meter.characters += len(passage.text)
+        self._listener.spoken(self._id, passage)
+        ahead_s = self._played_until_s - asyncio.get_running_loop().time()
+        allowed_s = self._service.limits.max_ahead_s - max(ahead_s, 0.0)
+        utterance = replace(self._utterance, ahead_s=allowed_s)
+        items = self._service.speak_passage(utterance, passage, self._position, self._meter)
+        async with contextlib.aclosing(items):
+            async for item in items:
+                if isinstance(item, AudioChunk):
+                    self._audible = self._audible or bool(item.samples.any())
+                    await self._send(await self._audio.push(item))
+                else:
+                    await self._end_segment(item)
+
+    async def _listen(self, said: Said) -> None:
+        try:
+            early = self._service.is_ready_for(self._settings.voice)
+            async with self._service.admission.admit(begun=self.has_begun, early=early):
+                self._utterance.history.add(await self._service.listen(said, self._settings.voice))
+        except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
+            await self._listener.send(Problem(problem, self._id))
+        finally:
+            self._listener.heard(self._id, said)
+
+    async def _end_segment(self, segment: Segment) -> None:
+        await self._send(await self._audio.end_segment(segment))
+        self._position = segment.end
+        if segment.words:
+            words = tuple(map(Word.of, segment.words))
+            await self._listener.send(Words(self._id, words, segment.is_estimated))
+        if segment.end > segment.start and segment.text:
+            place = _ms(segment.start), _ms(segment.end)
+            await self._listener.send(Spoken(self._id, segment.text, *place))
+
+    async def _send(self, piece: _Piece | None) -> None:
+        if piece is None:
+            return
+        audio_s = (piece.end_ms - piece.start_ms) / 1000
+        await self._pace(self._service.limits.max_ahead_s - audio_s)
+        now_s = asyncio.get_running_loop().time()
+        self._played_until_s = max(self._played_until_s, now_s) + audio_s
+        self._audio.sent_ms = piece.end_ms
+        await self._listener.send(
+            Audio(self._id, self._settings, piece.start_ms, piece.end_ms, piece.data)
+        )
+
+    async def _pace(self, allowed_s: float) -> None:
+        """Wait while the listener has more than this left to hear."""
+        ahead_s = self._played_until_s - asyncio.get_running_loop().time()
+        if ahead_s > allowed_s:
+            await asyncio.sleep(ahead_s - allowed_s)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Bytes, and the stretch of the timeline that they are counted as."""
+
+    data: bytes
+    start_ms: int
+    end_ms: int
+
+
+class _Encoding:
+    """The timeline as bytes. Every segment is encoded by itself, so that its end does not wait for
+    the next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file
+    (RFC 3533 section 4, "chaining"). MP3 would have 50 ms of silence at each join, so its encoder
+    goes on until a flush."""
+
+    def __init__(self, settings: ContextSettings) -> None:
+        self._settings = settings
+        self._encoder: StreamEncoder | None = None
+        self._segment_start = 0  # in samples
+        self._data_bytes = 0  # of this segment
+        self._made_ms = 0
+        self.sent_ms = 0
+
+    async def push(self, chunk: AudioChunk) -> _Piece | None:
+        if self._encoder is None:
+            format_, rate = self._settings.format, self._settings.sample_rate
+            self._encoder = StreamEncoder(
+                format_,
+                SAMPLE_RATE,
+                rate,
+                bits_per_second=self._settings.bits_per_second,
+                is_stream=True,
+            )
+            self._segment_start, self._data_bytes = chunk.start, 0
+            data = await self._encoder.start() + await self._encoder.push(chunk.samples)
+        else:
+            data = await self._encoder.push(chunk.samples)
+        self._data_bytes += len(data)
+        sample_bytes = _BYTES_PER_SAMPLE.get(self._settings.format)
+        if sample_bytes is None:
+            return self._piece(data, _ms(chunk.end))
+        # A resampler holds the last few samples back: count what is there.
+        made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._settings.sample_rate
+        return self._piece(data, _ms(self._segment_start + made))
+
+    async def end_segment(self, segment: Segment) -> _Piece | None:
+        """What the encoder still holds of it."""
+        return None if self._settings.format == "mp3" else await self.flush(segment.end)
+
+    async def flush(self, end: int) -> _Piece | None:
+        """What the encoder still holds, where the timeline is `end` samples long."""
+        if self._encoder is None:
+            return None
+        encoder, self._encoder = self._encoder, None
+        with contextlib.closing(encoder):
+            return self._piece(await encoder.finish(), _ms(end))
+
+    def _piece(self, data: bytes, end_ms: int) -> _Piece | None:
+        if not data:
+            return None
+        start_ms, self._made_ms = self._made_ms, end_ms
+        return _Piece(data, start_ms, end_ms)
+
+    def close(self) -> None:
+        if self._encoder is not None:
+            self._encoder.close()
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // SAMPLE_RATE

@@ -1,0 +1,183 @@
+"""Cartesia's HTTP: a text as a file or as events, and the voices.
+
+https://docs.cartesia.ai/api-reference/tts/bytes
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from tts_provider.config import Limits
+from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.server.dialects.cartesia import websocket as cartesia
+from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
+from tts_provider.server.http.answers import AudioStream, Piece, read_json
+from tts_provider.server.http.speech_file import speak_file
+from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.engine import Utterance, Voice
+
+ENDPOINT = "cartesia"
+
+_MEDIA_TYPES = {"raw": "application/octet-stream", "wav": "audio/wav", "mp3": "audio/mpeg"}
+_GENDERS = {"male": "masculine", "female": "feminine"}
+_PAGE, _LARGEST_PAGE = 10, 100
+
+
+def create_router(service: SpeechService) -> APIRouter:
+    # Its own documents describe this API.
+    router = APIRouter(include_in_schema=False)
+    started = datetime.now(timezone.utc)
+
+    @router.post("/tts/bytes")
+    async def speak(request: Request) -> Response:
+        body = await _read_body(request, service.limits)
+        utterance, output = _read_request(body, service)
+        pieces = _speak(utterance, output, service)
+        return AudioStream(pieces, _MEDIA_TYPES[output.container], service)
+
+    @router.post("/tts/sse")
+    async def speak_in_events(request: Request) -> Response:
+        body = await _read_body(request, service.limits)
+        utterance, output = _read_request(body, service)
+        if output.raw is None:
+            raise InvalidRequest(
+                f"events have the container raw; {output.container} is at /tts/bytes",
+                param="output_format",
+            )
+        fields = Fields(body)
+        context_id = fields.string("context_id")
+        wanted = replace(utterance, with_words=fields.boolean("add_timestamps") or False)
+        pieces = _events(_speak(wanted, output, service), context_id)
+        return AudioStream(pieces, "text/event-stream", service)
+
+    @router.get("/voices")
+    async def list_voices(request: Request) -> Response:
+        voices = await service.voices()
+        page, has_more = _choose(voices, parse_query(request.query_params))
+        data = [_facts(voice, started) for voice in page]
+        return JSONResponse({"data": data, "has_more": has_more})
+
+    @router.get("/voices/{voice_id}")
+    async def get_voice(voice_id: str) -> Response:
+        try:
+            voice = service.find_voice(voice_id, None)
+        except InvalidRequest as problem:
+            if problem.code == "unknown_voice":
+                problem.http_status = 404
+            raise
+        return JSONResponse(_facts(voice, started))
+
+    return router
+
+
+async def _read_body(request: Request, limits: Limits) -> dict[str, Any]:
+    return read_object(await read_json(request, limits))
+
+
+def _read_request(
+    body: dict[str, Any], service: SpeechService
+) -> tuple[Utterance, cartesia.Output]:
+    """Raises `InvalidRequest`."""
+    fields = Fields(body)
+    text = fields.string("transcript")
+    if text is None or not text.strip():
+        raise InvalidRequest(
+            "transcript is needed: the text to speak", code="no_text", param="transcript"
+        )
+    check_text(text, service.limits, "transcript")
+    output = cartesia.read_output(fields.object("output_format"))
+    voice = service.find_voice(cartesia.read_voice(body), None)
+    return Utterance(text, voice, speed=cartesia.read_speed(fields)), output
+
+
+def _speak(
+    utterance: Utterance, output: cartesia.Output, service: SpeechService
+) -> AsyncGenerator[Piece, None]:
+    """Raises `InvalidRequest` or `Loading`."""
+    return speak_file(
+        utterance,
+        output.format,
+        output.sample_rate,
+        ENDPOINT,
+        service,
+        "transcript",
+        bits_per_second=output.bits_per_second,
+        reading=cartesia.READING,
+    )
+
+
+async def _events(
+    file: AsyncGenerator[Piece, None], context_id: str | None
+) -> AsyncGenerator[Piece, None]:
+    """The same as server-sent events, with the times of words where the file has them."""
+    begun = False
+    try:
+        async with contextlib.aclosing(file) as pieces:
+            async for piece in pieces:
+                if piece.data:
+                    chunk = cartesia.chunk(piece.data, context_id)
+                    yield Piece(_event("chunk", chunk), piece.audio_s)
+                    begun = True
+                if piece.words:
+                    times = cartesia.timestamps(piece.words, context_id)
+                    yield Piece(_event("timestamps", times), 0.0)
+    except WireError as problem:
+        if begun:
+            yield Piece(_event("error", cartesia.failure(problem, context_id)), 0.0)
+        raise
+    yield Piece(_event("done", cartesia.done(context_id)), 0.0)
+
+
+def _event(kind: str, message: str) -> bytes:
+    return f"event: {kind}\ndata: {message}\n\n".encode()
+
+
+def _choose(voices: Sequence[Voice], query: Fields) -> tuple[Sequence[Voice], bool]:
+    """The page that is asked for, and whether more follow in its direction."""
+    limit = query.integer("limit", 1, _LARGEST_PAGE) or _PAGE
+    wanted = query.choice("gender", (*_GENDERS.values(), "gender_neutral"))
+    words = (query.string("q") or "").lower()
+    found = [
+        voice
+        for voice in voices
+        if (wanted is None or _GENDERS.get(voice.gender, "gender_neutral") == wanted)
+        and (words in voice.id.lower() or words in voice.name.lower())
+    ]
+    ids = [voice.id for voice in found]
+    if (before := query.string("ending_before")) is not None:
+        end = _place(ids, before, "ending_before")
+        return found[max(end - limit, 0) : end], end > limit
+    after = query.string("starting_after")
+    start = 0 if after is None else _place(ids, after, "starting_after") + 1
+    return found[start : start + limit], len(found) > start + limit
+
+
+def _place(ids: Sequence[str], voice_id: str, name: str) -> int:
+    if voice_id not in ids:
+        raise InvalidRequest(
+            f"{name} must be a voice of this list; there is no {voice_id[:64]!r}", param=name
+        )
+    return ids.index(voice_id)
+
+
+def _facts(voice: Voice, since: datetime) -> dict[str, Any]:
+    return {
+        "id": voice.id,
+        "name": voice.name,
+        "tagline": "",
+        "description": f"{voice.name} ({voice.source})",
+        "gender": _GENDERS.get(voice.gender),
+        "language": voice.language.partition("-")[0],
+        "locales": [{"locale": voice.language, "is_native": True}],
+        "access": "public",
+        "visibility": "all",
+        "is_owner": True,
+        "created_at": since.isoformat(),
+    }

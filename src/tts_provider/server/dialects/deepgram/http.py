@@ -1,0 +1,74 @@
+"""Deepgram's HTTP: a text as a file.
+
+https://developers.deepgram.com/reference/text-to-speech/speak-request
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from tts_provider.errors import InvalidRequest
+from tts_provider.server.dialects.deepgram import websocket as deepgram
+from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
+from tts_provider.server.http.answers import AudioStream, read_json
+from tts_provider.server.http.speech_file import speak_file
+from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.engine import Utterance
+
+ENDPOINT = "deepgram"
+
+# RFC 2586 has 16-bit samples the other way round.
+_BARE_PCM = "audio/l16;rate={rate};channels=1;endianness=little-endian"
+_MEDIA_TYPES = {
+    "linear16": _BARE_PCM,
+    "mulaw": "audio/mulaw;rate={rate}",
+    "alaw": "audio/alaw;rate={rate}",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg;codecs=opus",
+    "flac": "audio/flac",
+    "aac": "audio/aac",
+}
+
+
+def create_router(service: SpeechService) -> APIRouter:
+    # Its own documents describe this API.
+    router = APIRouter(include_in_schema=False)
+
+    @router.post("/v1/speak")
+    async def speak(request: Request) -> Response:
+        query = parse_query(request.query_params)
+        if query.string("callback") is not None:
+            raise InvalidRequest(
+                "the audio comes as the answer here; there are no callbacks", param="callback"
+            )
+        output = deepgram.read_output(query)
+        speed = deepgram.read_speed(query)
+        voice = service.find_voice(query.string("model"), None)
+        utterance = Utterance(await _read_text(request, service), voice, speed=speed)
+        pieces = speak_file(
+            utterance,
+            output.format,
+            output.sample_rate,
+            ENDPOINT,
+            service,
+            "text",
+            bits_per_second=output.bits_per_second,
+        )
+        return AudioStream(pieces, _media_type(output), service)
+
+    return router
+
+
+async def _read_text(request: Request, service: SpeechService) -> str:
+    """Raises `InvalidRequest`."""
+    text = Fields(read_object(await read_json(request, service.limits))).string("text")
+    if text is None or not text.strip():
+        raise InvalidRequest("text is needed: what to speak", code="no_text", param="text")
+    check_text(text, service.limits)
+    return text
+
+
+def _media_type(output: deepgram.Output) -> str:
+    if output.container == "wav":
+        return "audio/wav"
+    return _MEDIA_TYPES[output.encoding].format(rate=output.sample_rate)

@@ -1,0 +1,270 @@
+"""ElevenLabs' HTTP: a text as a file, as it is made, or with the times of its characters; voices,
+models, and the account that its clients look at.
+
+https://elevenlabs.io/docs/api-reference/text-to-speech/convert
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.routing import Match
+from starlette.types import Scope
+
+from tts_provider.errors import InvalidRequest
+from tts_provider.server.dialects.dialect import Word
+from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
+from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
+from tts_provider.server.http.answers import AudioStream, Piece, read_json
+from tts_provider.server.http.speech_file import speak_file
+from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.engine import Utterance, Voice
+
+ENDPOINT = "elevenlabs"
+
+_MEDIA_TYPES = {
+    "pcm": "audio/pcm",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "mulaw": "audio/basic",
+    "alaw": "audio/x-alaw-basic",
+    "wav": "audio/wav",
+}
+_CATEGORIES = {"enrolled": "cloned"}
+_PAGE, _LARGEST_PAGE = 10, 100
+# There is no limit here, and clients that show what is left subtract from one.
+_NO_LIMIT = 2**31 - 1
+
+
+class _AskedWithItsHeader(APIRoute):
+    """A route whose address another API has too: only for who sends this one's key header."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if elevenlabs.KEY_HEADER not in Headers(scope=scope):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def create_router(service: SpeechService) -> APIRouter:
+    # Its own documents describe this API.
+    router = APIRouter(include_in_schema=False)
+    shared = APIRouter(include_in_schema=False, route_class=_AskedWithItsHeader)
+
+    @router.post("/v1/text-to-speech/{voice_id}")
+    @router.post("/v1/text-to-speech/{voice_id}/stream")
+    async def speak(request: Request, voice_id: str) -> Response:
+        output, pieces = await _speak(request, voice_id, service)
+        return AudioStream(pieces, _MEDIA_TYPES[output.format], service)
+
+    @router.post("/v1/text-to-speech/{voice_id}/with-timestamps")
+    async def speak_with_times(request: Request, voice_id: str) -> Response:
+        _, pieces = await _speak(request, voice_id, service, with_words=True)
+        return AudioStream(_one_object(pieces), "application/json", service)
+
+    @router.post("/v1/text-to-speech/{voice_id}/stream/with-timestamps")
+    async def stream_with_times(request: Request, voice_id: str) -> Response:
+        _, pieces = await _speak(request, voice_id, service, with_words=True)
+        return AudioStream(_lines(pieces), "application/json", service)
+
+    @router.get("/v1/voices")
+    async def list_voices() -> Response:
+        return JSONResponse({"voices": [_facts(voice) for voice in await service.voices()]})
+
+    @router.get("/v2/voices")
+    async def search_voices(request: Request) -> Response:
+        query = parse_query(request.query_params)
+        words = (query.string("search") or "").lower()
+        found = [
+            voice
+            for voice in await service.voices()
+            if words in voice.id.lower() or words in voice.name.lower()
+        ]
+        start = query.integer("next_page_token", 0, None) or 0
+        end = start + (query.integer("page_size", 1, _LARGEST_PAGE) or _PAGE)
+        has_more = end < len(found)
+        return JSONResponse(
+            {
+                "voices": [_facts(voice) for voice in found[start:end]],
+                "has_more": has_more,
+                "total_count": len(found),
+                "next_page_token": str(end) if has_more else None,
+            }
+        )
+
+    @router.get("/v1/voices/{voice_id}")
+    async def get_voice(voice_id: str) -> Response:
+        return JSONResponse(_facts(_find_voice(voice_id, service)))
+
+    @shared.get("/v1/models")
+    async def list_models() -> Response:
+        model = service.engine.model
+        return JSONResponse(
+            [
+                {
+                    "model_id": model,
+                    "name": model,
+                    "can_do_text_to_speech": True,
+                    "can_be_finetuned": False,
+                    "can_do_voice_conversion": False,
+                    "can_use_style": False,
+                    "can_use_speaker_boost": False,
+                    "serves_pro_voices": False,
+                    "token_cost_factor": 0.0,
+                    "maximum_text_length_per_request": service.limits.max_text_characters,
+                    "languages": [{"language_id": "en", "name": "English"}],
+                }
+            ]
+        )
+
+    @router.get("/v1/user/subscription")
+    async def get_subscription() -> Response:
+        return JSONResponse(await _subscription(service))
+
+    @router.get("/v1/user")
+    async def get_user() -> Response:
+        return JSONResponse(
+            {
+                "user_id": "tts-provider",
+                "subscription": await _subscription(service),
+                "is_new_user": False,
+                "can_use_delayed_payment_methods": False,
+                "is_onboarding_completed": True,
+                "is_onboarding_checklist_completed": True,
+                "created_at": 0,
+                "seat_type": "workspace_admin",
+            }
+        )
+
+    router.include_router(shared)
+    return router
+
+
+async def _speak(
+    request: Request, voice_id: str, service: SpeechService, *, with_words: bool = False
+) -> tuple[elevenlabs.Output, AsyncGenerator[Piece, None]]:
+    """Raises `InvalidRequest` or `Loading`."""
+    limits = service.limits
+    output = elevenlabs.read_output(
+        request.query_params.get("output_format") or elevenlabs.DEFAULT_OUTPUT
+    )
+    fields = Fields(read_object(await read_json(request, limits)))
+    text = fields.string("text")
+    if text is None or not text.strip():
+        raise InvalidRequest("text is needed: what to speak", code="no_text", param="text")
+    check_text(text, limits)
+    utterance = Utterance(
+        text,
+        _find_voice(voice_id, service),
+        seed=fields.integer("seed", 0, 2**32 - 1),
+        speed=elevenlabs.read_speed(fields.object("voice_settings")) or 1.0,
+        with_words=with_words,
+    )
+    return output, speak_file(
+        utterance,
+        output.format,
+        output.sample_rate,
+        ENDPOINT,
+        service,
+        "text",
+        bits_per_second=output.bits_per_second,
+        reading=elevenlabs.read_reading(fields),
+    )
+
+
+def _find_voice(voice_id: str, service: SpeechService) -> Voice:
+    try:
+        return service.find_voice(voice_id, None)
+    except InvalidRequest as problem:
+        if problem.code == "unknown_voice":
+            problem.http_status = 404
+        raise
+
+
+async def _one_object(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    """`{"audio_base64": …, "alignment": …}`, written while the audio is made."""
+    head, left, words = b'{"audio_base64": "', b"", list[Word]()
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            words += piece.words
+            data = left + piece.data
+            whole = len(data) // 3 * 3  # base64 has an end only where it ends
+            left = data[whole:]
+            yield Piece(head + base64.b64encode(data[:whole]), piece.audio_s)
+            head = b""
+    tail = json.dumps({"alignment": _align(words), "normalized_alignment": _align(words)})
+    yield Piece(head + base64.b64encode(left) + b'", ' + tail[1:].encode(), 0.0)
+
+
+async def _lines(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    """An object for each piece of audio, a line each; times are from the beginning."""
+    position, end_ms = 0, 0
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            alignment = _align(piece.words, position, end_ms)
+            if piece.words:
+                position, end_ms = piece.words[-1].end, piece.words[-1].end_ms
+            body = {
+                "audio_base64": base64.b64encode(piece.data).decode(),
+                "alignment": alignment,
+                "normalized_alignment": alignment,
+            }
+            yield Piece(json.dumps(body).encode() + b"\n", piece.audio_s)
+
+
+def _align(words: Sequence[Word], position: int = 0, start_ms: int = 0) -> dict[str, Any] | None:
+    if not words:
+        return None
+    spelled = elevenlabs.spell(words, position, start_ms)
+    return {
+        "characters": [character.text for character in spelled],
+        "character_start_times_seconds": [character.start_ms / 1000 for character in spelled],
+        "character_end_times_seconds": [character.end_ms / 1000 for character in spelled],
+    }
+
+
+def _facts(voice: Voice) -> dict[str, Any]:
+    return {
+        "voice_id": voice.id,
+        "name": voice.name,
+        "category": _CATEGORIES.get(voice.source, "premade"),
+        "labels": {"gender": voice.gender, "language": voice.language.partition("-")[0]},
+        "description": f"{voice.name} ({voice.source})",
+        "preview_url": None,
+        "available_for_tiers": [],
+        "settings": None,
+        "samples": None,
+        "high_quality_base_model_ids": [],
+        "is_owner": True,
+    }
+
+
+async def _subscription(service: SpeechService) -> dict[str, Any]:
+    """What the package's type has no default for."""
+    enrolled = sum(voice.source == "enrolled" for voice in await service.voices())
+    return {
+        "tier": "self-hosted",
+        "status": "active",
+        "character_count": 0,
+        "character_limit": _NO_LIMIT,
+        "can_extend_character_limit": False,
+        "allowed_to_extend_character_limit": False,
+        "voice_slots_used": enrolled,
+        "voice_limit": service.limits.max_voices,
+        "voice_add_edit_counter": 0,
+        "professional_voice_slots_used": 0,
+        "professional_voice_limit": 0,
+        "can_extend_voice_limit": False,
+        "can_use_instant_voice_cloning": False,
+        "can_use_professional_voice_cloning": False,
+        "max_credit_limit_extension": 0,
+        "open_invoices": [],
+        "has_open_invoices": False,
+    }

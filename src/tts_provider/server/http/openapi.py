@@ -1,0 +1,119 @@
+"""The OpenAPI document, as true as the routes: their errors, their bodies, and who may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from tts_provider.server.transport.auth import is_open_path
+
+_WHEN = {
+    400: "The request is not valid.",
+    401: "No valid API key was sent.",
+    403: "Pages of this origin may not call the server.",
+    404: "There is no such thing.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is of another media type.",
+    422: "Nothing in the text can be spoken.",
+    500: "The engine failed.",
+    503: "Loading, busy or stopping; `Retry-After` says when to come back.",
+}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+_SECURITY: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Error(BaseModel):
+    """What every error looks like."""
+
+    error: ErrorDetail
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses` for these statuses."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        responses[status] = {"model": Error, "description": _WHEN[status]}
+        if status == 503:
+            responses[status]["headers"] = _RETRY_AFTER
+    return responses
+
+
+def json_body(model: type[BaseModel], *forms: str) -> dict[str, Any]:
+    """A route's `openapi_extra` where it reads its body itself, as JSON or as forms of these media
+    types."""
+    content = {}
+    for media_type in ("application/json", *forms):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        content[media_type] = {"schema": schema}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def describe(app: FastAPI, *, keyed: bool) -> Callable[[], dict[str, Any]]:
+    """What `app.openapi` shall be; `keyed` where the server asks for API keys."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app, keyed)
+        return app.openapi_schema
+
+    return document
+
+
+def _document(app: FastAPI, keyed: bool) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    _add_schema(schemas, Error)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _lift_definitions(operation, schemas)
+            responses = operation["responses"]
+            if "HTTPValidationError" in str(responses.get("422")):
+                del responses["422"]  # FastAPI's own; ours are 400
+            _add_errors(responses, (403,))
+            if keyed and not is_open_path(path, method.upper()):
+                _add_errors(responses, (401,))
+                operation["security"] = [{name: []} for name in _SECURITY]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    if keyed:
+        components["securitySchemes"] = _SECURITY
+    return document
+
+
+def _add_errors(responses: dict[str, Any], statuses: Sequence[int]) -> None:
+    for status in statuses:
+        responses[str(status)] = {
+            "description": _WHEN[status],
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+
+
+def _lift_definitions(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """What the models of `json_body` refer to belongs where they look for it."""
+    content = operation.get("requestBody", {}).get("content", {})
+    for media in content.values():
+        schemas.update(media.get("schema", {}).pop("$defs", {}))
+
+
+def _add_schema(schemas: dict[str, Any], model: type[BaseModel]) -> None:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema

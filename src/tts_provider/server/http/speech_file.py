@@ -1,0 +1,70 @@
+"""One utterance over HTTP: a file, in pieces as it is made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from tts_provider.audio.encode.encode import Format, StreamEncoder, check_format
+from tts_provider.errors import Loading, WireError
+from tts_provider.server.dialects.dialect import Word
+from tts_provider.server.http.answers import Piece
+from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
+from tts_provider.speech.pipeline import Segment
+from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
+
+
+def speak_file(
+    utterance: Utterance,
+    audio_format: Format,
+    sample_rate: int,
+    endpoint: str,
+    service: SpeechService,
+    text_name: str,
+    *,
+    bits_per_second: int | None = None,
+    reading: ReadingOptions = AS_WRITTEN,
+) -> AsyncGenerator[Piece, None]:
+    """The audio's file, in pieces that are never empty; where the utterance is `with_words`, those
+    of each segment are followed by one without bytes that has its words. `text_name` is the
+    request's field that the text came in.
+
+    Raises `InvalidRequest` where there is no such file, and `Loading`: over HTTP nobody can be told
+    to wait.
+    """
+    check_format(audio_format, sample_rate)
+    if not service.is_ready_for(utterance.voice) and service.admission.refusal is None:
+        raise Loading("the model is still loading; try again later")
+    made = StreamEncoder(audio_format, SAMPLE_RATE, sample_rate, bits_per_second=bits_per_second)
+    return _pieces(service.speak(utterance, endpoint, reading=reading), made, text_name)
+
+
+async def _pieces(
+    speech: AsyncGenerator[AudioChunk | Segment, None], made: StreamEncoder, text_name: str
+) -> AsyncGenerator[Piece, None]:
+    with contextlib.closing(made) as encoder:
+        # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
+        pending, sent, end, audible = await encoder.start(), 0, 0, False
+        try:
+            async with contextlib.aclosing(speech) as items:
+                async for item in items:
+                    if isinstance(item, Segment):
+                        if audible and item.words:
+                            words = tuple(map(Word.of, item.words))
+                            yield Piece(b"", 0.0, words, item.is_estimated)
+                        continue
+                    pending += await encoder.push(item.samples)
+                    end = item.end
+                    # Silence alone may turn out to be all there is, which is an error.
+                    audible = audible or bool(item.samples.any())
+                    if pending and audible:
+                        yield Piece(pending, (end - sent) / SAMPLE_RATE)
+                        pending, sent = b"", end
+        except WireError as problem:
+            if problem.param == "text":
+                problem.param = text_name
+            raise
+        pending += await encoder.finish()
+        if pending:
+            yield Piece(pending, (end - sent) / SAMPLE_RATE)

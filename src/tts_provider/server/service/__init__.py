@@ -1,0 +1,1 @@
+"""What every endpoint shares: the engine behind admission, its metrics, its watermark."""

@@ -1,0 +1,389 @@
+"""What every endpoint shares: the engine behind admission, counted and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tts_provider import __version__
+from tts_provider.audio.decode.decode_process import Decoders
+from tts_provider.audio.encode.manifest import ManifestSigner
+from tts_provider.config import Limits
+from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
+from tts_provider.server.service.admission import Admission
+from tts_provider.server.service.metrics import Metrics
+from tts_provider.server.service.watermark import Watermark
+from tts_provider.speech import pipeline
+from tts_provider.speech.engine import (
+    SAMPLE_RATE,
+    AudioChunk,
+    Engine,
+    Spoken,
+    Utterance,
+    Voice,
+)
+from tts_provider.speech.lexicon import LexiconFile
+from tts_provider.speech.reading import AS_WRITTEN, Passage, Reader, ReadingOptions, read
+from tts_provider.voices.aliases import find_alias, resolve_alias
+from tts_provider.voices.store import VoiceStore
+
+log = logging.getLogger(__name__)
+
+MAX_CONTEXT_S = 60.0
+"""Audio of what was said before, in one request or message: more than the model has room for."""
+FRAME_S = 0.08  # of the codes that an engine remembers speech as
+
+_MAX_NAMED = 8  # voices in a sentence
+
+_Item = TypeVar("_Item", bound=AudioChunk | pipeline.Segment)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said before, as a client tells it; `audio` is a file."""
+
+    text: str
+    audio: bytes
+    speaker: int
+
+
+class SpeechService:
+    """One engine and those who may use it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        limits: Limits,
+        voice_aliases: Mapping[str, str] | None = None,
+        store: VoiceStore | None = None,
+        *,
+        normalize_text: bool = True,
+        lexicon: LexiconFile | None = None,
+        watermark: Watermark | None = None,
+        signer: ManifestSigner | None = None,
+    ) -> None:
+        self.engine = engine
+        self._store = store
+        self._voice_aliases = voice_aliases or {}
+        self._normalize_text = normalize_text
+        self._lexicon = lexicon or LexiconFile()
+        self._watermark = watermark or Watermark("auto")
+        self.signer = signer
+        self.limits = limits
+        self.admission = Admission(limits)
+        self.decoders = Decoders()
+        self.metrics = Metrics()
+        self.metrics.watch_admission(lambda: self.admission.active, lambda: self.admission.queued)
+        self.metrics.ready.set_function(lambda: float(self.is_ready))
+        for collector in engine.collectors:
+            self.metrics.register(collector)
+
+    @property
+    def is_ready(self) -> bool:
+        """Requests are served."""
+        return self.admission.is_open and self.engine.problem is None
+
+    async def wait_for_voices(self) -> None:
+        """Until the engine has voices; those on other machines are known late. Raises `WireError`
+        where there will be none."""
+        if not self.engine.voices():
+            await self.admission.wait_open()
+
+    def find_voice(self, voice: str | None, speaker: int | None) -> Voice:
+        """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
+        it is empty, that speaker's, else speaker 0's.
+
+        Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one,
+        and `Loading` where they are not known yet.
+        """
+        voices = self.engine.voices()
+        if not voices:
+            raise Loading("the engine's voices are not known yet; try again later")
+        voice = None if voice is None else voice.strip()
+        if voice:
+            for candidate in voices:
+                if candidate.id == voice:
+                    return candidate
+            alias = find_alias(voice, voices, self._voice_aliases)
+            if alias is not None:
+                return alias
+            target = resolve_alias(voice, self._voice_aliases)
+            enrolled = self._find_enrolled(target) or self._find_enrolled(target.lower())
+            if enrolled is not None:
+                return enrolled
+            known = ", ".join(candidate.id for candidate in voices[:_MAX_NAMED])
+            more = len(voices) - _MAX_NAMED
+            others = f" and {more} more, see /v1/audio/voices" if more > 0 else ""
+            raise InvalidRequest(
+                f"there is no voice {voice[:64]!r}; this server has {known}{others}",
+                code="unknown_voice",
+                param="voice",
+            )
+        for candidate in voices:
+            if candidate.speaker == (speaker or 0):
+                return candidate
+        known = ", ".join(f"{v.speaker} ({v.id})" for v in voices if v.speaker is not None)
+        raise InvalidRequest(
+            f"there is no speaker {speaker}; this server has {known}",
+            code="unknown_voice",
+            param="speaker",
+        )
+
+    def _find_enrolled(self, voice: str) -> Voice | None:
+        # A small file is read here, on the event loop, once for each voice.
+        stored = self._store.get(voice) if self._store is not None else None
+        if stored is None:
+            return None
+        if not self.engine.takes_prompts:
+            raise InvalidRequest(
+                f"voice {voice!r} was enrolled from a recording, which only CSM-1B can speak "
+                f"like; this server's engine is {self.engine.name}",
+                code="voice_needs_csm",
+                param="voice",
+            )
+        return stored.voice()
+
+    async def voices(self) -> Sequence[Voice]:
+        """Those that can speak here: the engine's, and the enrolled ones where it takes them."""
+        voices = list(self.engine.voices())
+        if self._store is not None and self.engine.takes_prompts:
+            voices += [stored.voice() for stored in await asyncio.to_thread(self._store.list)]
+        return voices
+
+    def is_ready_for(self, voice: Voice) -> bool:
+        """Whether what is asked in this voice need not wait for the model."""
+        return self.admission.is_open or self.engine.can_speak_early(voice)
+
+    def new_reader(self, voice: Voice, reading: ReadingOptions) -> Reader:
+        """For a text that is still being written, read as was asked for, and spoken in `voice`."""
+        return Reader(self._reading(voice, reading))
+
+    def _reading(self, voice: Voice, asked: ReadingOptions) -> ReadingOptions:
+        """What a request asks for, and what the server and the voice add to it."""
+        return replace(
+            asked,
+            words=asked.words and self._normalize_text,
+            language=voice.language,
+            lexicon=self._lexicon.for_voice(voice.id).merged(asked.lexicon),
+        )
+
+    async def speak(
+        self,
+        utterance: Utterance,
+        endpoint: str,
+        context: Sequence[Said] = (),
+        reading: ReadingOptions = AS_WRITTEN,
+    ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
+        """Wait for a stream, listen to what was said before, then yield the utterance's audio, and
+        its segments where it is `with_words`; its text is read as `reading` asks.
+
+        Raises `WireError`.
+        """
+        meter = Meter(self.metrics, endpoint, utterance.voice.id)
+        meter.characters = len(utterance.text)
+        meter.begin()
+        with meter.measure():
+            async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
+                await self._listen_to_all(context, utterance)
+                passages = self._read(utterance.text, utterance.voice, reading)
+                audio = pipeline.speak(self.engine, utterance, passages)
+                marked = self._watermark.mark(audio, utterance.voice)
+                async with aclosing(meter.watch(marked)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+
+    async def speak_passage(
+        self, utterance: Utterance, passage: Passage, start: int, meter: Meter
+    ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
+        """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
+        A place is held for a passage only, so contexts take turns with everybody else."""
+        spoken = pipeline.speak_passages(self.engine, utterance, [passage], start)
+        items = meter.watch(self._watermark.mark(spoken, utterance.voice, start=start))
+        place = self.admission.admit(begun=start > 0, early=self.is_ready_for(utterance.voice))
+        async with place, aclosing(items):
+            async for item in items:
+                yield item
+
+    async def listen(self, said: Said, voice: Voice, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
+        """What was said before, for the history of an utterance in `voice`. To be called with a
+        place to speak: it takes the engine's time.
+
+        Raises `InvalidRequest` where the audio is none, or longer, or the engine does not listen;
+        `NoSpeech` where the text has nothing to say.
+        """
+        engine = self.engine.of(voice)
+        samples = np.zeros(0, np.float32)
+        if engine.takes_prompts:
+            samples = await self.decoders.decode(
+                said.audio,
+                max_bytes=self.limits.max_audio_message_bytes,
+                max_audio_s=max_audio_s,
+            )
+        words = " ".join(passage.words for passage in self._read(said.text, voice))
+        if not words:
+            raise pipeline.nothing_to_speak()
+        return await engine.listen(words, said.speaker, samples)
+
+    def _read(
+        self, text: str, voice: Voice, reading: ReadingOptions = AS_WRITTEN
+    ) -> Iterator[Passage]:
+        return read(text, self._reading(voice, reading))
+
+    async def words(self, text: str, voice: Voice, reading: ReadingOptions) -> list[str]:
+        """What would be spoken, a segment each. Raises `InvalidRequest` where it is wrong SSML."""
+
+        def read_all() -> list[str]:
+            return [p.words for p in self._read(text, voice, reading) if p.words]
+
+        return await asyncio.to_thread(read_all)
+
+    async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
+        left_s = MAX_CONTEXT_S
+        for said in context:
+            spoken = await self.listen(said, utterance.voice, left_s)
+            utterance.history.add(spoken)
+            left_s = max(left_s - len(spoken.codes) * FRAME_S, FRAME_S)
+
+    @contextmanager
+    def expect_reading(self, audio_s: float, disconnect: Callable[[], None]) -> Iterator[None]:
+        """Around sending so much audio: a listener that falls too far behind is cut off."""
+        limit_s = self.limits.max_unsent_audio_s
+
+        def give_up() -> None:
+            log.warning("a client did not read for %g s and was disconnected", limit_s)
+            self.count_error(UnsentAudio(f"audio was not read for {limit_s:g} s"))
+            disconnect()
+
+        watchdog = asyncio.get_running_loop().call_later(limit_s + audio_s, give_up)
+        try:
+            yield
+        finally:
+            watchdog.cancel()
+
+    def count_error(self, problem: WireError) -> None:
+        self.metrics.errors.labels(problem.code).inc()
+
+    def limit_facts(self) -> dict[str, float]:
+        return {name: getattr(self.limits, name) for name in Limits.model_fields}
+
+    async def info(self) -> dict[str, Any]:
+        """What there is to know about this server, older clients' names included."""
+        engine, voices = self.engine, await self.voices()
+        return {
+            "engine": engine.name,
+            "model": engine.model,
+            "device": engine.device,
+            "precision": engine.precision,
+            "sample_rate": engine.sample_rate,
+            "voices": [voice_facts(voice) for voice in voices],
+            "limits": self.limit_facts(),
+            "version": __version__,
+            "queue": {"active": self.admission.active, "queued": self.admission.queued},
+            "server_version": __version__,
+            "current_model": {
+                "name": engine.model,
+                "ready": self.is_ready,
+                "sample_rate": engine.sample_rate,
+                "speakers": {v.speaker: v.name for v in voices if v.speaker is not None},
+            },
+            "available_models": [engine.model],
+            "queue_size": self.admission.queued,
+            "model_loaded": self.admission.is_open,
+        }
+
+
+def voice_facts(voice: Voice) -> dict[str, Any]:
+    return {
+        "id": voice.id,
+        "name": voice.name,
+        "gender": voice.gender,
+        "source": voice.source,
+        "language": voice.language,
+        "speaker": voice.speaker,
+    }
+
+
+def unexpected_failure() -> EngineFailed:
+    """What a client hears of a fault of ours, which was logged."""
+    return EngineFailed("the server failed while speaking; its log says why", code="internal_error")
+
+
+class Meter:
+    """What one request or context cost, told to the metrics and the log when it is over."""
+
+    def __init__(self, metrics: Metrics, endpoint: str, voice: str) -> None:
+        self._metrics = metrics
+        self._endpoint, self._voice = endpoint, voice
+        self._arrived: float | None = None
+        self._engine_s = 0.0
+        self._first_audio_s: float | None = None
+        self._samples = 0
+        self.characters = 0
+
+    async def watch(self, items: AsyncGenerator[_Item, None]) -> AsyncGenerator[_Item, None]:
+        """The same items; the time that they took to be made counts."""
+        async with aclosing(items):
+            while True:
+                asked = time.monotonic()
+                item = await anext(items, None)
+                self._engine_s += time.monotonic() - asked
+                if item is None:
+                    return
+                if isinstance(item, AudioChunk):
+                    self._count(len(item.samples))
+                yield item
+
+    def begin(self) -> None:
+        """There is something to speak: from now on its first audio is waited for."""
+        if self._arrived is None:
+            self._arrived = time.monotonic()
+
+    def _count(self, samples: int) -> None:
+        if self._first_audio_s is None:
+            assert self._arrived is not None, "begin() comes first"
+            self._first_audio_s = time.monotonic() - self._arrived
+            self._metrics.first_audio_s.observe(self._first_audio_s)
+        self._samples += samples
+        self._metrics.audio_s.inc(samples / SAMPLE_RATE)
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Around the whole of it: how it ends is its outcome."""
+        outcome = "failed"
+        try:
+            yield
+            outcome = "spoken"
+            if self._samples:
+                ratio = self._engine_s * SAMPLE_RATE / self._samples
+                self._metrics.real_time_factor.observe(ratio)
+        except WireError as problem:
+            outcome = problem.code
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome = "cancelled"
+            raise
+        finally:
+            self._metrics.requests.labels(self._endpoint, outcome).inc()
+            log.info(
+                "request",
+                extra={
+                    "endpoint": self._endpoint,
+                    "outcome": outcome,
+                    "voice": self._voice,
+                    "characters": self.characters,
+                    "first_audio_ms": _ms(self._first_audio_s),
+                    "audio_ms": self._samples * 1000 // SAMPLE_RATE,
+                    "engine_ms": _ms(self._engine_s),
+                },
+            )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

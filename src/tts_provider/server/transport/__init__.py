@@ -1,0 +1,1 @@
+"""What stands before a request: connections, frames, addresses, hosts, origins and keys."""

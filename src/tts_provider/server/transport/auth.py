@@ -1,0 +1,267 @@
+"""Who may come in: the checks of host and origin and of the key, before any upgrade or route.
+
+All are ASGI middleware, so HTTP and WebSocket obey the same rules. A WebSocket is refused with a
+plain HTTP response instead of the upgrade.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import http
+import ipaddress
+import json
+import logging
+import socket
+from collections.abc import Callable, Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tts_provider.errors import ForbiddenHost, ForbiddenOrigin, Unauthorized, WireError
+from tts_provider.server.transport.address import error_body, error_body_of, error_headers_of
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = ("/health", "/ready")
+PAGE_PATH, WEB_PREFIX = "/", "/web/"
+SUBPROTOCOL = "tts-provider"
+KEY_SUBPROTOCOL_PREFIX = "tts-provider.key."
+
+# Before a key: HTTP's word, and Deepgram's, which its clients in browsers offer as a subprotocol.
+_SCHEMES = ("bearer", "token")
+_KEY_HEADERS = ("x-api-key", "xi-api-key")
+_KEYS_IN_ADDRESS = {"/tts/websocket": ("api_key", "access_token")}
+_MISSING_KEY = "tts_provider.missing_key"
+
+# RFC 6761, 6762, 8375, and ICANN's resolution 2024.07.29.06
+_PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".home.arpa", ".test")
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class HostMiddleware:
+    """Under which names a browser may know this server: the defence against DNS rebinding, where
+    a stranger's page has its own name lead to us, and so the same origin. Others than browsers are
+    not asked: nobody else takes a page's word for where it comes from."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset((*hosts, socket.gethostname().lower()))
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            host = headers.get("host", "")
+            if self._may_be_rebound(headers) and not self._is_allowed(host):
+                problem = ForbiddenHost(
+                    f"this server is not known as {host[:100]!r} to browsers; "
+                    "its operator can allow it with --allow-host"
+                )
+                await refuse(scope, receive, send, problem)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_allowed(self, host: str) -> bool:
+        name = (_host_port(host, "http") or ("", None))[0].lower().rstrip(".")
+        return "*" in self._hosts or name in self._hosts or is_private_name(name)
+
+    def _may_be_rebound(self, headers: Headers) -> bool:
+        """Whether it is a browser's, from a page or a link without TLS: a rebound name leads to
+        our plain HTTP, where it has no certificate. A page can neither forge `Origin` nor add
+        `Sec-Fetch-…`, which browsers send with TLS and to localhost only."""
+        if (origin := headers.get("origin")) is not None:
+            is_listed = "*" in self._origins or origin.lower() in self._origins
+            return not (is_listed or origin.lower().startswith("https://"))
+        if any(name.startswith("sec-fetch-") for name in headers):
+            return False
+        return headers.get("user-agent", "").startswith("Mozilla/") or "accept-language" in headers
+
+
+def is_private_name(name: str) -> bool:
+    """Whether no stranger can own it in the DNS: an address, a name without a dot, or one below a
+    domain that is reserved for networks of one's own."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name != "" and ("." not in name or name.endswith(_PRIVATE_DOMAINS))
+    return True
+
+
+class OriginMiddleware:
+    """A browser's page may call from the same host or from the allow-list."""
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            if origin is not None and not self._is_allowed(origin, headers.get("host", "")):
+                problem = ForbiddenOrigin(
+                    f"pages of {origin!r} may not call this server; "
+                    "its operator can allow them with --allow-origin"
+                )
+                await refuse(scope, receive, send, problem)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_allowed(self, origin: str, host: str) -> bool:
+        if "*" in self._allowed or origin.lower() in self._allowed:
+            return True
+        scheme, _, authority = origin.partition("://")
+        own = _host_port(host, scheme)
+        is_page = scheme.lower() in ("http", "https")
+        return is_page and own is not None and _host_port(authority, scheme) == own
+
+
+def _host_port(authority: str, scheme: str) -> tuple[str, int | None] | None:
+    """A host header or an origin's host, with the scheme's own port where none is written."""
+    try:
+        parts = urlsplit(f"//{authority}")
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname:
+        return None
+    return parts.hostname, port if port is not None else _DEFAULT_PORTS.get(scheme.lower())
+
+
+class KeyMiddleware:
+    """Where keys are configured, everything but the probes and the page needs one of them.
+
+    A WebSocket to a path that `takes_key` may bring it in a message: `missing_key` is what it has
+    to show it to.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Iterable[str], takes_key: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self._app = app
+        self._digests = [_digest(key) for key in keys]
+        self._takes_key = takes_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket") and self._digests and not _is_open(scope):
+            offered = offered_key(Headers(scope=scope)) or _key_in_address(scope)
+            if offered is None and scope["type"] == "websocket" and self._takes_key(scope["path"]):
+                scope = {**scope, _MISSING_KEY: self._is_valid}
+            elif offered is None or not self._is_valid(offered):
+                what = "no API key was sent" if offered is None else "the API key is not valid here"
+                problem = Unauthorized(
+                    f"{what}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+                )
+                await refuse(scope, receive, send, problem)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_valid(self, key: str) -> bool:
+        # Digests have one length, and every one is compared: the time tells nothing of a key.
+        matches = [hmac.compare_digest(_digest(key), digest) for digest in self._digests]
+        return any(matches)
+
+
+def missing_key(scope: Scope) -> Callable[[str], bool] | None:
+    """Whether this is a key, where the connection still has to bring one."""
+    check: Callable[[str], bool] | None = scope.get(_MISSING_KEY)
+    return check
+
+
+def _is_open(scope: Scope) -> bool:
+    return scope["type"] == "http" and is_open_path(scope["path"], scope["method"])
+
+
+def is_open_path(path: str, method: str) -> bool:
+    """Whether a request needs no key."""
+    is_page = path == PAGE_PATH or path.startswith(WEB_PREFIX)
+    return path in OPEN_PATHS or (is_page and method in ("GET", "HEAD", "OPTIONS"))
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def offered_key(headers: Headers) -> str | None:
+    """The key a request carries in its headers, from whichever of the places for it."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() in _SCHEMES and token.strip():
+        return token.strip()
+    for name in _KEY_HEADERS:
+        if key := headers.get(name, "").strip():
+            return key
+    offered = ",".join(headers.getlist("sec-websocket-protocol"))
+    protocols = [name.strip() for name in offered.split(",")]
+    if len(protocols) > 1 and protocols[0].lower() in _SCHEMES:
+        return protocols[1]
+    for name in protocols:
+        if name.startswith(KEY_SUBPROTOCOL_PREFIX):
+            encoded = name[len(KEY_SUBPROTOCOL_PREFIX) :]
+            try:
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+            except (binascii.Error, ValueError):
+                return None
+    return None
+
+
+def _key_in_address(scope: Scope) -> str | None:
+    """The key in a WebSocket's query, where a service's clients in browsers put it."""
+    names = _KEYS_IN_ADDRESS.get(scope["path"], ()) if scope["type"] == "websocket" else ()
+    query = QueryParams(scope["query_string"])
+    return next((query[name] for name in names if query.get(name)), None)
+
+
+def choose_subprotocol(offered: Iterable[str]) -> str | None:
+    """The subprotocol to accept: a browser that offered some fails without one of them."""
+    names = list(offered)
+    if SUBPROTOCOL in names:
+        return SUBPROTOCOL
+    if names and names[0].lower() in _SCHEMES:
+        return names[0]
+    return next((name for name in names if name.startswith(KEY_SUBPROTOCOL_PREFIX)), None)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError) -> None:
+    """Answer with the error as an HTTP response; a WebSocket is not upgraded."""
+    prefix = "websocket." if scope["type"] == "websocket" else ""
+    body = json.dumps(error_body_of(scope)(problem)).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if isinstance(problem, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
+    for name, value in error_headers_of(scope)(problem).items():
+        headers.append((name.encode(), value.encode()))
+    start = {
+        "type": prefix + "http.response.start",
+        "status": problem.http_status,
+        "headers": headers,
+    }
+    await send(start)
+    await send({"type": prefix + "http.response.body", "body": body})
+    log_refusal(scope, problem.code)
+
+
+def log_refusal(scope: Scope, code: str) -> None:
+    # The raw path has no query and no line breaks.
+    path = scope["raw_path"][:200].decode("ascii", "replace")
+    log.info("refused", extra={"type": scope["type"], "code": code, "path": path})
+
+
+def plain_refusal(problem: WireError) -> bytes:
+    """A whole HTTP response, for where there is no application to give one."""
+    body = json.dumps(error_body(problem)).encode()
+    status = http.HTTPStatus(problem.http_status)
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "Connection: close\r\n"
+        "Content-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+    )
+    retry = "Retry-After: 1\r\n" if problem.retryable else ""
+    return f"{head}{retry}\r\n".encode() + body

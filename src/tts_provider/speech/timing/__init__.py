@@ -1,0 +1,1 @@
+"""When each written word is spoken."""

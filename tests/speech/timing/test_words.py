@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import itertools
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tts_provider.speech.engine import WordTime
+from tts_provider.speech.reading import read
+from tts_provider.speech.timing.words import TimedWord, time_words
+
+PIECES = [
+    *(
+        "One two",
+        "$5.50",
+        "Dr. Smith",
+        "3/5/2024",
+        "R&amp;D",
+        "well—known",
+        "10–20%",
+        "你好",
+        "e.g.",
+    ),
+    *(" ", ", ", ". ", "\n\n", "**", "`", "- ", "1. ", "😀", "[a](http://b.c)", "|", "!", "(", ")"),
+]
+mixed_text = st.lists(st.sampled_from(PIECES), max_size=20).map("".join)
+
+
+def told(text: str, *times: tuple[str, int, int]) -> list[tuple[str, int, int]]:
+    """The written words of a one-passage text whose engine says when it speaks these."""
+    (passage,) = read(text)
+    found, at = [], 0
+    for word, start, end in times:
+        at = passage.words.index(word, at)
+        found.append(WordTime(start, end, at, at + len(word)))
+    return [(word.text, word.start, word.end) for word in time_words(passage, found)]
+
+
+def test_a_written_word_is_spoken_from_the_first_to_the_last_of_its_words():
+    spoken = [("It", 0, 10), ("costs", 10, 50), ("five", 60, 90), ("dollars", 90, 130)]
+    assert told("It costs $5.", *spoken) == [("It", 0, 10), ("costs", 10, 50), ("$5.", 60, 130)]
+
+
+def test_words_that_are_said_in_one_go_share_its_time_by_their_length():
+    assert told("of the cat", ("of", 0, 50), ("cat", 60, 90)) == [
+        ("of", 0, 20),
+        ("the", 20, 50),
+        ("cat", 60, 90),
+    ]
+    assert told("of the cat", ("of the", 0, 50), ("cat", 60, 90)) == [
+        ("of", 0, 20),
+        ("the", 20, 50),
+        ("cat", 60, 90),
+    ]
+    assert told("a cat", ("cat", 0, 40)) == [("a", 0, 10), ("cat", 10, 40)]
+
+
+def test_an_engine_that_says_nothing_has_no_words():
+    assert told("Hello there.") == []
+
+
+def test_places_are_those_of_the_text_with_its_markup():
+    (passage,) = read("- Say **R&amp;D**!")
+    times = [WordTime(0, 5, 0, 3, True), WordTime(5, 9, 4, 5, True), WordTime(9, 20, 6, 9, True)]
+    say, r_and_d = time_words(passage, times)
+    assert say == TimedWord("Say", 0, 5, 2, 5, True)
+    assert r_and_d == TimedWord("R&D!", 5, 20, 8, 18, True)
+
+
+@given(mixed_text, st.data())
+def test_every_spoken_word_is_told_once_and_in_order(text, data):
+    for passage in read(text):
+        spoken = [match.span() for match in re.finditer(r"\w+", passage.words)]
+        kept = [one for one in spoken if data.draw(st.booleans())] or spoken
+        if not kept:
+            continue
+        times = [WordTime(100 * n, 100 * n + 80, *span) for n, span in enumerate(kept)]
+        words = time_words(passage, times)
+        places = {(place.start, place.end) for place in passage.written_words()}
+        assert [(word.text_start, word.text_end) for word in words] == sorted(places)
+        assert all(a.end <= b.start for a, b in itertools.pairwise(words))
+        assert all(word.start <= word.end for word in words)
+        assert all(word.text.strip() for word in words)
