@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
@@ -17,6 +18,8 @@ MODULES = {
 }
 
 # A room imports from these rooms of ours, and from itself; the longest name that fits is the room.
+# `server` itself is what stands above its rooms: routes, start and stop, the log.
+BELOW_SERVER = {"__init__", "errors", "config", "audio", "speech", "voices"}
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
@@ -27,18 +30,21 @@ ROOMS = {
     "speech/engine": {"errors"},
     "voices": {"errors", "config", "audio", "speech"},
     "engines": {"errors", "config", "onnx_threads", "audio", "speech", "voices"},
-    # Ray starts it as the command line starts the others: it chooses its engine.
-    "engines/remote/ray_app": {
-        *("config", "errors", "selection", "voices", "engines/remote"),
+    "server": {*BELOW_SERVER, "server"},
+    "server/transport": {"errors", "config"},
+    "server/service": BELOW_SERVER,
+    "server/http": {*BELOW_SERVER, "server/transport", "server/service"},
+    "server/dialects": {*BELOW_SERVER, "server/http", "server/transport", "server/service"},
+    "server/connections": {
+        *(*BELOW_SERVER, "server/dialects", "server/http", "server/transport", "server/service"),
     },
-    "server": {"__init__", "errors", "config", "audio", "speech", "voices"},
     "client": {"__init__"},
     "selection": {"errors", "config", "speech", "engines"},
 }
 # A translator knows the contract and its fields: no other dialect, no socket, no clock.
 TRANSLATORS = (
-    *("dialect", "contexts", "fields", "native", "seed"),
-    *("cartesia", "deepgram", "elevenlabs", "wyoming"),
+    *("dialect", "contexts", "fields", "native", "seed", "wyoming"),
+    *("cartesia/websocket", "deepgram/websocket", "elevenlabs/websocket"),
 )
 ROOMS |= {
     f"server/dialects/{name}": {
@@ -47,21 +53,31 @@ ROOMS |= {
     }
     for name in TRANSLATORS
 }
+# A service's HTTP shares with its WebSocket how requests are read and errors are worded.
+ROOMS |= {
+    f"server/dialects/{name}/http": {
+        *(*BELOW_SERVER, "server/http", "server/transport", "server/service"),
+        *("server/dialects/dialect", "server/dialects/fields", f"server/dialects/{name}"),
+    }
+    for name in ("cartesia", "deepgram", "elevenlabs")
+}
 # Only here.
 HOMES = {
     "httpx2": ("engines/remote", "engines/csm/files"),
-    "ray": ("engines/remote/ray_app",),
+    "ray": ("cli/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
-    "c2pa": ("audio/manifest",),
-    "cryptography": ("audio/manifest",),
-    "onnx": ("engines/csm/onnx", "engines/hibari_graph", "audio/watermark/network"),
+    "c2pa": ("audio/encode/manifest",),
+    "cryptography": ("audio/encode/manifest",),
+    "onnx": ("engines/csm/onnx", "engines/hibari/graph", "audio/watermark/network"),
     "onnxruntime": (
-        *("engines/csm/onnx", "engines/hibari_graph", "onnx_threads"),
+        *("engines/csm/onnx", "engines/hibari/graph", "onnx_threads"),
         "audio/watermark/network",
     ),
-    "hibari": ("engines/hibari_package",),
-    "espeakng_loader": ("engines/espeak",),
+    "hibari": ("engines/hibari/package",),
+    "espeakng_loader": ("engines/espeak/engine",),
 }
+MOST_MODULES = 12
+"""In one folder; `normalize/` has a step a file."""
 NO_ASYNCIO = {"engines/csm/scheduler", *(f"server/dialects/{name}" for name in TRANSLATORS)}
 
 
@@ -109,3 +125,13 @@ def test_a_module_imports_only_what_its_room_may(module):
 def test_there_is_no_cycle():
     graph = {module: set(imports_of(module)) & MODULES - {module} for module in MODULES}
     assert list(TopologicalSorter(graph).static_order())
+
+
+def test_a_folder_is_read_at_a_glance():
+    folders = Counter(
+        path.parent.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+    )
+    crowded = {folder for folder, count in folders.items() if count > MOST_MODULES}
+    assert crowded <= {"speech/normalize"}

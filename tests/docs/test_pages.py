@@ -8,14 +8,18 @@ from pathlib import PurePosixPath
 import httpx2
 import pytest
 
-from docs.markdown import PAGES, all_blocks, read
+from docs.markdown import PAGES, blocks, read
 from engines.remote.running import running_replica
 from servers import REPOSITORY, run_cli, running_server
 from tts_provider.config import Settings
 from tts_provider.engines.remote.engine import RemoteEngine
 
+PACKAGE = REPOSITORY / "src" / "tts_provider"
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
-TREE = next(block.text for block in all_blocks() if "src/tts_provider/\n" in block.text)
+ROOMS, TREE = (
+    next(block.text for block in blocks(page) if "src/tts_provider/\n" in block.text)
+    for page in ("README.md", "docs/architecture.md")
+)
 
 
 def test_no_page_is_forgotten():
@@ -43,30 +47,48 @@ def slug(heading: str) -> str:
 
 
 def test_the_tree_is_the_package():
-    """Every module is in README's tree, by its name or its folder's, and nothing else is."""
-    package = REPOSITORY / "src" / "tts_provider"
-    named, folders = set(), {0: PurePosixPath()}
-    inside = False
-    for line in TREE.splitlines():
-        depth, words = (len(line) - len(line.lstrip())) // 2, names_in(line)
-        inside = line.startswith("src/tts_provider/") or (inside and depth > 0)
-        if not inside or line.startswith("src/tts_provider/"):
-            continue
-        for name in words:
-            path = folders[depth - 1] / name
-            assert (package / path).exists(), path
-            if name.endswith("/"):
-                folders[depth] = path
-            named.add(path)
-    last = [path for path in named if not any(path in other.parents for other in named)]
-    for module in package.rglob("*.py"):
-        path = PurePosixPath(module.relative_to(package).as_posix())
-        if module.name != "__init__.py" and module.stat().st_size:
-            assert path in named or any(folder in path.parents for folder in last), path
-    for line in TREE.splitlines():
+    """Every module is in the architecture's tree, by its name or its folder's, and nothing else."""
+    named = names_of(TREE)
+    last = {path for path in named if not any(path in other.parents for other in named)}
+    for module in modules():
+        assert module in named or any(folder in module.parents for folder in last), module
+
+
+def test_readme_names_every_room():
+    named = names_of(ROOMS)
+    assert len(ROOMS.splitlines()) <= 30
+    for folder in {module.parent for module in modules()} - {PurePosixPath()}:
+        assert any(folder == room or room in folder.parents for room in named), folder
+    for line in ROOMS.splitlines():
         if not line.startswith(" "):
             for name in names_in(line):
                 assert (REPOSITORY / name).exists(), name
+
+
+def modules() -> set[PurePosixPath]:
+    return {
+        PurePosixPath(path.relative_to(PACKAGE).as_posix())
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def names_of(tree: str) -> set[PurePosixPath]:
+    """What a tree names within the package, each of which is there."""
+    named, folders = set(), {0: PurePosixPath()}
+    inside = False
+    for line in tree.splitlines():
+        depth, words = (len(line) - len(line.lstrip())) // 2, names_in(line)
+        if depth == 0:
+            inside = line.startswith("src/tts_provider/")
+            continue
+        for name in words if inside else ():
+            path = folders[depth - 1] / name
+            assert (PACKAGE / path).exists(), path
+            if name.endswith("/"):
+                folders[depth] = path
+            named.add(path)
+    return named
 
 
 def names_in(line: str) -> list[str]:

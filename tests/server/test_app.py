@@ -8,7 +8,7 @@ from websockets.exceptions import InvalidStatus
 
 from servers import ask, open_socket, receive, running_server
 
-from .test_auth import get
+from .transport.test_auth import get
 
 
 async def test_index_says_where_to_connect():

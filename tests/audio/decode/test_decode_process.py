@@ -72,7 +72,7 @@ def make_stuck(monkeypatch, tmp_path):
 
 
 STUCK = """
-from tts_provider.audio import decode_child
+from tts_provider.audio.decode import decode_child
 import os, sys, time
 def decode(data, max_audio_s):
     how = data.split()[0]

@@ -153,7 +153,7 @@ async def test_its_own_rate_keeps_the_pitch_and_is_forgotten(voice):
 
 _FROM_MANY_THREADS = """
 import threading
-from tts_provider.engines import espeak
+from tts_provider.engines.espeak import engine as espeak
 found = []
 threads = [threading.Thread(target=lambda: found.append(espeak._library())) for _ in range(20)]
 for thread in threads: thread.start()

@@ -29,9 +29,9 @@ from tts_provider.server.dialects.dialect import (
     Spoken,
     Update,
     Updated,
-    Word,
     Words,
 )
+from tts_provider.server.service.word import Word
 
 from .conversation import VOICES, Conversation, find_voice
 

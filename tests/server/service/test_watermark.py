@@ -32,7 +32,7 @@ from tts_provider.speech.engine import AudioChunk, Voice, WordTime
 from tts_provider.speech.pipeline import Segment
 from tts_provider.voices.store import ENROLLED
 
-from .dialects.tongues import TONGUES, Talk, audio_of
+from ..dialects.tongues import TONGUES, Talk, audio_of
 
 RATE = 24_000
 VOICE = Voice("male", "Male", "male", "espeak")

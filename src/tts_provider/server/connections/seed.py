@@ -17,8 +17,8 @@ from tts_provider.audio.encode.encode import StreamEncoder
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.dialects import seed
-from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.service.service import SpeechService, unexpected_failure
+from tts_provider.server.service.word import Word
 from tts_provider.server.transport.websocket import fragments
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 from tts_provider.speech.pipeline import Segment

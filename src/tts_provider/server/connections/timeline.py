@@ -26,10 +26,10 @@ from tts_provider.server.dialects.dialect import (
     Listen,
     Problem,
     Spoken,
-    Word,
     Words,
 )
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
+from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 from tts_provider.speech.pipeline import Segment, nothing_to_speak
 from tts_provider.speech.reading import Passage

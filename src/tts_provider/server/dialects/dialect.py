@@ -1,8 +1,8 @@
 """The contract of a dialect: one connection's messages ⇄ what is asked and what happens.
 
 A dialect translates and does nothing else, so it is tested with plain values. `contexts.py` cuts
-text and keeps limits, `server/connections/pump.py` has the socket, `server/connections/timeline.py` speaks. A dialect knows
-neither of them.
+text and keeps limits; in `connections/`, `pump.py` has the socket and `timeline.py` speaks. A
+dialect knows neither of them.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from tts_provider.config import Limits
 from tts_provider.errors import WireError
 from tts_provider.server.service.service import Said
+from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
-from tts_provider.speech.timing.words import TimedWord
 
 TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
 """Those that can be cut: each segment of a timeline is encoded by itself, but for MP3, which has
@@ -175,32 +175,6 @@ class Spoken:
     text: str
     start_ms: int
     end_ms: int
-
-
-@dataclass(frozen=True)
-class Word:
-    text: str
-    """As it was written: `$5` is one word."""
-    start_ms: int
-    end_ms: int
-    start: int
-    """Its place in the context's text, in characters, from `start` to before `end`."""
-    end: int
-
-    @classmethod
-    def of(cls, word: TimedWord) -> Word:
-        start_ms, end_ms = (at * 1000 // SAMPLE_RATE for at in (word.start, word.end))
-        return cls(word.text, start_ms, end_ms, word.text_start, word.text_end)
-
-    def facts(self) -> dict[str, Any]:
-        """As our own endpoints write it."""
-        return {
-            "text": self.text,
-            "start_ms": self.start_ms,
-            "end_ms": self.end_ms,
-            "from": self.start,
-            "to": self.end,
-        }
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
-from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.dialects.fields import (
     MAX_SEED,
     Fields,
@@ -27,6 +26,7 @@ from tts_provider.server.dialects.fields import (
     read_said,
 )
 from tts_provider.server.service.service import Said
+from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 

@@ -1,7 +1,7 @@
 """Wyoming, as Home Assistant speaks it: requests one after another, and no keys.
 
 https://github.com/OHF-Voice/wyoming#text-to-speech. On the wire an event is a line of JSON, with
-what its `data_length` and `payload_length` announce behind it; `server/connections/tcp.py` reads it whole.
+what its `data_length` and `payload_length` announce behind it; `connections/tcp.py` reads it whole.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 
 from tts_provider.audio.encode.encode import Format, StreamEncoder, check_format
 from tts_provider.errors import Loading, WireError
-from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.http.answers import Piece
 from tts_provider.server.service.service import SpeechService
+from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 from tts_provider.speech.pipeline import Segment
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions

@@ -25,11 +25,11 @@ from tts_provider.server.dialects.dialect import (
     Problem,
     Refuse,
     Spoken,
-    Word,
     Words,
 )
+from tts_provider.server.service.word import Word
 
-from .conversation import VOICES, find_voice
+from ..conversation import VOICES, find_voice
 
 RAW = {"container": "raw", "encoding": "pcm_s16le", "sample_rate": 24_000}
 FIRST = {

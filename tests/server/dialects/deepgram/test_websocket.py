@@ -24,11 +24,11 @@ from tts_provider.server.dialects.dialect import (
     Opening,
     Problem,
     Refuse,
-    Word,
     Words,
 )
+from tts_provider.server.service.word import Word
 
-from .conversation import VOICES, find_voice
+from ..conversation import VOICES, find_voice
 
 SETTINGS = ContextSettings(VOICES["ann"], audio="binary")
 OPENING = Opening(SETTINGS)

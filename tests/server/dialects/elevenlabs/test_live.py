@@ -16,9 +16,9 @@ import decoders
 import ears
 from servers import PATIENCE_S, running_server
 from tts_provider.audio.pcm import from_s16
-from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.dialects.elevenlabs.http import _lines, _one_object
 from tts_provider.server.http.answers import Piece
+from tts_provider.server.service.word import Word
 
 DIGITS = ["two", "one", "four"]
 TEXT = "two one four"

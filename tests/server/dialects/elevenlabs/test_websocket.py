@@ -19,7 +19,6 @@ from tts_provider.server.dialects.dialect import (
     Handshake,
     Problem,
     Refuse,
-    Word,
     Words,
 )
 from tts_provider.server.dialects.elevenlabs.websocket import (
@@ -27,9 +26,10 @@ from tts_provider.server.dialects.elevenlabs.websocket import (
     StreamInput,
     read_output,
 )
+from tts_provider.server.service.word import Word
 from tts_provider.speech.reading import ReadingOptions
 
-from .conversation import find_voice
+from ..conversation import find_voice
 
 DEFAULT = "default"
 

@@ -59,12 +59,12 @@ class NativeLanguage(Language):
     def __init__(
         self, kernels: Kernels, config: CsmConfig, weights: Weights, *, slots: int, threads: int
     ) -> None:
-        self._team = kernels.calls.team_start(threads)
-        if self._team is None:
+        self._thread_pool = kernels.calls.thread_pool_start(threads)
+        if self._thread_pool is None:
             raise StartupError(
                 f"the system does not allow {threads} threads; set TTS_PROVIDER_THREADS to fewer"
             )
-        self._stop = weakref.finalize(self, kernels.calls.team_stop, self._team)
+        self._stop = weakref.finalize(self, kernels.calls.thread_pool_stop, self._thread_pool)
         self._stop.atexit = False  # a step may be running then, and the threads end in any case
         self._packed = _Packed(kernels, weights, list(_wanted(config, weights)), threads)
         self._backbone, self._depth = (
@@ -80,13 +80,13 @@ class NativeLanguage(Language):
         self, x: np.ndarray, first_row: int, lengths: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         heads = [self._packed.layers[name] for name in ("head.0", "projection")]
-        logits, projected = self._backbone.run(self._team, x, first_row, lengths, heads)
+        logits, projected = self._backbone.run(self._thread_pool, x, first_row, lengths, heads)
         return logits, projected
 
     def speak(self, x: np.ndarray, codebook: int) -> np.ndarray:
         lengths = np.full(len(x), 0 if codebook == 1 else codebook, np.int32)
         head = self._packed.layers[f"head.{codebook}"]
-        return self._depth.run(self._team, x, 0, lengths, [head])[0]
+        return self._depth.run(self._thread_pool, x, 0, lengths, [head])[0]
 
     def close(self) -> None:
         self._stop()
@@ -215,7 +215,7 @@ class _Transformer:
 
     def run(
         self,
-        team: int,
+        thread_pool: int,
         x: np.ndarray,
         first_row: int,
         lengths: np.ndarray,
@@ -248,5 +248,5 @@ class _Transformer:
             _address(self._workspace),
             *(batch, sequence, first_row, len(layers)),
         )
-        self._run(team, step)
+        self._run(thread_pool, step)
         return [out[:, : layer.outputs] for layer, out in zip(layers, found, strict=True)]

@@ -64,8 +64,8 @@ _SIZES = [LANES, WIDEST_HEAD, *map(ctypes.sizeof, (Linear, Layer, Transformer, O
 
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "describe": (None, (ctypes.c_void_p,)),
-    "team_start": (ctypes.c_void_p, (ctypes.c_int,)),
-    "team_stop": (None, (ctypes.c_void_p,)),
+    "thread_pool_start": (ctypes.c_void_p, (ctypes.c_int,)),
+    "thread_pool_stop": (None, (ctypes.c_void_p,)),
     "tiles_bytes": (ctypes.c_size_t, (Linear,)),
     "pack_tiles": (None, (Linear, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)),
     "workspace_bytes": (

@@ -33,10 +33,10 @@ from tts_provider.server.dialects.dialect import (
     Problem,
     Refuse,
     TimelineFormat,
-    Word,
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object
+from tts_provider.server.service.word import Word
 from tts_provider.speech.reading import ReadingOptions
 
 READING = ReadingOptions(tags=True)

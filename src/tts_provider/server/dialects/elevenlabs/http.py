@@ -20,12 +20,12 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from tts_provider.errors import InvalidRequest
-from tts_provider.server.dialects.dialect import Word
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
 from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
 from tts_provider.server.http.answers import AudioStream, Piece, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
+from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import Utterance, Voice
 
 ENDPOINT = "elevenlabs"

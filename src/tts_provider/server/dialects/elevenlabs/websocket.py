@@ -29,10 +29,10 @@ from tts_provider.server.dialects.dialect import (
     Opening,
     Problem,
     Refuse,
-    Word,
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
+from tts_provider.server.service.word import Word
 from tts_provider.speech.reading import ReadingOptions
 
 _FORMATS: Mapping[str, Format] = {
