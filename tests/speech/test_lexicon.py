@@ -10,6 +10,7 @@ from tts_provider.speech.lexicon import (
     load_lexicon,
     read_pronunciations,
 )
+from tts_provider.speech.mapped_text import MappedText
 
 FILE = """\
 # Names
@@ -37,11 +38,14 @@ sql = S Q L
     ],
 )
 def test_respelling(text, respelled):
-    assert LexiconFile(FILE).for_voice("male").respell(text) == respelled
+    assert LexiconFile(FILE).for_voice("male").respell(MappedText(text)).string == respelled
 
 
 def test_a_voice_has_its_own_part():
-    assert LexiconFile(FILE).for_voice("heart").respell("sql in New York") == "S Q L in Noo Yawk"
+    assert (
+        LexiconFile(FILE).for_voice("heart").respell(MappedText("sql in New York")).string
+        == "S Q L in Noo Yawk"
+    )
 
 
 def test_phonemes_have_their_place():
@@ -51,7 +55,7 @@ def test_phonemes_have_their_place():
 
 def test_a_request_comes_before_the_file():
     lexicon = LexiconFile(FILE).for_voice("male").merged(read_pronunciations({"sql": "squeal"}))
-    assert lexicon.respell("sql NVIDIA") == "squeal en vidia"
+    assert lexicon.respell(MappedText("sql NVIDIA")).string == "squeal en vidia"
 
 
 @pytest.mark.parametrize(
@@ -92,4 +96,4 @@ def test_a_request_with_a_bad_entry_is_refused(entries):
 
 def test_a_big_dictionary_takes_no_longer_for_each_entry():
     lexicon = Lexicon({f"word{n}": "x" for n in range(10_000)})
-    assert lexicon.respell("word9999 " * 2000).strip() == ("x " * 2000).strip()
+    assert lexicon.respell(MappedText("word9999 " * 2000)).string.strip() == ("x " * 2000).strip()

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts_provider.speech.normalize import normalize
+from tts_provider.speech import normalize as english
+from tts_provider.speech.mapped_text import MappedText
+
+
+def normalize(text: str) -> str:
+    return english.normalize(MappedText(text)).string
+
 
 PHONE = "five five five, one two three, four five six seven"
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tts_provider.errors import InvalidRequest, StartupError
 from tts_provider.speech.engine import Phonemes
+from tts_provider.speech.mapped_text import MappedText
 
 LONGEST_ENTRY = 200
 MOST_ENTRIES = 10_000
@@ -41,13 +42,9 @@ class Lexicon:
             return self
         return Lexicon({**self.entries, **other.entries})
 
-    def respell(self, text: str) -> str:
-        pieces, done = list[str](), 0
-        for start, end, value in self._find(text):
-            if not is_ipa(value):
-                pieces += [text[done:start], value]
-                done = end
-        return "".join([*pieces, text[done:]])
+    def respell(self, text: MappedText) -> MappedText:
+        found = self._find(text.string)
+        return text.splice((a, b, value) for a, b, value in found if not is_ipa(value))
 
     def find_phonemes(self, text: str) -> tuple[Phonemes, ...]:
         return tuple(

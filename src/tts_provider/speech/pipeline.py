@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -106,8 +105,7 @@ async def speak_passages(
             position, sent = position + count, sent + 1
         words: list[TimedWord] = []
         if utterance.with_words:
-            # 280 characters of "a 5 a 5" take 70 ms, ordinary ones 1 ms.
-            words = await asyncio.to_thread(time_words, passage, times)
+            words = time_words(passage, times)
         yield Segment(passage.text, began, position, _placed(words, began, position))
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from tts_provider.speech.engine import Phonemes
 from tts_provider.speech.lexicon import Lexicon
+from tts_provider.speech.mapped_text import MappedText, Run
 from tts_provider.speech.normalize import normalize
 from tts_provider.speech.segment import Segmenter, Span
 from tts_provider.speech.structure.blocks import BlockParser
-from tts_provider.speech.structure.plain_text import PlainText, Run
+from tts_provider.speech.structure.plain_text import PlainText
 from tts_provider.speech.structure.ssml import Ssml
-from tts_provider.speech.timing.alignment import Place, align
+from tts_provider.speech.timing.alignment import Place, align, spoken_words
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,12 @@ class Passage:
     """How parts of `words` are pronounced, in order, for engines that take phonemes."""
     runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
     """Where each part of `text` was written."""
+    word_runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
+    """What of `text` each part of `words` stands for."""
 
     def written_words(self) -> list[Place]:
         """Where each of the spoken words was written, in order."""
-        return align(self.text, self.words, self.runs)
+        return align(self.text, self.words, self.runs, self.word_runs)
 
 
 @dataclass(frozen=True)
@@ -135,12 +138,13 @@ class Reader:
 
     def _passage(self, plain: PlainText) -> Passage:
         options = self._options
-        words = options.lexicon.respell(plain.text)
+        said = options.lexicon.respell(MappedText(plain.text))
         is_english = options.language.partition("-")[0].lower() == "en"
-        words = normalize(words) if options.words and is_english else " ".join(words.split())
+        said = normalize(said) if options.words and is_english else said.on_one_line()
+        words = said.string
         start, end = plain.span(0, len(plain))
-        phonemes = _apart([*_asked_for(plain, words), *options.lexicon.find_phonemes(words)])
-        return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs())
+        phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(words)])
+        return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs(), said.runs())
 
 
 def _apart(phonemes: Iterable[Phonemes]) -> tuple[Phonemes, ...]:
@@ -152,15 +156,15 @@ def _apart(phonemes: Iterable[Phonemes]) -> tuple[Phonemes, ...]:
     return tuple(sorted(kept, key=lambda one: one.start))
 
 
-def _asked_for(plain: PlainText, words: str) -> Iterator[Phonemes]:
+def _asked_for(plain: PlainText, said: MappedText) -> Iterator[Phonemes]:
     """The phonemes that the text itself asks for, on its words."""
     if not plain.phonemes:
         return
-    spoken = align(plain.text, words, [Run(0, 0, len(plain), is_whole=False)])
+    spoken = [(word, said.span(*word)) for word in spoken_words(said.string)]
     for start, end, ipa in plain.phonemes:
-        inside = [word for word in spoken if start < word.end and word.start < end]
+        inside = [word for word, (first, after) in spoken if start < after and first < end]
         if inside:
-            yield Phonemes(inside[0].words_start, inside[-1].words_end, ipa)
+            yield Phonemes(inside[0][0], inside[-1][1], ipa)
 
 
 def read(text: str, options: ReadingOptions = AS_WRITTEN) -> Iterator[Passage]:

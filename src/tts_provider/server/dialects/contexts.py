@@ -268,8 +268,9 @@ class Contexts:
 
 def _size_bytes(item: Item | Append) -> int:
     match item:
-        case Passage(text=text, words=words, runs=runs):
-            return _ITEM_BYTES + sys.getsizeof(text) + sys.getsizeof(words) + _RUN_BYTES * len(runs)
+        case Passage(text=text, words=words, runs=runs, word_runs=word_runs):
+            runs_bytes = _RUN_BYTES * (len(runs) + len(word_runs))
+            return _ITEM_BYTES + sys.getsizeof(text) + sys.getsizeof(words) + runs_bytes
         case Append(text=text):
             strings = [text]
         case Listen(said=said):

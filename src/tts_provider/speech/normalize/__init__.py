@@ -7,6 +7,16 @@ The passes run in one order, and two rules make the result a fixed point of them
 2. What becomes words is set apart from its neighbours (`as_words`), and no word we write is
    itself something to read.
 
+A step takes a `MappedText` text and returns it with its own edits, or as it is. It edits by
+`text.sub(pattern, replacement)`, as `pattern.sub` does, and in no other way than by the methods of
+`MappedText`, so that every word that is said knows what was written for it:
+
+* A replacement that is a string stands for all that its pattern matched: `$5` for "five dollars".
+* One that is written in several words gives each `part` its own, `part(match, "day", "fifth")`;
+  strings among them stand for what is between. Parts may come in another order than they are
+  written.
+* An edit that is no `sub` is a `splice` of the stretches that change.
+
 Every pattern takes linear time: it either consumes what it scans, or starts only where a run of
 its characters starts, or looks at a bounded piece. Digits other than 0-9 are left to the model,
 like words of any language. docs/text.md says which reading each kind has.
@@ -17,6 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.normalize.abbreviations import expand_abbreviations
 from tts_provider.speech.normalize.addresses import read_addresses, read_hosts
 from tts_provider.speech.normalize.characters import plain_characters
@@ -41,7 +52,7 @@ from tts_provider.speech.normalize.years import read_decades, read_years
 
 __all__ = ["DIGIT_STEPS", "SAY_AS", "STEPS", "normalize", "say_as"]
 
-_Step = tuple[Callable[[str], str], re.Pattern[str] | None]
+_Step = tuple[Callable[[MappedText], MappedText], re.Pattern[str] | None]
 
 _DIGIT = re.compile("[0-9]")
 _MARK_OF_ADDRESS = re.compile(r"[/@#~:\\]|\.\w")
@@ -67,10 +78,10 @@ DIGIT_STEPS = (
 )
 
 
-def _read_digits(text: str) -> str:
+def _read_digits(text: MappedText) -> MappedText:
     for step in DIGIT_STEPS:
         text = step(text)
-        if not _DIGIT.search(text):
+        if not text.search(_DIGIT):
             break
     return text
 
@@ -97,13 +108,13 @@ STEPS: tuple[_Step, ...] = (
 """Each with what a text must have for it to find anything."""
 
 
-def normalize(text: str) -> str:
+def normalize(text: MappedText) -> MappedText:
     """Return the English text as words and plain punctuation, on one line.
 
-    `normalize(normalize(text)) == normalize(text)`, and no digit 0-9 is left. Nothing is refused;
-    a text without anything to say becomes the empty string.
+    A second time changes nothing, and no digit 0-9 is left. Nothing is refused; a text without
+    anything to say becomes the empty string.
     """
     for step, needs in STEPS:
-        if needs is None or needs.search(text):
+        if needs is None or text.search(needs):
             text = step(text)
     return text

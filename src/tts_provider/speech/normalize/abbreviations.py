@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tts_provider.speech.abbreviations import SENTENCE_STARTS
+from tts_provider.speech.mapped_text import MappedText, Replacement
 from tts_provider.speech.normalize.pattern import LETTER, any_of, as_words, full_stop
 
 # fmt: off
@@ -57,17 +58,17 @@ _HASH_NUMBER = re.compile(r"#(?=[0-9])")
 _VERSION = re.compile(rf"v(?<!{LETTER}.)\.? ?(?=[0-9])")
 
 
-def expand_abbreviations(text: str) -> str:
-    if _DIGIT.search(text):
-        text = _BEFORE_NUMBER.sub(lambda match: as_words(match, _BEFORE_NUMBERS[match[1]]), text)
-        text = _HASH_NUMBER.sub(lambda match: as_words(match, "number"), text)
-        text = _VERSION.sub(lambda match: as_words(match, "version"), text)
+def expand_abbreviations(text: MappedText) -> MappedText:
+    if text.search(_DIGIT):
+        text = text.sub(_BEFORE_NUMBER, lambda match: as_words(match, _BEFORE_NUMBERS[match[1]]))
+        text = text.sub(_HASH_NUMBER, lambda match: as_words(match, "number"))
+        text = text.sub(_VERSION, lambda match: as_words(match, "version"))
     if "/" in text:
-        text = _WITH.sub(_with, text)
-    return _ABBREVIATION.sub(_expanded, text) if _MAY_BE_SHORT.search(text) else text
+        text = text.sub(_WITH, _with)
+    return text.sub(_ABBREVIATION, _expanded) if text.search(_MAY_BE_SHORT) else text
 
 
-def _with(match: re.Match[str]) -> str:
+def _with(match: re.Match[str]) -> Replacement:
     """`w/ milk`, `w/o sugar`."""
     words = "without" if match["out"] else "with"
     return as_words(match, words.capitalize() if match[0][0] == "W" else words)
@@ -88,7 +89,7 @@ def _street_or_title(match: re.Match[str], short: str, after: str) -> str:
     return street + (full_stop(match) if match[2] or match[4] else "")
 
 
-def _expanded(match: re.Match[str]) -> str:
+def _expanded(match: re.Match[str]) -> Replacement:
     short, dot = match[1] or match[3], match[2] or match[4]
     after = match.string[match.end() : match.end() + 2]
     words = _ALL_ABBREVIATIONS[short]

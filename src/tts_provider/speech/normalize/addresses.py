@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tts_provider.speech.abbreviations import SENTENCE_STARTS
+from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.normalize.numbers import spelled
 from tts_provider.speech.normalize.pattern import LETTER, as_words
 
@@ -50,27 +51,27 @@ _HASHTAG = re.compile(r"(?<![\w#&])#(?=\w*[A-Za-z])(\w+)(?!\w|\.\w)")
 _HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 
 
-def read_addresses(text: str) -> str:
+def read_addresses(text: MappedText) -> MappedText:
     if "://" in text or "." in text:
-        text = _FILE_URL.sub(lambda match: _address(match[0]), text)
-        text = _URL.sub(lambda match: _address(match[1]), text)
+        text = text.sub(_FILE_URL, lambda match: _address(match[0]))
+        text = text.sub(_URL, lambda match: _address(match[1]))
     if "@" in text or "mailto:" in text:
-        text = _EMAIL.sub(lambda match: _address(match[0].removeprefix("mailto:")), text)
-    text = _IP.sub(_ip, text)
+        text = text.sub(_EMAIL, lambda match: _address(match[0].removeprefix("mailto:")))
+    text = text.sub(_IP, _ip)
     if "/" in text or ":\\" in text:
-        text = _PATH.sub(lambda match: _address(match[0]), text)
+        text = text.sub(_PATH, lambda match: _address(match[0]))
     if "." in text or "localhost" in text:
         text = read_hosts(text)
     if "@" in text:
-        text = _HANDLE.sub(lambda match: as_words(match, f"at {_tag(match[1])}"), text)
+        text = text.sub(_HANDLE, lambda match: as_words(match, f"at {_tag(match[1])}"))
     if "#" not in text:
         return text
-    return _HASHTAG.sub(lambda match: as_words(match, f"hashtag {_tag(match[1])}"), text)
+    return text.sub(_HASHTAG, lambda match: as_words(match, f"hashtag {_tag(match[1])}"))
 
 
-def read_hosts(text: str) -> str:
-    text = _HOST.sub(lambda match: _address(match[0]), text)
-    return _OTHER_HOST.sub(_other_host, text)
+def read_hosts(text: MappedText) -> MappedText:
+    text = text.sub(_HOST, lambda match: _address(match[0]))
+    return text.sub(_OTHER_HOST, _other_host)
 
 
 def _other_host(match: re.Match[str]) -> str:

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from tts_provider.speech.mapped_text import MappedText
+
 _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("“”„‟«»″", '"'),
@@ -36,6 +38,7 @@ _CHARACTERS = str.maketrans(
         "₩": "₩",
     }
 )
+_CHARACTER = re.compile(f"[{re.escape(''.join(map(chr, _CHARACTERS)))}]")
 # Letters and numbers in another dress: Unicode has their plain form.
 _DRESSED = re.compile(
     "[\u2080-\u209c\u2100-\u2115\u2117-\u2121\u2123-\u214f\u2150-\u2188\u2460-\u24ff\u2776-\u2793"
@@ -57,16 +60,17 @@ _DEGREE = re.compile("(?<=[0-9])[º˚]|(?<=[0-9] )[º˚](?=[CF])")
 _EN_DASH_RANGE = re.compile(r"(?:(?<=[0-9%])|(?<=[AaPp][Mm])|(?<=[ap]\.m\.)) ?– ?(?=[0-9$£€¥₹])")
 
 
-def plain_characters(text: str) -> str:
-    if text.isascii():
-        return _UNSPEAKABLE.sub(" ", text)
-    text = _SUPERSCRIPT.sub(_power, text.translate(_CHARACTERS))
-    text = _DEGREE.sub("°", text)
-    text = _DRESSED.sub(lambda match: _plain(match[0]), text)
-    text = _UNSPEAKABLE.sub(" ", text)
+def plain_characters(text: MappedText) -> MappedText:
+    if text.string.isascii():
+        return text.sub(_UNSPEAKABLE, " ")
+    text = text.sub(_CHARACTER, lambda match: match[0].translate(_CHARACTERS))
+    text = text.sub(_SUPERSCRIPT, _power)
+    text = text.sub(_DEGREE, "°")
+    text = text.sub(_DRESSED, lambda match: _plain(match[0]))
+    text = text.sub(_UNSPEAKABLE, " ")
     if "–" not in text:
         return text
-    return _EN_DASH_RANGE.sub("-", text).replace("–", " -- ")
+    return text.sub(_EN_DASH_RANGE, "-").replace("–", " -- ")
 
 
 def _power(match: re.Match[str]) -> str:

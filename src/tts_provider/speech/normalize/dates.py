@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, ordinal
 from tts_provider.speech.normalize.pattern import LETTER, any_of, as_words
 from tts_provider.speech.normalize.years import any_year
@@ -25,7 +26,7 @@ _MONTH = rf"(?=[ADFJMNOSadfjmnos])(?<!{LETTER})(?P<month>{_NOT_SMALL}(?i:{_NAMES
 _DOT = r"(?:\.(?=,? [0-9a-z]))?"
 _ANY_MONTH = rf"(?P<month>(?i:{_NAMES}))(?!{LETTER})"
 _ENDS = rf"(?![0-9]|[.,:/][0-9]|{LETTER})"
-_DAY = rf"(?P<day>[0-9]{{1,2}})(?i:st|nd|rd|th)?{_ENDS}"
+_DAY = rf"(?P<ordinal>(?P<day>[0-9]{{1,2}})(?i:st|nd|rd|th)?){_ENDS}"
 _YEAR = r"(?P<year>1[1-9][0-9]{2}|20[0-9]{2})(?![0-9]|[.,:/-][0-9])"
 
 _YEAR_AFTER = rf"(?:,? ?{_YEAR}|-{_YEAR.replace('year', 'year2')})?"
@@ -48,7 +49,7 @@ _DAY_MONTH = re.compile(
 _MONTH_YEAR = re.compile(rf"{_MONTH}{_DOT},? {_YEAR}")
 _WEEK = re.compile(r"([0-9](?<![\w-].)[0-9]{3})-?W([0-5][0-9])(?:-([1-7]))?(?![\w-])")
 _QUARTER = re.compile(
-    r"(?P<the>\b[Tt]he )?(?<![\w.-])(?:(?P<q>[1-4])Q|Q(?P<q2>[1-4]))"
+    r"(?P<the>\b[Tt]he )?(?<![\w.-])(?P<quarter>(?P<q>[1-4])Q|Q(?P<q2>[1-4]))"
     r"(?:(?: of)?[ -]?'?(?P<year>20[0-9]{2}|[0-9]{2}))?(?![\w-]|[.,][0-9])"
 )
 # Without a cue, or a day that is no denominator, it is a fraction.
@@ -61,20 +62,21 @@ _MAY_BE_MONTH = re.compile(f"[ADFJMNOSadfjmnos](?i:{any_of({month[1:3] for month
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-def read_dates(text: str) -> str:
-    text = _WEEK.sub(_week, text)
+def read_dates(text: MappedText) -> MappedText:
+    text = text.sub(_WEEK, _week)
     if "Q" in text:
-        text = _QUARTER.sub(_quarter, text)
-    text = _YEAR_FIRST.sub(_year_first, text)
-    text = _YEAR_LAST.sub(_year_last, text)
+        text = text.sub(_QUARTER, _quarter)
+    text = text.sub(_YEAR_FIRST, _year_first)
+    text = text.sub(_YEAR_LAST, _year_last)
     if "/" in text:
-        text = _NO_YEAR.sub(_no_year, text)
-    if not _MAY_BE_MONTH.search(text):
+        text = text.sub(_NO_YEAR, _no_year)
+    if not text.search(_MAY_BE_MONTH):
         return text
-    text = _DAY_MONTH.sub(_day_month, text)
-    text = _MONTH_DAY.sub(_month_day, text)
-    return _MONTH_YEAR.sub(
-        lambda match: as_words(match, f"{_month(match['month'])} {any_year(match['year'])}"), text
+    text = text.sub(_DAY_MONTH, _day_month)
+    text = text.sub(_MONTH_DAY, _month_day)
+    return text.sub(
+        _MONTH_YEAR,
+        lambda match: as_words(match, _month_of(match), " ", _year_of(match)),
     )
 
 
@@ -96,12 +98,12 @@ def say_date(text: str, order: str) -> str:
     return " ".join(words)
 
 
-def _year_first(match: re.Match[str]) -> str:
+def _year_first(match: re.Match[str]) -> Replacement:
     date = _date(match[1], int(match[3]), int(match[4]))
     return as_words(match, date + (" at" if match[5] else "")) if date else match[0]
 
 
-def _year_last(match: re.Match[str]) -> str:
+def _year_last(match: re.Match[str]) -> Replacement:
     """Month first, as Americans write it, unless only the other order is a date; dots are used
     where the day comes first."""
     first, second, year = int(match[1]), int(match[3]), match[4]
@@ -117,9 +119,9 @@ def _year_last(match: re.Match[str]) -> str:
     return as_words(match, date) if date else match[0]
 
 
-def _no_year(match: re.Match[str]) -> str:
-    start = match.start(1) - match.start()
-    return f"{match[0][:start]}{MONTHS[int(match[1]) - 1]} {ordinal(str(int(match[2])))}"
+def _no_year(match: re.Match[str]) -> Replacement:
+    cue = Part(match.string[match.start() : match.start(1)], match.start(), match.start(1))
+    return cue, f"{MONTHS[int(match[1]) - 1]} {ordinal(str(int(match[2])))}"
 
 
 def _full_year(year: str) -> str:
@@ -140,37 +142,52 @@ def _day_first(year: str, month: int, day: int) -> str:
     return f"the {ordinal(str(day))} of {MONTHS[month - 1]} {any_year(year)}"
 
 
-def _month_day(match: re.Match[str]) -> str:
-    day, last, year = match["day"], match["last"], match["year"] or match["year2"]
-    if not 1 <= int(day) <= 31:
+def _month_day(match: re.Match[str]) -> Replacement:
+    if not 1 <= int(match["day"]) <= 31:
         return match[0]
-    words = f"{_month(match['month'])} {ordinal(str(int(day)))}"
-    words += f" to {ordinal(str(int(last)))}" if last else ""
-    return as_words(match, words + (f", {any_year(year)}" if year else ""))
+    words: list[str | Part] = [_month_of(match), " ", part(match, "ordinal", _day(match["day"]))]
+    if match["last"]:
+        words += [" to ", part(match, "last", _day(match["last"]))]
+    if match["year"] or match["year2"]:
+        words += [", ", _year_of(match)]
+    return as_words(match, *words)
 
 
-def _day_month(match: re.Match[str]) -> str:
+def _day_month(match: re.Match[str]) -> Replacement:
     day, month, year = match["day"], match["month"], match["year"] or match["year2"]
     is_word = month in ("may", "mar", "dec", "sun", "jan") and not year and not match["the"]
     if not 1 <= int(day) <= 31 or (is_word and not re.search("[a-z] ?of", match[0])):
         return match[0]
-    first = f"{ordinal(str(int(match['from'])))} to " if match["from"] else ""
-    the = match["the"] or "the "
-    words = f"{the}{first}{ordinal(str(int(day)))} of {_month(month)}"
-    return as_words(match, words + (f" {any_year(year)}" if year else ""))
+    words: list[str | Part] = [part(match, "the") if match["the"] else "the "]
+    if match["from"]:
+        words += [part(match, "from", _day(match["from"])), " to "]
+    words += [part(match, "ordinal", _day(day)), " of ", _month_of(match)]
+    return as_words(match, *words, *((" ", _year_of(match)) if year else ()))
 
 
-def _week(match: re.Match[str]) -> str:
+def _week(match: re.Match[str]) -> Replacement:
     day = f"{_DAYS[int(match[3]) - 1]} of " if match[3] else ""
     week = cardinal(str(int(match[2])))
     return as_words(match, f"{day}week {week} of {any_year(match[1])}")
 
 
-def _quarter(match: re.Match[str]) -> str:
-    year = f" of {any_year(_full_year(match['year']))}" if match["year"] else ""
-    quarter = ordinal(match["q"] or match["q2"])
-    return as_words(match, f"{match['the'] or 'the '}{quarter} quarter{year}")
+def _quarter(match: re.Match[str]) -> Replacement:
+    the = part(match, "the") if match["the"] else "the "
+    quarter = part(match, "quarter", f"{ordinal(match['q'] or match['q2'])} quarter")
+    if not match["year"]:
+        return as_words(match, the, quarter)
+    year = part(match, "year", any_year(_full_year(match["year"])))
+    return as_words(match, the, quarter, " of ", year)
 
 
-def _month(name: str) -> str:
-    return MONTHS[_MONTH_NUMBERS[name.lower()] - 1]
+def _month_of(match: re.Match[str]) -> Part:
+    return part(match, "month", MONTHS[_MONTH_NUMBERS[match["month"].lower()] - 1])
+
+
+def _day(digits: str) -> str:
+    return ordinal(str(int(digits)))
+
+
+def _year_of(match: re.Match[str]) -> Part:
+    group = "year" if match["year"] else "year2"
+    return part(match, group, any_year(match[group]))

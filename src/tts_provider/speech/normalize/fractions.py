@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from tts_provider.speech.mapped_text import MappedText, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, integer, ordinal, plural
 from tts_provider.speech.normalize.pattern import LETTER, as_words
 from tts_provider.speech.normalize.units import UNIT, plural_unit, unit_name
@@ -19,21 +20,21 @@ _FRACTION = re.compile(
 _FIXED_FRACTIONS = {"24/7": "twenty-four seven", "9/11": "nine eleven"}
 
 
-def read_fractions(text: str) -> str:
+def read_fractions(text: MappedText) -> MappedText:
     if "/" not in text:
         return text
-    return _FRACTION.sub(_fraction, _MIXED_NUMBER.sub(r"\1 and ", text))
+    return text.sub(_MIXED_NUMBER, r"\1 and ").sub(_FRACTION, _fraction)
 
 
-def _fraction(match: re.Match[str]) -> str:
+def _fraction(match: re.Match[str]) -> Replacement:
     mixed = match.string.endswith(" and ", 0, match.start()) and (
         match.string[match.start() - 6 : match.start() - 5].isdigit()
     )
-    words = _in_words(match["digits"], mixed)
-    if match["unit"]:
-        unit = unit_name(match["unit"])
-        words += f" {plural_unit(unit) if mixed else unit}"
-    return as_words(match, words)
+    words = part(match, "digits", _in_words(match["digits"], mixed))
+    if not match["unit"]:
+        return as_words(match, words.text)
+    unit = unit_name(match["unit"])
+    return as_words(match, words, " ", part(match, "unit", plural_unit(unit) if mixed else unit))
 
 
 @lru_cache(maxsize=4096)

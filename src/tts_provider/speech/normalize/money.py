@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import number
 from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_words, number_not_after
-from tts_provider.speech.normalize.units import counted, per, plural_unit
+from tts_provider.speech.normalize.units import counted_parts, per, plural_unit
 
 # fmt: off
 # By sign, and by the code of ISO 4217: the unit and its hundredth.
@@ -56,36 +57,45 @@ _SIGN_LAST = re.compile(
     rf"(?:(?P<sign>[$£€¥₹₩₽₺₪₫₦₱₴฿₿]|zł)(?!-?[0-9]|\w)|(?P<code>{any_of(_CODES)})(?!\w)){_PER}"
 )
 _MONEY = re.compile(any_of(_NAMES))
-_CENTS = re.compile(rf"({number_not_after(LETTER)}) ?(?:¢|ct(?=\b))")
+_CENTS = re.compile(rf"({number_not_after(LETTER)}) ?(¢|ct(?=\b))")
 
 
-def read_money(text: str) -> str:
-    if _MONEY.search(text):
-        text = _PRICE.sub(_price, text)
-        text = _SIGN_LAST.sub(_price, text)
-    return _CENTS.sub(lambda match: as_words(match, counted(match[1], "cent")), text)
+def read_money(text: MappedText) -> MappedText:
+    if text.search(_MONEY):
+        text = text.sub(_PRICE, _price)
+        text = text.sub(_SIGN_LAST, _price)
+    return text.sub(_CENTS, _cents)
 
 
-def _price(match: re.Match[str]) -> str:
+def _cents(match: re.Match[str]) -> Replacement:
+    return as_words(match, *counted_parts(part(match, 1), part(match, 2, "cent")))
+
+
+def _price(match: re.Match[str]) -> Replacement:
     groups = match.groupdict()
-    unit, small = _NAMES[groups["sign"] or groups.get("bare") or groups["code"]]
-    amount = groups["amount"]
-    scale = groups["word"] or (groups["letter"] and _SCALES[groups["letter"]])
+    sign = next(name for name in ("sign", "bare", "code") if groups.get(name))
+    unit, small = _NAMES[groups[sign]]
+    scale = "word" if groups["word"] else "letter" if groups["letter"] else ""
+    words = list[str | Part]()
     if scale:
-        words = f"{number(amount)} {scale} {plural_unit(unit)}"
+        word = groups["word"] or _SCALES[groups["letter"]]
+        words += [part(match, "amount", number(groups["amount"])), " ", part(match, scale, word)]
+        words += [" ", part(match, sign, plural_unit(unit))]
     else:
-        words = _coins(amount, unit, small)
-    return as_words(match, f"{words} {per(groups['per'])}" if groups["per"] else words)
+        for count, name in _coins(groups["amount"], unit, small):
+            words += [" and "] if words else []
+            words += counted_parts(part(match, "amount", count), part(match, sign, name))
+    return as_words(match, *words, *per(match))
 
 
-def _coins(amount: str, unit: str, small: str | None) -> str:
-    """3.5 and 3.500 are three fifty; 3.506 is no sum of coins."""
+def _coins(amount: str, unit: str, small: str | None) -> list[tuple[str, str]]:
+    """How many of which; 3.5 and 3.500 are three fifty; 3.506 is no sum of coins."""
     match = re.fullmatch(r"([0-9,]*)\.([0-9]{1,2})0*", amount)
     if match is None or small is None:
-        return counted(amount, unit)
+        return [(amount, unit)]
     whole, cents = match[1] or "0", str(int(match[2].ljust(2, "0")))
     if cents == "0":
-        return counted(whole, unit)
+        return [(whole, unit)]
     if not whole.strip("0,"):
-        return counted(cents, small)
-    return f"{counted(whole, unit)} and {counted(cents, small)}"
+        return [(cents, small)]
+    return [(whole, unit), (cents, small)]

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from num2words import num2words  # type: ignore[import-untyped]
 
+from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.normalize.pattern import LETTER, NUMBER, as_words
 
 _LONGEST_CARDINAL = 36
@@ -33,14 +34,14 @@ _RATIO = re.compile(r":(?<=[0-9]:)(?=[0-9])")
 _PLAIN_NUMBER = re.compile(NUMBER)
 
 
-def join_groups(text: str) -> str:
+def join_groups(text: MappedText) -> MappedText:
     """1 234 567, 1'234'567 and 1.234,50 € → as English writes them; 1.5e-3 → 1.5 × 10^-3."""
-    text = _NARROW_GROUPS.sub("", text).replace("\u202f", " ")
-    text = _APOSTROPHE_GROUPS.sub(lambda match: match[0].replace("'", ","), text)
-    text = _SPACE_GROUPS.sub(lambda match: match[0].replace(" ", ","), text)
+    text = text.sub(_NARROW_GROUPS, "").replace("\u202f", " ")
+    text = text.sub(_APOSTROPHE_GROUPS, lambda match: match[0].replace("'", ","))
+    text = text.sub(_SPACE_GROUPS, lambda match: match[0].replace(" ", ","))
     if "€" in text:
-        text = _DECIMAL_COMMA.sub(_decimal_point, text)
-    return _SCIENTIFIC.sub(_scientific, text)
+        text = text.sub(_DECIMAL_COMMA, _decimal_point)
+    return text.sub(_SCIENTIFIC, _scientific)
 
 
 def _decimal_point(match: re.Match[str]) -> str:
@@ -52,8 +53,8 @@ def _scientific(match: re.Match[str]) -> str:
     return f"{match[1]} × 10^{match[2].replace('+', '')}{match[3]}"
 
 
-def read_ordinals(text: str) -> str:
-    return _ORDINAL.sub(lambda match: as_words(match, _ordinal_token(match[1], match[2])), text)
+def read_ordinals(text: MappedText) -> MappedText:
+    return text.sub(_ORDINAL, lambda match: as_words(match, _ordinal_token(match[1], match[2])))
 
 
 def _ordinal_token(token: str, suffix: str) -> str:
@@ -69,9 +70,9 @@ def _suffix(digits: str) -> str:
     return {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
 
 
-def read_numbers(text: str) -> str:
-    text = _RATIO.sub(" to ", text)
-    return _PLAIN_NUMBER.sub(lambda match: as_words(match, number(match[0])), text)
+def read_numbers(text: MappedText) -> MappedText:
+    text = text.sub(_RATIO, " to ")
+    return text.sub(_PLAIN_NUMBER, lambda match: as_words(match, number(match[0])))
 
 
 @lru_cache(maxsize=4096)

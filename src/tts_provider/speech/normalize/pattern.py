@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from tts_provider.speech.mapped_text import Part, Replacement
+
 LETTER = r"[^\W\d_]"
 CURRENCY = r"[$£€¥₹]"
 
@@ -27,14 +29,19 @@ def any_of(words: Iterable[str]) -> str:
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
-def as_words(match: re.Match[str], words: str) -> str:
-    """The words, with a space on each side where the neighbour would stick to them."""
+def as_words(match: re.Match[str], *words: str | Part) -> Replacement:
+    """The words, with a space on each side where the neighbour would stick to them.
+
+    A string alone stands for all that matched; of several, each `part` stands for its own.
+    """
     text, start, end = match.string, match.start(), match.end()
     before, after = text[max(0, start - 1) : start], text[end : end + 1]
     left = "" if not before or before in " \"'-" else " "
     sticks = after in ".,;:!?" and text[end + 1 : end + 2].isalnum()
     right = "" if not after or (after in " \"'-.,;:!?" and not sticks) else " "
-    return f"{left}{words}{right}"
+    if len(words) == 1 and isinstance(words[0], str):
+        return f"{left}{words[0]}{right}"
+    return left, *words, right
 
 
 def full_stop(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, spelled, two_digits
 from tts_provider.speech.normalize.pattern import any_of, as_words, full_stop
 
@@ -50,18 +51,22 @@ _STATE = re.compile(
 )
 
 
-def read_places(text: str) -> str:
-    return _STATE.sub(_state, _HOUSE.sub(_house, text))
+def read_places(text: MappedText) -> MappedText:
+    return text.sub(_HOUSE, _house).sub(_STATE, _state)
 
 
-def _house(match: re.Match[str]) -> str:
-    number = _house_number(match["number"]) + (f" {match['letter']}" if match["letter"] else "")
-    direction = f"{_DIRECTIONS[match['direction']]} " if match["direction"] else ""
-    street = _STREETS[match["street"].lower()]
+def _house(match: re.Match[str]) -> Replacement:
+    words: list[str | Part] = [part(match, "number", _house_number(match["number"])), " "]
+    if match["letter"]:
+        words += [part(match, "letter"), " "]
+    if match["direction"]:
+        words += [part(match, "direction", _DIRECTIONS[match["direction"]]), " "]
+    words += [part(match, "name"), " ", part(match, "street", _STREETS[match["street"].lower()])]
     if match["after"]:
-        street += f" {_DIRECTIONS[match['after']]}"
-    stop = full_stop(match) if match["dot"] and not match["after"] else ""
-    return f"{number} {direction}{match['name']} {street}{stop}"
+        words += [" ", part(match, "after", _DIRECTIONS[match["after"]])]
+    elif match["dot"]:
+        words.append(full_stop(match))
+    return tuple(words)
 
 
 def _house_number(digits: str) -> str:
@@ -78,9 +83,15 @@ def _house_number(digits: str) -> str:
     return cardinal(digits)
 
 
-def _state(match: re.Match[str]) -> str:
+def _state(match: re.Match[str]) -> Replacement:
     letters = match[1]
     if not match["zip"]:
         return as_words(match, match[0] if letters in _WORDS_TOO else _STATES[letters])
-    four = f", {spelled(match['four'])}" if match["four"] else ""
-    return as_words(match, f"{_STATES[letters]}, {spelled(match['five'])}{four}")
+    words: list[str | Part] = [
+        part(match, 1, _STATES[letters]),
+        ", ",
+        part(match, "five", spelled(match["five"])),
+    ]
+    if match["four"]:
+        words += [", ", part(match, "four", spelled(match["four"]))]
+    return as_words(match, *words)

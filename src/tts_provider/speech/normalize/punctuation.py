@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Replacement, part
 from tts_provider.speech.normalize.numbers import spelled
 from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, as_words
 from tts_provider.speech.normalize.units import UNIT
@@ -26,25 +27,25 @@ _ARROW = re.compile(r"([-=])(?<![-<=].)\1?>(?!=)")
 _FUNCTION = re.compile(r"(?<![^\W_])([A-Za-z])\(([A-Za-z0-9])\)")  # f(x)
 
 
-def drop_marks(text: str) -> str:
+def drop_marks(text: MappedText) -> MappedText:
     """On one line, without what is left of markup."""
     text = text.replace("\u00a0", "\u202f")
-    if not _PUNCTUATION.search(text):
+    if not text.search(_PUNCTUATION):
         return text
-    text = _EMOTICON.sub("", text)
-    text = _ARROW.sub(" to ", text)
+    text = text.sub(_EMOTICON, "")
+    text = text.sub(_ARROW, " to ")
     if "(" in text:
-        text = _FUNCTION.sub(r"\1 of \2", text)
-        text = _ORDER.sub(r"O of \1", text)
+        text = text.sub(_FUNCTION, r"\1 of \2")
+        text = text.sub(_ORDER, r"O of \1")
     if "*" in text:
-        text = _POWER_SIGN.sub("^", text)
-        text = _TIMES_SIGN.sub("×", text)
-    text = _MARKS_LEFT.sub("", text)
+        text = text.sub(_POWER_SIGN, "^")
+        text = text.sub(_TIMES_SIGN, "×")
+    text = text.sub(_MARKS_LEFT, "")
     if "(" in text:
-        text = _PLURAL_IN_BRACKETS.sub(r"\1", text)
-        text = _PLAN.sub(r"\1 oh \2 \3", text)
-        text = _LETTER_IN_BRACKETS.sub(r" \1", text)
-    return _EMPTY_BRACKETS.sub(" ", text)
+        text = text.sub(_PLURAL_IN_BRACKETS, r"\1")
+        text = text.sub(_PLAN, r"\1 oh \2 \3")
+        text = text.sub(_LETTER_IN_BRACKETS, r" \1")
+    return text.sub(_EMPTY_BRACKETS, " ")
 
 
 _LEADING_POINT = re.compile(rf"\.(?<![\w.$£€¥₹].)(?=[0-9]+(?:[.,%][0-9]|%| ?(?:{UNIT})(?![^\W_])))")
@@ -68,33 +69,35 @@ _LOOSE_HYPHEN = re.compile(rf"-(?<![^\W_].)(?={LETTER})")
 _SPACE_BEFORE_MARK = re.compile(r" ([,.;:!?])(?!\w)")
 
 
-def tidy_punctuation(text: str) -> str:
+def tidy_punctuation(text: MappedText) -> MappedText:
     """Brackets and dashes become commas, and of several marks in a row the strongest stays."""
-    if not _PUNCTUATION.search(text):
-        return " ".join(text.split())
-    text = _LEADING_POINT.sub("0.", text.rstrip(" ()[]{}"))
-    text = _BARE_POINT.sub(lambda match: as_words(match, f"point {spelled(match[1])}"), text)
-    text = _CLOSED_SENTENCE.sub(" ", text.replace("\\", " "))
-    text = _MINUS_BETWEEN.sub(r"\1 minus \2", text)
-    text = _TERM_MINUS.sub(" minus ", text)
-    text = _SPACED_DASH.sub(_spaced_dash, text)
-    text = _PAUSE.sub(" , ", text)
-    text = _CURRENCY_MINUS.sub(r"-\1", text)
-    text = _STRAY.sub(" ", text)
-    text = _MARKS.sub(_strongest_mark, " ".join(text.split()))
-    text = _COMMA_AFTER_QUOTED_MARK.sub("", text)
-    return close_up(text).lstrip(" ,.;:!?")
+    if not text.search(_PUNCTUATION):
+        return text.on_one_line()
+    text = text.strip(right=" ()[]{}").sub(_LEADING_POINT, "0.")
+    text = text.sub(_BARE_POINT, lambda match: as_words(match, f"point {spelled(match[1])}"))
+    text = text.replace("\\", " ").sub(_CLOSED_SENTENCE, " ")
+    text = text.sub(_MINUS_BETWEEN, r"\1 minus \2")
+    text = text.sub(_TERM_MINUS, " minus ")
+    text = text.sub(_SPACED_DASH, _spaced_dash)
+    text = text.sub(_PAUSE, " , ")
+    text = text.sub(_CURRENCY_MINUS, lambda match: f"-{match[1]}")
+    text = text.sub(_STRAY, " ")
+    text = text.on_one_line().sub(_MARKS, _strongest_mark)
+    text = text.sub(_COMMA_AFTER_QUOTED_MARK, "")
+    return close_up(text).strip(left=" ,.;:!?")
 
 
-def _spaced_dash(match: re.Match[str]) -> str:
+def _spaced_dash(match: re.Match[str]) -> Replacement:
     """Read "5 - 10" as a range and "10 - 5" as a subtraction; times and dates only make ranges."""
     left, half, right = match[1], match[2] or "", match[3]
     part_of_more = match.string[max(0, match.start() - 1) : match.start()].endswith(tuple(":/.,"))
     ascends = (len(left), left) < (len(right), right)
     is_term = _TERM.match(match.string, match.end()) is not None
     if is_term or match.string[: match.start()].endswith("^"):
-        return f"{left}{half} minus "
-    return f"{left}{half} {'to' if part_of_more or ascends or half else 'minus'} "
+        word = "minus"
+    else:
+        word = "to" if part_of_more or ascends or half else "minus"
+    return part(match, 1), *([part(match, 2)] if half else []), f" {word} "
 
 
 def _strongest_mark(match: re.Match[str]) -> str:
@@ -108,6 +111,6 @@ def _strongest_mark(match: re.Match[str]) -> str:
     return strongest + ("" if following[:1] in ("", " ", '"', "'") else " ")
 
 
-def close_up(text: str) -> str:
-    text = _LOOSE_HYPHEN.sub(" ", text)
-    return _SPACE_BEFORE_MARK.sub(r"\1", " ".join(text.split()))
+def close_up(text: MappedText) -> MappedText:
+    text = text.sub(_LOOSE_HYPHEN, " ")
+    return text.on_one_line().sub(_SPACE_BEFORE_MARK, r"\1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tts_provider.speech.abbreviations import SENTENCE_STARTS
+from tts_provider.speech.mapped_text import MappedText, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, ordinal
 from tts_provider.speech.normalize.pattern import any_of
 
@@ -38,17 +39,22 @@ _NAMED = re.compile(
 )
 
 
-def read_roman(text: str) -> str:
-    text = _COUNTED.sub(lambda match: f"{match[1]} {cardinal(str(_value(match[2])))}", text)
-    text = _RULER.sub(_ruler, text)
-    return _NAMED.sub(_named, text)
+def read_roman(text: MappedText) -> MappedText:
+    text = text.sub(_COUNTED, _counted)
+    text = text.sub(_RULER, _ruler)
+    return text.sub(_NAMED, _named)
 
 
-def _ruler(match: re.Match[str]) -> str:
+def _counted(match: re.Match[str]) -> Replacement:
+    return part(match, 1), " ", part(match, 2, cardinal(str(_value(match[2]))))
+
+
+def _ruler(match: re.Match[str]) -> Replacement:
     after = match.string[match.end() : match.end() + 2]
     value = _value(match[3])
+    numbered = part(match, 1), " ", part(match, 3, f"the {ordinal(str(value))}")
     if after.startswith(("'s", "’s")):
-        return f"{match[1]} the {ordinal(str(value))}"
+        return numbered
     # "Charles I know" and "Malcolm X" are none; "Elizabeth I," and "Henry III" are.
     if (
         match[2]
@@ -57,14 +63,14 @@ def _ruler(match: re.Match[str]) -> str:
     ):
         return match[0]
     if value == 1 and (not after or after[0] in "'’"):
-        return match[0] if after else f"{match[1]} the first"
-    return f"{match[1]} the {ordinal(str(value))}"
+        return match[0] if after else numbered
+    return numbered
 
 
-def _named(match: re.Match[str]) -> str:
+def _named(match: re.Match[str]) -> Replacement:
     if match[1].lower() in SENTENCE_STARTS:
         return match[0]
-    return f"{match[1]} {cardinal(str(_value(match[2])))}"
+    return _counted(match)
 
 
 def _value(numeral: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, spelled
 from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, any_of, as_words
 from tts_provider.speech.normalize.telephones import telephone
@@ -24,29 +25,29 @@ _BY = re.compile(r"(?<=[0-9]) ?x ?(?=[0-9])")
 _FOLD = re.compile(rf"(?<=[0-9])x(?= {LETTER})(?! (?:minus|plus|equals)\b)")
 
 
-def read_signs(text: str) -> str:
-    text = _ABOUT.sub(lambda match: as_words(match, "about"), text)
-    return _MINUS.sub(lambda match: as_words(match, "minus"), text)
+def read_signs(text: MappedText) -> MappedText:
+    text = text.sub(_ABOUT, lambda match: as_words(match, "about"))
+    return text.sub(_MINUS, lambda match: as_words(match, "minus"))
 
 
-def read_ranges(text: str) -> str:
+def read_ranges(text: MappedText) -> MappedText:
     """ "5-10" is a range; "747-400", "978-0" and "i7-12700K" are names."""
     if "-" in text:
-        text = _CHAIN.sub(_chain, text)
-        text = _UNIT_RANGE.sub(_unit_range, text)
-        text = _DIGIT_HYPHEN.sub(" ", text)
+        text = text.sub(_CHAIN, _chain)
+        text = text.sub(_UNIT_RANGE, _unit_range)
+        text = text.sub(_DIGIT_HYPHEN, " ")
     if "x" not in text:
         return text
-    return _FOLD.sub(" times", _BY.sub(" by ", text))
+    return text.sub(_BY, " by ").sub(_FOLD, " times")
 
 
-def _chain(match: re.Match[str]) -> str:
-    parts = match[0].split("-")
-    if len(parts) > 2:
-        is_score = all(len(part) < 3 and str(int(part)) == part for part in parts)
+def _chain(match: re.Match[str]) -> Replacement:
+    pieces = match[0].split("-")
+    if len(pieces) > 2:
+        is_score = all(len(piece) < 3 and str(int(piece)) == piece for piece in pieces)
         read = cardinal if is_score else spelled
-        return as_words(match, ", ".join(read(part) for part in parts))
-    first, last = parts
+        return as_words(match, ", ".join(map(read, pieces)))
+    first, last = pieces
     before = match.string[max(0, match.start() - 1) : match.start()]
     after = match.string[match.end() : match.end() + 5]
     bare = (not before or before not in "$£€¥₹.,:") and not re.match(
@@ -54,28 +55,38 @@ def _chain(match: re.Match[str]) -> str:
     )
     if bare and "1100" <= first <= "2099" and len(first) == 4:
         if len(last) == 4 and first < last <= "2099":
-            return as_words(match, f"{year_in_words(first)} to {year_in_words(last)}")
+            return as_words(match, *_ends(match, year_in_words(first), " to ", year_in_words(last)))
         if len(last) == 2 and first[2:] < last:
-            return as_words(match, f"{year_in_words(first)} to {cardinal(last)}")
+            return as_words(match, *_ends(match, year_in_words(first), " to ", cardinal(last)))
     if bare and (len(first), len(last)) == (3, 4) and last[-1] != "0":
         return as_words(match, telephone(match[0]))
     if bare and first == last:
-        return f"{first} {last}"
+        return _ends(match, first, " ", last)
     if bare and match[0] != "9-5" and (len(first), first) > (len(last), last):
         return match[0]
     if bare or (before and before in "$£€¥₹"):
-        return f"{first} to {last}"
+        return _ends(match, first, " to ", last)
     return match[0]
 
 
-def _unit_range(match: re.Match[str]) -> str:
+def _ends(match: re.Match[str], first: str, between: str, last: str) -> tuple[str | Part, ...]:
+    """What stands for the two sides of a match's first hyphen."""
+    hyphen = match.string.index("-", match.start())
+    return (
+        Part(first, match.start(), hyphen),
+        between,
+        Part(last, hyphen + 1, match.end()),
+    )
+
+
+def _unit_range(match: re.Match[str]) -> Replacement:
     sign, first, unit, last, last_unit = match.groups()
     ascends = _size(first) < _size(last)
     if not (ascends or sign or unit or (last_unit or "").strip()):
         return match[0]
     if not (sign or unit) and first.isdecimal() and len(first) == 4:  # no year: "1980-1990 kg"
         first = cardinal(first)
-    return f"{sign}{first}{unit or ''} to "
+    return part(match, 1), part(match, 2, first), *([part(match, 3)] if unit else []), " to "
 
 
 def _size(number: str) -> float:
@@ -117,15 +128,15 @@ _MENU = re.compile(r" >(?<=[^\W\d_]{2} >)(?= [A-Z][a-z])")
 _SYMBOL = re.compile(any_of(_SYMBOLS))
 
 
-def read_powers(text: str) -> str:
-    return _POWER.sub(lambda match: as_words(match, _POWERS[match[1]]), text)
+def read_powers(text: MappedText) -> MappedText:
+    return text.sub(_POWER, lambda match: as_words(match, _POWERS[match[1]]))
 
 
-def read_symbols(text: str) -> str:
+def read_symbols(text: MappedText) -> MappedText:
     if ">" in text:
-        text = _MENU.sub(",", text)
+        text = text.sub(_MENU, ",")
     if "#" in text:
-        text = _SHARP.sub(lambda match: as_words(match, "sharp"), text)
+        text = text.sub(_SHARP, lambda match: as_words(match, "sharp"))
     if "/" in text:
-        text = _PAIRS.sub(lambda match: match[0].replace("/", " "), text)
-    return _SYMBOL.sub(lambda match: as_words(match, _SYMBOLS[match[0]]), text)
+        text = text.sub(_PAIRS, lambda match: match[0].replace("/", " "))
+    return text.sub(_SYMBOL, lambda match: as_words(match, _SYMBOLS[match[0]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import spelled
 from tts_provider.speech.normalize.pattern import LETTER, as_words
 
@@ -36,13 +37,13 @@ _CODE = re.compile(
 )
 
 
-def read_telephones(text: str) -> str:
-    if _MAY_BE_TELEPHONE.search(text):
-        text = _FREE_OF_CHARGE.sub(_free_of_charge, text)
-        text = _TELEPHONE.sub(lambda match: as_words(match, telephone(match[0])), text)
-    text = _SOCIAL_SECURITY.sub(lambda match: as_words(match, telephone(match[0])), text)
-    text = _EMERGENCY.sub(lambda match: match[1] + as_words(match, spelled(match[2])).strip(), text)
-    return _CODE.sub(_code, text)
+def read_telephones(text: MappedText) -> MappedText:
+    if text.search(_MAY_BE_TELEPHONE):
+        text = text.sub(_FREE_OF_CHARGE, _free_of_charge)
+        text = text.sub(_TELEPHONE, _groups)
+    text = text.sub(_SOCIAL_SECURITY, _groups)
+    text = text.sub(_EMERGENCY, lambda match: (part(match, 1), part(match, 2, spelled(match[2]))))
+    return text.sub(_CODE, _code)
 
 
 def telephone(number: str) -> str:
@@ -50,19 +51,34 @@ def telephone(number: str) -> str:
     return f"plus {groups}" if number.startswith("+") else groups
 
 
-def _free_of_charge(match: re.Match[str]) -> str:
-    country, rest = match[1] or "", match[3].replace("-", " ")
-    prefix = ("plus " if country.startswith("+") else "") + ("one, " if country else "")
+def _groups(match: re.Match[str]) -> Replacement:
+    words = list[str | Part]()
+    for digits in re.finditer("[0-9]+", match[0]):
+        start, end = (match.start() + place for place in digits.span())
+        words += [", "] if words else []
+        words.append(Part(spelled(digits[0]), start, end))
+    return as_words(match, *(["plus "] if match[0].startswith("+") else []), *words)
+
+
+def _free_of_charge(match: re.Match[str]) -> Replacement:
+    words = list[str | Part]()
+    if match[1]:
+        words += [part(match, 1, "plus one" if match[1].startswith("+") else "one"), ", "]
     area = "eight hundred" if match[2] == "00" else spelled("8" + match[2])
-    letters = re.sub("[0-9]+", lambda digits: spelled(digits[0]), rest)
-    return as_words(match, f"{prefix}{area}, {letters}")
+    letters = re.sub("[0-9]+", lambda digits: spelled(digits[0]), match[3].replace("-", " "))
+    words += [Part(area, match.start(2) - 1, match.end(2)), ", ", part(match, 3, letters)]
+    return as_words(match, *words)
 
 
-def _code(match: re.Match[str]) -> str:
-    cue, code = match[1], match[2]
-    digits = re.sub("[^0-9]", "", code)
+def _code(match: re.Match[str]) -> Replacement:
+    digits = re.sub("[^0-9]", "", match[2])
     # "flight 7" and "code 5 is" are small numbers; a code with few digits is one word.
     if len(digits) < 3 or digits.endswith("000"):
         return match[0]
-    spoken = re.sub("[0-9]+", lambda run: f" {spelled(run[0])} ", code.replace("-", ", "))
-    return cue + " ".join(spoken.split()).replace(" ,", ",")
+    words: list[str | Part] = [part(match, 1)]
+    for piece in re.finditer("(?P<digits>[0-9]+)|(?P<hyphen>-)|[^ 0-9-]+", match[2]):
+        start, end = (match.start(2) + place for place in piece.span())
+        words += [" "] if len(words) > 1 and not piece["hyphen"] else []
+        said = "," if piece["hyphen"] else spelled(piece[0]) if piece["digits"] else piece[0]
+        words.append(Part(said, start, end))
+    return tuple(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, two_digits
 from tts_provider.speech.normalize.pattern import LETTER, as_words, full_stop
 from tts_provider.speech.normalize.units import counted
@@ -35,27 +36,30 @@ _HOUR = re.compile(rf"([0-9](?<![0-9].)(?<![0-9][.,:].)[0-9]?) ?{_MERIDIEM}")
 _RANGE = re.compile(r"-(?<=[0-9]:[0-9]{2}-)(?=[0-9]{1,2}:[0-9]{2})")
 
 
-def read_zones(text: str) -> str:
-    text = _ZONE.sub(_zone, text)
-    text = _ZONE_OFFSET.sub(
-        lambda match: as_words(match, f"{match[1]} {_offset(*match.groups()[1:])}"), text
-    )
-    return _OFFSET.sub(lambda match: as_words(match, f" {_offset(*match.groups())}"), text)
+def read_zones(text: MappedText) -> MappedText:
+    text = text.sub(_ZONE, _zone)
+    text = text.sub(_ZONE_OFFSET, _zone_offset)
+    return text.sub(_OFFSET, lambda match: as_words(match, f" {_offset(*match.groups())}"))
 
 
-def read_times(text: str) -> str:
-    text = _RANGE.sub(" to ", text)
-    text = _DOTTED.sub(r"\1:\2", text)
-    text = _DURATION.sub(_duration, text)
-    return _HOUR.sub(_hour, _CLOCK.sub(_clock, text))
+def read_times(text: MappedText) -> MappedText:
+    text = text.sub(_RANGE, " to ")
+    text = text.sub(_DOTTED, r"\1:\2")
+    text = text.sub(_DURATION, _duration)
+    return text.sub(_CLOCK, _clock).sub(_HOUR, _hour)
 
 
-def _zone(match: re.Match[str]) -> str:
+def _zone_offset(match: re.Match[str]) -> Replacement:
+    offset = Part(_offset(*match.groups()[1:]), match.start(2), match.end())
+    return as_words(match, part(match, 1), " ", offset)
+
+
+def _zone(match: re.Match[str]) -> Replacement:
     """`3 p.m. e.s.t.`, `11:30EST`; not the "est" of "10 est omnes"."""
     before = match.string[max(0, match.start() - 5) : match.start()]
     if not re.search(r"[0-9]:[0-9]{2}\Z|(?<![^\W\d_])[ap]\.?m\Z", before, re.IGNORECASE):
         return match[0]
-    return " " + " ".join(match["zone"].replace(".", "").upper())
+    return " ", part(match, "zone", " ".join(match["zone"].replace(".", "").upper()))
 
 
 def _offset(sign: str, hours: str, minutes: str | None) -> str:
@@ -63,15 +67,15 @@ def _offset(sign: str, hours: str, minutes: str | None) -> str:
     return words + (f" {two_digits(minutes)}" if minutes and minutes != "00" else "")
 
 
-def _duration(match: re.Match[str]) -> str:
+def _duration(match: re.Match[str]) -> Replacement:
     hours, minutes, seconds = (str(int(group)) for group in match.groups())
     parts = [(hours, "hour"), (minutes, "minute"), (seconds, "second")]
     words = [counted(count, unit) for count, unit in parts if count != "0" or unit == "hour"]
     return as_words(match, ", ".join(words[:-1]) + " and " * (len(words) > 1) + words[-1])
 
 
-def _clock(match: re.Match[str]) -> str:
-    hour, minute, second, half, dot = match.groups()
+def _clock(match: re.Match[str]) -> Replacement:
+    hour, minute, second, half, _ = match.groups()
     if int(hour) > 24:
         return match[0]
     words = cardinal(str(int(hour)))
@@ -82,14 +86,22 @@ def _clock(match: re.Match[str]) -> str:
         words += " o'clock" if 1 <= int(hour) <= 12 else " hundred"
     if second:
         words += f" and {counted(str(int(second)), 'second')}"
+    time = Part(words, match.start(), match.end(3 if match[3] else 2))
     if half:
-        words += f" {half.upper()} M{full_stop(match) if dot else ''}"
-    return as_words(match, words)
+        return as_words(match, time, " ", _meridiem(match, 4))
+    if match[0].endswith("clock") and words.endswith("clock"):
+        return as_words(match, time._replace(text=words.removesuffix(" o'clock")), " o'clock")
+    return as_words(match, time)
 
 
-def _hour(match: re.Match[str]) -> str:
-    hour, half, dot = match.groups()
-    if not 1 <= int(hour) <= 12:
+def _hour(match: re.Match[str]) -> Replacement:
+    if not 1 <= int(match[1]) <= 12:
         return match[0]
-    words = f"{cardinal(str(int(hour)))} {half.upper()} M"
-    return as_words(match, words + (full_stop(match) if dot else ""))
+    hour = part(match, 1, cardinal(str(int(match[1]))))
+    return as_words(match, hour, " ", _meridiem(match, 2))
+
+
+def _meridiem(match: re.Match[str], group: int) -> Part:
+    """`p.m.`, whose first letter the group is, and the full stop the next one."""
+    stop = full_stop(match) if match[group + 1] else ""
+    return Part(f"{match[group].upper()} M{stop}", match.start(group), match.end())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, number, plural
 from tts_provider.speech.normalize.pattern import LETTER, any_of, as_words, number_not_after
 
@@ -100,79 +101,109 @@ _SIZE_OF_A_THING = re.compile(
 _INCHES_OF_A_THING = re.compile(rf"({_WHOLE})\"(?= {LETTER}[a-z])")
 
 
-def read_compounds(text: str) -> str:
+def read_compounds(text: MappedText) -> MappedText:
     """A 5-km run, a 12" pizza: one thing of that size."""
     if "-" in text:
-        text = _SIZE_OF_A_THING.sub(
-            lambda match: as_words(match, f"{_amount(match[1])} {unit_name(match['unit'])}"), text
+        text = text.sub(
+            _SIZE_OF_A_THING,
+            lambda match: as_words(match, f"{_amount(match[1])} {unit_name(match['unit'])}"),
         )
-    return _INCHES_OF_A_THING.sub(
+    return text.sub(
+        _INCHES_OF_A_THING,
         lambda match: (
             match[0]
             if match.string.count('"', 0, match.start()) % 2
             else as_words(match, f"{_amount(match[1])} inch")
         ),
-        text,
     )
 
 
-def read_units(text: str) -> str:
-    text = _FEET_AND_INCHES.sub(_height, text)
-    text = _INCHES.sub(_inches, text)
-    text = _AREA.sub(_area, text)
-    text = _ABBREVIATED_AREA.sub(_area, text)
-    text = _PER_UNIT.sub(
+def read_units(text: MappedText) -> MappedText:
+    text = text.sub(_FEET_AND_INCHES, _height)
+    text = text.sub(_INCHES, _inches)
+    text = text.sub(_AREA, _area)
+    text = text.sub(_ABBREVIATED_AREA, _area)
+    text = text.sub(
+        _PER_UNIT,
         lambda match: (
             as_words(match, f"{_amount(match[1])} per {_PER[match['per']]}")
             if match["per"] in _PER
             else match[0]
         ),
-        text,
     )
-    return _MEASURE.sub(_measure, text)
+    return text.sub(_MEASURE, _measure)
 
 
-def per(unit: str) -> str:
-    """What stands after a stroke: `/mo` is "per month"."""
-    return "each" if unit == "ea" else f"per {_PER.get(unit, unit)}"
+def per(match: re.Match[str]) -> tuple[str | Part, ...]:
+    """What the group `per` says after a stroke: `/mo` is "per month"."""
+    unit = match["per"]
+    if not unit:
+        return ()
+    if unit == "ea":
+        return " ", part(match, "per", "each")
+    return " per ", part(match, "per", _PER.get(unit, unit))
 
 
 def unit_name(unit: str) -> str:
     return UNITS.get(unit) or _FOLDED[unit.lower()]
 
 
-def _height(match: re.Match[str]) -> str:
+def _height(match: re.Match[str]) -> Replacement:
     return as_words(match, f"{cardinal(match[1])} foot {cardinal(match[2])}")
 
 
-def _inches(match: re.Match[str]) -> str:
+def _inches(match: re.Match[str]) -> Replacement:
     """`12"`, unless the mark closes a quotation."""
     if match.string.count('"', 0, match.start()) % 2 and match[0].endswith('"'):
         return match[0]
     return as_words(match, counted(match[1], "inch"))
 
 
-def _area(match: re.Match[str]) -> str:
+def _area(match: re.Match[str]) -> Replacement:
     groups = match.groupdict()
     power = groups.get("a") or groups.get("b") or {"sq": "2", "cu": "3"}[groups.get("kind") or "sq"]
-    unit = UNITS.get(match["unit"], "inch")
     adjective = "square" if power == "2" else "cubic"
-    scale = match["scale"] or ""
-    return as_words(match, counted(match[1], unit, f"{adjective} ", scale))
+    kind = "kind" if groups.get("kind") else "unit"
+    return as_words(
+        match,
+        *counted_parts(
+            part(match, 1),
+            part(match, "unit", UNITS.get(match["unit"], "inch")),
+            scale=part(match, "scale") if match["scale"] else None,
+            adjective=Part(
+                adjective, match.start(kind), match.end() if kind == "unit" else match.end(kind)
+            ),
+        ),
+    )
 
 
-def _measure(match: re.Match[str]) -> str:
-    amount, unit = match[1], match["unit"]
+def _measure(match: re.Match[str]) -> Replacement:
+    unit = match["unit"]
     if unit == "M" and " " in match[0]:
         return match[0]
-    words = counted(amount, unit_name(unit), "", match["scale"] or "")
-    return as_words(match, f"{words} {per(match['per'])}" if match["per"] else words)
+    scale = part(match, "scale") if match["scale"] else None
+    words = counted_parts(part(match, 1), part(match, "unit", unit_name(unit)), scale=scale)
+    return as_words(match, *words, *per(match))
 
 
-def counted(amount: str, unit: str, adjective: str = "", scale: str = "") -> str:
-    """So many of a unit: "one meter", "five million square meters"."""
-    one = amount == "1" and not scale
-    return f"{_amount(amount)}{scale} {adjective}{unit if one else plural_unit(unit)}"
+def counted(amount: str, unit: str) -> str:
+    """So many of a unit: "one meter"."""
+    return f"{_amount(amount)} {unit if amount == '1' else plural_unit(unit)}"
+
+
+def counted_parts(
+    amount: Part, unit: Part, *, scale: Part | None = None, adjective: Part | None = None
+) -> tuple[str | Part, ...]:
+    """The same, each word with what it stands for: digits, ` million`, `square`, and what the unit
+    is called if there is one of it."""
+    one = amount.text == "1" and scale is None
+    return (
+        amount._replace(text=_amount(amount.text)),
+        *([scale] if scale else []),
+        *((" ", adjective) if adjective else ()),
+        " ",
+        unit if one else unit._replace(text=plural_unit(unit.text)),
+    )
 
 
 def _amount(token: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import cardinal, plural, two_digits
 from tts_provider.speech.normalize.pattern import CURRENCY, LETTER, as_words
 
@@ -37,23 +38,23 @@ _COUNTED_NOUN = re.compile(
 )
 
 
-def read_years(text: str) -> str:
-    if _NAMED_ERA.search(text):
-        text = _OTHER_YEAR.sub(
-            lambda match: as_words(match, _short_year(match[1] or match[2])), text
+def read_years(text: MappedText) -> MappedText:
+    if text.search(_NAMED_ERA):
+        text = text.sub(
+            _OTHER_YEAR, lambda match: as_words(match, _short_year(match[1] or match[2]))
         )
-    return _YEAR.sub(_year_in_context, text) if _FOUR_DIGITS.search(text) else text
+    return text.sub(_YEAR, _year_in_context) if text.search(_FOUR_DIGITS) else text
 
 
-def read_decades(text: str) -> str:
-    if not _DECADE_OR_ERA.search(text):
+def read_decades(text: MappedText) -> MappedText:
+    if not text.search(_DECADE_OR_ERA):
         return text
-    text = _ERA.sub(lambda match: match[1].replace(".", ""), text)
-    text = _DECADE_RANGE.sub(" to ", text)
-    return _DECADE.sub(_decade, text)
+    text = text.sub(_ERA, lambda match: match[1].replace(".", ""))
+    text = text.sub(_DECADE_RANGE, " to ")
+    return text.sub(_DECADE, _decade)
 
 
-def _decade(match: re.Match[str]) -> str:
+def _decade(match: re.Match[str]) -> Replacement:
     decade = year_in_words(match[1]) if match[1] else cardinal(match[2] or match[3])
     return as_words(match, plural(decade))
 
@@ -64,16 +65,19 @@ def _short_year(digits: str) -> str:
     return f"{cardinal(digits[0])} {two_digits(digits[1:])}"
 
 
-def _year_in_context(match: re.Match[str]) -> str:
+def _year_in_context(match: re.Match[str]) -> Replacement:
     """1900 to 2099 are years unless they count something; earlier ones need a word that says so,
     or stand alone."""
     counts = _COUNTED_NOUN.match(match.string, match.end())
     alone = match.string.strip(" .!?\"'") == match["year"]
     likely = match["year"] >= ("1100" if match["likely"] or alone else "1900")
     if match["sure"] or match["era"] or (likely and not counts):
-        start = match.start("year") - match.start()
+        cue = match.string[match.start() : match.start("year")]
         return as_words(
-            match, match[0][:start] + year_in_words(match["year"]) + (match["era"] or "")
+            match,
+            Part(cue, match.start(), match.start("year")),
+            part(match, "year", year_in_words(match["year"])),
+            *([part(match, "era")] if match["era"] else []),
         )
     return match[0]
 

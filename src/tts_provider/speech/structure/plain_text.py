@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-
-class Run(NamedTuple):
-    """Characters from `at` on, and where they were written: one by one from `start` on, or all of
-    them, `is_whole`, from `start` to before `end`."""
-
-    at: int
-    start: int
-    end: int
-    is_whole: bool
+from tts_provider.speech.mapped_text import Run, to_runs
 
 
 @dataclass
@@ -61,22 +52,7 @@ class PlainText:
 
     def runs(self) -> tuple[Run, ...]:
         """Where all of it was written, in few words."""
-        places = list(zip(self.starts, self.ends, strict=True))
-        runs: list[Run] = []
-        at = 0
-        while at < len(places):
-            start, end = places[at]
-            is_whole = end != start + 1
-            after = at + 1
-            if is_whole:
-                while after < len(places) and places[after] == (start, end):
-                    after += 1
-            else:
-                while after < len(places) and places[after] == (end, end + 1):
-                    after, end = after + 1, end + 1
-            runs.append(Run(at, start, end, is_whole))
-            at = after
-        return tuple(runs)
+        return to_runs(list(zip(self.starts, self.ends, strict=True)))
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Where the characters from `start` to before `end` were written."""

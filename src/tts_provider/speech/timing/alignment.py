@@ -1,16 +1,14 @@
-"""Which spoken word is which written one: `$5` is one written word, spoken as two."""
+"""Which written word each spoken one stands for: `$5` is one written word, spoken as two."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from itertools import groupby
 from typing import NamedTuple
 
-from tts_provider.speech.normalize import normalize
-from tts_provider.speech.structure.plain_text import Run
+from tts_provider.speech.mapped_text import Run, from_runs
 
 _AROUND = ".,;:!?\"'()[]{}—–…“”‘’«»*_`、。，！？；：「」『』（）《》"
 # Scripts without spaces, of which each character is a word: Han and kana.
@@ -39,81 +37,74 @@ class Place:
     text_end: int
 
 
-def align(text: str, words: str, runs: Sequence[Run]) -> list[Place]:
-    """The place of every spoken word, in order; `runs` tell where `text` was written.
+def align(text: str, words: str, runs: Sequence[Run], word_runs: Sequence[Run]) -> list[Place]:
+    """The place of every spoken word, in order; `runs` tell where `text` was written, `word_runs`
+    what of `text` the `words` stand for.
 
-    Places never go back, and stay within the text.
+    Each place is that of the word before or lies behind it. Where a spoken word stands for several
+    written ones (`1 234 567`), or their order is another (`$5 million`), these are one.
     """
-    spoken, written = _tokens(words), _tokens(text)
+    written = _written_words(text, from_runs(runs, len(text)))
     if not written:
         return []
-    places = _places(runs, len(text))
-    owners = _owners(
-        [words[token.bare] for token in spoken], [text[token.bare] for token in written]
-    )
-    found: list[Place] = []
-    for owner, together in groupby(zip(spoken, owners, strict=True), lambda pair: pair[1]):
-        whole = written[owner].whole
-        # What was put in, as a comma behind a list's number, was written nowhere.
-        kept = [at for at in range(whole.start, whole.stop) if places[at][0] < places[at][1]]
-        start, end = places[kept[0]][0], max(places[at][1] for at in kept)
-        found += (
-            Place(token.bare.start, token.bare.stop, start, end, kept[0], kept[-1] + 1)
-            for token, _ in together
-        )
+    starts, ends = [word.text_start for word in written], [word.text_end for word in written]
+    sources = from_runs(word_runs, len(words))
+    groups = list[_Group]()
+    for word in spoken_words(words):
+        source = sources[slice(*word)]
+        first = bisect_right(ends, min(start for start, _ in source))
+        after = bisect_left(starts, max(end for _, end in source))
+        if first >= after:  # written nowhere: it belongs to what is before
+            first, after = max(after - 1, 0), max(after, 1)
+        group = _Group([word], written[first], written[after - 1])
+        while groups and group.first.start < groups[-1].last.end:
+            group = groups.pop().joined(group)
+        groups.append(group)
+    return [
+        Place(*word, first.start, last.end, first.text_start, last.text_end)
+        for spoken, first, last in groups
+        for word in spoken
+    ]
+
+
+def spoken_words(words: str) -> list[tuple[int, int]]:
+    """From where to before where each word is, without the punctuation around it."""
+    found = []
+    for match in _TOKEN.finditer(words):
+        if bare := match[0].strip(_AROUND):
+            start = match.start() + match[0].index(bare)
+            found.append((start, start + len(bare)))
     return found
 
 
-def _places(runs: Sequence[Run], length: int) -> list[tuple[int, int]]:
-    """Of every character."""
-    places: list[tuple[int, int]] = []
-    for run, end in zip(runs, [*(run.at for run in runs[1:]), length], strict=True):
-        for at in range(end - run.at):
-            places.append(
-                (run.start, run.end) if run.is_whole else (run.start + at, run.start + at + 1)
-            )
-    return places
+class _Written(NamedTuple):
+    """A written word with the punctuation that it touches; a mark that stands alone is one too."""
+
+    start: int
+    end: int
+    text_start: int
+    text_end: int
 
 
-class _Token(NamedTuple):
-    whole: slice
-    bare: slice
-    """Without the punctuation around it."""
-
-
-def _tokens(text: str) -> list[_Token]:
-    """Where its words are."""
-    tokens = []
+def _written_words(text: str, places: Sequence[tuple[int, int]]) -> list[_Written]:
+    words = []
     for match in _TOKEN.finditer(text):
-        bare = match[0].strip(_AROUND)
-        if bare:
-            start = match.start() + match[0].index(bare)
-            tokens.append(_Token(slice(*match.span()), slice(start, start + len(bare))))
-    return tokens
+        # What was put in, as a comma behind a list's number, was written nowhere.
+        kept = [at for at in range(*match.span()) if places[at][0] < places[at][1]]
+        if kept:
+            end = max(places[at][1] for at in kept)
+            words.append(_Written(places[kept[0]][0], end, kept[0], kept[-1] + 1))
+    return words
 
 
-def _owners(spoken: Sequence[str], written: Sequence[str]) -> list[int]:
-    """For every spoken word, the number of the written one."""
-    said, wrote = [word.casefold() for word in spoken], [word.casefold() for word in written]
-    if said == wrote:
-        return [*range(len(wrote))]
-    owners: list[int] = []
-    matcher = SequenceMatcher(None, said, wrote, autojunk=False)
-    for tag, a, b, c, d in matcher.get_opcodes():
-        if tag == "equal":
-            owners += range(c, d)
-        elif c == d:  # said, and nowhere written: it belongs to what is before
-            owners += [max(c - 1, 0)] * (b - a)
-        else:
-            owners += _shared_out(b - a, c, written[c:d])
-    return owners
+class _Group(NamedTuple):
+    """Spoken words, and the first and the last written one that they stand for together."""
 
+    spoken: list[tuple[int, int]]
+    first: _Written
+    last: _Written
 
-def _shared_out(count: int, first: int, tokens: Sequence[str]) -> list[int]:
-    """So many spoken words among some written ones, by how many each is spoken as alone."""
-    weights = [max(1, len(normalize(token).split())) if len(tokens) > 1 else 1 for token in tokens]
-    total, shares, done = sum(weights), list[int](), 0
-    for weight in weights:
-        done += weight
-        shares.append(round(count * done / total))
-    return [first + next(i for i, end in enumerate(shares) if n < end) for n in range(count)]
+    def joined(self, other: _Group) -> _Group:
+        """With those that are spoken behind it."""
+        first, last = min(self.first, other.first), max(self.last, other.last)
+        return _Group(self.spoken + other.spoken, first, last)
