@@ -231,7 +231,7 @@ def to_runs(places: Sequence[tuple[int, int]]) -> tuple[Run, ...]:
 def from_runs(runs: Sequence[Run], length: int) -> list[tuple[int, int]]:
     """From where to before where each of so many characters was written."""
     places: list[tuple[int, int]] = []
-    for run, after in zip(runs, [*(run.at for run in runs[1:]), length], strict=True):
+    for run, after in zip(runs, [*(run.at for run in runs), length][1:], strict=True):
         count = after - run.at
         if run.is_whole:
             places += [(run.start, run.end)] * count

@@ -57,6 +57,15 @@ def test_phonemes_are_on_the_word_that_they_are_for():
     assert phonemes.ipa == "təˈmɑːtəʊz"
 
 
+def test_phonemes_are_on_the_words_that_stand_for_their_own_number():
+    (passage,) = read_ssml('5 <phoneme ph="fʌɪv">5</phoneme> 5, <phoneme ph="x">USD 5</phoneme>')
+    assert passage.words == "five five five, five US dollars"
+    assert [(one.start, one.end, one.ipa) for one in passage.phonemes] == [
+        (5, 9, "fʌɪv"),
+        (16, 31, "x"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("document", "reason"),
     [

@@ -141,7 +141,8 @@ def per(match: re.Match[str]) -> tuple[str | Part, ...]:
         return ()
     if unit == "ea":
         return " ", part(match, "per", "each")
-    return " per ", part(match, "per", _PER.get(unit, unit))
+    stroke = match.string.rindex("/", 0, match.start("per"))
+    return " ", Part("per", stroke, stroke + 1), " ", part(match, "per", _PER.get(unit, unit))
 
 
 def unit_name(unit: str) -> str:
@@ -163,16 +164,14 @@ def _area(match: re.Match[str]) -> Replacement:
     groups = match.groupdict()
     power = groups.get("a") or groups.get("b") or {"sq": "2", "cu": "3"}[groups.get("kind") or "sq"]
     adjective = "square" if power == "2" else "cubic"
-    kind = "kind" if groups.get("kind") else "unit"
+    kind = match.span("kind") if groups.get("kind") else (match.end("unit"), match.end())
     return as_words(
         match,
         *counted_parts(
             part(match, 1),
             part(match, "unit", UNITS.get(match["unit"], "inch")),
             scale=part(match, "scale") if match["scale"] else None,
-            adjective=Part(
-                adjective, match.start(kind), match.end() if kind == "unit" else match.end(kind)
-            ),
+            adjective=Part(adjective, *kind),
         ),
     )
 
