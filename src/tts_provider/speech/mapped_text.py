@@ -38,9 +38,7 @@ Edit = tuple[int, int, Replacement]
 """From where to before where, and what takes the place."""
 
 _SPACE = re.compile(r"[^\S ]\s*| \s+")  # any but one space
-
-
-_ITSELF = [(at, at + 1) for at in range(1024)]  # the places of most texts, not made for each
+_ITSELF = [(at, at + 1) for at in range(1024)]  # places of a text as written; most are no longer
 
 
 class MappedText:

@@ -34,12 +34,32 @@ def told(text: str, *times: tuple[str, int, int]) -> list[tuple[str, int, int]]:
     for word, start, end in times:
         at = passage.words.index(word, at)
         found.append(WordTime(start, end, at, at + len(word)))
+        at += len(word)
     return [(word.text, word.start, word.end) for word in time_words(passage, found)]
 
 
 def test_a_written_word_is_spoken_from_the_first_to_the_last_of_its_words():
     spoken = [("It", 0, 10), ("costs", 10, 50), ("five", 60, 90), ("dollars", 90, 130)]
     assert told("It costs $5.", *spoken) == [("It", 0, 10), ("costs", 10, 50), ("$5.", 60, 130)]
+
+
+def test_a_price_in_two_words_is_one_on_one_line():
+    spoken = [("five", 0, 10), ("million", 10, 30), ("dollars", 40, 60), ("each", 60, 80)]
+    assert told("$5\nmillion each", *spoken) == [("$5 million", 0, 60), ("each", 60, 80)]
+
+
+def test_numbers_have_their_own_times_beside_their_own_words():
+    spoken = [
+        ("twenty", 0, 10),
+        ("twenty-four", 10, 20),
+        ("twenty", 20, 30),
+        ("twenty-four", 30, 40),
+    ]
+    assert told("2024, twenty 24", *spoken) == [
+        ("2024,", 0, 20),
+        ("twenty", 20, 30),
+        ("24", 30, 40),
+    ]
 
 
 def test_words_that_are_said_in_one_go_share_its_time_by_their_length():

@@ -14,7 +14,7 @@ from tts_provider.speech.timing.alignment import Place
 
 @dataclass(frozen=True)
 class TimedWord:
-    """A word as it was written: `$5` is one, though two are spoken for it."""
+    """A word as it was written: `$5` is one, though two are spoken for it, and so is `1 234`."""
 
     text: str
     """Without markup, with the punctuation that it touches."""
