@@ -11,7 +11,7 @@ A step takes a `MappedText` text and returns it with its own edits, or as it is.
 `text.sub(pattern, replacement)`, as `pattern.sub` does, and in no other way than by the methods of
 `MappedText`, so that every word that is said knows what was written for it:
 
-* A replacement that is a string stands for all that its pattern matched: `$5` for "five dollars".
+* A replacement that is a string stands for all that matched: "twenty-four seven" for `24/7`.
 * One that is written in several words gives each `part` its own, `part(match, "day", "fifth")`;
   strings among them stand for what is between. Parts may come in another order than they are
   written.
