@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from tts_provider.errors import WireError
 from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
 
 
@@ -31,6 +32,12 @@ class Ensemble(Engine):
 
     def voices(self) -> Sequence[Voice]:
         return [voice for voice, _ in self._voices.values()]
+
+    @property
+    def problem(self) -> WireError | None:
+        """The first of theirs; who has none speaks all the same."""
+        problems = (engine.problem for engine in self._engines)
+        return next((problem for problem in problems if problem is not None), None)
 
     def of(self, voice: Voice) -> Engine:
         if voice.id in self._voices:

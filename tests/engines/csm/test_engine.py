@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from contextlib import aclosing
 
+import httpx2
 import numpy as np
 import pytest
 
 import ears
-from servers import collect_stream, open_socket, receive, running_server, send, server_process
+from servers import (
+    PATIENCE_S,
+    collect_stream,
+    open_socket,
+    receive,
+    running_server,
+    send,
+    server_process,
+)
 from tts_provider.engines.aligned import AlignedEngine
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.voice_prompts import builtin_voices
+from tts_provider.engines.ensemble import Ensemble
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech
 from tts_provider.speech import pipeline
@@ -37,6 +49,9 @@ class Backends:
         self.silent_steps = 0
         self.same_frame = False
         self.steps = 0
+        self.step_error: BaseException | None = None
+        self.encode_error: Exception | None = None
+        self.encoding: Callable[[], object] = lambda: None
 
     def __getattr__(self, name):
         return getattr(self.backend, name)
@@ -51,6 +66,8 @@ class Backends:
 
     def step(self, slots, samplers):
         self.steps += 1
+        if self.step_error is not None:
+            raise self.step_error
         codes = self.backend.step(slots, samplers)
         if self.silent_steps:
             self.silent_steps -= 1
@@ -58,6 +75,12 @@ class Backends:
         if self.same_frame:
             codes[:] = 7
         return codes
+
+    def encode(self, samples):
+        self.encoding()
+        if self.encode_error is not None:
+            raise self.encode_error
+        return self.backend.encode(samples)
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +256,64 @@ async def test_closing_ends_those_who_speak(small_folder, faults):
     with pytest.raises(EngineFailed, match="stopping"):
         async for _ in chunks:
             pass
+
+    with pytest.raises(EngineFailed, match="stopping"):
+        await speak(engine)
+    with pytest.raises(EngineFailed, match="stopping"):
+        await engine.listen("Hello.", 0, np.zeros(1920, np.float32))
+
+
+async def test_a_recording_that_cannot_be_encoded_ends_its_own_request_only(engine, faults):
+    alone, second = await speak(engine), np.zeros(24_000, np.float32)
+    faults.encode_error = RuntimeError("a broken codec")
+    good, bad = await asyncio.gather(
+        speak(engine), engine.listen("Hello.", 0, second), return_exceptions=True
+    )
+    assert np.array_equal(good, alone)
+    assert isinstance(bad, EngineFailed)
+    assert bad.message == "the model could not encode the recording: a broken codec"
+    faults.encode_error = None
+    assert len((await engine.listen("Hello.", 0, second)).codes) == 13
+
+
+async def test_closing_ends_those_whose_recordings_wait_to_be_encoded(engine, faults):
+    """With an error: to be cancelled would look like what their clients asked for."""
+    begun, let_go = threading.Event(), threading.Event()
+    faults.encoding = lambda: (begun.set(), let_go.wait(PATIENCE_S))
+    second = np.zeros(24_000, np.float32)
+    encoded, waiting, cancelled = (
+        asyncio.create_task(engine.listen("Hello.", 0, second)) for _ in range(3)
+    )
+    await asyncio.to_thread(begun.wait, PATIENCE_S)
+    cancelled.cancel()
+    closing = asyncio.create_task(engine.close())
+    with pytest.raises(EngineFailed, match="stopping"):
+        await waiting
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    let_go.set()
+    await closing
+    assert len((await encoded).codes) == 13
+
+
+async def test_when_the_loop_ends_the_server_is_not_ready_and_says_so(engine, faults):
+    espeak = EspeakEngine()
+    both = AlignedEngine(Ensemble([engine, espeak]), [espeak])
+    async with running_server(both) as server, open_socket(server) as socket:
+        address = f"http://127.0.0.1:{server.port}/ready"
+        async with httpx2.AsyncClient() as client:
+            assert (await client.get(address)).json() == {"status": "ready"}
+            faults.step_error = SystemExit("out of its mind")
+            sentence = "the model's loop ended (out of its mind); restart the server"
+            for _ in range(2):  # who spoke then, and who comes later
+                await send(socket, text="Hello.", speaker=0)
+                assert (await receive(socket))["message"] == sentence
+            answer = await client.get(address)
+            assert (answer.status_code, answer.json()) == (503, {"status": "engine_failed"})
+        # Another engine's voices speak all the same.
+        await send(socket, text="Hello.", voice="espeak:en-gb")
+        assert (await receive(socket))["status"] == "success"
+        assert isinstance(await receive(socket), bytes)
 
 
 async def test_words_are_found_behind_the_speech(engine):

@@ -1,8 +1,11 @@
-"""The loop with the small backend: prefixes are read once, and jobs end as they should."""
+"""The loop with the small backend: prefixes are read once, jobs end as they should, and what fails
+ends no more than it has to."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,51 +17,121 @@ from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.errors import EngineFailed
 
 VOICE, TEXT = [128000, *range(30, 60), 128001], [128000, 7, 8, 128001]
+SHARED = {"prefix_key": "voice", "prefix_frames": len(VOICE)}
+FRAMES = 12
 
 
-class Counting:
-    """A backend that notes how many prompt frames it reads."""
+class Faulty:
+    """A backend that notes how many prompt frames it reads, and what it is asked of which slot; it
+    fails where `fail` is told the name of what is asked, and raises."""
 
     def __init__(self, backend) -> None:
         self.backend = backend
         self.read_frames: list[int] = []
+        self.held: set[int] = set()
+        self.fail: Callable[[str], None] = lambda name: None
 
     def __getattr__(self, name):
-        return getattr(self.backend, name)
+        found = getattr(self.backend, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments):
+            self.fail(name)
+            return found(*arguments)
+
+        return call
+
+    def acquire(self):
+        self.fail("acquire")
+        slot = self.backend.acquire()
+        self.held.add(slot)
+        return slot
+
+    def release(self, slot):
+        self.fail("release")
+        self.backend.release(slot)
+        self.held.remove(slot)
 
     def prefill(self, slot, prompt):
+        self.fail("prefill")
         self.read_frames.append(len(prompt))
         self.backend.prefill(slot, prompt)
 
+    @contextlib.contextmanager
+    def failing(self, where: str, times: int = 1_000_000, error: BaseException | None = None):
+        """Each call of `where` raises, until it has done so often enough."""
+        left = times
+
+        def fail(name: str) -> None:
+            nonlocal left
+            if name == where and left:
+                left -= 1
+                raise error or RuntimeError(f"a broken {where}")
+
+        self.fail = fail
+        try:
+            yield
+        finally:
+            self.fail = lambda name: None
+
 
 @pytest.fixture
-def loop(small_backend):
-    running = Loop(Counting(small_backend), max_ahead_s=20)
+def backend(small_backend):
+    faulty = Faulty(small_backend)
+    yield faulty
+    for slot in faulty.held:  # the session's backend serves the next test too
+        small_backend.release(slot)
+
+
+@pytest.fixture
+def loop(backend):
+    running = Loop(backend, max_ahead_s=20)
     yield running
     running.close()
 
 
+class Listener:
+    """A job and what it publishes."""
+
+    def __init__(self, loop: Loop, frames: int = FRAMES, **options) -> None:
+        self.arrived: queue.SimpleQueue[Audio | Finished] = queue.SimpleQueue()
+        self.fail_at: type | None = None
+        prompt = text_prompt([*VOICE, *TEXT], 32)
+        self.job = Job(prompt, frames, Sampler(1, temperature=0), self.publish, **options)
+        loop.submit(self.job)
+
+    def publish(self, item: Audio | Finished) -> None:
+        if self.fail_at is not None and isinstance(item, self.fail_at):
+            raise RuntimeError("a broken listener")
+        self.arrived.put(item)
+
+    def next(self) -> Audio | Finished:
+        return self.arrived.get(timeout=PATIENCE_S)
+
+    def wait(self) -> tuple[np.ndarray, Finished]:
+        """All samples, and the end."""
+        pieces = []
+        while isinstance(item := self.next(), Audio):
+            pieces.append(item.samples)
+        return np.concatenate([np.zeros(0, np.float32), *pieces]), item
+
+
 def run(loop: Loop, **options) -> tuple[np.ndarray, Finished]:
-    arrived: queue.SimpleQueue[Audio | Finished] = queue.SimpleQueue()
-    prompt = text_prompt([*VOICE, *TEXT], 32)
-    loop.submit(Job(prompt, 12, Sampler(1, temperature=0), arrived.put, **options))
-    pieces = []
-    while isinstance(item := arrived.get(timeout=PATIENCE_S), Audio):
-        pieces.append(item)
-    assert sum(piece.frames for piece in pieces) == len(item.codes)
-    return np.concatenate([piece.samples for piece in pieces]), item
+    samples, finished = Listener(loop, **options).wait()
+    assert len(samples) == 1920 * len(finished.codes)
+    return samples, finished
 
 
-def test_a_voice_prompt_is_read_once_and_copied_afterwards(loop):
-    reads = loop._backend.read_frames
+def test_a_voice_prompt_is_read_once_and_copied_afterwards(loop, backend):
+    reads = backend.read_frames
     plain, _ = run(loop)
     assert sum(reads) == len(VOICE) + len(TEXT)
     reads.clear()
-    shared = {"prefix_key": "voice", "prefix_frames": len(VOICE)}
-    first, _ = run(loop, **shared)
+    first, _ = run(loop, **SHARED)
     assert reads == [len(VOICE), len(TEXT)]
     reads.clear()
-    second, _ = run(loop, **shared)
+    second, _ = run(loop, **SHARED)
     assert reads == [len(TEXT)]
     assert np.array_equal(plain, first)
     assert np.array_equal(plain, second)
@@ -66,16 +139,163 @@ def test_a_voice_prompt_is_read_once_and_copied_afterwards(loop):
 
 def test_chunks_ramp_and_the_codes_are_all_there(loop):
     samples, finished = run(loop)
-    assert finished.codes.shape == (12, 32)
-    assert len(samples) == 12 * 1920
+    assert finished.codes.shape == (FRAMES, 32)
+    assert len(samples) == FRAMES * 1920
 
 
-def test_closing_fails_what_is_left(small_backend):
-    loop = Loop(small_backend, max_ahead_s=20)
-    arrived: queue.SimpleQueue[Audio | Finished] = queue.SimpleQueue()
-    loop.submit(Job(text_prompt(TEXT, 32), 10_000, Sampler(1), arrived.put))
-    assert isinstance(arrived.get(timeout=PATIENCE_S), Audio)
+def test_closing_fails_what_is_left_and_refuses_what_comes(loop):
+    speaking = Listener(loop, 10_000)
+    assert isinstance(speaking.next(), Audio)
     loop.close()
-    while isinstance(item := arrived.get(timeout=PATIENCE_S), Audio):
-        pass
-    assert isinstance(item.error, EngineFailed)
+    _, finished = speaking.wait()
+    assert isinstance(finished.error, EngineFailed)
+    assert str(loop.problem) == "the server is stopping"
+    with pytest.raises(EngineFailed, match="the server is stopping"):
+        Listener(loop)
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    "where", ["acquire", "load_prefix", "prefill", "save_prefix", "step", "decode"]
+)
+def test_what_fails_for_a_stream_ends_it_and_no_slot_is_lost(loop, backend, where):
+    expected, _ = run(loop)
+    if where != "save_prefix":
+        run(loop, **SHARED)
+    with backend.failing(where):
+        # One more than there are slots: each failing stream gives its own to the next.
+        for each in [Listener(loop, **SHARED) for _ in range(backend.slots + 1)]:
+            _, finished = each.wait()
+            assert isinstance(finished.error, EngineFailed), where
+            assert finished.error.message == f"the model failed: a broken {where}"
+            if where == "load_prefix":
+                break  # those behind it read the voice anew
+    check_all_can_speak(loop, backend, expected)
+
+
+def check_all_can_speak(loop, backend, expected) -> None:
+    """As many at once as there are slots, and one more."""
+    everybody = [Listener(loop, **SHARED) for _ in range(backend.slots + 1)]
+    for each in everybody:
+        samples, finished = each.wait()
+        assert finished.error is None
+        # In company PyTorch's convolutions round otherwise.
+        assert np.allclose(samples, expected, atol=1e-4)
+    assert not backend.held
+    assert loop.problem is None
+
+
+def test_a_saved_prompt_that_cannot_be_loaded_is_read_anew(loop, backend):
+    expected, _ = run(loop, **SHARED)
+    with backend.failing("load_prefix"):
+        _, finished = Listener(loop, **SHARED).wait()
+        assert isinstance(finished.error, EngineFailed)
+        samples, _ = run(loop, **SHARED)
+    assert np.array_equal(samples, expected)
+
+
+@pytest.mark.parametrize("where", [Audio, Finished])
+def test_a_listener_that_fails_ends_its_own_stream_only(loop, backend, where):
+    expected, _ = run(loop, frames=60)
+    others = [Listener(loop, 60) for _ in range(2)]
+    broken = Listener(loop, 60)
+    broken.fail_at = where
+    others.append(Listener(loop, 60))
+    for each in others:
+        samples, finished = each.wait()
+        assert finished.error is None
+        assert np.allclose(samples, expected, atol=1e-4)
+    if where is Audio:
+        assert isinstance(broken.wait()[1].error, EngineFailed)
+    check_all_can_speak(loop, backend, run(loop)[0])
+
+
+def test_a_release_that_fails_is_tried_again(loop, backend):
+    """Fewer streams speak meanwhile, and nobody waits for a slot that there is not."""
+    expected, _ = run(loop)
+    with backend.failing("release", times=backend.slots):
+        for each in [Listener(loop, **SHARED) for _ in range(2 * backend.slots)]:
+            samples, finished = each.wait()
+            assert finished.error is None
+            assert np.allclose(samples, expected, atol=1e-4)
+    run(loop)  # a turn after those failures
+    check_all_can_speak(loop, backend, expected)
+
+
+def test_a_cancelled_stream_whose_release_fails_holds_up_nobody(loop, backend):
+    expected, _ = run(loop)
+    leaving = Listener(loop, 10_000)
+    leaving.next()
+    with backend.failing("release", times=1):
+        loop.cancel(leaving.job)
+        leaving.wait()
+        samples, _ = run(loop)
+    assert np.array_equal(samples, expected)
+    check_all_can_speak(loop, backend, expected)
+
+
+def test_when_no_slot_can_be_released_everybody_hears_of_it(loop, backend):
+    with backend.failing("release"):
+        everybody = [Listener(loop) for _ in range(3 * backend.slots)]
+        ends = [each.wait()[1] for each in everybody]
+    assert all(end.error is None for end in ends[: backend.slots])
+    for end in ends[backend.slots :]:
+        assert isinstance(end.error, EngineFailed)
+    check_it_has_ended(loop, "a broken release")
+
+
+def check_it_has_ended(loop, reason: str) -> None:
+    assert isinstance(loop.problem, EngineFailed)
+    sentence = f"the model's loop ended ({reason}); restart the server"
+    assert loop.problem.message == sentence
+    with pytest.raises(EngineFailed) as refused:
+        Listener(loop)
+    assert refused.value.message == sentence
+    assert refused.value is not loop.problem, "each has an error of its own"
+    loop.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit("enough"), KeyboardInterrupt("enough")])
+def test_what_no_guard_holds_ends_the_loop_and_is_told_to_all(loop, backend, error):
+    everybody = [Listener(loop, 10_000) for _ in range(backend.slots + 2)]
+    for each in everybody[: backend.slots]:
+        each.next()
+    with backend.failing("step", error=error):
+        for each in everybody:
+            assert isinstance(each.wait()[1].error, EngineFailed)
+    check_it_has_ended(loop, "enough")
+
+
+@pytest.mark.parametrize("method", ["plan", "add", "remove"])
+def test_a_schedule_that_fails_ends_the_loop_and_is_told_to_all(loop, monkeypatch, method):
+    everybody = [Listener(loop, 10_000) for _ in range(3)]
+    for each in everybody:
+        each.next()
+
+    def fail(*arguments):
+        raise AssertionError("out of order")
+
+    monkeypatch.setattr(loop._scheduler, method, fail)
+    if method == "remove":
+        loop.cancel(everybody[0].job)
+    else:
+        everybody.append(Listener(loop))
+    for each in everybody:
+        _, finished = each.wait()
+        assert isinstance(finished.error, EngineFailed) or each is everybody[0]
+    check_it_has_ended(loop, "out of order")
+
+
+def test_whoever_submits_while_the_loop_ends_is_told(backend):
+    """Refused, or answered: nobody waits."""
+    for _ in range(20):
+        loop = Loop(backend, max_ahead_s=20)
+        first = Listener(loop, 10_000)
+        loop._commands.put(None)
+        told = [first]
+        with contextlib.suppress(EngineFailed):
+            for _ in range(10_000):
+                told.append(Listener(loop, 10_000))
+        for each in told:
+            assert isinstance(each.wait()[1].error, EngineFailed)
+        loop.close()

@@ -30,11 +30,12 @@ class Backend(ABC):
 
     @abstractmethod
     def acquire(self) -> int:
-        """A free slot, empty. There must be one."""
+        """A free slot, empty. There must be one. Where it raises, none is taken."""
 
     @abstractmethod
     def release(self, slot: int) -> None:
-        """Give the slot back; what it held is forgotten."""
+        """Give the slot back; what it held is forgotten. Where it raises, the slot is still held
+        and may be released again."""
 
     @abstractmethod
     def prefill(self, slot: int, prompt: Prompt) -> None:

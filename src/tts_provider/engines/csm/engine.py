@@ -18,7 +18,7 @@ from tts_provider.engines.csm.prompt import Prompt, audio_prompt, join, text_pro
 from tts_provider.engines.csm.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, Sampler
 from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
-from tts_provider.errors import InvalidRequest, NoSpeech
+from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
 from tts_provider.voices.builtin import Chosen
 from tts_provider.voices.store import VoiceStore
@@ -74,6 +74,10 @@ class CsmEngine(Engine):
     def voices(self) -> Sequence[Voice]:
         return self._voices
 
+    @property
+    def problem(self) -> WireError | None:
+        return None if self._loop is None else self._loop.problem
+
     async def load(self, on_progress: Callable[[str], None]) -> None:
         self._backend = await asyncio.to_thread(self._build_backend, on_progress)
         self._loop = Loop(self._backend, self._max_ahead_s)
@@ -84,16 +88,16 @@ class CsmEngine(Engine):
                 pass
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
-        assert self._backend is not None, "load() comes first"
-        return await self._prompts.listen(_ended(text), speaker, samples, self._backend.encode)
+        backend = self._working_backend()
+        return await self._prompts.listen(_ended(text), speaker, samples, backend.encode)
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        assert self._backend is not None, "load() comes first"
+        backend = self._working_backend()
         text = _ended(utterance.text)
         speaker = utterance.voice.speaker or 0
         seed = secrets.randbits(63) if utterance.seed is None else utterance.seed
         history = utterance.history
-        voice_prompt = await self._prompts.find(utterance.voice, self._backend.encode)
+        voice_prompt = await self._prompts.find(utterance.voice, backend.encode)
         prefix = None if voice_prompt is None else self._segment(voice_prompt)
         prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
         shared = None if prefix is None else (utterance.voice.id, len(prefix))
@@ -120,12 +124,18 @@ class CsmEngine(Engine):
 
     async def close(self) -> None:
         await asyncio.to_thread(self._prompts.close)
-        if self._loop is not None:
+        if self._loop is not None:  # it stays, and refuses who comes now
             await asyncio.to_thread(self._loop.close)
-            self._loop = None
         if self._backend is not None:
             self._backend.close()
             self._backend = None
+
+    def _working_backend(self) -> Backend:
+        """Raises `EngineFailed` where the loop has ended."""
+        if (problem := self.problem) is not None:
+            raise problem
+        assert self._backend is not None, "load() comes first"
+        return self._backend
 
     def _segment(self, spoken: Spoken) -> Prompt:
         ids = self._tokenizer.encode(spoken.text, spoken.speaker)

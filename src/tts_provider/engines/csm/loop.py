@@ -2,10 +2,15 @@
 
 This is the boundary between the event loop and the model. Everything goes in through one queue of
 commands and comes out through each job's `publish`, which must not block.
+
+The thread is everybody's, so each thing it does for a stream is guarded: what fails ends that
+stream, or those that it was done for together. What fails outside of a guard ends the loop. Then
+every job is told so, `problem` says why, and nothing more is taken.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import queue
@@ -77,13 +82,25 @@ class Loop:
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._jobs: dict[Stream, Job] = {}
         self._prefixes: OrderedDict[str, Any] = OrderedDict()
+        self._unreleased: list[int] = []  # slots whose release failed; it is tried again
+        self._connection_limit = threading.Lock()  # between `submit` and the end
+        self._end_reason: str | None = None
         self._thread = threading.Thread(target=self._run, name="csm", daemon=True)
         self._thread.start()
 
     # From any thread
 
+    @property
+    def problem(self) -> EngineFailed | None:
+        """Why nothing more is taken, if so."""
+        return None if self._end_reason is None else EngineFailed(self._end_reason)
+
     def submit(self, job: Job) -> None:
-        self._commands.put(lambda: self._add(job))
+        """The job's last item will be `Finished`. Raises `EngineFailed` when the loop has ended."""
+        with self._connection_limit:
+            if (problem := self.problem) is not None:
+                raise problem
+            self._commands.put(lambda: self._add(job))
 
     def cancel(self, job: Job) -> None:
         """Nothing more of the job is published once the loop has seen this."""
@@ -105,18 +122,14 @@ class Loop:
     # In the thread
 
     def _run(self) -> None:
-        while self._take_commands(wait=not self._scheduler.can_work):
-            plan = self._scheduler.plan()
-            for stream in plan.start:
-                self._guard([stream], self._start)
-            if plan.read is not None and plan.read[0] in self._jobs:
-                stream, frames = plan.read
-                self._guard([stream], functools.partial(self._read, frames))
-            ready = [stream for stream in plan.step if stream in self._jobs]
-            if ready:
-                self._guard(ready, self._step)
-        for job in list(self._jobs.values()):
-            self._end(job, EngineFailed("the server is stopping"))
+        reason = "the server is stopping"
+        try:
+            while self._take_commands(wait=not self._scheduler.can_work):
+                self._take_turn()
+        except BaseException as error:  # whatever it is, those who wait must hear of it
+            log.exception("the model's loop ended")
+            reason = f"the model's loop ended ({_sentence(error)}); restart the server"
+        self._end_all(reason)
 
     def _take_commands(self, *, wait: bool) -> bool:
         """Do what was asked meanwhile; False when the loop shall end."""
@@ -127,11 +140,21 @@ class Loop:
                 return True
             if command is None:
                 return False
-            try:
-                command()
-            except Exception:  # one stream's; the thread is everybody's
-                log.exception("the model's loop failed")
+            command()
             wait = False
+
+    def _take_turn(self) -> None:
+        plan = self._scheduler.plan()
+        for stream in plan.start:
+            self._guard([stream], self._start)
+        if plan.read is not None and plan.read[0] in self._jobs:
+            stream, frames = plan.read
+            self._guard([stream], functools.partial(self._read, frames))
+        ready = [stream for stream in plan.step if stream in self._jobs]
+        if ready:
+            self._guard(ready, self._step)
+        if self._unreleased:
+            self._release_again()
 
     def _guard(self, streams: list[Stream], work: Callable[[list[Stream]], None]) -> None:
         """A failure ends the streams it concerns and nothing else."""
@@ -141,7 +164,8 @@ class Loop:
             log.exception("speaking failed")
             for stream in streams:
                 if stream in self._jobs:
-                    self._end(self._jobs[stream], EngineFailed(f"the model failed: {error}"))
+                    failure = EngineFailed(f"the model failed: {_sentence(error)}")
+                    self._end(self._jobs[stream], failure)
 
     def _add(self, job: Job) -> None:
         self._jobs[job.stream] = job
@@ -150,12 +174,55 @@ class Loop:
     def _end(self, job: Job, error: TTSError | None = None) -> None:
         if self._jobs.pop(job.stream, None) is None:
             return
-        self._scheduler.remove(job.stream)
-        if job.stream.slot is not None:
-            self._backend.release(job.stream.slot)
-            job.stream.slot = None
-        codes = np.array(job.codes, np.int64).reshape(-1, self._backend.codebooks)
-        job.publish(Finished(codes, error))
+        try:
+            self._scheduler.remove(job.stream)
+            if job.stream.slot is not None:
+                self._release(job.stream.slot)
+                job.stream.slot = None
+        finally:
+            self._tell_end(job, error)
+
+    def _tell_end(self, job: Job, error: TTSError | None) -> None:
+        try:
+            codes = np.array(job.codes, np.int64).reshape(-1, self._backend.codebooks)
+            job.publish(Finished(codes, error))
+        except Exception:  # its listener's; there is nobody else to tell
+            log.exception("a stream's end could not be told")
+
+    def _release(self, slot: int) -> None:
+        try:
+            self._backend.release(slot)
+        except Exception:  # the stream is over in any case
+            log.exception("a slot could not be released; it is tried again")
+            self._unreleased.append(slot)
+            self._scheduler.slots -= 1
+
+    def _release_again(self) -> None:
+        """Raises what hinders it where no slot is left, so that nobody waits for one for ever."""
+        for slot in list(self._unreleased):
+            try:
+                self._backend.release(slot)
+            except Exception:
+                if self._scheduler.slots == 0:
+                    raise
+                log.debug("slot %d could not be released again", slot, exc_info=True)
+            else:
+                self._unreleased.remove(slot)
+                self._scheduler.slots += 1
+
+    def _end_all(self, reason: str) -> None:
+        with self._connection_limit:
+            self._end_reason = reason
+        # From here on nothing is submitted; what was is in the queue or among the jobs.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                if (command := self._commands.get_nowait()) is not None:
+                    command()
+        for job in list(self._jobs.values()):
+            try:
+                self._end(job, EngineFailed(reason))
+            except Exception:  # it was told; so will the others be
+                log.exception("a stream could not be ended")
 
     def _start(self, streams: list[Stream]) -> None:
         (stream,) = streams
@@ -164,8 +231,12 @@ class Loop:
         prefix = self._prefixes.get(job.prefix_key) if job.prefix_key is not None else None
         if prefix is not None:
             assert job.prefix_key is not None
+            try:
+                self._backend.load_prefix(stream.slot, prefix)
+            except Exception:
+                del self._prefixes[job.prefix_key]  # the next one reads it anew
+                raise
             self._prefixes.move_to_end(job.prefix_key)
-            self._backend.load_prefix(stream.slot, prefix)
             stream.read_frames = job.prefix_frames
 
     def _read(self, frames: int, streams: list[Stream]) -> None:
@@ -228,4 +299,11 @@ class Loop:
         for job, samples in zip(jobs, self._backend.decode(slots, codes), strict=True):
             job.decoded += frames
             job.chunks += 1
-            job.publish(Audio(samples, frames))
+            self._guard([job.stream], functools.partial(self._send, job, Audio(samples, frames)))
+
+    def _send(self, job: Job, audio: Audio, _streams: list[Stream]) -> None:
+        job.publish(audio)
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -7,6 +7,7 @@ enrolled voice's beside its recording; the loop keeps what the model made of the
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,13 @@ from typing import TypeVar
 
 from tts_provider.audio.pcm import Samples
 from tts_provider.engines.csm.backend import Codes
-from tts_provider.errors import InvalidRequest
+from tts_provider.errors import EngineFailed, InvalidRequest, TTSError
 from tts_provider.speech.engine import Spoken, Voice
 from tts_provider.voices.builtin import Candidate, Chosen
 from tts_provider.voices.enrolment import gender_of
 from tts_provider.voices.store import VoiceStore
+
+log = logging.getLogger(__name__)
 
 _KEPT = 256
 
@@ -55,7 +58,8 @@ class VoicePrompts:
     async def find(self, voice: Voice, encode: Encode) -> Spoken | None:
         """What the voice said in its prompt; None where it has none.
 
-        Raises `InvalidRequest` where an enrolled voice was removed meanwhile.
+        Raises `InvalidRequest` where an enrolled voice was removed meanwhile, `EngineFailed` where
+        its prompt cannot be encoded.
         """
         if voice.speaker is None and (self._store is None or self._store.get(voice.id) is None):
             self._spoken.pop(voice.id, None)
@@ -76,14 +80,31 @@ class VoicePrompts:
             return found
 
     async def listen(self, text: str, speaker: int, samples: Samples, encode: Encode) -> Spoken:
-        """What somebody else said."""
+        """What somebody else said. Raises `EngineFailed` where it cannot be encoded."""
         return Spoken(text, speaker, await self._run(encode, samples))
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
 
     async def _run(self, work: Callable[..., _Result], *arguments: object) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        loop = asyncio.get_running_loop()
+        try:
+            result = loop.run_in_executor(self._thread, work, *arguments)
+        except RuntimeError:  # it is shut down
+            raise EngineFailed("the server is stopping") from None
+        try:
+            await asyncio.wait({result})
+        finally:
+            result.cancel()  # where who waits is cancelled
+        if result.cancelled():  # by `close`, not by who waits
+            raise EngineFailed("the server is stopping")
+        try:
+            return result.result()
+        except TTSError:
+            raise
+        except Exception as error:  # a backend runs foreign code
+            log.exception("encoding failed")
+            raise EngineFailed(f"the model could not encode the recording: {error}") from None
 
     def _encode(self, voice: Voice, encode: Encode) -> Spoken | None:
         if voice.speaker is not None:

@@ -72,20 +72,21 @@ class CpuBackend(Backend):
         self._projected = np.zeros((slots, config.depth.width), np.float32)
 
     def acquire(self) -> int:
-        slot = self._free.pop()
-        self._order.append(slot)
+        slot = self._free[-1]
+        self._decoder.reset(slot)
         self._lengths[slot] = 0
         self._next.pop(slot, None)
-        self._decoder.reset(slot)
+        self._order.append(self._free.pop())
         return slot
 
     def release(self, slot: int) -> None:
-        row, last = self._order.index(slot), self._order.pop()
+        row, last = self._order.index(slot), self._order[-1]
         if last != slot:
-            self._order[row] = last
             length = self._lengths[last]
             for buffer in self._language.kv:
-                buffer[row, :, :length] = buffer[len(self._order), :, :length]
+                buffer[row, :, :length] = buffer[len(self._order) - 1, :, :length]
+            self._order[row] = last
+        self._order.pop()
         self._free.append(slot)
 
     def prefill(self, slot: int, prompt: Prompt) -> None:

@@ -241,13 +241,13 @@ class TorchBackend(Backend):
     # The contract
 
     def acquire(self) -> int:
-        slot = self._free.pop()
+        slot = self._free[-1]
+        with _memory_errors(), torch.no_grad(), self._codec.active():
+            self._decoder.reset(slot)
         self._table[slot, _LENGTH:] = 0
         self._samplers[slot] = None
         self._frames[slot] = 0
-        with torch.no_grad(), self._codec.active():
-            self._decoder.reset(slot)
-        return slot
+        return self._free.pop()
 
     def release(self, slot: int) -> None:
         self._samplers[slot] = None
