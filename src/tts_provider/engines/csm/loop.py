@@ -24,7 +24,7 @@ import numpy as np
 
 from tts_provider.engines.csm.backend import Backend
 from tts_provider.engines.csm.prompt import Prompt
-from tts_provider.engines.csm.sampling import Sampler
+from tts_provider.engines.csm.sampling import NO_CODE, Sampler
 from tts_provider.engines.csm.scheduler import Scheduler, Stream
 from tts_provider.errors import EngineFailed, TTSError
 
@@ -36,6 +36,7 @@ _SAME_FRAMES = 12
 # Frames a message: the first sound leaves at once, later ones cost less together.
 _CHUNK_RAMP = (1, 2, 4)
 _PREFIXES_KEPT = 16
+_ADVICE = "try again, and if that does not help, check the model's files"
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,10 @@ class Loop:
                 self._guard([job.stream], functools.partial(self._finish, job))
 
     def _take(self, job: Job, frame: np.ndarray, _streams: list[Stream]) -> None:
+        if (frame == NO_CODE).any():
+            if job.prefix_key is not None:  # it may have such numbers too
+                self._prefixes.pop(job.prefix_key, None)
+            raise EngineFailed(f"its logits are not finite; {_ADVICE}")
         # The reference stops when all 32 codes are 0 and drops that frame.
         if not frame.any():
             self._finish(job, _streams)
@@ -302,6 +307,8 @@ class Loop:
             self._guard([job.stream], functools.partial(self._send, job, Audio(samples, frames)))
 
     def _send(self, job: Job, audio: Audio, _streams: list[Stream]) -> None:
+        if not np.isfinite(audio.samples).all():
+            raise EngineFailed(f"the codec's samples are not finite; {_ADVICE}")
         job.publish(audio)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,9 @@ import numpy as np
 # csm.md: what the reference samples with.
 DEFAULT_TEMPERATURE = 0.9
 DEFAULT_TOP_K = 50
+
+NO_CODE = -1
+"""What is drawn from logits that are not finite; one that is minus infinity only is never drawn."""
 
 
 @dataclass
@@ -28,11 +32,17 @@ class Sampler:
         """Draw one code from `logits`, (codes,). One random number is used in any case."""
         draw = self._random.random()
         if self.temperature == 0:
-            return int(logits.argmax())
+            code = int(logits.argmax())  # the first NaN, where there is one
+            return code if math.isfinite(logits[code]) else NO_CODE
         k = min(self.top_k, len(logits))
         best = np.argpartition(logits, -k)[-k:]
         best = best[np.lexsort((best, -logits[best]))]  # a fixed order, whatever partition did
-        scaled = logits[best].astype(np.float64) / self.temperature
-        weights = np.exp(scaled - scaled[0])
-        chosen = int(np.searchsorted(np.cumsum(weights), draw * weights.sum(), side="right"))
-        return int(best[min(chosen, k - 1)])
+        values = logits[best].astype(np.float64)  # NaN is among the best, and the last of them
+        if not math.isfinite(values[0]) or math.isnan(values[-1]):
+            return NO_CODE
+        # The largest is subtracted first: divided by a small temperature it would be infinite.
+        with np.errstate(over="ignore", under="ignore"):
+            weights = np.exp((values - values[0]) / self.temperature)
+        sums = np.cumsum(weights)
+        chosen = int(np.searchsorted(sums, draw * sums[-1], side="right"))
+        return int(best[min(chosen, int(np.count_nonzero(weights)) - 1)])

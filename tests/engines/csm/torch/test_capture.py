@@ -50,11 +50,12 @@ def test_a_frame_and_a_piece_of_a_prompt(dtype):
             numbers = integers(ROWS)
             draws = noise(numbers, numbers, numbers, CSM_1B.codebooks, 64)
             inverse = torch.empty((ROWS, 1), device=META)
-            codes = depth.speak(backbone.hidden[numbers], draws, inverse)
+            codes, is_finite = depth.speak(backbone.hidden[numbers], draws, inverse)
             backbone.read(backbone.embed_frames(codes)[:, None], numbers, numbers, numbers, 256)
             x = backbone.embed(integers(64), integers(64, 32))[None]
             backbone.read(x, numbers[:1], numbers[:1], numbers[:1], 2048)
     assert (codes.shape, codes.dtype) == ((ROWS, 32), torch.int64)
+    assert (is_finite.shape, is_finite.dtype) == ((ROWS,), torch.bool)
     assert backbone.kv.shape == (16, SLOTS + 1, 2, 8, 2048, 64)
 
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from tts_provider.engines.csm.torch.sampling import NARROW_TOP_K, noise, pick, seed_bits
+from tts_provider.engines.csm.torch.sampling import (
+    NARROW_TOP_K,
+    bound_inverse,
+    noise,
+    pick,
+    seed_bits,
+)
 
 CODES, BOOKS = 2048, 32
 
@@ -15,8 +21,10 @@ def draw(logits, seeds, frames, top_k, temperature, *, width=NARROW_TOP_K, book=
     draws = noise(
         torch.tensor(seeds), torch.tensor(frames), torch.full((rows,), top_k), BOOKS, width
     )
-    inverse = torch.full((rows, 1), 1 / temperature)
-    return pick(logits.expand(rows, -1), draws[:, book], inverse).numpy()
+    inverse = torch.full((rows, 1), bound_inverse(temperature))
+    codes, best = pick(logits.expand(rows, -1), draws[:, book], inverse)
+    assert torch.equal(best, logits.max().expand(rows))
+    return codes.numpy()
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +57,42 @@ def test_one_seed_over_many_frames_is_as_good_as_many_seeds(logits):
 def test_top_k_of_one_is_the_best_whatever_the_noise(logits):
     drawn = draw(logits, [seed_bits(number) for number in range(64)], [0] * 64, 1, 1.0)
     assert (drawn == int(logits.argmax())).all()
+
+
+SEEDS = [seed_bits(number) for number in range(64)]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-40, 1e-30])
+@pytest.mark.parametrize("shift", [0.0, -100.0, 1e30])
+@pytest.mark.parametrize("top_k", [1, 50])
+def test_a_temperature_near_zero_is_greedy(logits, temperature, shift, top_k):
+    values = logits * 1e25 + shift if shift > 1 else logits + shift
+    drawn = draw(values, SEEDS, [0] * 64, top_k, temperature)
+    assert (drawn == int(values.argmax())).all()
+
+
+@pytest.mark.parametrize("temperature", [1e-308, 0.9, 1e38, 1e308])
+def test_what_is_minus_infinity_is_never_drawn(logits, temperature):
+    values = logits.masked_fill(logits < logits.topk(3).values[-1], -torch.inf)
+    drawn = draw(values, SEEDS, [0] * 64, 50, temperature)
+    assert set(drawn) <= set(logits.topk(3).indices.tolist())
+    assert len(set(drawn)) == (1 if temperature < 0.1 else 3)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("top_k", [1, 50])
+def test_logits_that_are_not_finite_show_in_the_best_of_them(logits, value, top_k):
+    broken = torch.stack([logits, logits.clone(), logits])
+    if value == -torch.inf:
+        broken[1] = value
+    else:
+        broken[1, 1234] = value
+    draws = noise(
+        torch.tensor(SEEDS[:3]), torch.zeros(3, dtype=int), torch.full((3,), top_k), BOOKS, 64
+    )
+    codes, best = pick(broken, draws[:, 0], torch.full((3, 1), 1.0))
+    assert best.isfinite().tolist() == [True, False, True]
+    assert ((codes >= 0) & (codes < CODES)).all(), "a code in any case: tables are read by it"
 
 
 def test_a_wider_draw_says_the_same(logits):

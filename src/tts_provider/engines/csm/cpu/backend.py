@@ -18,7 +18,7 @@ from tts_provider.engines.csm.cpu.language import Language
 from tts_provider.engines.csm.cpu.memory import forget_pages, give_back_freed
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
 from tts_provider.engines.csm.prompt import NO_TOKEN, Prompt
-from tts_provider.engines.csm.sampling import Sampler
+from tts_provider.engines.csm.sampling import NO_CODE, Sampler
 
 Weights = Mapping[str, np.ndarray]
 
@@ -75,6 +75,7 @@ class CpuBackend(Backend):
         slot = self._free[-1]
         self._decoder.reset(slot)
         self._lengths[slot] = 0
+        self._logits[slot] = 0
         self._next.pop(slot, None)
         self._order.append(self._free.pop())
         return slot
@@ -94,7 +95,9 @@ class CpuBackend(Backend):
             self._embed(prompt)[None], self._order.index(slot), self._lengths[slot : slot + 1]
         )
         self._lengths[slot] += len(prompt)
-        self._logits[slot], self._projected[slot] = logits[0], projected[0]
+        # Once they are not finite they stay so, whatever a later piece of the prompt makes of it.
+        self._logits[slot] = logits[0] + 0 * self._logits[slot]
+        self._projected[slot] = projected[0]
 
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
         self._read_frames([slot for slot in slots if slot in self._next])
@@ -160,13 +163,15 @@ class CpuBackend(Backend):
         rows = len(slots)
         codes = np.empty((rows, self.codebooks), np.int64)
         self._sample(self._logits[list(slots)], samplers, codes[:, 0])
-        # The backbone's state and code 0 go in together: one reading of the weights for both.
+        # The backbone's state and code 0 go in together: one reading of the weights for both. Where
+        # there is no code, -1 finds the table's last row: any will do, the frame is lost.
         first = self._depth_table[codes[:, 0]].astype(np.float32)
         x = np.stack([self._projected[list(slots)], first], axis=1)  # [B, 2, depth W]
         for book in range(1, self.codebooks):
             self._sample(self._language.speak(x, book), samplers, codes[:, book])
             x = self._depth_table[codes[:, book] + self._vocabulary * book].astype(np.float32)
             x = x[:, None]  # [B, 1, depth W]
+        codes[(codes == NO_CODE).any(axis=1)] = NO_CODE
         return codes
 
     def _sample(self, logits: np.ndarray, samplers: Sequence[Sampler], into: np.ndarray) -> None:

@@ -95,12 +95,15 @@ void round_row(Linear layer, const float *x, Rounded to, int row, int rows) {
     int8_t *fours = to.codes + (size_t)first * layer.inputs + 4 * (row - first);
     const int block = layer.block, blocks = layer.inputs / block, middle = 1 << (layer.bits - 1);
     for (int b = 0; b < blocks; b++, x += block) {
-        Floats largest_of = floats(0);
+        /* Magnitudes are compared by their bits, where infinity and NaN are the largest: then the
+           scale is not finite, nor is any output, whatever the codes are. */
+        Ints largest_of = ints(0);
         for (int k = 0; k < block; k += LANES)
-            largest_of =
-                __builtin_elementwise_max(largest_of, __builtin_elementwise_abs(load(x + k)));
-        float largest = 0;
-        for (int i = 0; i < LANES; i++) largest = largest_of[i] > largest ? largest_of[i] : largest;
+            largest_of = __builtin_elementwise_max(largest_of, (Ints)load(x + k) & 0x7fffffff);
+        int32_t bits = 0;
+        for (int i = 0; i < LANES; i++) bits = largest_of[i] > bits ? largest_of[i] : bits;
+        float largest;
+        memcpy(&largest, &bits, sizeof largest);
 
         typedef int8_t Codes __attribute__((vector_size(LANES)));
         if (largest < 0x1p-100f) largest = 0; /* its inverse would not be finite */

@@ -132,13 +132,14 @@ static void attend(
 ) {
     const int whole = (count + LANES - 1) / LANES * LANES, vectors = size / LANES;
     const float scale = 1 / __builtin_sqrtf((float)size), nothing = -1e30f;
-    float most = nothing;
+    float most = nothing, odd = 0; /* NaN once a score is not finite, which e^x would not show */
     for (int p = 0; p < count; p++) {
         const float *key = keys + (size_t)p * size;
         Floats products = floats(0);
         for (int i = 0; i < vectors; i++)
             products += load(query + i * LANES) * load(key + i * LANES);
         scores[p] = scale * sum(products);
+        odd += scores[p] - scores[p];
         if (scores[p] > most) most = scores[p];
     }
     for (int p = count; p < whole; p++) scores[p] = nothing;
@@ -148,7 +149,7 @@ static void attend(
         store(scores + p, weight);
         weights += weight;
     }
-    const Floats inverse = floats(1 / sum(weights));
+    const Floats inverse = floats(1 / sum(weights) + odd);
     Floats sums[WIDEST_HEAD / LANES];
     for (int i = 0; i < vectors; i++) sums[i] = floats(0);
     for (int p = 0; p < count; p++)

@@ -22,8 +22,13 @@ def build_backbone(config: CsmConfig, weights: Weights, positions: int) -> Graph
     """x [B, S, W] → logits [B, codes] of code 0, and the depth decoder's first input."""
     g = Graph("backbone")
     part = config.backbone
-    hidden = _transformer(g, "backbone_model", part, weights, positions)  # [B, W]
-    logits = linear(g, weights, "head.0", hidden, part.width)
+    h = _transformer(g, "backbone_model", part, weights, positions)
+    hidden = _last(g, h)
+    # MatMulNBits rounds its input to integers and may lose what is not finite: NaN is added again.
+    total = g.op("ReduceSum", h, g.value(np.array([1, 2])), keepdims=0)  # [B]
+    nothing = g.op("Mul", total, g.value(np.float32(0)))
+    nothing = g.op("Unsqueeze", nothing, g.value(np.array([1])))  # [B, 1]
+    logits = g.op("Add", linear(g, weights, "head.0", hidden, part.width), nothing)
     g.output(logits, "logits", np.float32, ["B", config.audio_vocabulary])
     projected = linear(g, weights, "projection", hidden, part.width)
     g.output(projected, "projected", np.float32, ["B", config.depth.width])
@@ -33,8 +38,8 @@ def build_backbone(config: CsmConfig, weights: Weights, positions: int) -> Graph
 def build_depth(config: CsmConfig, weights: Weights, positions: int) -> Graph:
     """x [B, S, depth W] → hidden [B, depth W] of the last position."""
     g = Graph("depth")
-    hidden = _transformer(g, "depth_decoder.model", config.depth, weights, positions)
-    g.output(hidden, "hidden", np.float32, ["B", config.depth.width])
+    h = _transformer(g, "depth_decoder.model", config.depth, weights, positions)
+    g.output(_last(g, h), "hidden", np.float32, ["B", config.depth.width])
     return g
 
 
@@ -68,7 +73,7 @@ def kv_names(layers: int) -> list[tuple[str, str]]:
 def _transformer(
     g: Graph, prefix: str, config: TransformerConfig, weights: Weights, positions: int
 ) -> str:
-    """The layers and the final norm; returns the last position's hidden state [B, W]."""
+    """The layers and the final norm; returns the hidden states [B, S, W]."""
     x = g.input("x", np.float32, ["B", "S", config.width])
     last = g.input("last_position", np.int32, ["B"])  # per row, past and new, minus one
     total = g.input("total_positions", np.int32, [])
@@ -101,7 +106,12 @@ def _transformer(
         silu = g.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)  # x · sigmoid(x)
         delta = linear(g, weights, f"{layer}.down", g.op("Mul", silu, up), config.mlp_width)
     h, _ = _norm(g, weights, f"{prefix}.norm", x, delta, config.norm_eps)
-    return g.op("Gather", h, g.value(np.int64(-1)), axis=1)  # [B, W]
+    return h
+
+
+def _last(g: Graph, h: str) -> str:
+    """h [B, S, W] → the last position's [B, W]."""
+    return g.op("Gather", h, g.value(np.int64(-1)), axis=1)
 
 
 def _qkv(g: Graph, weights: Weights, layer: str, h: str, width: int) -> str:

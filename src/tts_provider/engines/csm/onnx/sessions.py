@@ -52,6 +52,7 @@ class OnnxLanguage(Language):
         length = 0 if codebook == 1 else codebook
         hidden = self._depth.run(x, 0, np.full(len(x), length, np.int32))["hidden"]
         logits: np.ndarray = self._heads[codebook - 1].run(None, {"hidden": hidden})[0]
+        logits[~np.isfinite(hidden).all(axis=1)] = np.nan  # which a quantized head may lose
         return logits
 
     def close(self) -> None:

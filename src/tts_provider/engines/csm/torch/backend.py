@@ -20,7 +20,7 @@ from torch import Tensor
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.prompt import Prompt
-from tts_provider.engines.csm.sampling import Sampler
+from tts_provider.engines.csm.sampling import NO_CODE, Sampler
 from tts_provider.engines.csm.torch.device import plan_memory
 from tts_provider.engines.csm.torch.graphs import Inbox, Lane, Outbox, buckets, fitting
 from tts_provider.engines.csm.torch.mimi import (
@@ -30,7 +30,7 @@ from tts_provider.engines.csm.torch.mimi import (
     MimiWeights,
     ring_positions,
 )
-from tts_provider.engines.csm.torch.sampling import NARROW_TOP_K, noise, seed_bits
+from tts_provider.engines.csm.torch.sampling import NARROW_TOP_K, bound_inverse, noise, seed_bits
 from tts_provider.engines.csm.torch.weights import Read, load_language
 from tts_provider.errors import EngineFailed, StartupError
 
@@ -143,7 +143,7 @@ class TorchBackend(Backend):
     ) -> None:
         device, slots = self._device, self.slots
         # The codec has fewer codes than the model has entries: specials are never sampled.
-        codes = min(mimi.codebook_size, config.audio_vocabulary)
+        self._codebook_size = codes = min(mimi.codebook_size, config.audio_vocabulary)
         self._backbone, self._depth = load_language(
             config, read, codes=codes, slots=slots, device=device, dtype=dtype
         )
@@ -156,7 +156,8 @@ class TorchBackend(Backend):
         self._rows = Inbox(slots, _INVERSE_TEMPERATURE + 1, device)
         self._prompt = Inbox(_PIECES[-1], _CODES + self.codebooks, device)
         self._codec_rows = Inbox(slots, 2 + MOST_FRAMES * self.codebooks, device)
-        self._codes = torch.zeros((slots, self.codebooks), dtype=torch.int64, device=device)
+        # A row's frame, and 1 where its logits were finite: that travels with the codes.
+        self._codes = torch.zeros((slots, self.codebooks + 1), dtype=torch.int64, device=device)
         most_samples = max(_CODEC_FRAMES, MOST_FRAMES) * self.samples_per_frame
         self._samples = torch.zeros(most_samples, device=device)
         self._codes_out = Outbox(self._codes.numel(), torch.int64, device)
@@ -217,12 +218,13 @@ class TorchBackend(Backend):
             table[:, _SEED], table[:, _FRAME], table[:, _TOP_K], self.codebooks, width
         )  # [rows, codebooks, width]
         hidden = self._backbone.hidden[table[:, _SLOT]]
-        self._codes[:rows] = self._depth.speak(hidden, draws, inverse)
+        codes, is_finite = self._depth.speak(hidden, draws, inverse)
+        self._codes[:rows, :-1], self._codes[:rows, -1] = codes, is_finite
 
     def _read(self, rows: int, span: int) -> None:
         """The backbone reads the frames that were spoken last."""
         table = self._rows.tensor[:rows]
-        x = self._backbone.embed_frames(self._codes[:rows])[:, None]  # [rows, 1, W]
+        x = self._backbone.embed_frames(self._codes[:rows, :-1])[:, None]  # [rows, 1, W]
         slots, lengths = table[:, _SLOT], table[:, _LENGTH]
         self._backbone.read(x, slots, lengths, torch.ones_like(slots), span)
 
@@ -244,6 +246,8 @@ class TorchBackend(Backend):
         slot = self._free[-1]
         with _memory_errors(), torch.no_grad(), self._codec.active():
             self._decoder.reset(slot)
+        with torch.no_grad(), self._language.active():
+            self._backbone.reset(slot)
         self._table[slot, _LENGTH:] = 0
         self._samplers[slot] = None
         self._frames[slot] = 0
@@ -298,7 +302,9 @@ class TorchBackend(Backend):
         self._read_graphs[rows, span]()
         self._table[slots, _LENGTH] += 1
         self._table[slots, _FRAME] += 1
-        return receive()
+        frames = receive()
+        frames[frames[:, -1] == 0] = NO_CODE
+        return frames[:, :-1]
 
     def _set_sampler(self, slot: int, sampler: Sampler) -> None:
         row = self._table[slot]
@@ -306,8 +312,8 @@ class TorchBackend(Backend):
             self._samplers[slot] = sampler
             row[_FRAME], row[_SEED] = 0, seed_bits(sampler.seed)
         greedy = sampler.temperature == 0
-        row[_TOP_K] = 1 if greedy else sampler.top_k
-        inverse = np.float64(1.0 if greedy else 1.0 / sampler.temperature)
+        row[_TOP_K] = 1 if greedy else min(sampler.top_k, self._codebook_size)
+        inverse = np.float64(1.0 if greedy else bound_inverse(sampler.temperature))
         row[_INVERSE_TEMPERATURE] = inverse.view(np.int64)  # its bits: one copy takes all columns
 
     @torch.no_grad()

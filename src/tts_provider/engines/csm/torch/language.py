@@ -92,6 +92,11 @@ class Backbone:
         # What the model answers to what a slot read last; the depth decoder's beginning.
         self.hidden = torch.zeros_like(text_table[:1]).repeat(slots + 1, 1)  # [slots + 1, W]
 
+    def reset(self, slot: int) -> None:
+        """Forget what the slot held: numbers that are not finite would pass every mask."""
+        self.kv[:, slot].zero_()
+        self.hidden[slot].zero_()
+
     def embed(self, tokens: Tensor, codes: Tensor) -> Tensor:
         """Prompt rows: tokens [S], codes [S, codebooks] where the token is negative → [S, W]."""
         text = self._text_table[tokens.clamp_min(0)]
@@ -154,8 +159,11 @@ class Depth:
         self._transformer = transformer
         self._table, self._projection, self._head, self._heads = table, projection, head, heads
 
-    def speak(self, hidden: Tensor, noise: Tensor, inverse_temperature: Tensor) -> Tensor:
-        """hidden [B, W], noise [B, codebooks, width], temperature [B, 1] → codes [B, codebooks]."""
+    def speak(
+        self, hidden: Tensor, noise: Tensor, inverse_temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """hidden [B, W], noise [B, codebooks, width], temperature [B, 1] → codes [B, codebooks],
+        and whether the logits that they were drawn from were finite, bool [B]."""
         transformer = self._transformer
         config, rows = transformer.config, len(hidden)
         books = len(self._heads) + 1
@@ -163,8 +171,8 @@ class Depth:
         shape = (config.layers, rows, 2, config.kv_heads, books + 1, config.head_size)
         kv = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
 
-        code = pick(F.linear(hidden, self._head), noise[:, 0], inverse_temperature)
-        codes = [code]
+        code, best = pick(F.linear(hidden, self._head), noise[:, 0], inverse_temperature)
+        codes, bests = [code], [best]
         # The backbone's state and code 0 go in together: one reading of the weights for both.
         first = F.linear(hidden, self._projection)
         x = torch.stack((first, self._table[0][code]), dim=1).flatten(0, 1)  # [2 B, depth W]
@@ -173,11 +181,13 @@ class Depth:
             x = transformer.run(x, *self._at(kv, start, sequence))
             last = transformer.finish(x.unflatten(0, (rows, sequence))[:, -1])
             logits = F.linear(last, self._heads[book - 1])  # [B, codes]
-            code = pick(logits, noise[:, book], inverse_temperature)
+            code, best = pick(logits, noise[:, book], inverse_temperature)
             codes.append(code)
+            bests.append(best)
             x = self._table[book][code]  # [B, depth W]
             start, sequence = start + sequence, 1
-        return torch.stack(codes, dim=1)
+        # Once for the whole frame: a check of each code would be kernels beside each.
+        return torch.stack(codes, dim=1), torch.stack(bests, dim=1).isfinite().all(1)
 
     def _at(self, kv: Tensor, start: int, sequence: int) -> tuple[Tensor, Attend]:
         """The rotations of all tokens, and attention over the cache up to each of them."""

@@ -164,8 +164,9 @@ class MimiDecoder:
         self._state = torch.zeros((rows, self._tails.size), device=device)
 
     def reset(self, row: int) -> None:
-        """Start a new stream in `row`; its next position is 0, so no mask lets old keys through."""
+        """Start a new stream in `row`. No mask lets old keys through, but what is not finite."""
         self._state[row].zero_()
+        self._kv[:, row].zero_()
 
     def run(self, rows: Tensor, starts: Tensor, codes: Tensor) -> Tensor:
         """Continue the streams in `rows` [B], which have had `starts` [B] frames.

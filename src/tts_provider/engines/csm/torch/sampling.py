@@ -1,8 +1,9 @@
 """Sampling on the device: temperature, top-k and a row's own random numbers, no synchronisation.
 
-A draw is Gumbel-max: of the k best logits, each divided by the temperature and raised by noise of
-its own, the largest. The noise is a hash of (seed, frame, codebook, rank): it depends on nothing
-else, so company changes no row's draws, and a whole frame's noise is made at once.
+A draw is Gumbel-max: of the k best logits, each less the best, divided by the temperature and
+raised by noise of its own, the largest. The noise is a hash of (seed, frame, codebook, rank): it
+depends on nothing else, so company changes no row's draws, and a whole frame's noise is made at
+once.
 """
 
 from __future__ import annotations
@@ -42,14 +43,24 @@ def noise(seeds: Tensor, frames: Tensor, top_k: Tensor, codebooks: int, width: i
     return gumbel.masked_fill(ranks >= top_k[:, None, None], -torch.inf)
 
 
-def pick(logits: Tensor, noise: Tensor, inverse_temperature: Tensor) -> Tensor:
-    """A code of each row, int64 [B]: logits [B, codes], noise [B, width], temperature [B, 1].
+def bound_inverse(temperature: float) -> float:
+    """1 / temperature as a normal float32 above 0: with zero or infinity a product would be NaN."""
+    limits = np.finfo(np.float32)
+    return min(max(1 / temperature, float(limits.tiny)), float(limits.max))
 
-    With top_k 1 only the best has finite noise: that is greedy.
+
+def pick(logits: Tensor, noise: Tensor, inverse_temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """A code of each row, int64 [B], and its best logit, float32 [B], which is finite where all
+    logits are numbers and none is infinite, but for minus infinity, which is never drawn.
+
+    logits [B, codes], noise [B, width], temperature [B, 1]. With top_k 1 only the best has finite
+    noise: that is greedy.
     """
     values, codes = logits.topk(min(noise.shape[1], logits.shape[1]))  # [B, width], best first
-    scores = torch.addcmul(noise[:, : values.shape[1]], values.float(), inverse_temperature)
-    return codes.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+    values = values.float()  # NaN is the best of all
+    best = values[:, :1]
+    scores = torch.addcmul(noise[:, : values.shape[1]], values - best, inverse_temperature)
+    return codes.gather(1, scores.argmax(1, keepdim=True)).squeeze(1), best.squeeze(1)
 
 
 def _uniform(z: Tensor) -> Tensor:
