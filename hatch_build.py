@@ -7,6 +7,7 @@ they could not be loaded nothing is compiled and the wheel is pure: ONNX Runtime
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import os
 import subprocess
@@ -34,23 +35,50 @@ FLAGS = (
 )
 
 
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def digest_inputs(root: Path) -> bytes:
+    """Of the names and contents of all that a library is made from."""
+    inputs = [*Path(root, FOLDER).glob("*.[ch]"), Path(root, "pyproject.toml"), Path(__file__)]
+    total = hashlib.sha256()
+    for path in sorted(inputs, key=lambda path: path.name):
+        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return total.digest()
+
+
+def seal(compiled: bytes, inputs: bytes) -> bytes:
+    """A library with two digests after it, where no loader looks: of its inputs, and of all before.
+
+    They are in the file itself, so that it is replaced together with them. native/library.py checks
+    the last one before it loads the library.
+    """
+    return compiled + inputs + hashlib.sha256(compiled + inputs).digest()
+
+
+def is_made_from(library: Path, inputs: bytes) -> bool:
+    """Whether it is whole, and was compiled from these."""
+    try:
+        data = library.read_bytes()
+    except OSError:
+        return False
+    return data == seal(data[: -2 * DIGEST_BYTES], inputs)
+
+
 class KernelsHook(BuildHookInterface[BuilderConfig]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if all(tag.platform != PLATFORM for tag in sys_tags()) or os.environ.get(WITHOUT):
             return
+        inputs = digest_inputs(Path(self.root))
         for name, processor in LIBRARIES.items():
             library = Path(self.root, FOLDER, f"kernels-{name}.so")
-            self._compile(library, processor)
+            if not is_made_from(library, inputs):
+                self._compile(library, processor, inputs)
             build_data["artifacts"].append(f"/{FOLDER}/{library.name}")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{PLATFORM}"
 
-    def _compile(self, library: Path, processor: str) -> None:
-        """Unless it bears the time of the newest file that it is made from, which it then gets."""
-        inputs = [*library.parent.glob("*.[ch]"), Path(self.root, "pyproject.toml"), Path(__file__)]
-        newest_ns = max(path.stat().st_mtime_ns for path in inputs)
-        if library.exists() and library.stat().st_mtime_ns == newest_ns:
-            return
+    def _compile(self, library: Path, processor: str, inputs: bytes) -> None:
         if importlib.util.find_spec("ziglang") is None:
             self.app.abort(
                 f"{library.name} needs a compiler: pip install the ziglang of pyproject.toml's "
@@ -65,7 +93,7 @@ class KernelsHook(BuildHookInterface[BuilderConfig]):
                     f"{library.name} did not compile: mend what zig says, or set {WITHOUT}=1 and "
                     f"ONNX Runtime will do\n\n{compiled.stdout}"
                 )
-            os.utime(aside, ns=(newest_ns, newest_ns))
+            aside.write_bytes(seal(aside.read_bytes(), inputs))
             aside.replace(library)
         except OSError as error:
             self.app.abort(

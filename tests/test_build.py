@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hatchling.builders.sdist import SdistBuilder
@@ -19,6 +20,7 @@ from packaging.tags import Tag, sys_tags
 
 from servers import REPOSITORY
 from tts_provider.engines.csm import native
+from tts_provider.engines.csm.native import library
 
 NATIVE = "tts_provider/engines/csm/native"
 LIBRARIES = {"kernels-avx2.so", "kernels-avx512vnni.so"}
@@ -68,7 +70,7 @@ def rewrite(folder: Path, **sources: str) -> None:
 def test_what_is_installed_here_has_them():
     """`make test` has had them compiled, as any installation has."""
     for name in LIBRARIES:
-        ctypes.CDLL(str(Path(native.__file__).with_name(name)))
+        library._load(Path(native.__file__).with_name(name))
 
 
 @here_they_run
@@ -84,20 +86,20 @@ def test_a_wheel_has_the_libraries_and_no_sources(project, tmp_path, monkeypatch
         assert b"Root-Is-Purelib: false" in archive.read("tts_provider-0.1.0.dist-info/WHEEL")
         archive.extractall(tmp_path)
     for name in LIBRARIES:
-        library = tmp_path / NATIVE / name
-        ctypes.CDLL(str(library))
-        assert library.stat().st_size < 200_000
-        assert str(tmp_path).encode() not in library.read_bytes()
+        path = tmp_path / NATIVE / name
+        library._load(path)  # with the digest that is asked for
+        assert path.stat().st_size < 200_000
+        assert str(tmp_path).encode() not in path.read_bytes()
 
 
 @here_they_run
 @needs_zig
 def test_an_edit_is_compiled_and_leaves_alone_what_runs(project):
     folder = project / "src" / NATIVE
-    library = folder / "kernels-avx2.so"
-    shutil.copy(Path(native.__file__).with_name(library.name), library)
-    os.utime(library, (1, 1))
-    older = library.open("rb")
+    built = folder / "kernels-avx2.so"
+    shutil.copy(Path(native.__file__).with_name(built.name), built)
+    os.utime(built, (1, 1))
+    older = built.open("rb")
     rewrite(
         folder,
         one_c="int ask(void);\nint answer(void);\nint answer(void) { return ask(); }\n",
@@ -105,14 +107,14 @@ def test_an_edit_is_compiled_and_leaves_alone_what_runs(project):
         two_h="#define ASKED 42\n",
     )
     build(project)
-    assert ctypes.CDLL(str(library)).answer() == 42
-    compiled = library.stat()
+    assert ctypes.CDLL(str(built)).answer() == 42
+    compiled = built.stat()
     with older:
-        assert older.read() == Path(native.__file__).with_name(library.name).read_bytes()
+        assert older.read() == Path(native.__file__).with_name(built.name).read_bytes()
         assert os.fstat(older.fileno()).st_ino != compiled.st_ino
     assert {path.name for path in folder.iterdir() if "kernels-" in path.name} == LIBRARIES
     build(project)
-    assert library.stat().st_ino == compiled.st_ino, "nothing was edited"
+    assert built.stat().st_ino == compiled.st_ino, "nothing was edited"
 
 
 @here_they_run
@@ -138,21 +140,69 @@ def test_what_does_not_compile_ends_the_build(project, capsys, source, complaint
     assert not list(project.rglob("*.so"))
 
 
-@here_they_run
-@pytest.mark.parametrize("edited", ["kernels.h", "kernels.c", "hatch_build.py", "pyproject.toml"])
-def test_a_build_without_zig_says_how_to_get_it(project, capsys, monkeypatch, edited):
-    """And what is edited is compiled anew."""
+def load_hook(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "hatch_build_of_the_test", root / "hatch_build.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def compiled(project, monkeypatch) -> list[Path]:
+    """The project as if it had been compiled already, and no compiler; returns what it was made
+    from."""
     monkeypatch.setitem(sys.modules, "ziglang", None)
     folder = project / "src" / NATIVE
     rewrite(folder, kernels_c="", kernels_h="")
-    inputs = [*folder.glob("*.[ch]"), project / "hatch_build.py", project / "pyproject.toml"]
-    for path in [*inputs, *(folder / name for name in LIBRARIES)]:
-        path.touch()
-        os.utime(path, (1_000, 1_000))
+    hook = load_hook(project)
+    for name in LIBRARIES:
+        (folder / name).write_bytes(hook.seal(b"a library", hook.digest_inputs(project)))
+    return [*folder.glob("*.[ch]"), project / "hatch_build.py", project / "pyproject.toml"]
+
+
+@here_they_run
+def test_times_do_not_matter(project, compiled):
+    """A checkout, a copy or an archive gives all files others."""
+    for year, path in enumerate([*compiled, *project.rglob("*.so")]):
+        os.utime(path, (year, year))
     build(project)
 
-    (path,) = (path for path in inputs if path.name == edited)
-    os.utime(path, (2_000, 2_000))
+
+@here_they_run
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *("kernels.h", "kernels.c", "hatch_build.py", "pyproject.toml"),
+        *("another file", "a new name", "no digest", "cut short", "empty", "one bit"),
+    ],
+)
+def test_a_build_without_zig_says_how_to_get_it(project, compiled, capsys, edit):
+    """And what is edited or damaged is compiled anew, though its time is that of before."""
+    build(project)
+    folder = project / "src" / NATIVE
+    built = folder / "kernels-avx2.so"
+    data = built.read_bytes()
+    damaged = {
+        "no digest": data[:-64],
+        "cut short": data[:-1],
+        "empty": b"",
+        "one bit": bytes([data[0] ^ 1]) + data[1:],
+    }
+    if edit in damaged:
+        built.write_bytes(damaged[edit])
+    elif edit == "another file":
+        (folder / "more.c").touch()
+    elif edit == "a new name":
+        (folder / "kernels.c").rename(folder / "kernel.c")
+    else:
+        (path,) = (path for path in compiled if path.name == edit)
+        time = path.stat().st_mtime_ns
+        path.write_text(path.read_text() + "\n")
+        os.utime(path, ns=(time, time))
     with pytest.raises(SystemExit) as ended:
         build(project)
     assert ended.value.code == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +165,41 @@ def test_numbers_at_the_edge_stay_in_their_row(make, config, value):
     assert np.array_equal(read(language, x, [0, 0])[1], expected)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("build", ["avx2", "avx512vnni", "onnx"])
+@pytest.mark.parametrize("channels", [slice(None), slice(0, 1), slice(31, 32), slice(0, None, 3)])
+def test_what_is_not_finite_shows_in_the_answer(make, config, weights, build, value, channels):
+    """Inputs are rounded to integers, which have no NaN: it must not be lost on the way."""
+    if build == "onnx":
+        language = OnnxLanguage(config, weights, slots=SLOTS, threads=2)
+    else:
+        language = make(build)
+    x, frame = inputs(2, 3, config.backbone.width), inputs(2, 4, config.depth.width)
+    spoken = speak(language, frame)
+    for position in range(3):
+        broken = x.copy()
+        broken[0, position, channels] = value
+        logits = language.read(broken, 0, np.zeros(2, np.int32))[0]
+        assert not np.isfinite(logits[0]).any()
+        assert np.isfinite(logits[1]).all()
+    # In each of the depth decoder's steps.
+    for position, book in ((1, 0), (2, 1), (3, 2)):
+        broken = frame.copy()
+        broken[0, position, channels] = value
+        found = speak(language, broken)
+        assert not np.isfinite(found[book, 0]).any()
+        assert np.array_equal(found[:, 1], spoken[:, 1])
+
+
+def test_scores_that_overflow_show_in_the_answer(make, config):
+    """Queries and keys that are finite, and their products are not."""
+    language = make("avx2")
+    language.read(inputs(1, 2, config.backbone.width), 0, np.zeros(1, np.int32))
+    language.kv[0][0, :, 0] = 3e38  # the first layer's keys of the first position
+    logits, _ = language.read(inputs(1, 1, config.backbone.width), 0, np.full(1, 2, np.int32))
+    assert not np.isfinite(logits).any()
+
+
 def test_the_weights_lie_in_memory_that_may_have_huge_pages(make):
     address = make()._packed.layers["head.1"].tiles
     for line in Path("/proc/self/maps").read_text().splitlines():
@@ -248,7 +286,7 @@ def test_float32_and_odd_widths_are_onnx_runtimes():
     [
         ({"platform.machine": lambda: "aarch64"}, "Linux on x86-64"),
         ({"_processor_flags": frozenset}, "need a processor with AVX2"),
-        ({"FOLDER": Path("/nowhere")}, "/nowhere/.* is not there.* without kernels"),
+        ({"FOLDER": Path("/nowhere")}, "/nowhere/.* is not there.* with kernels"),
         ({"_SIZES": [0] * 7}, "cannot be loaded .*other sources.* install tts-provider again"),
     ],
 )
@@ -272,6 +310,104 @@ def test_a_build_for_another_processor_is_refused(monkeypatch):
     assert open_kernels().name == "avx2"
     with pytest.raises(NoKernels, match="does not run the kernels for avx512vnni"):
         open_kernels("avx512vnni")
+
+
+def resealed(data: bytes) -> bytes:
+    """As if it had been compiled so."""
+    whole = data[: -hashlib.sha256().digest_size]
+    return whole + hashlib.sha256(whole).digest()
+
+
+def flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+DAMAGES = {
+    "cut short": (lambda data: data[: len(data) // 2], "is damaged"),
+    "cut short by a byte": (lambda data: data[:-1], "is damaged"),
+    "without its digest": (lambda data: data[:-32], "is damaged"),
+    "empty": (lambda data: b"", "of its 0 bytes"),
+    "a few bytes": (lambda data: data[:5], "of its 5 bytes"),
+    "one bit of code": (lambda data: flip(data, len(data) // 2), "is damaged"),
+    "one bit of the digest": (lambda data: flip(data, len(data) - 1), "is damaged"),
+    "with something after it": (lambda data: data + b"\n", "is damaged"),
+    "zeros": (lambda data: bytes(len(data)), "is damaged"),
+    "text": (lambda data: resealed(b"<html>" + data), "no library for x86-64"),
+    # Its header's e_machine: AArch64.
+    "for another processor": (
+        lambda data: resealed(data[:18] + b"\xb7" + data[19:]),
+        "no library for",
+    ),
+    "without a function": (
+        lambda data: resealed(data.replace(b"\0team_start\0", b"\0team_stort\0")),
+        "team_start",
+    ),
+    "not there": (None, "is not there; install"),
+    "a folder": (Path.mkdir, "Is a directory"),
+    "a link to itself": (lambda path: path.symlink_to(path.name), "symbolic links"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Copies of the libraries, which are looked for here, on a processor that runs them all."""
+    open_or_skip()
+    for path in library.FOLDER.glob("kernels-*.so"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library, "_processor_flags", lambda: library._BUILDS["avx512vnni"])
+    return tmp_path
+
+
+def damage(path: Path, kind: str) -> str:
+    """Returns what is said of it."""
+    change, complaint = DAMAGES[kind]
+    data = path.read_bytes()
+    path.unlink()
+    if kind in ("a folder", "a link to itself"):
+        change(path)
+    elif change is not None:
+        path.write_bytes(change(data))
+    return complaint
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_library_is_not_loaded_and_the_next_one_runs(folder, kind):
+    first = folder / "kernels-avx512vnni.so"
+    complaint = damage(first, kind)
+    kernels = open_kernels()
+    assert kernels.name == "avx2"
+    assert f"{first} " in kernels.reason
+    assert complaint in kernels.reason
+    with pytest.raises(NoKernels, match=re.escape(str(first))):
+        open_kernels("avx512vnni")
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_where_none_is_whole_each_is_named(folder, kind):
+    libraries = [folder / "kernels-avx512vnni.so", folder / "kernels-avx2.so"]
+    for path in libraries:
+        damage(path, kind)
+    with pytest.raises(NoKernels) as refusal:
+        open_kernels()
+    assert all(f"{path} " in str(refusal.value) for path in libraries)
+
+
+def test_the_log_says_which_runs_and_why(config, weights, folder):
+    said: list[str] = []
+    damage(folder / "kernels-avx512vnni.so", "cut short")
+    load_language(config, weights, "int8", SLOTS, 1, said.append).close()
+    (line,) = said
+    assert line.startswith(
+        f"packing the weights for the CPU kernels for avx2: {folder}/kernels-avx512vnni.so cannot "
+        "be loaded (it is damaged: the digest at the end of its "
+    )
+    assert line.endswith(" bytes is wrong); install tts-provider again to build it")
+
+
+def test_a_whole_library_says_that_it_is_the_fastest(folder, monkeypatch):
+    monkeypatch.setattr(library, "_processor_flags", lambda: library._BUILDS["avx2"])
+    assert open_kernels().reason == "the fastest that this processor runs"
 
 
 def open_or_skip() -> None:

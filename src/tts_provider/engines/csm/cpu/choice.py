@@ -29,5 +29,5 @@ def load_language(
     except NoKernels as reason:
         on_progress(f"building the graphs for ONNX Runtime: {reason}")
         return OnnxLanguage(config, weights, slots=slots, threads=threads)
-    on_progress(f"packing the weights for the CPU kernels ({kernels.name})")
+    on_progress(f"packing the weights for the CPU kernels for {kernels.name}: {kernels.reason}")
     return NativeLanguage(kernels, config, weights, slots=slots, threads=threads)

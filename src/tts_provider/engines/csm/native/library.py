@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import platform
 import sys
 from dataclasses import dataclass
@@ -82,12 +83,14 @@ class Kernels:
 
     name: str
     calls: ctypes.CDLL
+    reason: str
+    """Why this one, for the log."""
 
 
 def open_kernels(name: str | None = None) -> Kernels:
-    """The fastest build for this processor, or the one called `name`.
+    """The fastest build for this processor that can be loaded, or the one called `name`.
 
-    Raises `NoKernels` where there is none for it.
+    Raises `NoKernels` where there is none.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise NoKernels("the CPU kernels are for Linux on x86-64")
@@ -95,21 +98,51 @@ def open_kernels(name: str | None = None) -> Kernels:
     runnable = [build for build, needed in _BUILDS.items() if needed <= flags]
     if not runnable:
         raise NoKernels("the CPU kernels need a processor with AVX2, as /proc/cpuinfo tells it")
-    chosen = name or runnable[0]
-    if chosen not in runnable:
-        raise NoKernels(f"this processor does not run the kernels for {chosen}")
-    path = FOLDER / f"kernels-{chosen}.so"
-    if not path.is_file():
-        raise NoKernels(f"{path} is not there, because tts-provider was installed without kernels")
-    try:
-        return Kernels(chosen, _load(path))
-    except (OSError, AttributeError, ValueError) as error:
-        raise NoKernels(
-            f"the CPU kernels cannot be loaded ({error}); install tts-provider again to build them"
-        ) from None
+    if name is not None and name not in runnable:
+        raise NoKernels(f"this processor does not run the kernels for {name}")
+    reasons: list[str] = []
+    for build in runnable if name is None else [name]:
+        try:
+            calls = _load(FOLDER / f"kernels-{build}.so")
+        except NoKernels as reason:
+            reasons.append(str(reason))
+        else:
+            fastest = "the fastest that this processor runs"
+            return Kernels(build, calls, "; ".join(reasons) or fastest)
+    raise NoKernels("; ".join(reasons))
 
 
 def _load(path: Path) -> ctypes.CDLL:
+    """Raises `NoKernels` where it is not what was built, or not what this module knows.
+
+    A library that was cut short ends the process when it is loaded or used (SIGBUS), so it is
+    checked before.
+    """
+    try:
+        _check(path.read_bytes())
+        return _open(path)
+    except FileNotFoundError:
+        raise NoKernels(
+            f"{path} is not there; install tts-provider again, with kernels, to build it"
+        ) from None
+    except (OSError, AttributeError, ValueError) as error:
+        raise NoKernels(
+            f"{path} cannot be loaded ({error}); install tts-provider again to build it"
+        ) from None
+
+
+def _check(data: bytes) -> None:
+    """Raises `ValueError` where a library's bytes are not those that hatch_build.py's `seal` made,
+    or are not for x86-64."""
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(data[:-size]).digest() != data[-size:]:
+        raise ValueError(f"it is damaged: the digest at the end of its {len(data)} bytes is wrong")
+    # What the loader says of another machine's library is that there is no such file.
+    if data[:5] != b"\x7fELF\2" or data[18:20] != b"\x3e\0":
+        raise ValueError("it is no library for x86-64")
+
+
+def _open(path: Path) -> ctypes.CDLL:
     """Raises `OSError`, `AttributeError` or `ValueError` where it is not what this module knows."""
     calls = ctypes.CDLL(str(path))
     for function, (result, arguments) in _SIGNATURES.items():
@@ -118,7 +151,7 @@ def _load(path: Path) -> ctypes.CDLL:
     sizes = (ctypes.c_int32 * len(_SIZES))()
     calls.describe(sizes)
     if list(sizes) != _SIZES:
-        raise ValueError(f"{path} was built from other sources")
+        raise ValueError("it was built from other sources")
     return calls
 
 
