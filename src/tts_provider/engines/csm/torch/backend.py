@@ -244,7 +244,7 @@ class TorchBackend(Backend):
 
     def acquire(self) -> int:
         slot = self._free[-1]
-        with _memory_errors(), torch.no_grad(), self._codec.active():
+        with torch.no_grad(), self._codec.active():
             self._decoder.reset(slot)
         with torch.no_grad(), self._language.active():
             self._backbone.reset(slot)

@@ -164,7 +164,7 @@ class MimiDecoder:
         self._state = torch.zeros((rows, self._tails.size), device=device)
 
     def reset(self, row: int) -> None:
-        """Start a new stream in `row`. No mask lets old keys through, but what is not finite."""
+        """Start a new stream in `row`. Masks hide old keys and values where they are finite."""
         self._state[row].zero_()
         self._kv[:, row].zero_()
 
