@@ -339,8 +339,8 @@ DAMAGES = {
         "no library for",
     ),
     "without a function": (
-        lambda data: resealed(data.replace(b"\0team_start\0", b"\0team_stort\0")),
-        "team_start",
+        lambda data: resealed(data.replace(b"\0thread_pool_start\0", b"\0thread_pool_stort\0")),
+        "thread_pool_start",
     ),
     "not there": (None, "is not there; install"),
     "a folder": (Path.mkdir, "Is a directory"),
