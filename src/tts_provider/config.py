@@ -171,10 +171,11 @@ class Settings(BaseSettings, Limits):
 
     @field_validator("engine_key")
     @classmethod
-    def _engine_key_is_header_safe(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None:
-            _check_key(key)
-        return key
+    def _engine_keys_are_header_safe(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            for key in _split_keys(keys):
+                _check_key(SecretStr(key))
+        return keys
 
     @field_validator("engine_urls")
     @classmethod
@@ -233,6 +234,11 @@ class Settings(BaseSettings, Limits):
         return init_settings, env_settings, dotenv_settings
 
     @property
+    def engine_keys(self) -> tuple[str, ...]:
+        """A gateway proves that it has the first; a replica takes each, so that they can change."""
+        return () if self.engine_key is None else _split_keys(self.engine_key)
+
+    @property
     def ignored(self) -> tuple[str, ...]:
         """What was found beside our settings, a sentence each."""
         return self._ignored
@@ -259,6 +265,10 @@ class Settings(BaseSettings, Limits):
                 "choose another with --data-dir"
             ) from error
         return self.data_dir
+
+
+def _split_keys(keys: SecretStr) -> tuple[str, ...]:
+    return tuple(key.strip() for key in keys.get_secret_value().split(","))
 
 
 def _check_key(key: SecretStr) -> None:

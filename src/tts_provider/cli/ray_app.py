@@ -41,13 +41,13 @@ class EngineReplica:
         choice = choose_engine(configured)
         log.info("engine %s, because %s", choice.engine, choice.reason)
         self._engine = build_engine(choice, configured, log.info)
-        key = configured.engine_key
         self._replica = Replica(
             self._engine,
             open_store(configured),
             name=serve.get_replica_context().replica_id.unique_id,
             max_streams=configured.max_streams,
-            key=None if key is None else key.get_secret_value(),
+            keys=configured.engine_keys,
+            metrics_keys=[key.get_secret_value() for key in configured.api_keys],
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -31,7 +31,6 @@ async def run_replica(engine: Engine, settings: Settings) -> int:
     Raises `StartupError` where the port cannot be opened, or the model not be loaded in a way that
     the user can mend.
     """
-    key = settings.engine_key
     listeners = bind(settings.host, settings.port)
     port = listeners[0].getsockname()[1]
     replica = Replica(
@@ -39,7 +38,8 @@ async def run_replica(engine: Engine, settings: Settings) -> int:
         open_store(settings),
         name=f"{socket.gethostname()}:{port}",
         max_streams=settings.max_streams,
-        key=None if key is None else key.get_secret_value(),
+        keys=settings.engine_keys,
+        metrics_keys=[key.get_secret_value() for key in settings.api_keys],
     )
     config = uvicorn.Config(
         replica,
@@ -56,7 +56,7 @@ async def run_replica(engine: Engine, settings: Settings) -> int:
     try:
         listen(listeners, settings.host)
         log.info("listening on http://%s:%d", settings.host, port)
-        if key is None:
+        if not settings.engine_keys:
             log.warning("everyone who reaches port %d can use this engine; set --engine-key", port)
         return await _serve(server, listeners, engine, replica)
     finally:

@@ -312,7 +312,7 @@ async def test_it_loads_when_the_first_replica_is_there():
 
 
 async def test_a_wrong_key_is_said_at_start_and_the_right_one_is_taken():
-    async with running_replica(key="secret") as replica:
+    async with running_replica(keys=["secret"]) as replica:
         for key in (None, "wrong"):
             engine = RemoteEngine([replica.url], key)
             with pytest.raises(StartupError, match="--engine-key"):

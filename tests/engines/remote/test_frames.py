@@ -16,13 +16,13 @@ from tts_provider.engines.remote.frames import (
     MAX_PAYLOAD_BYTES,
     Alive,
     Audio,
+    Bounds,
     Decoder,
     End,
     NotOurs,
     Words,
     encode,
     error_facts,
-    read_error,
 )
 from tts_provider.engines.remote.messages import ListenRequest, SpeakRequest, read_message
 from tts_provider.errors import (
@@ -49,13 +49,14 @@ SAMPLES = np.linspace(-1, 1, 1920, dtype=np.float32)
 CODES = np.arange(96).reshape(3, 32) * 21
 WORDS = [WordTime(0, 960, 0, 5), WordTime(960, 1920, 6, 11, True)]
 FRAMES = (Alive(), Words(WORDS), Audio(SAMPLES), Spoken("Hello.", 1, CODES), End())
+BOUNDS = Bounds(samples=1_100_000, characters=100, code_frames=100)
 VOICE = Voice("female", "Female", "female", "espeak", 1)
 
 
 @given(st.lists(st.integers(0, 40_000), max_size=6))
 def test_bytes_cut_anywhere_are_the_same_frames(cuts):
     data = b"".join(map(encode, FRAMES))
-    decoder, frames = Decoder(), []
+    decoder, frames = Decoder(BOUNDS), []
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for start, end in itertools.pairwise(edges):
         frames += decoder.push(data[start:end])
@@ -77,12 +78,12 @@ def test_bytes_cut_anywhere_are_the_same_frames(cuts):
         (struct.pack("<BI", 2, 5) + b"[[1]]", "a frame of kind 2"),
         (struct.pack("<BI", 3, 2) + b"{}", "a frame of kind 3"),
         (struct.pack("<BI", 4, 4) + b"null", "a frame of kind 4"),
-        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "bytes"),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "unknown kind 72"),
     ],
 )
 def test_bytes_that_no_replica_sends_are_refused(data, message):
     with pytest.raises(NotOurs, match=message):
-        list(Decoder().push(data))
+        list(Decoder(BOUNDS).push(data))
 
 
 @pytest.mark.parametrize(
@@ -100,12 +101,12 @@ def test_bytes_that_no_replica_sends_are_refused(data, message):
     ],
 )
 def test_an_error_arrives_as_it_was(problem):
-    (arrived,) = Decoder().push(encode(problem))
+    (arrived,) = Decoder(BOUNDS).push(encode(problem))
     assert type(arrived) is type(problem)
     for name in ("message", "code", "param", "http_status", "retryable", "close_code"):
         assert getattr(arrived, name) == getattr(problem, name)
     assert getattr(arrived, "retry_after_ms", None) == getattr(problem, "retry_after_ms", None)
-    assert error_facts(read_error(error_facts(problem))) == error_facts(problem)
+    assert error_facts(arrived) == error_facts(problem)
 
 
 def test_a_request_brings_the_last_segments_and_their_number():

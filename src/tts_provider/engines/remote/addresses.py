@@ -22,6 +22,8 @@ class Address:
     """When something of it arrived, on the event loop's clock."""
     asked_s: float = 0.0
     """When it was last asked how it is."""
+    pause_s: float = 0.0
+    """For how long it is not asked how it is, while it is not up."""
     is_asked: bool = False
     """Its answer to that is awaited."""
 

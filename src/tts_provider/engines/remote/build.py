@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import httpx2
+import asyncio
 
 from tts_provider.config import Settings
+from tts_provider.engines.remote.client import BrokenOff, Client, Unreachable
 from tts_provider.engines.remote.engine import RemoteEngine
+from tts_provider.engines.remote.frames import NotOurs
 from tts_provider.engines.remote.messages import Description, read_message
-from tts_provider.engines.remote.replicas import authorization, error_in, refusal
+from tts_provider.engines.remote.replicas import refusal
 from tts_provider.errors import InvalidRequest, StartupError
 
 
@@ -30,20 +32,29 @@ def build(settings: Settings) -> RemoteEngine:
 
 def look_at(url: str, settings: Settings, timeout_s: float) -> str:
     """What is at an address, in words."""
-    headers = authorization(_key(settings))
+    return asyncio.run(_look_at(url, _key(settings), timeout_s))
+
+
+async def _look_at(url: str, key: str | None, timeout_s: float) -> str:
+    client = Client(key)
     try:
-        reply = httpx2.get(f"{url}/describe", headers=headers, timeout=timeout_s, trust_env=False)
-        if reply.status_code == 200:
-            facts = read_message(Description, reply.content)
-            voices = f"{len(facts.voices)} voices, {facts.max_streams} streams a replica"
-            return f"{facts.engine} on {facts.device} ({facts.precision}); {voices}"
-    except httpx2.HTTPError as error:
-        return f"cannot be reached: {error}"
+        answer = await client.get(url, "/describe", timeout_s=timeout_s)
+        try:
+            if answer.status == 200:
+                facts = read_message(Description, await answer.body(timeout_s=timeout_s))
+                voices = f"{len(facts.voices)} voices, {facts.max_streams} streams a replica"
+                return f"{facts.engine} on {facts.device} ({facts.precision}); {voices}"
+            problem = await answer.problem(timeout_s=timeout_s)
+        finally:
+            await answer.close()
     except InvalidRequest as error:
         return f"is no engine of this release: {error}"
-    problem = error_in(reply.content)
-    return refusal(reply.status_code) if problem is None else f"says: {problem.message}"
+    except (Unreachable, BrokenOff, NotOurs) as error:
+        return str(error)
+    finally:
+        await client.close()
+    return refusal(answer.status) if problem is None else f"says: {problem.message}"
 
 
 def _key(settings: Settings) -> str | None:
-    return None if settings.engine_key is None else settings.engine_key.get_secret_value()
+    return settings.engine_keys[0] if settings.engine_keys else None

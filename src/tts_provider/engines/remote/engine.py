@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from tts_provider.engines.remote.frames import Audio, Words
+from tts_provider.engines.remote.client import SILENCE_S
+from tts_provider.engines.remote.frames import Audio, Bounds, Words
 from tts_provider.engines.remote.messages import (
     VOICE_HEADER,
     Description,
     ListenRequest,
     SpeakRequest,
 )
-from tts_provider.engines.remote.replicas import SILENCE_S, Replicas
+from tts_provider.engines.remote.replicas import Replicas
 from tts_provider.errors import EngineLost, StartupError, WireError
 from tts_provider.speech.engine import (
     AudioChunk,
@@ -75,7 +76,8 @@ class RemoteEngine(Engine):
         body = SpeakRequest.of(utterance).model_dump_json(exclude_none=True).encode()
         # Enrolled voices go where their prompt is.
         headers = {VOICE_HEADER: utterance.voice.id} if utterance.voice.speaker is None else {}
-        frames = self._replicas.ask("/speak", body, headers, waits=utterance.begun)
+        bounds = Bounds.of_speech(utterance)
+        frames = self._replicas.ask("/speak", body, headers, bounds, waits=utterance.begun)
         position, words = 0, list[WordTime]()
         async with aclosing(frames):
             async for frame in frames:
@@ -95,7 +97,8 @@ class RemoteEngine(Engine):
         body = await asyncio.to_thread(
             lambda: ListenRequest.of(text, speaker, samples).model_dump_json().encode()
         )
-        frames = self._replicas.ask("/listen", body, {}, waits=True)
+        bounds = Bounds.of_listening(text, samples)
+        frames = self._replicas.ask("/listen", body, {}, bounds, waits=True)
         async with aclosing(frames):
             async for frame in frames:
                 if isinstance(frame, Spoken):

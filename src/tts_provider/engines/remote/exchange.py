@@ -4,6 +4,7 @@ frames as they are made."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import math
@@ -20,8 +21,10 @@ from tts_provider.engines.remote.frames import (
     Frame,
     encode,
     error_facts,
+    one_line,
 )
 from tts_provider.engines.remote.messages import REPLICA_HEADER
+from tts_provider.engines.remote.proof import PROOF_HEADER, Proof
 from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.speech.engine import SAMPLE_RATE
 
@@ -44,7 +47,9 @@ class Exchange:
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._receive = receive
         self._send = send
-        self._replica = replica.encode()
+        self._replica = replica
+        self.proof: Proof | None = None
+        """Who asks has shown that it has the key: the answer shows the same."""
         self._sent_s = 0.0  # when the last frame left
         self._made_s = 0.0  # when the last one that was made left
         self._is_over = False
@@ -54,7 +59,8 @@ class Exchange:
         return next((v.decode("latin-1") for n, v in self._headers if n == name), "")
 
     async def read_body(self, max_bytes: int) -> bytes:
-        """Raises `InvalidRequest` where it is larger, takes too long or breaks off."""
+        """Raises `InvalidRequest` where it is larger, takes too long, breaks off or is not the one
+        that was signed."""
         try:
             return await asyncio.wait_for(self._read_body(max_bytes), _BODY_TIMEOUT_S)
         except asyncio.TimeoutError:
@@ -65,12 +71,15 @@ class Exchange:
             ) from None
 
     async def _read_body(self, max_bytes: int) -> bytes:
-        body, more = bytearray(), True
+        body, digest, more = bytearray(), hashlib.sha256(), True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise InvalidRequest("the gateway left within its request", code="disconnected")
-            body += message.get("body", b"")
+            piece = message.get("body", b"")
+            body += piece
+            if self.proof is not None:
+                digest.update(piece)
             more = message.get("more_body", False)
             if len(body) > max_bytes:
                 raise InvalidRequest(
@@ -78,6 +87,8 @@ class Exchange:
                     code="body_too_large",
                     http_status=413,
                 )
+        if self.proof is not None and digest.hexdigest() != self.proof.body_sha256:
+            raise InvalidRequest("the body is not the one that the gateway signed")
         return bytes(body)
 
     async def answer(
@@ -91,7 +102,7 @@ class Exchange:
 
     async def refuse(self, problem: WireError) -> None:
         """Say why instead of an answer."""
-        log.info("refused", extra={"code": problem.code, "path": self.path[:64]})
+        log.info("refused", extra={"code": problem.code, "path": one_line(self.path, 64)})
         body = json.dumps({"error": error_facts(problem)}).encode()
         after_ms = getattr(problem, "retry_after_ms", _RETRY_AFTER_MS)
         await self.answer(
@@ -125,8 +136,11 @@ class Exchange:
         own = [
             (b"content-type", media_type.encode()),
             (b"cache-control", b"no-store"),
-            (REPLICA_HEADER.encode(), self._replica),
+            (REPLICA_HEADER.encode(), self._replica.encode()),
         ]
+        if self.proof is not None:
+            answer = self.proof.answer(status, self._replica)
+            own.append((PROOF_HEADER.encode(), answer.encode()))
         await self._send(
             {"type": "http.response.start", "status": status, "headers": own + (headers or [])}
         )

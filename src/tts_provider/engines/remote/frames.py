@@ -2,20 +2,23 @@
 
     frame    kind (1 byte) · length of the payload (4 bytes, little endian) · payload
 
-A stream ends with an `END` or an `ERROR`; one that ends otherwise was broken off.
+A stream ends with an `END` or an `ERROR`; one that ends otherwise was broken off. What arrives is
+believed to be of this shape only as far as it was checked, and to end only because it has `Bounds`.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tts_provider.errors import (
     Draining,
@@ -27,11 +30,31 @@ from tts_provider.errors import (
     OverCapacity,
     WireError,
 )
-from tts_provider.speech.engine import Samples, Spoken, WordTime
+from tts_provider.speech.engine import SAMPLE_RATE, Samples, Spoken, Utterance, WordTime
 
 MEDIA_TYPE = "application/octet-stream"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 """43 s of audio; an engine's chunk has 80 ms."""
+MAX_FACTS_BYTES = 1024 * 1024
+"""Of all that is no audio, beside the text that it may repeat."""
+
+_LEAST_AUDIO_S = 10.0
+_AUDIO_S_A_CHARACTER = 2.0
+"""Speech has 0.06 s a character. What takes longest are signs that espeak-ng spells: 1.2 s each."""
+_BYTES_A_CHARACTER = 12
+"""The longest way to write one in JSON: two escapes."""
+_SPARE_FRAMES = 1024
+_SAMPLES_A_FRAME = 240
+"""An engine's frames are longer than these 10 ms."""
+_CODES_A_SECOND = 25
+"""Twice as many as Mimi has."""
+_LOUDEST = 8.0
+"""Samples are within [-1, 1] but for what a filter adds."""
+_MAX_MESSAGE_CHARACTERS = 500
+_MAX_PARAM_CHARACTERS = 100
+_LAST_STATUS = 599
+_MAX_RETRY_AFTER_MS = 60_000
+_MAX_NUMBER = 2**31 - 1
 
 _HEADER = struct.Struct("<BI")
 _SAMPLE = np.dtype("<f4")
@@ -52,6 +75,9 @@ class Kind(IntEnum):
     """Empty: all was sent; the last frame."""
     ALIVE = 6
     """Empty: the engine is at work and has nothing yet."""
+
+
+_KINDS = frozenset(Kind)
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,44 @@ Frame = Audio | Words | Spoken | WireError | Alive | End
 
 
 class NotOurs(ValueError):
-    """Bytes that no replica of this version sends."""
+    """What no replica of this release does; the message goes on after its name."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an answer to one request may come to."""
+
+    samples: int
+    """Of audio, in all."""
+    characters: int
+    """Of the text that was sent: words have their places in it."""
+    code_frames: int
+    """Of a segment that is remembered."""
+
+    @classmethod
+    def of_speech(cls, utterance: Utterance) -> Bounds:
+        """10 s of audio and 2 s for each character of the text and of its phonemes, at speed 1; or
+        as much as the request allows, where that is more."""
+        characters = len(utterance.text)
+        signs = characters + sum(len(part.ipa) for part in utterance.phonemes)
+        audio_s = (_LEAST_AUDIO_S + _AUDIO_S_A_CHARACTER * signs) / min(utterance.speed, 1.0)
+        if utterance.max_audio_ms is not None:
+            audio_s = max(audio_s, utterance.max_audio_ms / 1000 + 1.0)
+        return cls(int(audio_s * SAMPLE_RATE), characters, math.ceil(audio_s * _CODES_A_SECOND))
+
+    @classmethod
+    def of_listening(cls, text: str, samples: Samples) -> Bounds:
+        """No audio: what was heard, as codes."""
+        audio_s = len(samples) / SAMPLE_RATE
+        return cls(0, len(text), math.ceil((audio_s + 1.0) * _CODES_A_SECOND))
+
+    @property
+    def facts_bytes(self) -> int:
+        return MAX_FACTS_BYTES + _BYTES_A_CHARACTER * self.characters
+
+    @property
+    def frames(self) -> int:
+        return _SPARE_FRAMES + self.samples // _SAMPLES_A_FRAME
 
 
 def encode(frame: Frame) -> bytes:
@@ -88,7 +151,7 @@ def encode(frame: Frame) -> bytes:
         case Words(times):
             return _pack(Kind.WORDS, json.dumps(list(map(astuple, times))).encode())
         case Spoken():
-            return _pack(Kind.SPOKEN, json.dumps(spoken_facts(frame)).encode())
+            return _pack(Kind.SPOKEN, spoken_facts(frame).model_dump_json().encode())
         case WireError():
             return _pack(Kind.ERROR, json.dumps(error_facts(frame)).encode())
         case Alive():
@@ -100,69 +163,153 @@ def encode(frame: Frame) -> bytes:
 class Decoder:
     """Bytes as they arrive → frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._held = bytearray()
+        self._frames = 0
+        self._samples = 0
+        self._facts_bytes = 0
 
     def push(self, data: bytes) -> Iterator[Frame]:
-        """The frames that `data` completes. Raises `NotOurs` where the next one is none."""
+        """The frames that `data` completes. Raises `NotOurs` where the next one is none, or one too
+        many."""
         self._held += data
         while len(self._held) >= _HEADER.size:
             kind, length = _HEADER.unpack_from(self._held)
-            if length > MAX_PAYLOAD_BYTES:
-                raise NotOurs(f"a frame of {length} bytes; the limit is {MAX_PAYLOAD_BYTES}")
+            self._check_header(kind, length)
             end = _HEADER.size + length
             if end > len(self._held):
                 return
             payload = bytes(self._held[_HEADER.size : end])
             del self._held[:end]
-            yield _decode(kind, payload)
+            self._frames += 1
+            if kind == Kind.AUDIO:
+                self._samples += length // _SAMPLE.itemsize
+            else:
+                self._facts_bytes += length
+            yield _decode(kind, payload, self._bounds)
+
+    @property
+    def is_within_frame(self) -> bool:
+        return bool(self._held)
+
+    def _check_header(self, kind: int, length: int) -> None:
+        """Before the payload is there: nothing that is not wanted is kept."""
+        bounds = self._bounds
+        if kind not in _KINDS:
+            raise NotOurs(f"sent a frame of the unknown kind {kind}")
+        if length > MAX_PAYLOAD_BYTES:
+            raise NotOurs(f"sent a frame of {length} bytes; the limit is {MAX_PAYLOAD_BYTES}")
+        if kind == Kind.AUDIO:
+            if self._samples + length // _SAMPLE.itemsize > bounds.samples:
+                raise NotOurs(
+                    f"sent more audio than the text can be: over {bounds.samples / SAMPLE_RATE:g} s"
+                )
+        elif self._facts_bytes + length > bounds.facts_bytes:
+            raise NotOurs(f"sent more than {bounds.facts_bytes} bytes beside its audio")
+        if self._frames >= bounds.frames:
+            raise NotOurs(f"sent more than {bounds.frames} frames for such a text")
 
 
 def _pack(kind: Kind, payload: bytes = b"") -> bytes:
     return _HEADER.pack(kind, len(payload)) + payload
 
 
-def _decode(kind: int, payload: bytes) -> Frame:
+def _decode(kind: int, payload: bytes, bounds: Bounds) -> Frame:
     try:
         match kind:
             case Kind.AUDIO:
-                return Audio(np.frombuffer(payload, _SAMPLE).astype(np.float32, copy=False))
+                return Audio(_read_samples(payload))
             case Kind.WORDS:
-                return Words([_read_word(facts) for facts in json.loads(payload)])
+                return Words(_read_words(payload, bounds))
             case Kind.SPOKEN:
-                return read_spoken(json.loads(payload))
+                spoken = read_spoken(Segment.model_validate_json(payload))
+                _check_spoken(spoken, bounds)
+                return spoken
             case Kind.ERROR:
-                return read_error(json.loads(payload))
+                return read_error(payload)
             case Kind.ALIVE:
                 return Alive()
-            case Kind.END:
+            case _:
                 return End()
-    except (ValueError, TypeError, KeyError) as error:
-        raise NotOurs(f"a frame of kind {kind} that cannot be read: {error}") from error
-    raise NotOurs(f"a frame of the unknown kind {kind}")
+    except ValidationError as error:
+        reason = one_line(error.errors(include_url=False, include_input=False)[0]["msg"], 200)
+    except ValueError as error:
+        reason = one_line(str(error), 200)
+    raise NotOurs(f"sent a frame of kind {kind} that cannot be read: {reason}")
 
 
-def _read_word(facts: list[Any]) -> WordTime:
-    start, end, text_start, text_end, is_estimated = facts
-    return WordTime(int(start), int(end), int(text_start), int(text_end), bool(is_estimated))
+def _read_samples(payload: bytes) -> Samples:
+    samples = np.frombuffer(payload, _SAMPLE).astype(np.float32, copy=False)
+    # A number that is none is not within them either.
+    if len(samples) and not (samples.min() >= -_LOUDEST and samples.max() <= _LOUDEST):
+        raise ValueError("samples are not finite, or far beyond [-1, 1]")
+    return samples
 
 
-def spoken_facts(spoken: Spoken) -> dict[str, Any]:
-    """A segment as JSON. Codes are unsigned 16-bit numbers, frame by frame, in base64."""
+_Place = Annotated[int, Field(ge=0, le=_MAX_NUMBER)]
+_WORDS: TypeAdapter[list[tuple[int, int, int, int, bool]]] = TypeAdapter(
+    list[tuple[_Place, _Place, _Place, _Place, bool]],
+    config=ConfigDict(strict=True, hide_input_in_errors=True),
+)
+
+
+def _read_words(payload: bytes, bounds: Bounds) -> list[WordTime]:
+    words = [WordTime(*facts) for facts in _WORDS.validate_json(payload)]
+    for word in words:
+        if not word.start <= word.end <= bounds.samples:
+            raise ValueError("a word is not within the audio")
+        if not word.text_start <= word.text_end <= bounds.characters:
+            raise ValueError("a word is not within the text")
+    return words
+
+
+class Segment(BaseModel):
+    """What was said before, as an engine remembers it. Codes are unsigned 16-bit numbers, frame by
+    frame, in base64."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    text: str
+    speaker: int = Field(ge=-_MAX_NUMBER, le=_MAX_NUMBER)
+    codebooks: int = Field(ge=1, le=64)
+    codes: str
+
+
+def spoken_facts(spoken: Spoken) -> Segment:
     codes = np.ascontiguousarray(spoken.codes, _CODE)
-    return {
-        "text": spoken.text,
-        "speaker": spoken.speaker,
-        "codebooks": spoken.codes.shape[1],
-        "codes": base64.b64encode(codes.tobytes()).decode(),
-    }
+    return Segment(
+        text=spoken.text,
+        speaker=spoken.speaker,
+        codebooks=spoken.codes.shape[1],
+        codes=base64.b64encode(codes.tobytes()).decode(),
+    )
 
 
-def read_spoken(facts: dict[str, Any]) -> Spoken:
-    """Raises `ValueError`, `TypeError` or `KeyError` where it is none."""
-    data = base64.b64decode(facts["codes"], validate=True)
-    codes = np.frombuffer(data, _CODE).reshape(-1, facts["codebooks"]).astype(np.int64)
-    return Spoken(str(facts["text"]), int(facts["speaker"]), codes)
+def read_spoken(segment: Segment) -> Spoken:
+    """Raises `ValueError` where its codes are none."""
+    data = base64.b64decode(segment.codes, validate=True)
+    codes = np.frombuffer(data, _CODE).reshape(-1, segment.codebooks).astype(np.int64)
+    return Spoken(segment.text, segment.speaker, codes)
+
+
+def _check_spoken(spoken: Spoken, bounds: Bounds) -> None:
+    """It is kept, and sent with what is said next."""
+    if len(spoken.text) > bounds.characters or len(spoken.codes) > bounds.code_frames:
+        raise ValueError("a segment that is longer than what was asked for")
+
+
+class ErrorFacts(BaseModel):
+    """An error as data: exceptions of other processes cannot be trusted to unpickle."""
+
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+
+    kind: str
+    code: str = Field(pattern=r"^[a-z0-9_]{1,64}$")
+    message: str
+    param: str | None = None
+    status: int = Field(ge=400, le=_LAST_STATUS)
+    retry_after_ms: int | None = Field(None, ge=0, le=_MAX_RETRY_AFTER_MS)
 
 
 _ERRORS: dict[str, type[WireError]] = {
@@ -172,7 +319,7 @@ _ERRORS: dict[str, type[WireError]] = {
 
 
 def error_facts(problem: WireError) -> dict[str, Any]:
-    """An error as data: exceptions of other processes cannot be trusted to unpickle."""
+    """As `ErrorFacts` has them."""
     facts = {
         "kind": type(problem).__name__,
         "code": problem.code,
@@ -185,12 +332,25 @@ def error_facts(problem: WireError) -> dict[str, Any]:
     return facts
 
 
-def read_error(facts: dict[str, Any]) -> WireError:
-    """The same coded error. Raises `ValueError`, `TypeError` or `KeyError` where it is none."""
-    code, message, status = str(facts["code"]), str(facts["message"]), int(facts["status"])
-    param = facts.get("param")
-    if "retry_after_ms" in facts:
-        after_ms = int(facts["retry_after_ms"])
-        return OverCapacity(message, retry_after_ms=after_ms, code=code, param=param)
-    kind = _ERRORS.get(facts["kind"], WireError)
-    return kind(message, code=code, param=param, http_status=status)
+def read_error(payload: bytes) -> WireError:
+    """The same coded error. Raises `ValidationError` where it is none."""
+    return error_of(ErrorFacts.model_validate_json(payload))
+
+
+def error_of(facts: ErrorFacts) -> WireError:
+    """What it says goes to clients and into the log, so it is one line of bounded length."""
+    message = one_line(facts.message, _MAX_MESSAGE_CHARACTERS)
+    param = None if facts.param is None else one_line(facts.param, _MAX_PARAM_CHARACTERS)
+    if facts.retry_after_ms is not None:
+        return OverCapacity(
+            message, retry_after_ms=facts.retry_after_ms, code=facts.code, param=param
+        )
+    kind = _ERRORS.get(facts.kind, WireError)
+    return kind(message, code=facts.code, param=param, http_status=facts.status)
+
+
+def one_line(text: str, max_characters: int) -> str:
+    """Somebody else's text for a log or a terminal: no line break, escape code or change of
+    direction in it."""
+    shown = "".join(c if c.isprintable() else " " for c in text[: max_characters + 1])
+    return shown if len(shown) <= max_characters else f"{shown[: max_characters - 1]}…"

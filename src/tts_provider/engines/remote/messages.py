@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import base64
 from dataclasses import asdict
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from tts_provider.engines.remote.frames import read_spoken, spoken_facts
+from tts_provider.engines.remote.frames import (
+    Segment,
+    one_line,
+    read_spoken,
+    spoken_facts,
+)
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import History, Phonemes, Samples, Spoken, Utterance, Voice
+from tts_provider.speech.engine import History, Phonemes, Samples, Utterance, Voice
 from tts_provider.speech.lexicon import LONGEST_ENTRY
 
 VERSION = 1
@@ -25,11 +38,21 @@ _HISTORY_SEGMENTS = 4
 """How much of a conversation travels: as much as CSM-1B takes into its prompt."""
 _MAX_TEXT_CHARACTERS = 20_000
 """Of one passage: its segment has 300, of which each may be several words."""
+_MAX_NAME_CHARACTERS = 200
+_MAX_VOICES = 4096
+_MAX_STREAMS = 1_000_000
+_MAX_SPEAKER = 2**31 - 1
 _SAMPLE = np.dtype("<f4")
 
 
 class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+    )
 
     version: int = VERSION
 
@@ -44,24 +67,10 @@ class Message(BaseModel):
         return version
 
 
-class Segment(BaseModel):
-    """What was said before, as an engine remembers it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    text: str
-    speaker: int
-    codebooks: int = Field(ge=1, le=64)
-    codes: str
-
-    def spoken(self) -> Spoken:
-        return read_spoken(self.model_dump())
-
-
 class Pronounced(BaseModel):
     """Characters from `start` to before `end` are pronounced so, in IPA."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     start: int = Field(ge=0)
     end: int
@@ -103,8 +112,10 @@ class SpeakRequest(Message):
 
     @classmethod
     def of(cls, utterance: Utterance) -> SpeakRequest:
+        """Raises `InvalidRequest` where the contract has no room for it."""
         kept = utterance.history.segments[-_HISTORY_SEGMENTS:]
-        return cls(
+        return _made(
+            cls,
             text=utterance.text,
             voice=utterance.voice.id,
             temperature=utterance.temperature,
@@ -113,7 +124,7 @@ class SpeakRequest(Message):
             max_audio_ms=utterance.max_audio_ms,
             speed=utterance.speed,
             with_words=utterance.with_words,
-            history=[Segment(**spoken_facts(spoken)) for spoken in kept],
+            history=[spoken_facts(spoken) for spoken in kept],
             history_count=utterance.history.count,
             ahead_s=utterance.ahead_s,
             phonemes=[Pronounced(**asdict(part)) for part in utterance.phonemes],
@@ -122,7 +133,7 @@ class SpeakRequest(Message):
     def utterance(self, voice: Voice) -> Utterance:
         """Raises `InvalidRequest` where the history cannot be read."""
         try:
-            segments = [segment.spoken() for segment in self.history]
+            segments = [read_spoken(segment) for segment in self.history]
         except ValueError as error:
             raise InvalidRequest(f"history cannot be read: {error}", param="history") from None
         return Utterance(
@@ -149,8 +160,9 @@ class ListenRequest(Message):
 
     @classmethod
     def of(cls, text: str, speaker: int, samples: Samples) -> ListenRequest:
-        data = samples.astype(_SAMPLE, copy=False).tobytes()
-        return cls(text=text, speaker=speaker, samples=base64.b64encode(data).decode())
+        """Raises `InvalidRequest` where the contract has no room for it."""
+        data = base64.b64encode(samples.astype(_SAMPLE, copy=False).tobytes()).decode()
+        return _made(cls, text=text, speaker=speaker, samples=data)
 
     def audio(self) -> Samples:
         """(n,) at 24 kHz. Raises `InvalidRequest`."""
@@ -161,18 +173,50 @@ class ListenRequest(Message):
         return data.astype(np.float32, copy=False)
 
 
-class Description(Message):
-    """`GET /describe`: what a replica speaks with."""
+def _check_printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("only printable characters are allowed")
+    return text
 
-    replica: str
-    engine: str
-    model: str
-    device: str
-    precision: str
+
+_Name = Annotated[
+    str, Field(min_length=1, max_length=_MAX_NAME_CHARACTERS), AfterValidator(_check_printable)
+]
+
+
+class Description(Message):
+    """`GET /describe`: what a replica speaks with. It is shown to clients and in the log."""
+
+    replica: _Name
+    engine: _Name
+    model: _Name
+    device: _Name
+    precision: _Name
     speeds: tuple[float, float]
     takes_prompts: bool
-    voices: list[Voice] = Field(min_length=1)
-    max_streams: int
+    voices: list[Voice] = Field(min_length=1, max_length=_MAX_VOICES)
+    max_streams: int = Field(ge=1, le=_MAX_STREAMS)
+
+    @field_validator("speeds")
+    @classmethod
+    def _are_around_one(cls, speeds: tuple[float, float]) -> tuple[float, float]:
+        if not 0.01 <= speeds[0] <= 1.0 <= speeds[1] <= 100.0:
+            raise ValueError("expected the slowest and the fastest speed, around 1")
+        return speeds
+
+    @field_validator("voices")
+    @classmethod
+    def _are_apart_and_printable(cls, voices: list[Voice]) -> list[Voice]:
+        if len({voice.id for voice in voices}) < len(voices):
+            raise ValueError("two voices have the same id")
+        for voice in voices:
+            for text in (voice.id, voice.name, voice.source, voice.language):
+                if not 1 <= len(text) <= _MAX_NAME_CHARACTERS:
+                    raise ValueError(f"a voice's facts have 1 to {_MAX_NAME_CHARACTERS} characters")
+                _check_printable(text)
+            if not 0 <= (voice.speaker or 0) <= _MAX_SPEAKER:
+                raise ValueError(f"a speaker's number is 0 to {_MAX_SPEAKER}")
+        return voices
 
 
 _Message = TypeVar("_Message", bound=Message)
@@ -183,8 +227,21 @@ def read_message(kind: type[_Message], data: bytes) -> _Message:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
-        raise InvalidRequest(
-            f"{place}: {first['msg'].removeprefix('Value error, ')}", param=place
-        ) from None
+        raise _first_problem(error) from None
+
+
+def _made(kind: type[_Message], **fields: Any) -> _Message:
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+
+
+def _first_problem(error: ValidationError) -> InvalidRequest:
+    first = error.errors(include_url=False, include_input=False)[0]
+    # A field that should not be there has a name of somebody else's.
+    place = one_line(".".join(map(str, first["loc"])), 100) or "the body"
+    reason = one_line(first["msg"].removeprefix("Value error, "), 300)
+    too_long = first["loc"] == ("text",) and first["type"] == "string_too_long"
+    code = "text_too_long" if too_long else None
+    return InvalidRequest(f"{place}: {reason}", code=code, param=place)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 
 from starlette.types import Receive, Scope, Send
@@ -22,13 +22,13 @@ from tts_provider.engines.remote.messages import (
     SpeakRequest,
     read_message,
 )
+from tts_provider.engines.remote.proof import Guard
 from tts_provider.engines.remote.replica_metrics import ReplicaMetrics
 from tts_provider.errors import (
     Draining,
     InvalidRequest,
     Loading,
     OverCapacity,
-    Unauthorized,
     WireError,
 )
 from tts_provider.speech.engine import Engine, Samples, Utterance, Voice
@@ -47,15 +47,18 @@ class Replica:
         *,
         name: str,
         max_streams: int,
-        key: str | None = None,
+        keys: Sequence[str] = (),
+        metrics_keys: Sequence[str] = (),
         alive_s: float = 2.0,
     ) -> None:
-        """`key` is what gateways must show; a frame leaves at least every `alive_s`."""
+        """Gateways must prove that they have one of `keys`, where there are some; who reads the
+        metrics may also show one of `metrics_keys`. A frame leaves at least every `alive_s`."""
         self._engine = engine
         self._store = store
         self._name = name
         self._max_streams = max_streams
-        self._key = key
+        self._guard = Guard(keys) if keys else None
+        self._metrics_keys = tuple(metrics_keys)
         self._alive_s = alive_s
         self._is_loaded = False
         self._is_draining = False
@@ -102,7 +105,8 @@ class Replica:
                 self._check_open()
                 await exchange.answer(200, "application/json", b'{"status": "ready"}')
             case "GET", "/metrics":
-                self._check_key(exchange)
+                if not self._shows_metrics_key(exchange):
+                    self._check_key(exchange)
                 await exchange.answer(200, "text/plain; charset=utf-8", self.metrics.render())
             case "GET", "/describe":
                 self._check_key(exchange)
@@ -124,13 +128,20 @@ class Replica:
                 )
 
     def _check_key(self, exchange: Exchange) -> None:
-        if self._key is None:
+        """From here on the answer proves the key, too. Raises `Unauthorized`."""
+        if self._guard is None:
             return
+        authorization = exchange.header(b"authorization")
+        proof = self._guard.identify(authorization, exchange.method, exchange.path)
+        exchange.proof = proof
+        self._guard.admit(proof)
+
+    def _shows_metrics_key(self, exchange: Exchange) -> bool:
+        """Prometheus signs nothing: it has a key of its own."""
         scheme, _, offered = exchange.header(b"authorization").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(
-            offered.strip().encode(), self._key.encode()
-        ):
-            raise Unauthorized("the gateway's --engine-key is not this replica's")
+        shown = offered.strip().encode()
+        are_same = [hmac.compare_digest(shown, key.encode()) for key in self._metrics_keys]
+        return scheme.lower() == "bearer" and any(are_same)
 
     def _check_open(self) -> None:
         if (refusal := self.refusal) is not None:

@@ -1,38 +1,41 @@
-"""The replicas behind some addresses, asked over HTTP: one after the other, and what comes back.
+"""The replicas behind some addresses: one after the other is asked, and what comes back is read.
 
 An address that does not answer is set aside, and asked how it is each second until it does. A
 replica that falls silent or breaks off is lost: before its first audio the request is asked again
-once, elsewhere where there is an elsewhere.
+once, elsewhere where there is an elsewhere. One that does what no replica does is lost as well, and
+its address is set aside for longer each time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
-from typing import Any
-
-import httpx2
+from contextlib import aclosing
 
 from tts_provider.engines.remote.addresses import Address, Addresses
+from tts_provider.engines.remote.client import (
+    SILENCE_S,
+    Answer,
+    BrokenOff,
+    Client,
+    Silent,
+    Unreachable,
+)
 from tts_provider.engines.remote.counts import Counts
-from tts_provider.engines.remote.frames import Alive, Decoder, End, Frame, NotOurs, read_error
-from tts_provider.engines.remote.messages import REPLICA_HEADER, Description, read_message
+from tts_provider.engines.remote.frames import Alive, Bounds, End, Frame, NotOurs
+from tts_provider.engines.remote.messages import Description, read_message
 from tts_provider.errors import EngineLost, InvalidRequest, OverCapacity, WireError
 
 log = logging.getLogger(__name__)
 
-SILENCE_S = 10.0
-"""A stream that brings no frame for so long is lost; a replica at work sends one every 2 s."""
-_CONNECT_S = 2.0
 _PROBE_S = 1.0
 """Between two questions to an address that is set aside; the others are asked less often."""
 _HEALTHY_PROBE_S = 5.0
 _PROBE_TIMEOUT_S = 3.0
-# uvicorn, and so Ray's proxy, closes what is silent for 5 s: never ask into a closing connection.
-_KEEP_ALIVE_S = 4.0
+_REFUSAL_TIMEOUT_S = 5.0
+_LONGEST_PAUSE_S = 30.0
+"""For which an address is not asked that does what no replica does, whatever it says of itself."""
 _PATIENCE_S = 20.0
 """How long what was begun waits for a place."""
 _ASK_AGAIN_S = (0.05, 2.0)
@@ -65,14 +68,7 @@ class Replicas:
         for address in self.addresses:
             self.counts.is_up(address.url, False)
         self._on_described = on_described
-        self._silence_s = silence_s
-        self._client = httpx2.AsyncClient(
-            headers=authorization(key),
-            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE_S),
-            timeout=httpx2.Timeout(silence_s, connect=_CONNECT_S, pool=None),
-            # Engines are machines of the operator's own, in no proxy's reach.
-            trust_env=False,
-        )
+        self._client = Client(key, silence_s=silence_s)
         self._probes: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -89,14 +85,14 @@ class Replicas:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.aclose()
+        await self._client.close()
 
     def nobody(self) -> EngineLost:
         """What is said where no address is up."""
         return EngineLost(f"no engine can be reached: {self.addresses.problems()}")
 
     async def ask(
-        self, path: str, body: bytes, headers: Mapping[str, str], *, waits: bool
+        self, path: str, body: bytes, headers: Mapping[str, str], bounds: Bounds, *, waits: bool
     ) -> AsyncGenerator[Frame, None]:
         """What a replica answers to this, its last frame left out. With `waits` it is asked again
         for a while where all are busy.
@@ -108,14 +104,15 @@ class Replicas:
         while True:
             avoid = None if lost is None else lost.address
             try:
-                address, response = await self._open(path, body, headers, waits, avoid)
-                async with aclosing(self._read(address, response)) as frames:
+                address, answer = await self._open(path, body, headers, waits, avoid)
+                async with aclosing(self._read(address, answer, bounds)) as frames:
                     async for frame in frames:
                         heard = heard or not isinstance(frame, Alive)
                         yield frame
                 return
             except _Lost as again:
-                self._suspect(again.address)
+                if again.address.is_up:
+                    self._suspect(again.address)
                 if again.in_line and lost is not None:
                     raise OverCapacity(
                         f"all engines are busy: {again}, twice", retry_after_ms=_RETRY_AFTER_MS
@@ -132,8 +129,8 @@ class Replicas:
         headers: Mapping[str, str],
         waits: bool,
         avoid: Address | None,
-    ) -> tuple[Address, httpx2.Response]:
-        """A response of status 200. Raises `_Lost`, and `WireError` as `ask`."""
+    ) -> tuple[Address, Answer]:
+        """An answer of status 200. Raises `_Lost`, and `WireError` as `ask`."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + (_PATIENCE_S if waits else 0.0)
         while True:
@@ -141,19 +138,19 @@ class Replicas:
             for address in self.addresses.in_turn(avoid):
                 address.active += 1
                 try:
-                    response = await self._send(address, path, body, headers)
-                    if response is not None and response.status_code == 200:
+                    answer = await self._send(address, path, body, headers)
+                    if answer is not None and answer.status == 200:
                         address.active += 1  # until `_read` is done
-                        return address, response
+                        return address, answer
                 finally:
                     address.active -= 1
-                if response is None:
+                if answer is None:
                     continue
-                problem = await self._read_refusal(address, response)
+                problem = await self._read_refusal(address, answer)
                 if isinstance(problem, OverCapacity):
                     busy = problem
                 elif problem is not None:
-                    self.counts.ended(_name_of(address, response), problem.code)
+                    self.counts.ended(answer.replica or address.url, problem.code)
                     raise problem
             if busy is None:
                 raise self.nobody()
@@ -166,79 +163,81 @@ class Replicas:
 
     async def _send(
         self, address: Address, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> httpx2.Response | None:
-        """The response's head; None where the address is set aside. Raises `_Lost`."""
-        url = address.url + path
-        request = self._client.build_request("POST", url, content=body, headers=headers)
+    ) -> Answer | None:
+        """The answer's head; None where the address is set aside. Raises `_Lost`."""
         asked_s = asyncio.get_running_loop().time()
         try:
-            return await self._client.send(request, stream=True)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            self._set_aside(address, f"cannot be reached ({_sentence(error)})")
-        except httpx2.TransportError as error:
+            return await self._client.post(address.url, path, body, headers)
+        except Unreachable as error:
+            self._set_aside(address, str(error))
+        except BrokenOff as error:
             self.counts.ended(address.url, "lost")
-            silent = isinstance(error, httpx2.ReadTimeout)
-            in_line = silent and address.heard_s > asked_s
-            raise _Lost(address, self._how(error), in_line=in_line) from error
+            in_line = isinstance(error, Silent) and address.heard_s > asked_s
+            raise _Lost(address, str(error), in_line=in_line) from error
         return None
 
     async def _read(
-        self, address: Address, response: httpx2.Response
+        self, address: Address, answer: Answer, bounds: Bounds
     ) -> AsyncGenerator[Frame, None]:
         """Frames until the last one. Raises `_Lost`, and the error that a replica tells."""
-        loop, decoder = asyncio.get_running_loop(), Decoder()
-        outcome, is_over = "cancelled", False
+        loop = asyncio.get_running_loop()
+        outcome = "cancelled"
         try:
-            async for data in response.aiter_raw():
-                address.heard_s = loop.time()
-                for frame in decoder.push(data):
+            async with aclosing(answer.frames(bounds)) as frames:
+                async for frame in frames:
+                    address.heard_s = loop.time()
                     if isinstance(frame, WireError):
                         raise frame
-                    # What follows is the end of the body: the connection is used again.
-                    is_over = is_over or isinstance(frame, End)
-                    if not is_over:
+                    if isinstance(frame, End):
+                        outcome, address.pause_s = "spoken", 0.0
+                    else:
                         yield frame
-        except httpx2.TransportError as error:
-            if not is_over:
-                outcome = "lost"
-                raise _Lost(address, self._how(error)) from error
+        except BrokenOff as error:
+            outcome = "lost"
+            raise _Lost(address, str(error)) from error
         except NotOurs as error:
             outcome = "lost"
-            raise _Lost(address, f"sent {error}") from error
+            self._distrust(address, str(error))
+            raise _Lost(address, str(error)) from error
         except WireError as problem:
             outcome = problem.code
             raise
-        else:
-            if not is_over:
-                outcome = "lost"
-                raise _Lost(address, "ended before it had said everything")
         finally:
             address.active -= 1
-            self.counts.ended(_name_of(address, response), "spoken" if is_over else outcome)
-            await response.aclose()
+            self.counts.ended(answer.replica or address.url, outcome)
+            await answer.close()
 
-    async def _read_refusal(self, address: Address, response: httpx2.Response) -> WireError | None:
+    async def _read_refusal(self, address: Address, answer: Answer) -> WireError | None:
         """Why a request was not taken; None where the address is set aside. Raises `_Lost`."""
         try:
-            body = await response.aread()
-        except httpx2.TransportError as error:
-            raise _Lost(address, self._how(error)) from error
+            problem = await answer.problem(timeout_s=_REFUSAL_TIMEOUT_S)
+        except BrokenOff as error:
+            self.counts.ended(answer.replica or address.url, "lost")
+            raise _Lost(address, str(error)) from error
+        except NotOurs as error:
+            self._distrust(address, str(error))
+            return None
         finally:
-            await response.aclose()
-        status, problem = response.status_code, error_in(body)
+            await answer.close()
+        status = answer.status
         if problem is not None and problem.code in _AWAY_CODES:
             self._set_aside(address, f"says: {problem.message}")
             return None
-        if problem is not None and status not in (401, 403):
+        if status in (401, 403):
+            reason = refusal(status) if problem is None else f"says: {problem.message}"
+            self._set_aside(address, reason, is_refused=True)
+            return None
+        if problem is not None:
             return problem
         if status == 503:  # of Ray, or a balancer
-            after = response.headers.get("retry-after", "")
-            after_ms = 1000 * int(after) if after.isdecimal() else _RETRY_AFTER_MS
-            return OverCapacity("all engines are busy; try again later", retry_after_ms=after_ms)
-        if status in (401, 403, 404):
-            self._set_aside(address, refusal(status), is_refused=status != 404)
+            return OverCapacity(
+                "all engines are busy; try again later",
+                retry_after_ms=answer.retry_after_ms or _RETRY_AFTER_MS,
+            )
+        if status == 404:
+            self._set_aside(address, refusal(status))
             return None
-        self.counts.ended(_name_of(address, response), "lost")
+        self.counts.ended(answer.replica or address.url, "lost")
         raise _Lost(address, f"answered with the status {status}")
 
     async def _watch(self) -> None:
@@ -246,7 +245,8 @@ class Replicas:
         while True:
             await asyncio.sleep(_PROBE_S)
             for address in self.addresses:
-                if not address.is_up or loop.time() - address.asked_s > _HEALTHY_PROBE_S:
+                every_s = _HEALTHY_PROBE_S if address.is_up else address.pause_s
+                if loop.time() - address.asked_s > every_s:
                     self._suspect(address)
 
     def _suspect(self, address: Address) -> None:
@@ -260,37 +260,43 @@ class Replicas:
         loop = asyncio.get_running_loop()
         address.asked_s, address.is_asked = loop.time(), True
         try:
-            url = f"{address.url}/describe"
-            response = await self._client.get(url, timeout=_PROBE_TIMEOUT_S)
-        except httpx2.ReadTimeout:
+            await self._describe(address)
+        except Unreachable as error:
+            self._set_aside(address, str(error))
+        except Silent as error:
             # A queue before busy replicas keeps the question waiting, and lets their audio pass.
             if address.heard_s < address.asked_s:
-                self._set_aside(address, f"did not answer in {_PROBE_TIMEOUT_S:g} s")
-        except httpx2.TransportError as error:
-            self._set_aside(address, f"cannot be reached ({_sentence(error)})")
-        else:
-            self._take(address, response)
+                self._set_aside(address, str(error))
+        except BrokenOff as error:
+            self._set_aside(address, str(error))
+        except NotOurs as error:
+            self._distrust(address, str(error))
+        except InvalidRequest as error:
+            self._distrust(address, f"is no engine of this release: {error}")
         finally:
             address.is_asked = False
 
-    def _take(self, address: Address, response: httpx2.Response) -> None:
-        """What an address answered to the question how it is."""
-        status = response.status_code
-        if status == 503 and address.is_up:
-            problem = error_in(response.content)
-            if problem is not None and problem.code in _AWAY_CODES:
-                self._set_aside(address, f"says: {problem.message}")
-            return
-        if status != 200:
-            problem = error_in(response.content)
-            reason = refusal(status) if problem is None else f"says: {problem.message}"
-            self._set_aside(address, reason, is_refused=status in (401, 403))
-            return
+    async def _describe(self, address: Address) -> None:
+        """Ask an address how it is, and take what it says. Raises what is wrong with it."""
+        loop = asyncio.get_running_loop()
+        answer = await self._client.get(address.url, "/describe", timeout_s=_PROBE_TIMEOUT_S)
+        left_s = max(0.0, address.asked_s + _PROBE_TIMEOUT_S - loop.time())
         try:
-            described = read_message(Description, response.content)
-        except InvalidRequest as error:
-            self._set_aside(address, f"is no engine of this release: {error}", is_refused=True)
+            if answer.status == 200:
+                self._take(address, read_message(Description, await answer.body(timeout_s=left_s)))
+                return
+            problem = await answer.problem(timeout_s=left_s)
+        finally:
+            await answer.close()
+        status = answer.status
+        # Of a replica that is full, or of Ray: nobody is asked in vain.
+        is_busy = status == 503 and (problem is None or problem.code not in _AWAY_CODES)
+        if is_busy and address.is_up:
             return
+        reason = refusal(status) if problem is None else f"says: {problem.message}"
+        self._set_aside(address, reason, is_refused=status in (401, 403))
+
+    def _take(self, address: Address, described: Description) -> None:
         if not address.is_up:
             address.is_up, address.is_refused = True, False
             self.counts.is_up(address.url, True)
@@ -303,23 +309,11 @@ class Replicas:
             self.counts.is_up(address.url, False)
         address.is_up, address.problem, address.is_refused = False, problem, is_refused
 
-    def _how(self, error: httpx2.TransportError) -> str:
-        if isinstance(error, httpx2.TimeoutException):
-            return f"sent nothing for {self._silence_s:g} s"
-        return f"broke off ({_sentence(error)})"
-
-
-def authorization(key: str | None) -> dict[str, str]:
-    """The headers that show a key."""
-    return {} if key is None else {"Authorization": f"Bearer {key}"}
-
-
-def error_in(body: bytes) -> WireError | None:
-    """The error that a replica's body tells; None where it is somebody else's."""
-    with suppress(ValueError, TypeError, KeyError):
-        facts: dict[str, Any] = json.loads(body)["error"]
-        return read_error(facts)
-    return None
+    def _distrust(self, address: Address, problem: str) -> None:
+        """It does what no replica does: it is left alone, each time for longer."""
+        address.pause_s = min(max(_PROBE_S, 2 * address.pause_s), _LONGEST_PAUSE_S)
+        address.asked_s = asyncio.get_running_loop().time()
+        self._set_aside(address, problem, is_refused=True)
 
 
 def refusal(status: int) -> str:
@@ -329,12 +323,3 @@ def refusal(status: int) -> str:
     if status == 404:
         return "has no engine (404)"
     return f"answers with the status {status}"
-
-
-def _name_of(address: Address, response: httpx2.Response) -> str:
-    name: str = response.headers.get(REPLICA_HEADER, address.url)
-    return name
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
