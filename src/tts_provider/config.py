@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv.parser import parse_stream
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -50,6 +50,8 @@ SECRET_SETTINGS = ("api_keys", "engine_key", "HF_TOKEN")
 
 class Limits(BaseModel):
     """What one request, one connection and the whole server may ask for."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     max_text_characters: int = Field(20_000, ge=1)
     # Beside its text, which may have twelve for each character: `max_wire_bytes`.

@@ -59,7 +59,7 @@ _OPEN_FLAGS = os.O_RDONLY | sum(
 class StoredVoice(BaseModel):
     """What `voice.json` says."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 
     version: Literal[1] = 1
     id: str

@@ -195,11 +195,13 @@ class Answer:
     async def body(self, *, timeout_s: float) -> bytes:
         """All of it. Raises `NotOurs` where it is longer than `MAX_BODY_BYTES`, and `BrokenOff`."""
         self.check()
-        body = bytearray()
+        body, pieces = bytearray(), 0
         try:
             with anyio.fail_after(timeout_s):
                 async for piece in self._response.aiter_raw():
                     body += piece
+                    pieces += 1
+                    _check_pieces(pieces, len(body))
                     if len(body) > MAX_BODY_BYTES:
                         raise NotOurs(f"sent a body of more than {MAX_BODY_BYTES} bytes")
                     await asyncio.sleep(0)  # whatever comes, others have a turn
@@ -235,8 +237,7 @@ class Answer:
             took_s = loop.time() - asked_s
             waited_s, quiet_s = waited_s + took_s, quiet_s + took_s
             pieces, received_bytes = pieces + 1, received_bytes + len(piece)
-            if pieces > _SPARE_PIECES + received_bytes // _SMALLEST_PIECE_BYTES:
-                raise NotOurs(f"sent {received_bytes} bytes in {pieces} pieces")
+            _check_pieces(pieces, received_bytes)
             for frame in decoder.push(piece):
                 quiet_s, count = 0.0, count + 1
                 if isinstance(frame, Audio):
@@ -271,6 +272,12 @@ class Answer:
         """All was said: the end of the body is waited for only so that the connection is kept."""
         with suppress(TimeoutError, httpx2.TransportError), anyio.fail_after(_LAST_WORD_S):
             await anext(raw, None)
+
+
+def _check_pieces(pieces: int, received_bytes: int) -> None:
+    """Each costs more than its bytes: a body may come in chunks of one."""
+    if pieces > _SPARE_PIECES + received_bytes // _SMALLEST_PIECE_BYTES:
+        raise NotOurs(f"sent {received_bytes} bytes in {pieces} pieces")
 
 
 def _sha256(body: bytes) -> str:

@@ -115,7 +115,7 @@ class Guard:
                 f"and may be {CLOCK_SKEW_S} s: set both by NTP"
             )
         if proof.time_s <= self._forgotten_s or proof.nonce in self._seen:
-            raise Unauthorized("the request was sent before: its nonce is used")
+            raise Unauthorized("the request was sent before, or is older than those that are known")
         self._seen.add(proof.nonce)
         heapq.heappush(self._by_time, (proof.time_s, proof.nonce))
         while len(self._by_time) > self._nonces_kept or self._by_time[0][0] < now_s - CLOCK_SKEW_S:

@@ -94,7 +94,7 @@ class VoiceId(BaseModel):
 class SpeechRequest(BaseModel):
     """A text to speak. Fields that are not listed are ignored; null counts as not given."""
 
-    model_config = ConfigDict(strict=True, title="SpeechRequest")
+    model_config = ConfigDict(strict=True, title="SpeechRequest", hide_input_in_errors=True)
 
     input: str = Field(
         description="What to say, without control characters.",
