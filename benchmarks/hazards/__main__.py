@@ -13,7 +13,7 @@ import asyncio
 import importlib
 import sys
 
-HAZARDS = ("uploads", "hoards", "encoders", "floods", "descriptors", "stops", "soak")
+HAZARDS = ("uploads", "hoards", "encoders", "floods", "replicas", "descriptors", "stops", "soak")
 
 
 async def main(names: list[str]) -> int:

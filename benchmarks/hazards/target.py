@@ -24,6 +24,8 @@ import numpy as np
 from tts_provider.audio.pcm import from_s16
 from tts_provider.config import Settings
 from tts_provider.engines.espeak.engine import EspeakEngine
+from tts_provider.engines.remote.engine import RemoteEngine
+from tts_provider.errors import StartupError
 from tts_provider.server.lifecycle import Server
 from tts_provider.server.logs import configure_logging
 from tts_provider.speech.engine import AudioChunk, Utterance
@@ -59,7 +61,38 @@ class LeakingEngine(ClockEngine):
                 yield chunk
 
 
-ENGINES = {"clock": ClockEngine, "espeak": EspeakEngine, "leaking": LeakingEngine}
+class GatewayEngine(ClockEngine):
+    """The male voice is its own, by the clock; the female one is spoken by replicas elsewhere."""
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        self._remote = RemoteEngine(Settings().engine_urls)
+        self._asking = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        while True:
+            with contextlib.suppress(StartupError):
+                await self._remote.load(lambda line: None)
+                return
+            await asyncio.sleep(1.0)
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        far = utterance.voice.id == "female"
+        speech = self._remote.speak(utterance) if far else super().speak(utterance)
+        async with contextlib.aclosing(speech) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def close(self) -> None:
+        self._asking.cancel()
+        await self._remote.close()
+
+
+ENGINES = {
+    "clock": ClockEngine,
+    "espeak": EspeakEngine,
+    "gateway": GatewayEngine,
+    "leaking": LeakingEngine,
+}
 
 
 class Target:

@@ -32,6 +32,7 @@ from tts_provider.engines.remote.frames import (
 )
 from tts_provider.engines.remote.messages import REPLICA_HEADER
 from tts_provider.engines.remote.proof import NOTHING_SHA256, PROOF_HEADER, Proof
+from tts_provider.engines.remote.transport import Transport
 from tts_provider.errors import WireError
 from tts_provider.speech.engine import SAMPLE_RATE
 
@@ -92,7 +93,7 @@ class Client:
         self._http = httpx2.AsyncClient(
             headers={"Accept-Encoding": "identity"},
             cookies=_NoCookies(),
-            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE_S),
+            transport=Transport(httpx2.Limits(keepalive_expiry=_KEEP_ALIVE_S)),
             timeout=httpx2.Timeout(silence_s, connect=_CONNECT_S, pool=None),
             follow_redirects=False,
             # Engines are machines of the operator's own, in no proxy's reach.

@@ -35,14 +35,17 @@ from tts_provider.speech.engine import SAMPLE_RATE, Samples, Spoken, Utterance, 
 MEDIA_TYPE = "application/octet-stream"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 """43 s of audio; an engine's chunk has 80 ms."""
-MAX_FACTS_BYTES = 1024 * 1024
-"""Of all that is no audio, beside the text that it may repeat."""
 
 _LEAST_AUDIO_S = 10.0
 _AUDIO_S_A_CHARACTER = 2.0
 """Speech has 0.06 s a character. What takes longest are signs that espeak-ng spells: 1.2 s each."""
 _BYTES_A_CHARACTER = 12
 """The longest way to write one in JSON: two escapes."""
+_BYTES_A_WORD = 64
+_BYTES_OF_CODES = 176
+"""Of 64 codebooks, in base64."""
+_SPARE_BYTES = 16 * 1024
+_MOST_BYTES = 1024 * 1024
 _SPARE_FRAMES = 1024
 _SAMPLES_A_FRAME = 240
 """An engine's frames are longer than these 10 ms."""
@@ -135,9 +138,21 @@ class Bounds:
         audio_s = len(samples) / SAMPLE_RATE
         return cls(0, len(text), math.ceil((audio_s + 1.0) * _CODES_A_SECOND))
 
-    @property
-    def facts_bytes(self) -> int:
-        return MAX_FACTS_BYTES + _BYTES_A_CHARACTER * self.characters
+    def payload_bytes(self, kind: int) -> int:
+        """Of all frames of a kind: what it costs to read them is in proportion to the text, too."""
+        text_bytes = _BYTES_A_CHARACTER * self.characters
+        match kind:
+            case Kind.AUDIO:
+                return self.samples * _SAMPLE.itemsize
+            case Kind.WORDS:
+                return _SPARE_BYTES + _BYTES_A_WORD * self.characters
+            case Kind.SPOKEN:
+                codes_bytes = min(_BYTES_OF_CODES * self.code_frames, _MOST_BYTES)
+                return _SPARE_BYTES + text_bytes + codes_bytes
+            case Kind.ERROR:
+                return _SPARE_BYTES
+            case _:
+                return 0
 
     @property
     def frames(self) -> int:
@@ -167,8 +182,7 @@ class Decoder:
         self._bounds = bounds
         self._held = bytearray()
         self._frames = 0
-        self._samples = 0
-        self._facts_bytes = 0
+        self._payload_bytes = dict.fromkeys(_KINDS, 0)
 
     def push(self, data: bytes) -> Iterator[Frame]:
         """The frames that `data` completes. Raises `NotOurs` where the next one is none, or one too
@@ -183,10 +197,7 @@ class Decoder:
             payload = bytes(self._held[_HEADER.size : end])
             del self._held[:end]
             self._frames += 1
-            if kind == Kind.AUDIO:
-                self._samples += length // _SAMPLE.itemsize
-            else:
-                self._facts_bytes += length
+            self._payload_bytes[Kind(kind)] += length
             yield _decode(kind, payload, self._bounds)
 
     @property
@@ -195,20 +206,19 @@ class Decoder:
 
     def _check_header(self, kind: int, length: int) -> None:
         """Before the payload is there: nothing that is not wanted is kept."""
-        bounds = self._bounds
         if kind not in _KINDS:
             raise NotOurs(f"sent a frame of the unknown kind {kind}")
         if length > MAX_PAYLOAD_BYTES:
             raise NotOurs(f"sent a frame of {length} bytes; the limit is {MAX_PAYLOAD_BYTES}")
-        if kind == Kind.AUDIO:
-            if self._samples + length // _SAMPLE.itemsize > bounds.samples:
-                raise NotOurs(
-                    f"sent more audio than the text can be: over {bounds.samples / SAMPLE_RATE:g} s"
-                )
-        elif self._facts_bytes + length > bounds.facts_bytes:
-            raise NotOurs(f"sent more than {bounds.facts_bytes} bytes beside its audio")
-        if self._frames >= bounds.frames:
-            raise NotOurs(f"sent more than {bounds.frames} frames for such a text")
+        most_bytes = self._bounds.payload_bytes(kind)
+        if self._payload_bytes[Kind(kind)] + length > most_bytes:
+            if kind == Kind.AUDIO:
+                most_s = self._bounds.samples / SAMPLE_RATE
+                raise NotOurs(f"sent more audio than the text can be: over {most_s:g} s")
+            name = Kind(kind).name.lower()
+            raise NotOurs(f"sent more than {most_bytes} bytes of {name} for such a text")
+        if self._frames >= self._bounds.frames:
+            raise NotOurs(f"sent more than {self._bounds.frames} frames for such a text")
 
 
 def _pack(kind: Kind, payload: bytes = b"") -> bytes:

@@ -174,6 +174,8 @@ class Replicas:
             self.counts.ended(address.url, "lost")
             in_line = isinstance(error, Silent) and address.heard_s > asked_s
             raise _Lost(address, str(error), in_line=in_line) from error
+        except NotOurs as error:
+            self._distrust(address, str(error))
         return None
 
     async def _read(
