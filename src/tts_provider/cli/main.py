@@ -215,7 +215,11 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="where engines on other machines are asked; repeatable",
     )
-    speaking("--engine-key", metavar="KEY", help="the key that those engines ask for")
+    speaking(
+        "--engine-key",
+        metavar="KEY",
+        help="the key that those engines have, too; both sides prove it, neither sends it",
+    )
     speaking(
         "--voice-alias",
         action="append",
@@ -258,7 +262,18 @@ def _add_replica(parser: argparse.ArgumentParser) -> None:
     speaking = parser.add_argument_group("what speaks").add_argument
     _add_engine(speaking)
     entering = parser.add_argument_group("who may come in").add_argument
-    entering("--engine-key", metavar="KEY", help="let in only gateways that have this key")
+    entering(
+        "--engine-key",
+        metavar="KEY",
+        help="let in only gateways that prove this key, or one of several: KEY,KEY",
+    )
+    entering(
+        "--api-key",
+        action="append",
+        dest="api_keys",
+        metavar="KEY",
+        help="who shows this key may read /metrics; repeatable",
+    )
     entering("--max-streams", metavar="N", help="passages spoken at once (default: 32)")
     logging = parser.add_argument_group("what it says").add_argument
     logging("--log-format", metavar="text|json", help="how the log looks (default: text)")

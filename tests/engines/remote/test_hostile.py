@@ -33,7 +33,7 @@ from tts_provider.engines.remote.frames import Alive, Audio, Bounds, End, Kind
 from tts_provider.engines.remote.messages import SpeakRequest
 from tts_provider.errors import EngineFailed, EngineLost, InvalidRequest, StartupError
 from tts_provider.server.dialects import openai
-from tts_provider.speech.engine import Phonemes, Spoken
+from tts_provider.speech.engine import AudioChunk, Phonemes, Spoken
 from tts_provider.voices import store
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
@@ -214,7 +214,7 @@ def settings_of(tmp_path):
             HEAD + frames_bytes(Audio(np.array([1e30], np.float32))), "far beyond", id="loud"
         ),
         pytest.param(
-            HEAD + frames_bytes(Spoken("x" * 13, 0, np.zeros((1, 32), np.int64))),
+            HEAD + frames_bytes(Spoken("x" * 29, 0, np.zeros((1, 32), np.int64))),
             "longer than what was asked",
             id="long segment",
         ),
@@ -482,7 +482,7 @@ def test_no_model_prints_what_it_was_given():
     assert "confidential" not in str(caught.value)
 
 
-async def test_a_replica_that_listens_answers_with_no_audio():
+async def test_what_a_replica_remembers_is_taken_and_no_audio_where_it_listens():
     class Listening(EspeakEngine):
         takes_prompts = True
 
@@ -493,6 +493,16 @@ async def test_a_replica_that_listens_answers_with_no_audio():
     async with running_replica(Listening()) as replica, remote_engine(replica.url) as engine:
         spoken = await engine.listen("Hello.", 1, samples)
         assert (spoken.text, spoken.codes.shape) == ("Hello.", (13, 32))
+
+    class Remembering(EspeakEngine):
+        async def speak(self, utterance):
+            yield AudioChunk(AUDIO.samples, 0)
+            utterance.history.add(Spoken(f"{utterance.text}.", 0, np.ones((400, 32), np.int64)))
+
+    asked = utterance("Good morning")
+    async with running_replica(Remembering()) as replica, remote_engine(replica.url) as engine:
+        await collect(engine, asked)
+        assert [spoken.text for spoken in asked.history.segments] == ["Good morning."]
     described = HEAD + ESPEAK.model_copy(update={"takes_prompts": True}).model_dump_json().encode()
     async with hostile(HEAD + frames_bytes(AUDIO), describe=described) as bad:
         async with remote_engine(bad.url) as engine:

@@ -139,7 +139,7 @@ class Client:
             with anyio.fail_after(patience_s):
                 response = await self._http.send(request, stream=True)
         except TimeoutError:
-            raise Silent(f"did not begin to answer in {patience_s:g} s") from None
+            raise Silent(f"did not begin to answer in {patience_s:.1f} s") from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise Unreachable(f"cannot be reached ({_sentence(error)})") from error
         except httpx2.TransportError as error:
@@ -207,7 +207,7 @@ class Answer:
                         raise NotOurs(f"sent a body of more than {MAX_BODY_BYTES} bytes")
                     await asyncio.sleep(0)  # whatever comes, others have a turn
         except TimeoutError:
-            raise Silent(f"did not answer in {timeout_s:g} s") from None
+            raise Silent(f"did not answer in {timeout_s:.1f} s") from None
         except httpx2.TransportError as error:
             raise _broken(error, self._silence_s) from error
         return bytes(body)

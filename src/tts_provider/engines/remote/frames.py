@@ -41,6 +41,8 @@ _AUDIO_S_A_CHARACTER = 2.0
 """Speech has 0.06 s a character. What takes longest are signs that espeak-ng spells: 1.2 s each."""
 _BYTES_A_CHARACTER = 12
 """The longest way to write one in JSON: two escapes."""
+_SPARE_CHARACTERS = 16
+"""An engine remembers a text with an end mark that it had not."""
 _BYTES_A_WORD = 64
 _BYTES_OF_CODES = 176
 """Of 64 codebooks, in base64."""
@@ -140,7 +142,6 @@ class Bounds:
 
     def payload_bytes(self, kind: int) -> int:
         """Of all frames of a kind: what it costs to read them is in proportion to the text, too."""
-        text_bytes = _BYTES_A_CHARACTER * self.characters
         match kind:
             case Kind.AUDIO:
                 return self.samples * _SAMPLE.itemsize
@@ -148,7 +149,7 @@ class Bounds:
                 return _SPARE_BYTES + _BYTES_A_WORD * self.characters
             case Kind.SPOKEN:
                 codes_bytes = min(_BYTES_OF_CODES * self.code_frames, _MOST_BYTES)
-                return _SPARE_BYTES + text_bytes + codes_bytes
+                return _SPARE_BYTES + _BYTES_A_CHARACTER * self.characters + codes_bytes
             case Kind.ERROR:
                 return _SPARE_BYTES
             case _:
@@ -305,7 +306,8 @@ def read_spoken(segment: Segment) -> Spoken:
 
 def _check_spoken(spoken: Spoken, bounds: Bounds) -> None:
     """It is kept, and sent with what is said next."""
-    if len(spoken.text) > bounds.characters or len(spoken.codes) > bounds.code_frames:
+    most_characters = bounds.characters + _SPARE_CHARACTERS
+    if len(spoken.text) > most_characters or len(spoken.codes) > bounds.code_frames:
         raise ValueError("a segment that is longer than what was asked for")
 
 

@@ -29,7 +29,7 @@ NOTHING_SHA256 = hashlib.sha256().hexdigest()
 """Of an empty body."""
 
 _SCHEME = "TTS-HMAC-SHA256"
-_NONCES_KEPT = 65_536  # 20 MB; 500 requests a second for twice the skew
+_NONCES_KEPT = 65_536  # 14 MB; 500 requests a second for twice the skew
 _CLAIM = re.compile(
     _SCHEME + r' id="([0-9a-f]{16})", ts="([0-9]{1,12})", nonce="([0-9a-f]{32})", '
     r'hash="([0-9a-f]{64})", mac="([0-9a-f]{64})"'
