@@ -41,7 +41,7 @@ format: .venv/test.stamp
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/server.py
 
-# The table of docs/security.md, in six minutes; it reads /proc.
+# The table of docs/security.md, in ten minutes; it reads /proc.
 hazards: .venv/test.stamp
 	$(BIN)/python benchmarks/hazards
 
