@@ -33,10 +33,12 @@ _END = re.compile(
     rf"(?P<mark>[.!?…]+){_CLOSERS}|[{_FIRM}]+[!?！？]*[”’」』）》】〕〉)\"']*|\n[^\S\n]*\n\s*"
 )
 # What begins the next one: white space, bullets and opening quotes, a letter or digit.
-_OPENERS = r"[\"'(\[“‘«¿¡*_#•◦–—-]*\s?[\"'(\[“‘«¿¡*_]*"
-_BEGIN = re.compile(rf"(?P<space>\s+){_OPENERS}(?P<word>\w[\w'’]*)")
+# The second run of openers needs the white space between them, and every run is bounded: else one
+# text can be shared out between two of them in n ways, and each piece that comes is searched anew.
+_OPENERS = r"[\"'(\[“‘«¿¡*_#•◦–—-]{0,40}(?:\s[\"'(\[“‘«¿¡*_]{0,40})?"
+_BEGIN = re.compile(rf"(?P<space>\s{{1,40}}){_OPENERS}(?P<word>\w[\w'’]{{0,40}})")
 # All that is there yet of what `_BEGIN` looks for.
-_BEGIN_SO_FAR = re.compile(rf"\s*(?:\s{_OPENERS})?\Z")
+_BEGIN_SO_FAR = re.compile(rf"(?:\s{{1,40}}{_OPENERS})?\Z")
 _LAST_WORD = re.compile(r"[\w.'’&]*\Z")
 _LOOK_BACK = 24
 

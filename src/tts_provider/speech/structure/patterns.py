@@ -62,8 +62,9 @@ _TARGET = (
     r"\((?P<target>[^()\s]{0,2000}(?:\([^()\s]{0,200}\)[^()\s]{0,200})?)"
     r"(?:[ \t]{1,4}[\"'][^\"\n]{0,300}[\"'])?\)"
 )
+# What is in an image could be read as characters too: possessive, or n images take 2^n attempts.
 LINK = regex.compile(
-    r"!?\[(?P<text>(?:!\[[^\[\]\n]{0,300}\]\([^()\s]{0,2000}\)|\[[^\[\]\n]{0,20}\]|[^\[\]\n]){0,400})"
+    r"!?\[(?P<text>(?:!\[[^\[\]\n]{0,300}\]\([^()\s]{0,2000}\)|\[[^\[\]\n]{0,20}\]|[^\[\]\n]){0,400}+)"
     rf"\](?:{_TARGET}|\[[^\[\]\n]{{0,100}}\])"
 )
 CITATION = regex.compile(
@@ -74,9 +75,9 @@ CITATION = regex.compile(
 _VALUE = r"(?:\"[^\"<]{0,1000}\"|'[^'<]{0,1000}'|[^\s\"'<>=]{1,1000})"
 TAG = regex.compile(
     r"<(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9:-]{0,40})"
-    rf"(?P<attributes>=?(?:\s{{1,10}}[\w:@.-]{{1,60}}\s{{0,4}}=\s{{0,4}}{_VALUE}"
+    rf"(?P<attributes>(?:={_VALUE}?)?(?:\s{{1,10}}[\w:@.-]{{1,60}}\s{{0,4}}=\s{{0,4}}{_VALUE}"
     r"|\s{1,10}(?:open|hidden|disabled|checked|selected|async|defer|controls)"
-    rf"|(?<==){_VALUE}){{0,20}})\s{{0,10}}(?P<empty>/?)>"
+    r"){0,20})\s{0,10}(?P<empty>/?)>"
 )
 ALT = regex.compile(r"""\balt\s?=\s?(?:"(?P<alt>[^"]*)"|'(?P<alt>[^']*)')""")
 AUTOLINK = regex.compile(
