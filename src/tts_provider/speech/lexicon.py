@@ -13,8 +13,10 @@ its case; one with capitals only as it is written. The longest wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from tts_provider.errors import InvalidRequest, StartupError
@@ -30,11 +32,6 @@ class Lexicon:
     """Words and how they are said: a respelling, or IPA between slashes."""
 
     entries: Mapping[str, str] = field(default_factory=dict)
-    _lengths: tuple[int, ...] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        lengths = sorted({len(word) for word in self.entries}, reverse=True)
-        object.__setattr__(self, "_lengths", tuple(lengths))
 
     def merged(self, other: Lexicon) -> Lexicon:
         """With the other's entries, which come first."""
@@ -58,21 +55,62 @@ class Lexicon:
         found = list[tuple[int, int, str]]()
         if not self.entries:
             return found
+        index, small = self._index, _small(text)
         at = 0
         while at < len(text):
             if text[at].isspace() or not _is_edge(text, at):
                 at += 1
                 continue
-            for length in self._lengths:
-                piece = text[at : at + length]
-                value = self.entries.get(piece) or self.entries.get(piece.lower())
-                if value and len(piece) == length and _is_edge(text, at + length):
-                    found.append((at, at + length, value))
-                    at += length
-                    break
-            else:
-                at += 1
+            written = text[at : at + index.longest]
+            word = index.find(written, text, at)
+            if small is not text:
+                in_small = index.find(small[at : at + index.longest], text, at)
+                word = max(word, in_small, key=len)  # of two as long the one as it is written
+            if word:
+                found.append((at, at + len(word), self.entries[word]))
+            at += len(word) or 1
         return found
+
+    @cached_property
+    def _index(self) -> _Index:
+        return _Index(self.entries)
+
+
+class _Index:
+    """Finds the longest word that a text begins with, in a time that hardly depends on how many
+    there are: with a look for each length, 200 lengths make 20 000 characters take seconds."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = sorted(words)
+        self.longest = max(map(len, self._words), default=0)
+        # Of each word, the longest other one that it begins with: it stands before it, and all
+        # between the two begin with it as well.
+        self._within = list[int]()
+        open_ = list[int]()
+        for number, word in enumerate(self._words):
+            while open_ and not word.startswith(self._words[open_[-1]]):
+                open_.pop()
+            self._within.append(open_[-1] if open_ else -1)
+            open_.append(number)
+
+    def find(self, beginning: str, text: str, at: int) -> str:
+        """The longest word that `beginning`, which is at `at` in `text`, begins with and that ends
+        where no word goes on; or nothing."""
+        number = bisect_right(self._words, beginning) - 1
+        while number >= 0:
+            word = self._words[number]
+            if beginning.startswith(word) and _is_edge(text, at + len(word)):
+                return word
+            number = self._within[number]
+        return ""
+
+
+def _small(text: str) -> str:
+    """In small letters, as many: "İ" would become two."""
+    small = text.lower()
+    if len(small) != len(text):
+        small = "".join(c if len(c.lower()) > 1 else c.lower() for c in text)
+    return text if small == text else small
 
 
 def _is_edge(text: str, at: int) -> bool:
@@ -129,7 +167,7 @@ class LexiconFile:
 
     def __init__(self, text: str = "", name: str = "lexicon") -> None:
         """Raises `StartupError` naming the line that is wrong."""
-        self._sections: dict[str, dict[str, str]] = {"": {}}
+        sections: dict[str, dict[str, str]] = {"": {}}
         section = ""
         for number, raw in enumerate(text.splitlines(), 1):
             line = raw.strip()
@@ -137,17 +175,18 @@ class LexiconFile:
                 continue
             if line[0] == "[" and line[-1] == "]" and "=" not in line:
                 section = line[1:-1].strip()
-                self._sections.setdefault(section, {})
+                sections.setdefault(section, {})
                 continue
             word, separator, value = (part.strip() for part in line.partition("="))
             wrong = check_entry(word, value)
             if wrong or not separator:
                 raise StartupError(f"{name} line {number}: {wrong}; got {line[:60]!r}")
-            self._sections[section][word] = value
+            sections[section][word] = value
+        everybodys = Lexicon(sections[""])
+        self._of = {name: everybodys.merged(Lexicon(own)) for name, own in sections.items()}
 
     def for_voice(self, voice_id: str) -> Lexicon:
-        own = self._sections.get(voice_id, {})
-        return Lexicon({**self._sections[""], **own})
+        return self._of.get(voice_id) or self._of[""]
 
 
 def load_lexicon(path: Path) -> LexiconFile:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import Phonemes
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.mapped_text import MappedText, Run
@@ -14,6 +16,15 @@ from tts_provider.speech.structure.blocks import BlockParser
 from tts_provider.speech.structure.plain_text import PlainText
 from tts_provider.speech.structure.ssml import Ssml
 from tts_provider.speech.timing.alignment import Place, align, spoken_words
+
+PIECE_CHARACTERS = 1000
+"""Of a long text so much is read at a time: some milliseconds."""
+
+LONGEST_WORDS = 2000
+"""Characters of words that a lexicon may make of one passage: seven times the longest."""
+
+MOST_WORDS = 3
+"""So many for each character, and `LONGEST_WORDS` more, it may make of what is read in one go."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +88,39 @@ class Reader:
         self._segmenter = Segmenter()
         self._plain = PlainText()
         self._place = 0  # of `_plain` in all plain text
+        self._written = self._respelled = 0  # characters of what is read in this go
 
     @property
     def characters(self) -> int:
-        """How many are waiting for the end of their sentence."""
-        return self._segmenter.characters + self._structure.characters
+        """How many are waiting for the end of their sentence; a pause counts as one."""
+        pauses = len(self._plain.pauses)
+        return self._segmenter.characters + self._structure.characters + pauses
 
     def push(self, text: str) -> list[Passage]:
-        """The passages that `text` completes. Raises `InvalidRequest` where it is wrong SSML."""
-        return list(self._passages(self._cut(self._structure.push(text))))
+        """The passages that `text` completes. Raises `InvalidRequest` where it is wrong SSML, or
+        the lexicon makes too many words of it; what of `text` was not read by then is left out."""
+        return list(self.feed(text))
+
+    def feed(self, text: str) -> Iterator[Passage]:
+        """The same; each passage is read when it is asked for, and all have to be."""
+        self._written = self._respelled = 0
+        for at in range(0, len(text), PIECE_CHARACTERS):
+            piece, rest = text[at : at + PIECE_CHARACTERS], text[at + PIECE_CHARACTERS :]
+            try:
+                yield from self._passages(self._cut(self._structure.push(piece)))
+            except InvalidRequest:
+                self._leave_out(rest)
+                raise
+
+    def _leave_out(self, text: str) -> None:
+        """What was complete with it is not spoken; what comes later has its place behind it."""
+        spans = self._cut(self._structure.push(text))
+        if spans:
+            self._drop(spans[-1][1] - self._place)
 
     def flush(self) -> list[Passage]:
         """What is left, as if the text ended here. Raises as `push` does."""
+        self._written = self._respelled = 0
         return list(self._passages(self._cut_all()))
 
     def take_clause(self, *, is_patient: bool = False) -> list[Passage]:
@@ -96,14 +128,24 @@ class Reader:
 
         `$3.` may become `$3.50`, and `example.` an address: these wait for who `is_patient`.
         """
+        self._written = self._respelled = 0
         is_closed = self._structure.is_in_gap
         spans = self._segmenter.take_clause(is_closed=is_closed, is_patient=is_patient)
         return list(self._passages(spans))
 
     def read(self, text: str) -> Iterator[Passage]:
-        """All of it; each passage is read when it is asked for."""
-        spans = self._cut(self._structure.push(text))
-        return self._passages([*spans, *self._cut_all()])
+        """All of it; each passage is read when it is asked for.
+
+        Raises as `push` does: where the text is SSML of up to `PIECE_CHARACTERS`, at once.
+        """
+        if len(text) <= PIECE_CHARACTERS:
+            spans = self._cut(self._structure.push(text))
+            return self._passages([*spans, *self._cut_all()])
+        return self._read_pieces(text)
+
+    def _read_pieces(self, text: str) -> Iterator[Passage]:
+        yield from self.feed(text)
+        yield from self._passages(self._cut_all())
 
     def _cut(self, plain: PlainText) -> list[Span]:
         self._plain.extend(plain)
@@ -113,20 +155,28 @@ class Reader:
         spans = self._cut(self._structure.flush())
         return [*spans, *self._segmenter.flush()]
 
-    def _passages(self, spans: Iterable[Span]) -> Iterator[Passage]:
+    def _passages(self, spans: Sequence[Span]) -> Iterator[Passage]:
         done = 0
-        for place, place_after in spans:
-            start, end = place - self._place, place_after - self._place
-            yield from self._pauses(start)
-            passage = self._passage(self._plain.slice(start, end))
-            if any(map(str.isalnum, passage.words)):
-                yield passage
-            done = end
-        if self._segmenter.characters == 0:
-            done = len(self._plain)
-            yield from self._pauses(done)
-        self._plain.drop(done)
-        self._place += done
+        try:
+            for place, place_after in spans:
+                start, end = place - self._place, place_after - self._place
+                yield from self._pauses(start)
+                passage = self._passage(self._plain.slice(start, end))
+                if any(map(str.isalnum, passage.words)):
+                    yield passage
+                done = end
+            if self._segmenter.characters == 0:
+                done = len(self._plain)
+                yield from self._pauses(done)
+        except InvalidRequest:  # the segmenter has cut the rest as well
+            done = spans[-1][1] - self._place
+            raise
+        finally:
+            self._drop(done)
+
+    def _drop(self, count: int) -> None:
+        self._plain.drop(count)
+        self._place += count
 
     def _pauses(self, until: int) -> Iterator[Passage]:
         """Those that were asked for before this place."""
@@ -138,22 +188,49 @@ class Reader:
 
     def _passage(self, plain: PlainText) -> Passage:
         options = self._options
-        said = options.lexicon.respell(MappedText(plain.text))
+        respelled = options.lexicon.respell(MappedText(plain.text))
+        is_longer = len(respelled) > len(plain)
+        if is_longer and len(respelled) > LONGEST_WORDS:
+            raise _too_many_words(len(respelled), len(plain), LONGEST_WORDS)
         is_english = options.language.partition("-")[0].lower() == "en"
-        said = normalize(said) if options.words and is_english else said.on_one_line()
+        is_read = options.words and is_english
+        said = normalize(respelled) if is_read else respelled.on_one_line()
         words = said.string
+        self._written += len(plain)
+        if is_longer:
+            self._respelled += len(words)
+            if len(words) > LONGEST_WORDS:
+                raise _too_many_words(len(words), len(plain), LONGEST_WORDS)
+            most = LONGEST_WORDS + MOST_WORDS * self._written
+            if self._respelled > most:
+                raise _too_many_words(self._respelled, self._written, most)
         start, end = plain.span(0, len(plain))
         phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(words)])
         return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs(), said.runs())
 
 
+def _too_many_words(words: int, written: int, most: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"the lexicon makes {words} characters of words out of {written} of the text; it may make "
+        f"{most}: say its words, or the request's pronunciations, in fewer",
+        code="pronunciations_too_long",
+        param="pronunciations",
+    )
+
+
 def _apart(phonemes: Iterable[Phonemes]) -> tuple[Phonemes, ...]:
     """In order; of two for the same word the first stays."""
-    kept = list[Phonemes]()
+    kept, starts = list[Phonemes](), list[int]()
     for one in phonemes:
-        if all(one.end <= other.start or other.end <= one.start for other in kept):
-            kept.append(one)
-    return tuple(sorted(kept, key=lambda one: one.start))
+        # None in `kept` overlaps another, so only its neighbours can overlap this one.
+        at = bisect_right(starts, one.start)
+        before, after = kept[max(at - 1, 0) : at], kept[at : at + 1]
+        if all(other.end <= one.start for other in before) and all(
+            one.end <= other.start for other in after
+        ):
+            kept.insert(at, one)
+            starts.insert(at, one.start)
+    return tuple(kept)
 
 
 def _asked_for(plain: PlainText, said: MappedText) -> Iterator[Phonemes]:

@@ -57,6 +57,9 @@ class Ssml:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         parser.ProcessingInstructionHandler = self._refuse_instruction
+        # Nothing is written for these; what the parser was given of them is forgotten.
+        parser.CommentHandler = lambda _: self._forget()
+        parser.StartCdataSectionHandler = self._forget
         self._parser = parser
         self._head: str | None = ""  # until it is clear whether a declaration is there
         self._given = b""  # to the parser, from `_counted` on
@@ -71,7 +74,12 @@ class Ssml:
     @property
     def characters(self) -> int:
         """How many are waiting for what follows them."""
-        return len(self._held) + len(self._head or "") + sum(map(len, self._content))
+        # What the parser has of a comment or a tag that is not closed.
+        unread = self._given[self._parser.CurrentByteIndex - self._counted :]
+        waiting = [self._held, self._head or "", unread.decode("utf-8", "ignore"), *self._content]
+        if self._open and self._open[-1] in _WHOLE:
+            waiting += self._attributes.values()
+        return sum(map(len, waiting))
 
     @property
     def is_in_gap(self) -> bool:
@@ -115,8 +123,9 @@ class Ssml:
                 end = text.find("?>")
                 if end < 0 and len(text) < 200:
                     return
-                self._place += end + 2
-                text = text[end + 2 :]
+                if end >= 0:
+                    self._place += end + 2
+                    text = text[end + 2 :]
             self._head = None
         self._given += text.encode("utf-8", "replace")
         self._parser.Parse(text.encode("utf-8", "replace"))
@@ -139,6 +148,9 @@ class Ssml:
             self._given = self._given[count:]
             self._counted += count
         return self._place
+
+    def _forget(self) -> None:
+        self._place_now()
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         place = self._place_now()
