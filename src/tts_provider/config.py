@@ -59,6 +59,8 @@ class Limits(BaseModel):
     max_streams: int = Field(32, ge=1)
     max_queued_requests: int = Field(64, ge=0)
     max_pending_requests: int = Field(64, ge=1)
+    # Of `/v1/audio/words`, which are read one at a time.
+    max_words_requests: int = Field(16, ge=1)
     max_contexts: int = Field(8, ge=1)
     # Half a minute of 16-bit audio at 24 kHz in base64.
     max_audio_message_bytes: int = Field(2 * 1024 * 1024, ge=1024)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.errors import EngineFailed, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.connections.timeline import Timeline
 from tts_provider.server.dialects.contexts import Contexts, Item
@@ -34,7 +34,7 @@ from tts_provider.server.dialects.dialect import (
     Updated,
 )
 from tts_provider.server.service.service import Said, SpeechService
-from tts_provider.speech.reading import Passage
+from tts_provider.speech.reading import PIECE_CHARACTERS, Passage
 
 
 class DialectSocket(Socket):
@@ -160,9 +160,11 @@ class DialectSocket(Socket):
                         return
 
     async def _do_in_context(self, action: ContextAction) -> None:
-        items = self._contexts.take(action)
+        items = await self._take(action)
         context_id = action.context_id
         if isinstance(action, (Append, Listen)):
+            if context_id not in self._contexts:  # it ended while its text was read
+                return
             self._begin(context_id, action.opening.settings)
         timeline = self._timelines[context_id]
         if isinstance(action, Cancel):
@@ -171,6 +173,19 @@ class DialectSocket(Socket):
             await self.send(Cancelled(context_id, timeline.audio_ms))
         else:
             timeline.add(*items)
+
+    async def _take(self, action: ContextAction) -> list[Item]:
+        if not isinstance(action, Append) or len(action.text) <= PIECE_CHARACTERS:
+            return self._contexts.take(action)
+        reading = self._contexts.begin(action)
+        try:
+            passages = await self._service.readings.read(reading.read)
+        except InvalidRequest:
+            self._contexts.abandon(reading)
+            if action.context_id in self._timelines:
+                self._timelines[action.context_id].add()  # it could take no clause meanwhile
+            raise
+        return self._contexts.complete(reading, passages)
 
     def _begin(self, context_id: str, settings: ContextSettings) -> None:
         if context_id not in self._timelines:

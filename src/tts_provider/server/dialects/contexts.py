@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity
@@ -53,6 +53,29 @@ class _Context:
     cut_character: str = ""  # the first half of a surrogate pair
     unflushed: bool = False
     ended: bool = False
+    is_reading: bool = False
+    """Another thread has its reader."""
+
+
+@dataclass
+class Reading:
+    """A text that was taken and is to be read: its passages become those of its context."""
+
+    context_id: str
+    text: str
+    cut_character: str
+    is_first: bool
+    context: _Context = field(repr=False)
+    unspoken: int = 0
+    waiting_bytes: int = 0
+
+    def read(self) -> Iterator[Passage]:
+        """In any thread; a text may have thousands, so they are counted there too. Raises
+        `InvalidRequest`."""
+        for passage in self.context.reader.feed(self.text):
+            self.unspoken += len(passage.text)
+            self.waiting_bytes += _size_bytes(passage)
+            yield passage
 
 
 class Contexts:
@@ -71,17 +94,16 @@ class Contexts:
 
         Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed.
         """
-        if not 0 < len(action.context_id) <= LONGEST_ID:
-            raise InvalidRequest(
-                f"context_id must have from 1 to {LONGEST_ID} characters; "
-                f"got {len(action.context_id)}",
-                param="context_id",
-            )
-        if not isinstance(action, (Cancel, End)):  # which make room
-            self._check_room(action)
+        if isinstance(action, Append):
+            reading = self.begin(action)
+            try:
+                passages = [*reading.read()]
+            except InvalidRequest:
+                self.abandon(reading)
+                raise
+            return self.complete(reading, passages)
+        self._check(action)
         match action:
-            case Append():
-                return self._append(action)
             case Listen():
                 return self._listen(action)
             case Flush():
@@ -96,17 +118,67 @@ class Contexts:
                 self.finish(context_id)
                 return []
 
+    def __contains__(self, context_id: str) -> bool:
+        return context_id in self._open
+
+    def begin(self, action: Append) -> Reading:
+        """`take` in two steps, for a text that takes long to read: whoever reads it says then
+        whether that is `complete`, or to `abandon`, before anything else is taken.
+
+        Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed.
+        """
+        self._check(action)
+        known = self._open.get(action.context_id)
+        whole = (known.cut_character if known else "") + action.text
+        text = whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        cut = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        text = text[: len(text) - len(cut)]
+        check_text(text, self._limits)
+        if known is not None:
+            self._check_length(known, text)
+        context = self._open_or_find(action.context_id, action.opening)
+        context.is_reading = True
+        return Reading(action.context_id, text, cut, known is None, context)
+
+    def complete(self, reading: Reading, passages: list[Passage]) -> list[Item]:
+        """What the timeline is to do now: nothing where the context is over meanwhile."""
+        context = reading.context
+        context.is_reading = False
+        if self._open.get(reading.context_id) is not context:
+            return []
+        context.cut_character = reading.cut_character
+        context.unflushed = context.unflushed or bool(reading.text.strip())
+        context.unspoken += reading.unspoken
+        context.waiting_bytes += reading.waiting_bytes
+        return [*passages]
+
+    def abandon(self, reading: Reading) -> None:
+        """It could not be read: a context that it was to begin does not."""
+        reading.context.is_reading = False
+        if reading.is_first and self._open.get(reading.context_id) is reading.context:
+            del self._open[reading.context_id]
+
+    def _check(self, action: ContextAction) -> None:
+        if not 0 < len(action.context_id) <= LONGEST_ID:
+            raise InvalidRequest(
+                f"context_id must have from 1 to {LONGEST_ID} characters; "
+                f"got {len(action.context_id)}",
+                param="context_id",
+            )
+        if not isinstance(action, (Cancel, End)):  # which make room
+            self._check_room(action)
+
     def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
         """The writer pauses, for long if `is_patient`: what can be spoken already."""
         context = self._open.get(context_id)
-        if context is None:
+        if context is None or context.is_reading:
             return []
         return self._count(context, context.reader.take_clause(is_patient=is_patient))
 
     def has_text(self, context_id: str) -> bool:
         """Whether a sentence has begun that is not complete."""
         context = self._open.get(context_id)
-        return context is not None and context.reader.characters > 0
+        return context is not None and (context.is_reading or context.reader.characters > 0)
 
     def taken(self, context_id: str, item: Item) -> None:
         """The timeline does it now: there is room for more."""
@@ -129,26 +201,6 @@ class Contexts:
             self._finished[context_id] = None
             if len(self._finished) > _FINISHED_KEPT:
                 self._finished.popitem(last=False)
-
-    def _append(self, action: Append) -> list[Item]:
-        known = self._open.get(action.context_id)
-        whole = (known.cut_character if known else "") + action.text
-        text = whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        cut = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        text = text[: len(text) - len(cut)]
-        check_text(text, self._limits)
-        if known is not None:
-            self._check_length(known, text)
-        context = self._open_or_find(action.context_id, action.opening)
-        try:
-            passages = context.reader.push(text)
-        except InvalidRequest:
-            if known is None:
-                del self._open[action.context_id]
-            raise
-        context.cut_character = cut
-        context.unflushed = context.unflushed or bool(text.strip())
-        return [*self._count(context, passages)]
 
     def _listen(self, action: Listen) -> list[Item]:
         known, size = self._open.get(action.context_id), len(action.said.audio)

@@ -30,6 +30,7 @@ from tts_provider.server.http.answers import (
     arriving,
     media_type,
     read_json,
+    while_connected,
 )
 from tts_provider.server.http.form import MULTIPART, read_form
 from tts_provider.server.http.openapi import errors, json_body
@@ -222,7 +223,8 @@ def create_router(service: SpeechService) -> APIRouter:
         asked = await _read(request, service.limits)
         voice = service.find_voice(_voice_of(asked), None)
         try:
-            return SpokenWords(segments=await service.words(asked.input, voice, asked.reading()))
+            reading = service.words(asked.input, voice, asked.reading())
+            return SpokenWords(segments=await while_connected(request, reading))
         except InvalidRequest as problem:
             if problem.param == "text":
                 problem.param = "input"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from tts_provider.audio.decode.decode_process import Decoders
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
+from tts_provider.server.readings import Readings
 from tts_provider.server.service.admission import Admission
 from tts_provider.server.service.metrics import Metrics
 from tts_provider.server.service.watermark import Watermark
@@ -30,7 +31,14 @@ from tts_provider.speech.engine import (
     Voice,
 )
 from tts_provider.speech.lexicon import LexiconFile
-from tts_provider.speech.reading import AS_WRITTEN, Passage, Reader, ReadingOptions, read
+from tts_provider.speech.reading import (
+    AS_WRITTEN,
+    PIECE_CHARACTERS,
+    Passage,
+    Reader,
+    ReadingOptions,
+    read,
+)
 from tts_provider.voices.aliases import find_alias, resolve_alias
 from tts_provider.voices.store import VoiceStore
 
@@ -79,6 +87,7 @@ class SpeechService:
         self.limits = limits
         self.admission = Admission(limits)
         self.decoders = Decoders()
+        self.readings = Readings(limits.max_words_requests)
         self.metrics = Metrics()
         self.metrics.watch_admission(lambda: self.admission.active, lambda: self.admission.queued)
         self.metrics.ready.set_function(lambda: float(self.is_ready))
@@ -192,7 +201,7 @@ class SpeechService:
         with meter.measure():
             async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
                 await self._listen_to_all(context, utterance)
-                passages = self._read(utterance.text, utterance.voice, reading)
+                passages = await self._read(utterance.text, utterance.voice, reading)
                 audio = pipeline.speak(self.engine, utterance, passages)
                 marked = self._watermark.mark(audio, utterance.voice)
                 async with aclosing(meter.watch(marked)) as chunks:
@@ -226,23 +235,29 @@ class SpeechService:
                 max_bytes=self.limits.max_audio_message_bytes,
                 max_audio_s=max_audio_s,
             )
-        words = " ".join(passage.words for passage in self._read(said.text, voice))
+        words = " ".join(passage.words for passage in await self._read(said.text, voice))
         if not words:
             raise pipeline.nothing_to_speak()
         return await engine.listen(words, said.speaker, samples)
 
-    def _read(
-        self, text: str, voice: Voice, reading: ReadingOptions = AS_WRITTEN
-    ) -> Iterator[Passage]:
-        return read(text, self._reading(voice, reading))
+    async def _read(
+        self, text: str, voice: Voice, asked: ReadingOptions = AS_WRITTEN
+    ) -> Iterable[Passage]:
+        """Its passages. Raises `InvalidRequest` where it is wrong SSML, or a lexicon that the
+        request has brought makes too many words: before the first is spoken."""
+        options = self._reading(voice, asked)
+        if len(text) > PIECE_CHARACTERS:
+            return await self.readings.read(lambda: read(text, options))
+        return [*read(text, options)] if asked.lexicon.entries else read(text, options)
 
     async def words(self, text: str, voice: Voice, reading: ReadingOptions) -> list[str]:
-        """What would be spoken, a segment each. Raises `InvalidRequest` where it is wrong SSML."""
+        """What would be spoken, a segment each. Cancelled, it is read no further.
 
-        def read_all() -> list[str]:
-            return [p.words for p in self._read(text, voice, reading) if p.words]
-
-        return await asyncio.to_thread(read_all)
+        Raises `InvalidRequest` as reading does, and `OverCapacity` where too many ask for it.
+        """
+        options = self._reading(voice, reading)
+        passages = await self.readings.show(lambda: read(text, options))
+        return [passage.words for passage in passages if passage.words]
 
     async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S

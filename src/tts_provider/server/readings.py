@@ -1,0 +1,78 @@
+"""Texts that take long to read, beside the event loop: on two threads that all requests share.
+
+Reading is Python's own work, so more threads would read no more, and keep the event loop waiting
+longer for its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tts_provider.errors import OverCapacity
+
+_THREADS = 2
+_RETRY_AFTER_MS = 1000
+
+_Read = TypeVar("_Read")
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="reading")
+
+
+class Readings:
+    """Those of one server."""
+
+    def __init__(self, most_shown: int) -> None:
+        """`most_shown` requests may wait at a time only to see what would be spoken."""
+        self._most_shown = most_shown
+        self._shown = 0
+        self._turn = asyncio.Semaphore(1)
+
+    async def read(self, reading: Callable[[], Iterable[_Read]]) -> list[_Read]:
+        """All that it yields; where it is cancelled, its thread stops behind the next of them."""
+        is_over = threading.Event()
+
+        def collect() -> list[_Read]:
+            read = list[_Read]()
+            for one in reading():
+                if is_over.is_set():
+                    break
+                read.append(one)
+                time.sleep(0)  # the event loop need not wait for its turn
+            return read
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_threads(), collect)
+        finally:
+            is_over.set()
+
+    async def show(self, reading: Callable[[], Iterable[_Read]]) -> list[_Read]:
+        """The same for who wants to see it only: one at a time, so that who speaks has a thread.
+
+        Raises `OverCapacity` where too many wait.
+        """
+        with self._place():
+            async with self._turn:
+                return await self.read(reading)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._shown >= self._most_shown:
+            raise OverCapacity(
+                f"{self._shown} texts wait to be shown as words, the limit; try again later",
+                retry_after_ms=_RETRY_AFTER_MS,
+            )
+        self._shown += 1
+        try:
+            yield
+        finally:
+            self._shown -= 1
