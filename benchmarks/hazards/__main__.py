@@ -13,7 +13,10 @@ import asyncio
 import importlib
 import sys
 
-HAZARDS = ("uploads", "hoards", "encoders", "floods", "replicas", "descriptors", "stops", "soak")
+HAZARDS = (
+    *("uploads", "hoards", "encoders", "floods", "texts", "replicas"),
+    *("descriptors", "stops", "soak"),
+)
 
 
 async def main(names: list[str]) -> int:

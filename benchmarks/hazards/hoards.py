@@ -8,13 +8,14 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from floods import compare, frame, open_raw
 from target import running
 from witness import Row
 
 
-def send_all(port: int, seconds: float, messages: Iterator[dict[str, str]]) -> None:
+def send_all(port: int, seconds: float, messages: Iterator[dict[str, Any]]) -> None:
     """Faster than anything can be spoken; what comes is read."""
     until = time.monotonic() + seconds
     with contextlib.suppress(OSError), open_raw(port) as connection:
