@@ -19,7 +19,7 @@ import pytest
 
 from servers import PATIENCE_S, ask, open_socket, receive, running_server, send
 from tts_provider.errors import InvalidRequest, OverCapacity
-from tts_provider.server.readings import Readings
+from tts_provider.server.service.readings import Readings
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.reading import (
     LONGEST_WORDS,

@@ -22,8 +22,8 @@ from tts_provider.engines.remote.messages import (
     SpeakRequest,
     read_message,
 )
+from tts_provider.engines.remote.metrics import ReplicaMetrics
 from tts_provider.engines.remote.proof import Guard
-from tts_provider.engines.remote.replica_metrics import ReplicaMetrics
 from tts_provider.errors import (
     Draining,
     InvalidRequest,

@@ -22,9 +22,9 @@ from tts_provider.engines.remote.client import (
     Silent,
     Unreachable,
 )
-from tts_provider.engines.remote.counts import Counts
 from tts_provider.engines.remote.frames import Alive, Bounds, End, Frame, NotOurs
 from tts_provider.engines.remote.messages import Description, read_message
+from tts_provider.engines.remote.metrics import GatewayMetrics
 from tts_provider.errors import EngineLost, InvalidRequest, OverCapacity, WireError
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Replicas:
         silence_s: float = SILENCE_S,
     ) -> None:
         self.addresses = Addresses(urls)
-        self.counts = Counts()
+        self.counts = GatewayMetrics()
         for address in self.addresses:
             self.counts.is_up(address.url, False)
         self._on_described = on_described

@@ -17,9 +17,9 @@ from tts_provider.audio.decode.decode_process import Decoders
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
-from tts_provider.server.readings import Readings
 from tts_provider.server.service.admission import Admission
 from tts_provider.server.service.metrics import Metrics
+from tts_provider.server.service.readings import Readings
 from tts_provider.server.service.watermark import Watermark
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import (

@@ -1,14 +1,16 @@
-"""What a replica counts and logs of its streams."""
+"""What gateways count of their replicas, and replicas count and log of their streams."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from tts_provider.engines.remote.frames import Audio, Frame
 from tts_provider.errors import WireError
@@ -17,6 +19,38 @@ from tts_provider.speech.engine import SAMPLE_RATE
 log = logging.getLogger(__name__)
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+_REPLICAS_KEPT = 256
+"""Replicas that come and go have new names; those not heard of longest are forgotten."""
+
+
+class GatewayMetrics:
+    def __init__(self) -> None:
+        self._streams = Counter(
+            "tts_remote_streams",
+            "Passages by the replica that was asked and how they ended.",
+            ["replica", "outcome"],
+            registry=None,
+        )
+        self._up = Gauge(
+            "tts_remote_up", "1 where engines can be asked.", ["address"], registry=None
+        )
+        self._outcomes: OrderedDict[str, set[str]] = OrderedDict()
+        self.collectors: tuple[Collector, ...] = (self._streams, self._up)
+
+    def ended(self, replica: str, outcome: str) -> None:
+        outcomes = self._outcomes.setdefault(replica, set())
+        outcomes.add(outcome)
+        self._outcomes.move_to_end(replica)
+        self._streams.labels(replica, outcome).inc()
+        if len(self._outcomes) > _REPLICAS_KEPT:
+            forgotten, outcomes = self._outcomes.popitem(last=False)
+            for name in outcomes:
+                self._streams.remove(forgotten, name)
+
+    def is_up(self, address: str, up: bool) -> None:
+        self._up.labels(address).set(up)
 
 
 class ReplicaMetrics:
