@@ -12,6 +12,7 @@ from tts_provider.audio.encode.manifest import Manifest
 from tts_provider.audio.watermark.detect import detect
 from tts_provider.errors import TTSError
 from tts_provider.server.dialects.detect import Findings, findings
+from tts_provider.server.logs import printable
 from tts_provider.server.service.watermark import decoder
 
 _MAX_BYTES = 100 * 1024 * 1024
@@ -26,7 +27,7 @@ def detect_files(files: Sequence[str], *, json: bool = False) -> None:
             print(dump_json({"file": name, **found.model_dump()}), flush=True)
         else:
             told_of = (_watermark(found), _tag(found), _manifest(found.manifest))
-            print(f"{name}: {'; '.join(told_of)}", flush=True)
+            print(printable(f"{name}: {'; '.join(told_of)}"), flush=True)
 
 
 def _read(name: str) -> bytes:

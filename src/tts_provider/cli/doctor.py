@@ -21,6 +21,7 @@ from tts_provider.config import ENV_FILE, Settings, available_cpus
 from tts_provider.engines.csm.build import choose_device, find_snapshots, hub_cache
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
+from tts_provider.server.logs import printable
 
 _PACKAGES = (
     "hibari-tts",
@@ -58,17 +59,17 @@ def print_report(settings: Settings) -> None:
         _print_facts(console, "replicas", _replicas(settings))
     _print_facts(console, "CSM-1B", _model(settings))
     _print_facts(console, "voices", _voices(settings))
-    console.print(f"[bold]engine:[/] {choice.engine}, because {escape(choice.reason)}")
+    console.print(f"[bold]engine:[/] {choice.engine}, because {escape(printable(choice.reason))}")
     if choice.warning:
-        console.print(f"[bold]note:[/] {escape(choice.warning)}")
-    console.print(f"[bold]next:[/] {escape(_next_step(settings, choice, port))}")
+        console.print(f"[bold]note:[/] {escape(printable(choice.warning))}")
+    console.print(f"[bold]next:[/] {escape(printable(_next_step(settings, choice, port)))}")
 
 
 def _print_facts(console: Console, title: str, facts: dict[str, str]) -> None:
     console.print(f"[bold]{title}[/]")
     width = max(map(len, facts))
     for name, value in facts.items():
-        console.print(f"  {name:{width}}  {escape(value)}")
+        console.print(f"  {name:{width}}  {escape(printable(value))}")
 
 
 def _installed() -> dict[str, str]:

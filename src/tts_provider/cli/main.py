@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.selection import ENGINES, engine_names
+from tts_provider.server.logs import printable
 
 if TYPE_CHECKING:
     from tts_provider.config import Settings
@@ -105,10 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         exit_code: int = command(flags)
     except StartupError as error:
-        print(f"tts-provider: {error}", file=sys.stderr)
+        print(f"tts-provider: {printable(str(error))}", file=sys.stderr)
         return 2
     except TTSError as error:
-        print(f"tts-provider: {error}", file=sys.stderr)
+        print(f"tts-provider: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -16,6 +16,7 @@ from tts_provider.audio.decode.decode_process import decode_once
 from tts_provider.audio.pcm import Samples
 from tts_provider.config import Settings
 from tts_provider.errors import StartupError, TTSError
+from tts_provider.server.logs import printable
 from tts_provider.voices.enrolment import Prompt, check_transcript, make_prompt
 from tts_provider.voices.store import StoredVoice, open_store
 
@@ -81,7 +82,7 @@ def _facts(prompt: Prompt) -> dict[str, str]:
 def _row(voice: StoredVoice) -> tuple[str, ...]:
     return (
         voice.id,
-        voice.name,
+        printable(voice.name),
         voice.gender,
         _pitch(voice.pitch_hz),
         f"{voice.duration_ms / 1000:.1f} s",
@@ -122,4 +123,4 @@ def _print_line(line: str) -> None:
 
 def _print_warnings(warnings: list[str]) -> None:
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(warning)}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from tts_provider.server.logs import printable
 from tts_provider.speech.lexicon import Lexicon, load_lexicon
 from tts_provider.speech.reading import Passage, ReadingOptions, read
 
@@ -35,4 +36,4 @@ def print_words(
 
 
 def _said(passage: Passage) -> str:
-    return f"[pause {passage.pause_s:g}s]" if passage.pause_s else passage.words
+    return f"[pause {passage.pause_s:g}s]" if passage.pause_s else printable(passage.words)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Literal
 
 # What every LogRecord has; the rest came with `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
+# Control characters, which a terminal obeys; Unicode's line ends; marks that turn the direction of
+# writing around; halves of surrogate pairs. What joins letters and emoji stays.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 _FEW = 5  # of one kind a second
 _MOST_SEEN = 256
+
+
+def printable(text: str) -> str:
+    """A stranger's text on one line, with `\\x1b` where a terminal would do something."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class TextFormatter(logging.Formatter):
@@ -19,7 +29,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         facts = " ".join(f"{key}={value}" for key, value in _extra(record).items())
-        return " ".join(filter(None, [super().formatMessage(record), facts]))
+        return printable(" ".join(filter(None, [super().formatMessage(record), facts])))
 
 
 class JsonFormatter(logging.Formatter):
