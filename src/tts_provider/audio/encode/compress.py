@@ -48,6 +48,32 @@ _RECIPES: dict[CompressedFormat, _Recipe] = {
 
 OPUS_RATES = (8000, 16_000, 24_000, 48_000)  # and 12 000; RFC 6716 section 2
 
+# ISO 11172-3 and 13818-3 have no smaller or larger frames. Below 24 kbit/s a frame of MPEG-2 above
+# 16 kHz has no room for the lengths that `xing` writes, nor has one below 16 kbit/s at 16 kHz.
+_MP3_MPEG_1 = (32_000, 320_000)
+_MP3_BITS = {
+    8000: (8000, 64_000),
+    16_000: (16_000, 160_000),
+    22_050: (24_000, 160_000),
+    24_000: (24_000, 160_000),
+}
+_OPUS_RANGE = (500, 256_000)  # libopus, of one channel
+_AAC_LEAST = 4000
+
+
+def bit_rates(audio_format: str, sample_rate: int) -> tuple[int, int] | None:
+    """The least and the most bits a second that the encoder can make; None where they cannot be
+    chosen."""
+    match audio_format:
+        case "mp3":
+            return _MP3_BITS.get(sample_rate, _MP3_MPEG_1)
+        case "opus":
+            return _OPUS_RANGE
+        case "aac":
+            # ISO 14496-3: 6144 bits in a frame of 1024 samples.
+            return _AAC_LEAST, 6 * sample_rate
+    return None
+
 
 class CompressedEncoder:
     """An `encode.Encoder`."""

@@ -11,7 +11,12 @@ from typing import Literal, Protocol, TypeVar, cast, get_args
 import numpy as np
 
 from tts_provider.audio.background import Background, pieces
-from tts_provider.audio.encode.compress import OPUS_RATES, CompressedEncoder, CompressedFormat
+from tts_provider.audio.encode.compress import (
+    OPUS_RATES,
+    CompressedEncoder,
+    CompressedFormat,
+    bit_rates,
+)
 from tts_provider.audio.encode.g711 import to_alaw, to_mulaw
 from tts_provider.audio.pcm import (
     SAMPLE_RATES,
@@ -77,8 +82,8 @@ class StreamEncoder:
         is_stream: bool = False,
     ) -> None:
         """As `create_encoder`. Raises `InvalidRequest` where the format does not exist at
-        `rate_out`."""
-        check_format(audio_format, rate_out)
+        `rate_out`, or not with so many bits."""
+        check_format(audio_format, rate_out, bits_per_second)
         self._create = functools.partial(
             create_encoder,
             audio_format,
@@ -186,9 +191,9 @@ def create_encoder(
     """`bits_per_second` is for what is compressed with loss; an MP3 `is_stream` where it has frames
     of audio only, which can follow others.
 
-    Raises `InvalidRequest` where the format does not exist at `rate_out`.
+    Raises `InvalidRequest` where the format does not exist at `rate_out`, or not with so many bits.
     """
-    check_format(audio_format, rate_out)
+    check_format(audio_format, rate_out, bits_per_second)
     if audio_format in _LAYOUTS:
         return PcmEncoder(_LAYOUTS[audio_format], rate_in, rate_out)
     return CompressedEncoder(
@@ -200,12 +205,25 @@ def create_encoder(
     )
 
 
-def check_format(audio_format: Format, sample_rate: int) -> None:
-    """Raises `InvalidRequest` where the format does not exist at this rate."""
+def check_format(
+    audio_format: Format, sample_rate: int, bits_per_second: int | None = None
+) -> None:
+    """Raises `InvalidRequest` where the format does not exist at this rate, or not with so many
+    bits."""
     rates = OPUS_RATES if audio_format == "opus" else SAMPLE_RATES
     if sample_rate not in rates:
         raise InvalidRequest(
             f"sample_rate must be one of {', '.join(map(str, rates))} for {audio_format}; "
             f"got {sample_rate}",
             param="sample_rate",
+        )
+    possible = bit_rates(audio_format, sample_rate)
+    if bits_per_second is None or possible is None:
+        return
+    least, most = possible
+    if not least <= bits_per_second <= most:
+        raise InvalidRequest(
+            f"bit_rate must be from {least} to {most} for {audio_format} at {sample_rate} Hz; "
+            f"got {bits_per_second}",
+            param="bit_rate",
         )

@@ -159,6 +159,7 @@ async def test_voices():
         ({"output_format": None}, 400, "invalid_value"),
         ({"output_format": {**RAW, "encoding": "pcm_s8"}}, 400, "invalid_value"),
         ({"output_format": {**RAW, "container": "mp3", "bit_rate": 1}}, 400, "invalid_value"),
+        ({"output_format": {**RAW, "container": "mp3", "bit_rate": 192_000}}, 400, "invalid_value"),
     ],
 )
 async def test_bad_requests(path, fields, status, code):
