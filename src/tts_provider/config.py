@@ -69,13 +69,18 @@ class Limits(BaseModel):
     # How long a writer pauses before a clause is spoken without the rest of its sentence.
     clause_pause_s: float = Field(0.3, gt=0)
     max_connections: int = Field(256, ge=1)
+    # Beside them, those that may show their key in a message and have not.
+    max_unauthenticated_connections: int = Field(16, ge=1)
+    # Beside them, those to Wyoming's port, which has no keys.
+    max_wyoming_connections: int = Field(64, ge=1)
     # Of any kind, those that have said nothing yet too. Less where the system allows less.
     max_sockets: int = Field(1024, ge=1)
     # What is looked at of one WebSocket's; faster than that it is read no further.
     max_frames_per_s: float = Field(1000.0, gt=0)
     max_bytes_per_s: float = Field(2.0 * 1024 * 1024, gt=0)
     flood_timeout_s: float = Field(30.0, gt=0)
-    # A reply in one message lies in memory whole: half an hour is 86 MB.
+    # Of one request: a reply, a file, a stream, a segment of a session, and a session's pauses that
+    # wait. A reply in one message lies in memory whole: half an hour is 86 MB.
     max_reply_audio_s: float = Field(1800.0, gt=0)
     max_unsent_audio_s: float = Field(20.0, gt=0)
     # How far a session's context speaks ahead of its listener.

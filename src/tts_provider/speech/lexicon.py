@@ -13,6 +13,7 @@ its case; one with capitals only as it is written. The longest wins.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tts_provider.speech.mapped_text import MappedText
 
 LONGEST_ENTRY = 200
 MOST_ENTRIES = 10_000
+_ENTRY_BYTES = 100  # beside its strings
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Lexicon:
     """Words and how they are said: a respelling, or IPA between slashes."""
 
     entries: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """What it takes in memory."""
+        strings = (sys.getsizeof(word) + sys.getsizeof(how) for word, how in self.entries.items())
+        return sum(strings) + _ENTRY_BYTES * len(self.entries)
 
     def merged(self, other: Lexicon) -> Lexicon:
         """With the other's entries, which come first."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tts_provider.audio.tempo import StreamTempo
-from tts_provider.errors import NoSpeech
+from tts_provider.errors import InvalidRequest, NoSpeech
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     AudioChunk,
@@ -24,6 +25,9 @@ from tts_provider.speech.timing.words import TimedWord, time_words
 # Chunks grow while they run ahead of the listener: the first sound leaves at once, later messages
 # are fewer. In samples.
 _CHUNK_RAMP = tuple(SAMPLE_RATE * ms // 1000 for ms in (80, 160, 240, 320))
+
+LONGEST_LEAD_S = 1.0
+"""Of all pauses before the first word together."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ async def speak(
     if utterance.max_audio_ms is not None:
         limit = SAMPLE_RATE * utterance.max_audio_ms // 1000
     audible = False
-    async with aclosing(speak_passages(engine, utterance, passages)) as items:
+    spoken = _shorten_lead(passages)
+    async with aclosing(speak_passages(engine, utterance, spoken)) as items:
         async for item in items:
             is_over = limit is not None and item.end >= limit
             if isinstance(item, Segment):
@@ -79,13 +84,15 @@ async def speak_passages(
     """Speak one passage after the other from `start` on, each followed by what it was."""
     position, sent = start, 0
     for passage in passages:
-        if passage.pause_s:
+        if not passage.words:
             end = position + round(passage.pause_s * SAMPLE_RATE)
             began = position
             while position < end:
                 count = min(end - position, _CHUNK_RAMP[-1])
                 yield AudioChunk(np.zeros(count, np.float32), position)
                 position += count
+                # No engine is waited for here: others' turns come between chunks.
+                await asyncio.sleep(0)
             yield Segment("", began, position)
             continue
         began, held, count, times = position, list[Samples](), 0, list[WordTime]()
@@ -107,6 +114,56 @@ async def speak_passages(
         if utterance.with_words:
             words = time_words(passage, times)
         yield Segment(passage.text, began, position, _placed(words, began, position))
+
+
+async def bounded(
+    items: AsyncGenerator[AudioChunk | Segment, None], longest_s: float, start: int = 0
+) -> AsyncGenerator[AudioChunk | Segment, None]:
+    """The same up to `longest_s` after the sample `start`. Raises `InvalidRequest` where there is
+    more."""
+    limit = start + round(longest_s * SAMPLE_RATE)
+    async with aclosing(items):
+        async for item in items:
+            if item.end > limit:
+                raise InvalidRequest(
+                    f"the audio is longer than {longest_s:g} s, the limit for one request; "
+                    "send less text",
+                    code="audio_too_long",
+                    param="text",
+                )
+            yield item
+
+
+def check_pauses(pauses_s: float, longest_s: float) -> None:
+    """Raises `InvalidRequest` where a text asks for more silence than a request may have."""
+    if pauses_s > longest_s:
+        raise InvalidRequest(
+            f"the pauses are {pauses_s:g} s long together; the audio of one request may have "
+            f"{longest_s:g} s",
+            code="audio_too_long",
+            param="text",
+        )
+
+
+def shorten_lead(pause: Passage, position: int) -> Passage:
+    """A pause before the first word of a timeline, which is `position` samples long by now."""
+    left_s = max(0.0, LONGEST_LEAD_S - position / SAMPLE_RATE)
+    return replace(pause, pause_s=min(pause.pause_s, left_s))
+
+
+def _shorten_lead(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """The passages of a whole text; none where it has nothing but pauses."""
+    lead, position, begun = list[Passage](), 0, False
+    for passage in passages:
+        if begun:
+            yield passage
+        elif passage.words:
+            yield from lead
+            yield passage
+            begun = True
+        else:
+            lead.append(shorten_lead(passage, position))
+            position += round(lead[-1].pause_s * SAMPLE_RATE)
 
 
 async def _speak_words(

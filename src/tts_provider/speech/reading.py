@@ -96,6 +96,16 @@ class Reader:
         pauses = len(self._plain.pauses)
         return self._segmenter.characters + self._structure.characters + pauses
 
+    @property
+    def pauses_s(self) -> float:
+        """Silence that was asked for and is in no passage yet."""
+        return sum(pause_s for _, pause_s, _ in self._plain.pauses)
+
+    @property
+    def marks(self) -> int:
+        """How many pauses and pronunciations are in no passage yet."""
+        return len(self._plain.pauses) + len(self._plain.phonemes)
+
     def push(self, text: str) -> list[Passage]:
         """The passages that `text` completes. Raises `InvalidRequest` where it is wrong SSML, or
         the lexicon makes too many words of it; what of `text` was not read by then is left out."""

@@ -163,7 +163,7 @@ class DialectSocket(Socket):
         items = await self._take(action)
         context_id = action.context_id
         if isinstance(action, (Append, Listen)):
-            if context_id not in self._contexts:  # it ended while its text was read
+            if not self._contexts.is_open(context_id):  # it ended while its text was read
                 return
             self._begin(context_id, action.opening.settings)
         timeline = self._timelines[context_id]

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode.encode import StreamEncoder
-from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
+from tts_provider.errors import EngineFailed, OverCapacity, WireError
 from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.dialects import seed
 from tts_provider.server.service.service import SpeechService, unexpected_failure
@@ -154,8 +154,7 @@ class SpeechSocket(Socket):
 
     async def _reply(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
         """The seed's reply: one success, then the whole file in one message."""
-        longest_s, end = self._service.limits.max_reply_audio_s, 0
-        words, is_estimated = list[Word](), False
+        end, words, is_estimated = 0, list[Word](), False
         with contextlib.closing(_encoder(request)) as encoder:
             audio = bytearray(await encoder.start())
             async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
@@ -166,13 +165,6 @@ class SpeechSocket(Socket):
                         continue
                     audio += await encoder.push(chunk.samples)
                     end = chunk.end
-                    if end > longest_s * SAMPLE_RATE:
-                        raise InvalidRequest(
-                            f"the reply is longer than {longest_s:g} s, the limit for one message; "
-                            'send less text, or ask with "stream": true',
-                            code="audio_too_long",
-                            param="text",
-                        )
             audio += await encoder.finish()
             for position, data in encoder.patches():
                 audio[position : position + len(data)] = data

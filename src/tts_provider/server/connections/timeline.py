@@ -31,7 +31,7 @@ from tts_provider.server.dialects.dialect import (
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
 from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.pipeline import Segment, nothing_to_speak
+from tts_provider.speech.pipeline import Segment, nothing_to_speak, shorten_lead
 from tts_provider.speech.reading import Passage
 
 log = logging.getLogger(__name__)
@@ -182,6 +182,8 @@ class Timeline:
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._listener.spoken(self._id, passage)
+        if not (passage.words or self._audible):
+            passage = shorten_lead(passage, self._position)
         ahead_s = self._played_until_s - asyncio.get_running_loop().time()
         allowed_s = self._service.limits.max_ahead_s - max(ahead_s, 0.0)
         utterance = replace(self._utterance, ahead_s=allowed_s)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity
@@ -26,6 +26,8 @@ from tts_provider.server.dialects.dialect import (
 from tts_provider.server.dialects.fields import check_text
 from tts_provider.server.service.service import Said
 from tts_provider.speech.engine import Voice
+from tts_provider.speech.lexicon import Lexicon
+from tts_provider.speech.pipeline import check_pauses
 from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 
 LONGEST_ID = 128
@@ -34,6 +36,9 @@ _FINISHED_KEPT = 1024
 # What an item takes beside the texts and the audio in it, and the message that it came with.
 _RUN_BYTES = 200  # four numbers and the tuple around them
 _ITEM_BYTES = 512
+# Of a text that waits for the end of its sentence, each knows where it was written.
+_CHARACTER_BYTES = 80
+_MARK_BYTES = 1024  # of a pause, or of how a word is said
 
 Item = Passage | Listen | Flush | End
 """What a timeline does, in order."""
@@ -44,8 +49,11 @@ class _Context:
     """What the client may still do with a context."""
 
     reader: Reader
+    opening: Opening
     unspoken: int = 0
     """Characters of passages that are not spoken yet."""
+    unspoken_pause_s: float = 0.0
+    """Of pauses among them."""
     unheard_bytes: int = 0
     """Of the other side's audio, not looked at yet."""
     waiting_bytes: int = 0
@@ -66,7 +74,10 @@ class Reading:
     cut_character: str
     is_first: bool
     context: _Context = field(repr=False)
+    longest_s: float
+    """So long the context's audio may be."""
     unspoken: int = 0
+    pauses_s: float = 0.0
     waiting_bytes: int = 0
 
     def read(self) -> Iterator[Passage]:
@@ -74,18 +85,26 @@ class Reading:
         `InvalidRequest`."""
         for passage in self.context.reader.feed(self.text):
             self.unspoken += len(passage.text)
+            self.pauses_s += passage.pause_s
             self.waiting_bytes += _size_bytes(passage)
             yield passage
+        new_s = self.pauses_s + self.context.reader.pauses_s
+        check_pauses(self.context.unspoken_pause_s + new_s, self.longest_s)
 
 
 class Contexts:
     """Those of one connection that are not over."""
 
     def __init__(
-        self, limits: Limits, new_reader: Callable[[Voice, ReadingOptions], Reader]
+        self,
+        limits: Limits,
+        new_reader: Callable[[Voice, ReadingOptions], Reader],
+        kept_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`kept_bytes` is what the connection's dialect keeps of its client."""
         self._limits = limits
         self._new_reader = new_reader
+        self._kept_bytes = kept_bytes
         self._open: dict[str, _Context] = {}
         self._finished: OrderedDict[str, None] = OrderedDict()
 
@@ -118,9 +137,6 @@ class Contexts:
                 self.finish(context_id)
                 return []
 
-    def __contains__(self, context_id: str) -> bool:
-        return context_id in self._open
-
     def begin(self, action: Append) -> Reading:
         """`take` in two steps, for a text that takes long to read: whoever reads it says then
         whether that is `complete`, or to `abandon`, before anything else is taken.
@@ -138,7 +154,8 @@ class Contexts:
             self._check_length(known, text)
         context = self._open_or_find(action.context_id, action.opening)
         context.is_reading = True
-        return Reading(action.context_id, text, cut, known is None, context)
+        longest_s = self._limits.max_reply_audio_s
+        return Reading(action.context_id, text, cut, known is None, context, longest_s)
 
     def complete(self, reading: Reading, passages: list[Passage]) -> list[Item]:
         """What the timeline is to do now: nothing where the context is over meanwhile."""
@@ -149,6 +166,7 @@ class Contexts:
         context.cut_character = reading.cut_character
         context.unflushed = context.unflushed or bool(reading.text.strip())
         context.unspoken += reading.unspoken
+        context.unspoken_pause_s += reading.pauses_s
         context.waiting_bytes += reading.waiting_bytes
         return [*passages]
 
@@ -166,7 +184,7 @@ class Contexts:
                 param="context_id",
             )
         if not isinstance(action, (Cancel, End)):  # which make room
-            self._check_room(action)
+            self._check_room(_size_bytes(action) + self._opening_bytes(action))
 
     def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
         """The writer pauses, for long if `is_patient`: what can be spoken already."""
@@ -189,11 +207,19 @@ class Contexts:
         """A passage's turn has come: there is room for more text."""
         if context_id in self._open:
             self._open[context_id].unspoken -= len(passage.text)
+            self._open[context_id].unspoken_pause_s -= passage.pause_s
 
     def heard(self, context_id: str, said: Said) -> None:
         """The other side's audio was looked at: there is room for more."""
         if context_id in self._open:
             self._open[context_id].unheard_bytes -= len(said.audio)
+
+    def is_open(self, context_id: str | None) -> bool:
+        return context_id in self._open
+
+    def check_kept(self) -> None:
+        """Raises `InvalidRequest` where the dialect alone keeps more than may wait."""
+        self._check_waiting(self._kept_bytes(), 0)
 
     def finish(self, context_id: str) -> None:
         """The context is over, whatever its client still sends."""
@@ -214,6 +240,9 @@ class Contexts:
             )
         context = self._open_or_find(action.context_id, action.opening)
         context.unheard_bytes += size
+        if _lexicon(action.opening) is not _lexicon(context.opening):
+            # Each message's may be another, and none of them is counted.
+            action = replace(action, opening=context.opening)
         return self._wait(context, action)
 
     def _flush(self, action: Flush) -> list[Item]:
@@ -254,7 +283,8 @@ class Contexts:
                 retry_after_ms=1000,
             )
         settings = opening.settings
-        self._open[context_id] = _Context(self._new_reader(settings.voice, settings.reading))
+        reader = self._new_reader(settings.voice, settings.reading)
+        self._open[context_id] = _Context(reader, opening)
         return self._open[context_id]
 
     def _find_writable(self, context_id: str) -> _Context:
@@ -288,6 +318,26 @@ class Contexts:
                 param="text",
             )
 
+    def _check_room(self, more_bytes: int) -> None:
+        """All that waits on this connection has one bound, whatever it is."""
+        waiting_bytes = self._kept_bytes() + sum(map(_kept_bytes_of, self._open.values()))
+        self._check_waiting(waiting_bytes, more_bytes)
+
+    def _check_waiting(self, waiting_bytes: int, more_bytes: int) -> None:
+        limit = self._limits.max_waiting_bytes
+        if waiting_bytes + more_bytes > limit:
+            raise InvalidRequest(
+                f"{waiting_bytes} bytes wait on this connection to be spoken or heard; the limit "
+                f"is {limit}",
+                code="too_much_waiting",
+            )
+
+    def _opening_bytes(self, action: Append | Listen | Flush) -> int:
+        """Of the context that it would begin."""
+        if isinstance(action, Flush) or action.context_id in self._open:
+            return 0
+        return _ITEM_BYTES + _lexicon(action.opening).size_bytes
+
     def _close_text(self, context: _Context) -> list[Passage]:
         passages = []
         if context.cut_character:
@@ -297,6 +347,7 @@ class Contexts:
 
     def _count(self, context: _Context, passages: list[Passage]) -> list[Passage]:
         context.unspoken += sum(len(passage.text) for passage in passages)
+        context.unspoken_pause_s += sum(passage.pause_s for passage in passages)
         self._wait(context, *passages)
         return passages
 
@@ -304,18 +355,20 @@ class Contexts:
         context.waiting_bytes += sum(map(_size_bytes, items))
         return [*items]
 
-    def _check_room(self, action: Append | Listen | Flush) -> None:
-        """All that waits on this connection has one bound, whatever it is."""
-        waiting = sum(
-            context.waiting_bytes + 4 * context.reader.characters for context in self._open.values()
-        )
-        limit = self._limits.max_waiting_bytes
-        if waiting + _size_bytes(action) > limit:
-            raise InvalidRequest(
-                f"{waiting} bytes wait on this connection to be spoken or heard; the limit is "
-                f"{limit}",
-                code="too_much_waiting",
-            )
+
+def _lexicon(opening: Opening) -> Lexicon:
+    return opening.settings.reading.lexicon
+
+
+def _kept_bytes_of(context: _Context) -> int:
+    reader = context.reader
+    return (
+        _ITEM_BYTES
+        + _lexicon(context.opening).size_bytes
+        + context.waiting_bytes
+        + _CHARACTER_BYTES * reader.characters
+        + _MARK_BYTES * reader.marks
+    )
 
 
 def _size_bytes(item: Item | Append) -> int:

@@ -11,8 +11,12 @@ from tts_provider.server.http.answers import Piece
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.pipeline import Segment
+from tts_provider.speech.pipeline import LONGEST_LEAD_S, Segment
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
+
+# Silence is kept back until it is known that there is more; an engine's own, before its first word,
+# comes behind the pauses.
+_LONGEST_HELD = round(2 * LONGEST_LEAD_S * SAMPLE_RATE)
 
 
 def speak_file(
@@ -44,8 +48,8 @@ async def _pieces(
     speech: AsyncGenerator[AudioChunk | Segment, None], made: StreamEncoder, text_name: str
 ) -> AsyncGenerator[Piece, None]:
     with contextlib.closing(made) as encoder:
-        # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-        pending, sent, end, audible = await encoder.start(), 0, 0, False
+        # `sent` and `end` are positions on the timeline: what is `held` lies between.
+        held, sent, end, audible = [await encoder.start()], 0, 0, False
         try:
             async with contextlib.aclosing(speech) as items:
                 async for item in items:
@@ -54,17 +58,17 @@ async def _pieces(
                             words = tuple(map(Word.of, item.words))
                             yield Piece(b"", 0.0, words, item.is_estimated)
                         continue
-                    pending += await encoder.push(item.samples)
+                    held.append(await encoder.push(item.samples))
                     end = item.end
                     # Silence alone may turn out to be all there is, which is an error.
-                    audible = audible or bool(item.samples.any())
-                    if pending and audible:
-                        yield Piece(pending, (end - sent) / SAMPLE_RATE)
-                        pending, sent = b"", end
+                    audible = audible or bool(item.samples.any()) or end > _LONGEST_HELD
+                    if audible and (data := b"".join(held)):
+                        yield Piece(data, (end - sent) / SAMPLE_RATE)
+                        held, sent = [], end
         except WireError as problem:
             if problem.param == "text":
                 problem.param = text_name
             raise
-        pending += await encoder.finish()
-        if pending:
-            yield Piece(pending, (end - sent) / SAMPLE_RATE)
+        held.append(await encoder.finish())
+        if data := b"".join(held):
+            yield Piece(data, (end - sent) / SAMPLE_RATE)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -201,9 +202,13 @@ class SpeechService:
         with meter.measure():
             async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
                 await self._listen_to_all(context, utterance)
-                passages = await self._read(utterance.text, utterance.voice, reading)
+                longest_s = self._longest_pauses_s(utterance)
+                passages = await self._read(
+                    utterance.text, utterance.voice, reading, longest_s=longest_s
+                )
                 audio = pipeline.speak(self.engine, utterance, passages)
-                marked = self._watermark.mark(audio, utterance.voice)
+                bounded = pipeline.bounded(audio, self.limits.max_reply_audio_s)
+                marked = self._watermark.mark(bounded, utterance.voice)
                 async with aclosing(meter.watch(marked)) as chunks:
                     async for chunk in chunks:
                         yield chunk
@@ -212,10 +217,15 @@ class SpeechService:
         self, utterance: Utterance, passage: Passage, start: int, meter: Meter
     ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
         """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
-        A place is held for a passage only, so contexts take turns with everybody else."""
+        A place is held for a passage only, so contexts take turns with everybody else; silence
+        within a context takes none."""
         spoken = pipeline.speak_passages(self.engine, utterance, [passage], start)
-        items = meter.watch(self._watermark.mark(spoken, utterance.voice, start=start))
-        place = self.admission.admit(begun=start > 0, early=self.is_ready_for(utterance.voice))
+        bounded = pipeline.bounded(spoken, self.limits.max_reply_audio_s, start)
+        items = meter.watch(self._watermark.mark(bounded, utterance.voice, start=start))
+        place: AbstractAsyncContextManager[None] = nullcontext()
+        if passage.words or start == 0:
+            early = self.is_ready_for(utterance.voice)
+            place = self.admission.admit(begun=start > 0, early=early)
         async with place, aclosing(items):
             async for item in items:
                 yield item
@@ -241,14 +251,33 @@ class SpeechService:
         return await engine.listen(words, said.speaker, samples)
 
     async def _read(
-        self, text: str, voice: Voice, asked: ReadingOptions = AS_WRITTEN
+        self,
+        text: str,
+        voice: Voice,
+        asked: ReadingOptions = AS_WRITTEN,
+        *,
+        longest_s: float = math.inf,
     ) -> Iterable[Passage]:
-        """Its passages. Raises `InvalidRequest` where it is wrong SSML, or a lexicon that the
-        request has brought makes too many words: before the first is spoken."""
-        options = self._reading(voice, asked)
-        if len(text) > PIECE_CHARACTERS:
-            return await self.readings.read(lambda: read(text, options))
-        return [*read(text, options)] if asked.lexicon.entries else read(text, options)
+        """Its passages. Raises `InvalidRequest` where it is wrong SSML, its pauses together are
+        longer than `longest_s`, or a lexicon that the request has brought makes too many words:
+        before the first is spoken."""
+        reader = self.new_reader(voice, asked)
+        if len(text) <= PIECE_CHARACTERS and not asked.lexicon.entries:
+            passages = reader.read(text)
+            pipeline.check_pauses(reader.pauses_s, longest_s)
+            return passages
+        if len(text) <= PIECE_CHARACTERS:
+            read = [*reader.read(text)]
+        else:
+            read = await self.readings.read(lambda: reader.read(text))
+        pipeline.check_pauses(sum(passage.pause_s for passage in read), longest_s)
+        return read
+
+    def _longest_pauses_s(self, utterance: Utterance) -> float:
+        """Where it wants so little audio that it cannot be too long, its pauses are cut."""
+        longest_s = self.limits.max_reply_audio_s
+        wanted_ms = utterance.max_audio_ms
+        return math.inf if wanted_ms is not None and wanted_ms <= 1000 * longest_s else longest_s
 
     async def words(self, text: str, voice: Voice, reading: ReadingOptions) -> list[str]:
         """What would be spoken, a segment each. Cancelled, it is read no further.
