@@ -209,8 +209,8 @@ async def test_who_sends_too_much_for_long_is_told_and_cut_off():
         assert Error.from_event(await read(client)).code == "too_many_messages"
 
 
-async def test_connections_are_limited_with_all_others():
-    async with running(max_connections=1) as server, client_of(server) as first:
+async def test_connections_have_a_limit_of_their_own():
+    async with running(max_wyoming_connections=1) as server, client_of(server) as first:
         await first.write_event(Ping().event())
         await read(first)
         async with client_of(server) as second:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
 
@@ -23,6 +24,7 @@ from tts_provider.server.dialects.dialect import (
     ContextAction,
     ContextSettings,
     Dialect,
+    End,
     Event,
     Greeting,
     Handshake,
@@ -62,18 +64,71 @@ class DialectSocket(Socket):
                 check_key,
             )
         )
-        self._contexts = Contexts(service.limits, service.new_reader)
+        self._contexts = Contexts(
+            service.limits, service.new_reader, lambda: self._dialect.kept_bytes
+        )
         self._timelines: dict[str, Timeline] = {}
         self._is_closing = False
+        self._asked: Sequence[Action] = ()  # by the message that had the key
+
+    @property
+    def is_for_stranger(self) -> bool:
+        return self._dialect.is_for_stranger
+
+    async def show_key(self) -> bool:
+        try:
+            message = await self._first_message()
+            if message is not None:
+                # Whatever else it is, it is no key.
+                actions = self._dialect.receive(message.get("text") or "")
+                if not self.is_for_stranger:
+                    self._asked = actions
+                    return True
+                await self._do(actions)
+            # Until it is gone it counts as a stranger.
+            while (await self._wire.receive())["type"] != "websocket.disconnect":
+                pass
+        except WireError as problem:  # what arrives is no message
+            await self.refuse(problem)
+            self.cut_off()
+        except WebSocketDisconnect:
+            pass
+        return False
+
+    async def _first_message(self) -> dict[str, Any] | None:
+        """None where none comes in time, or the server goes: then the connection is closed. Raises
+        `WebSocketDisconnect`."""
+        wait_s, admission = self._service.limits.handshake_timeout_s, self._service.admission
+        reading = asyncio.create_task(self._wire.receive())
+        reading.add_done_callback(lambda _: self.wake())
+        try:
+            in_time = admission.refusal is not None or await wait_for(self._woken, wait_s)
+            if not reading.done():
+                if in_time and admission.refusal is not None:
+                    await self.close(admission.refusal.close_code, admission.refusal.message)
+                else:
+                    await self.close(1000, f"no key was shown for {wait_s:g} s")
+                return None
+            message = reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1006))
+        return message
 
     async def run(self) -> None:
         watching: asyncio.Task[None] | None = None
         try:
             await self._greet()
             watching = asyncio.create_task(self._watch())
+            await self._do(self._asked)
             while (text := await self._receive()) is not None:
                 await self._do(self._dialect.receive(text))
+                self._contexts.check_kept()
                 self.wake()
+        except InvalidRequest as problem:
+            await self.refuse(problem)
         except WebSocketDisconnect:
             pass
         finally:
@@ -142,10 +197,10 @@ class DialectSocket(Socket):
 
     async def _do(self, actions: Sequence[Action]) -> None:
         """Do what one message asks for, until something of it cannot be done."""
-        for action in actions:
+        for number, action in enumerate(actions):
             match action:
                 case Refuse(error, context_id):
-                    await self.send(Problem(error, context_id))
+                    await self._tell_problem(error, context_id)
                 case Update(settings):
                     await self.send(Updated(settings))
                 case Answer(messages):
@@ -156,8 +211,18 @@ class DialectSocket(Socket):
                     try:
                         await self._do_in_context(action)
                     except WireError as problem:
-                        await self.send(Problem(problem, action.context_id))
+                        await self._tell_problem(problem, action.context_id)
+                        # Whoever said that this was the end waits for it.
+                        rest = [each for each in actions[number + 1 :] if self._is_end(each)]
+                        await self._do(rest)
                         return
+
+    def _is_end(self, action: Action) -> bool:
+        return isinstance(action, End) and self._contexts.is_open(action.context_id)
+
+    async def _tell_problem(self, problem: WireError, context_id: str | None) -> None:
+        is_open = self._contexts.is_open(context_id)
+        await self.send(Problem(problem, context_id, is_open=is_open))
 
     async def _do_in_context(self, action: ContextAction) -> None:
         items = await self._take(action)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -94,6 +94,16 @@ class Socket(ABC):
         # unbroken when a cancel is acknowledged or an error told meanwhile.
         self._sending = asyncio.Lock()
 
+    @property
+    def is_for_stranger(self) -> bool:
+        """Whether its client has still to show a key."""
+        return False
+
+    async def show_key(self) -> bool:
+        """Whether its client, a stranger, shows a key now. Where it does not, the connection is
+        over when this returns."""
+        return True
+
     @abstractmethod
     async def run(self) -> None:
         """Serve the accepted connection until it is closed."""
@@ -136,6 +146,10 @@ class Socket(ABC):
             await self._wire.drained()
         await self.close_now(code, reason)
 
+    def cut_off(self) -> None:
+        """End the connection without a word."""
+        self._wire.abort()
+
     async def close_now(self, code: int, reason: str) -> None:
         """Close behind what is not sent yet, which is dropped if it takes long."""
         await self._wire.close(code, reason)
@@ -154,11 +168,38 @@ class Socket(ABC):
             await self._wire.send(message)
 
 
+class Room:
+    """For so many connections at once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._inside = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._inside >= self._limit
+
+    def over_capacity(self) -> OverCapacity:
+        return OverCapacity(
+            f"{self._limit} connections are open, the limit; try again later", retry_after_ms=1000
+        )
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+
 class Sockets:
     """The open connections of all endpoints."""
 
     def __init__(self, service: SpeechService) -> None:
         self._service = service
+        self._room = Room(service.limits.max_connections)
+        self._strangers: dict[Socket, None] = {}  # the oldest first
         self._open: set[Socket] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -176,27 +217,50 @@ class Sockets:
         await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"]))
         await self.attend(socket)
 
-    async def attend(self, socket: Socket) -> None:
-        """Serve a connection that was accepted, until it is closed."""
-        limit = self._service.limits.max_connections
-        if len(self._open) >= limit:
-            await socket.refuse(
-                OverCapacity(
-                    f"{len(self._open)} connections are open, the limit; try again later",
-                    retry_after_ms=1000,
-                )
-            )
-            return
+    async def attend(self, socket: Socket, room: Room | None = None) -> None:
+        """Serve a connection that was accepted, until it is closed; it counts in `room`, or with
+        all others."""
+        room = room or self._room
         self._open.add(socket)
         self._empty.clear()
+        try:
+            if not await self._is_known(socket):
+                return
+            if not room.is_full:
+                with room.place():
+                    await self._run(socket)
+                return
+        finally:
+            self._open.remove(socket)
+            if not self._open:
+                self._empty.set()
+        await socket.refuse(room.over_capacity())
+
+    async def _is_known(self, socket: Socket) -> bool:
+        """Whether its client needs no key, or shows one. Of strangers there are few, and the oldest
+        gives way: they keep out neither who has a key nor, for long, one another."""
+        if not socket.is_for_stranger:
+            return True
+        self._strangers[socket] = None
+        limit = self._service.limits.max_unauthenticated_connections
+        if len(self._strangers) > limit:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.cut_off()
+            log.warning(
+                "more than %d connections had shown no key, the limit; the oldest was ended", limit
+            )
+        try:
+            return await socket.show_key()
+        finally:
+            self._strangers.pop(socket, None)
+
+    async def _run(self, socket: Socket) -> None:
         self._service.metrics.connections.inc()
         try:
             await socket.run()
         finally:
-            self._open.remove(socket)
             self._service.metrics.connections.dec()
-            if not self._open:
-                self._empty.set()
 
     def wake(self) -> None:
         """Something about the server changed: connections without a turn look at it now."""

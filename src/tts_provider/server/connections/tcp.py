@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.connections.pump import DialectSocket
-from tts_provider.server.connections.socket import Sockets, too_many_messages
+from tts_provider.server.connections.socket import Room, Sockets, too_many_messages
 from tts_provider.server.dialects.fields import parse_object
 from tts_provider.server.dialects.wyoming import WyomingDialect
 from tts_provider.server.service.service import SpeechService
@@ -132,6 +132,8 @@ class WyomingPort:
     def __init__(self, service: SpeechService, sockets: Sockets) -> None:
         self._service = service
         self._sockets = sockets
+        # Whoever needs no key shall not keep out who has one.
+        self._room = Room(service.limits.max_wyoming_connections)
         self._servers: list[asyncio.Server] = []
 
     async def open(self, listeners: Sequence[socket.socket]) -> None:
@@ -147,7 +149,8 @@ class WyomingPort:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = TcpWire(reader, writer, self._service.limits)
         try:
-            await self._sockets.attend(DialectSocket(wire, self._service, WyomingDialect))
+            connection = DialectSocket(wire, self._service, WyomingDialect)
+            await self._sockets.attend(connection, self._room)
         except Exception:  # a fault of ours ends the connection, as on every other endpoint
             log.exception("a Wyoming connection failed unexpectedly")
         finally:

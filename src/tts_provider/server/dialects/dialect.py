@@ -214,6 +214,8 @@ class Problem:
     context_id: str | None = None
     is_over: bool = False
     """The context is over: its `Done` is next."""
+    is_open: bool = False
+    """The context is there, and goes on: what was wrong with a message need not be its first."""
 
 
 Event = Greeting | Loading | Updated | Audio | Words | Spoken | Flushed | Done | Cancelled | Problem
@@ -249,10 +251,21 @@ class Dialect(ABC):
     def __init__(self, handshake: Handshake) -> None:
         """Raises `WireError`, which is told before the connection is closed."""
 
+    @property
+    def kept_bytes(self) -> int:
+        """What it keeps of its client itself, beside what contexts are made of: it counts in
+        `max_waiting_bytes`."""
+        return 0
+
+    @property
+    def is_for_stranger(self) -> bool:
+        """Whether its client has still to show a key."""
+        return False
+
     @abstractmethod
     def receive(self, message: str) -> Sequence[Action]:
         """What one text message asks for. Actions are done in order; the first that cannot be done
-        is a `Problem`, and the rest of the message is dropped."""
+        is a `Problem`, and of the rest only an `End` is done, where there is its context."""
 
     @abstractmethod
     def write(self, event: Event) -> Sequence[str | bytes]:

@@ -247,8 +247,9 @@ def test_a_context_that_could_not_begin_can_begin_again():
 )
 def test_the_first_message_may_bring_the_key(key):
     dialect = MultiStreamInput(handshake(lambda offered: offered == "k"))
-    assert dialect.idle_timeout_s == Limits().handshake_timeout_s
+    assert dialect.is_for_stranger
     assert tell(dialect, text="Hi", **key) == [(DEFAULT, "Hi")]
+    assert not dialect.is_for_stranger
     assert dialect.idle_timeout_s == 20
     assert tell(dialect, text="You") == [(DEFAULT, "You")]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +49,7 @@ _KBITS = (32, 48, 64, 96, 128, 192)
 _MP3_MOST_KBITS = {8000: 64, 16_000: 160, 22_050: 160, 24_000: 160}
 DEFAULT_OUTPUT = "mp3_44100_128"
 
+_STREAM_BYTES = 512
 _INACTIVITY_S = 20.0
 _ONLY_CONTEXT = "default"
 # With `auto_mode` a client sends phrases that are whole; else how long a language model takes to
@@ -94,7 +96,7 @@ def read_output(name: str) -> Output:
         )
     output = Output(_FORMATS[codec], int(rate[:9]), int(kbits[:9]) * 1000 if kbits else None)
     try:
-        check_format(output.format, output.sample_rate)
+        check_format(output.format, output.sample_rate, output.bits_per_second)
     except InvalidRequest as problem:
         raise InvalidRequest(
             f"output_format {name[:60]!r} does not exist: {problem.message}", param="output_format"
@@ -170,6 +172,12 @@ def spell(words: Sequence[Word], position: int = 0, start_ms: int = 0) -> list[C
     return characters
 
 
+def _key_in(first: Fields) -> str:
+    """Empty where there is none."""
+    key = first.string("xi-api-key") or first.string("xi_api_key")
+    return key or (first.string("authorization") or "").removeprefix("Bearer ").strip()
+
+
 @dataclass
 class _Stream:
     """A context that was begun."""
@@ -188,6 +196,17 @@ class _ElevenLabs(Dialect):
     takes_key = True
 
     def __init__(self, handshake: Handshake) -> None:
+        self._handshake, self._check_key = handshake, handshake.check_key
+        self._streams: dict[str, _Stream] = {}
+        self._begun: str | None = None
+        self._is_served = False
+        # What an address asks for is no stranger's business: a refusal names the voices.
+        if self._check_key is None:
+            self._read_address()
+
+    def _read_address(self) -> None:
+        """Raises `InvalidRequest` where it asks for what there is not."""
+        handshake = self._handshake
         query = parse_query(handshake.query)
         output = read_output(query.string("output_format") or DEFAULT_OUTPUT)
         if output.format not in ("pcm", "mulaw", "alaw", "opus", "mp3"):
@@ -196,8 +215,7 @@ class _ElevenLabs(Dialect):
                 param="output_format",
             )
         auto_mode = query.flag("auto_mode") or False
-        wanted_s = query.number("inactivity_timeout", 1, 3600) or _INACTIVITY_S
-        self._inactivity_s = wanted_s
+        self.idle_timeout_s = query.number("inactivity_timeout", 1, 3600) or _INACTIVITY_S
         self._settings = ContextSettings(
             handshake.find_voice(handshake.path["voice"]),
             format=output.format,
@@ -210,20 +228,21 @@ class _ElevenLabs(Dialect):
             reading=read_reading(query),
         )
         self._auto_mode = auto_mode
-        self._check_key = handshake.check_key
-        # Who has shown no key has little time to do it.
-        self.idle_timeout_s = (
-            self._inactivity_s if self._check_key is None else handshake.limits.handshake_timeout_s
-        )
-        self._streams: dict[str, _Stream] = {}
-        self._begun: str | None = None
+        self._is_served = True
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(_STREAM_BYTES + sys.getsizeof(name) for name in self._streams)
+
+    @property
+    def is_for_stranger(self) -> bool:
+        return self._check_key is not None
 
     def receive(self, message: str) -> Sequence[Action]:
         context_id, self._begun = None, None
         try:
-            fields = Fields(parse_object(message))
+            fields = Fields(self._parse(message))
             context_id = self._context_id(fields)
-            self._let_in(fields)
             return self._read(fields, context_id)
         except WireError as problem:
             return [Refuse(problem, context_id)]
@@ -245,8 +264,8 @@ class _ElevenLabs(Dialect):
                 self._streams.pop(context_id, None)
                 return [self._final(context_id)]
             case Problem(error, context_id) if not self._is_silence(event):
-                if context_id is not None and context_id == self._begun and not event.is_over:
-                    self._streams.pop(context_id, None)  # it could not even begin
+                if context_id == self._begun and not (event.is_over or event.is_open):
+                    self._streams.pop(context_id or "", None)  # it could not even begin
                 body = {
                     "message": error.message,
                     "error": error_code(error),
@@ -260,19 +279,24 @@ class _ElevenLabs(Dialect):
         stream = self._streams.get(problem.context_id or "")
         return isinstance(problem.error, NoSpeech) and stream is not None and not stream.has_text
 
-    def _let_in(self, fields: Fields) -> None:
+    def _parse(self, message: str) -> dict[str, Any]:
+        """A message, of which the first must bring the key where none came before. Raises
+        `InvalidRequest`, and to a stranger nothing but `Unauthorized`."""
         if self._check_key is None:
-            return
-        bearer = fields.string("authorization") or ""
-        key = fields.string("xi-api-key") or fields.string("xi_api_key")
-        key = key or bearer.removeprefix("Bearer ").strip()
+            return parse_object(message)
+        try:
+            body = parse_object(message)
+            key = _key_in(Fields(body))
+        except InvalidRequest:
+            body, key = {}, ""
         if not self._check_key(key):
             what = "the API key is not valid here" if key else "no API key was sent"
             raise Unauthorized(
                 f"{what}; send one as the header xi-api-key or so named in the first message"
             )
         self._check_key = None
-        self.idle_timeout_s = self._inactivity_s
+        self._read_address()
+        return body
 
     def _append(self, fields: Fields, context_id: str, text: str) -> list[Action]:
         stream = self._streams.get(context_id)
@@ -387,8 +411,7 @@ class MultiStreamInput(_ElevenLabs):
     """Contexts; closing what is not open is nothing, and an empty text keeps a context alive."""
 
     def close_code(self, problem: Problem) -> int | None:
-        is_stranger = isinstance(problem.error, Unauthorized)
-        return problem.error.close_code if is_stranger else None
+        return None if self._is_served else problem.error.close_code
 
     def _context_id(self, fields: Fields) -> str:
         return fields.string("context_id") or fields.string("contextId") or _ONLY_CONTEXT
