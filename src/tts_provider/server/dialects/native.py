@@ -68,6 +68,10 @@ class NativeDialect(Dialect):
         self._find_voice = handshake.find_voice
         self._settings = ContextSettings(handshake.find_voice(None))
 
+    @property
+    def kept_bytes(self) -> int:
+        return self._settings.reading.lexicon.size_bytes
+
     def receive(self, message: str) -> Sequence[Action]:
         context_id = None
         try:
@@ -120,6 +124,11 @@ class NativeDialect(Dialect):
         if kind is None:
             raise InvalidRequest(f"type must be one of {', '.join(_FIELDS)}", param="type")
         fields.check_names(("type", *_FIELDS[kind]))
+        if length > self._limits.max_wire_bytes and kind != "context.append_audio":
+            raise InvalidRequest(
+                f"the message has {length} characters; the limit is {self._limits.max_wire_bytes}",
+                code="message_too_big",
+            )
         if kind == "session.update":
             self._settings = self._read_settings(fields)
             return Update(self._settings)
@@ -127,11 +136,6 @@ class NativeDialect(Dialect):
             raise InvalidRequest(f"{kind} needs a context_id", param="context_id")
         if kind == "context.append_audio":
             return Listen(context_id, read_said(fields, self._limits), self._opening(fields))
-        if length > self._limits.max_wire_bytes:
-            raise InvalidRequest(
-                f"the message has {length} characters; the limit is {self._limits.max_wire_bytes}",
-                code="message_too_big",
-            )
         if kind == "context.cancel":
             return Cancel(context_id)
         if kind == "input_text.end":

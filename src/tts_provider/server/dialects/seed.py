@@ -8,6 +8,7 @@ answered at once. docs/protocol.md describes the wire.
 from __future__ import annotations
 
 import json
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ FORMATS: tuple[Format, ...] = ("wav", "pcm", "mp3", "opus", "flac", "aac", "mula
 
 # More than the model is given to hear.
 _MAX_CONTEXT = 16
+_TURN_BYTES = 1024  # beside its texts and audio
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,14 @@ class Connection:
                 "wait for answers before sending more",
                 retry_after_ms=1000,
             )
+        waiting_bytes, limit = sum(map(_size_bytes, self._waiting)), self._limits.max_waiting_bytes
+        if waiting_bytes + _size_bytes(request) > limit:
+            raise OverCapacity(
+                f"{waiting_bytes} bytes of requests wait on this connection; the limit is {limit}; "
+                "wait for answers before sending more",
+                code="too_much_waiting",
+                retry_after_ms=1000,
+            )
         self._waiting.append(request)
         return None
 
@@ -137,6 +147,15 @@ class Connection:
                 cancel.request_id,
             )
         ], False
+
+
+def _size_bytes(turn: Turn) -> int:
+    """What it keeps of its client."""
+    strings, more = [turn.request_id or ""], 0
+    if isinstance(turn, SpeechRequest):
+        strings += [turn.text, turn.voice or "", *(said.text for said in turn.context)]
+        more = turn.reading.lexicon.size_bytes + sum(len(said.audio) for said in turn.context)
+    return _TURN_BYTES + more + sum(map(sys.getsizeof, strings))
 
 
 # What the server says

@@ -7,9 +7,10 @@ what its `data_length` and `payload_length` announce behind it; `connections/tcp
 from __future__ import annotations
 
 import json
+import sys
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tts_provider import __version__
@@ -35,17 +36,20 @@ from tts_provider.server.dialects.fields import Fields, parse_object
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 
 _ATTRIBUTION = {"name": "tts-provider", "url": "https://pypi.org/project/tts-provider/"}
+_REQUEST_BYTES = 512
 _FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 
 
 @dataclass
 class _Request:
-    """A text to speak, whole or in chunks; `waiting` for those before it."""
+    """A text to speak, whole or in chunks."""
 
     id: str
     opening: Opening
     is_stream: bool
-    waiting: list[Action] = field(default_factory=list)
+    waiting: str | None = None
+    """What was written of it while others are spoken."""
+    is_finished: bool = False
     has_text: bool = False
     has_audio: bool = False
 
@@ -60,6 +64,11 @@ class WyomingDialect(Dialect):
         self._requests: deque[_Request] = deque()  # the first is being spoken
         self._stream: _Request | None = None  # still being written
         self._count = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        texts = (request.waiting or "" for request in self._requests)
+        return sum(_REQUEST_BYTES + sys.getsizeof(text) for text in texts)
 
     def receive(self, message: str) -> Sequence[Action]:
         try:
@@ -148,25 +157,33 @@ class WyomingDialect(Dialect):
         if text is None:
             raise InvalidRequest("there is no text to speak", code="no_text", param="text")
         request.has_text = True
-        return self._ask(request, Append(request.id, text, request.opening))
-
-    def _finish(self, request: _Request) -> list[Action]:
-        begin = [] if request.has_text else [Append(request.id, "", request.opening)]
-        actions: list[Action] = [*begin, End(request.id)]
-        return [action for each in actions for action in self._ask(request, each)]
-
-    def _ask(self, request: _Request, action: Action) -> list[Action]:
-        """The action where it is the request's turn."""
         if request is self._requests[0]:
-            return [action]
-        request.waiting.append(action)
+            return [Append(request.id, text, request.opening)]
+        request.waiting, limit = (request.waiting or "") + text, self._limits.max_text_characters
+        if len(request.waiting) > limit:
+            raise InvalidRequest(
+                f"a text that waits for the one before has {len(request.waiting)} characters; "
+                f"the limit is {limit}",
+                code="text_too_long",
+                param="text",
+            )
         return []
 
+    def _finish(self, request: _Request) -> list[Action]:
+        request.is_finished = True
+        if request is not self._requests[0]:
+            return []
+        begin = [] if request.has_text else [Append(request.id, "", request.opening)]
+        return [*begin, End(request.id)]
+
     def _begin(self) -> list[Action]:
+        """What was asked of the first while it waited."""
         if not self._requests:
             return []
-        waiting, self._requests[0].waiting = self._requests[0].waiting, []
-        return waiting
+        request = self._requests[0]
+        text, request.waiting = request.waiting, None
+        begin = [] if text is None else [Append(request.id, text, request.opening)]
+        return [*begin, *(self._finish(request) if request.is_finished else [])]
 
     def _program(self) -> dict[str, Any]:
         voices = [

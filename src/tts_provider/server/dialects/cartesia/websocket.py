@@ -105,13 +105,13 @@ class CartesiaDialect(Dialect):
                 number = int(flush_id or 0)
                 return [_encode("flush_done", context_id, flush_done=True, flush_id=number)]
             case Done(context_id):
-                context = self._contexts.pop(context_id)
-                return [] if context.failed else [done(context_id)]
+                context = self._contexts.pop(context_id, None)
+                return [] if context is None or context.failed else [done(context_id)]
             case Cancelled(context_id):
                 # Its client has forgotten it: nothing more is expected of it.
                 del self._contexts[context_id]
-            case Problem(error, context_id, is_over):
-                self._note_problem(context_id, is_over=is_over)
+            case Problem(error, context_id):
+                self._note_problem(event)
                 return [failure(error, context_id)]
         return []
 
@@ -129,11 +129,12 @@ class CartesiaDialect(Dialect):
                 param="transcript",
             )
         continues = fields.boolean("continue")
-        context = self._contexts.get(context_id)
+        context, actions = self._contexts.get(context_id), list[Action]()
+        is_first = context is None
         if context is None:
             context = self._contexts[context_id] = self._open(body)
-        actions: list[Action] = []
-        if text:
+        # One without text begins too: its place and its id count.
+        if text or (is_first and text is not None):
             actions.append(Append(context_id, text, context.opening))
         if flush or (context.flushes_each and continues and text and text.strip()):
             context.flushes += 1
@@ -166,12 +167,13 @@ class CartesiaDialect(Dialect):
         """Of what is spoken now: flushes are counted from 1."""
         return self._contexts[context_id].flushed + 1
 
-    def _note_problem(self, context_id: str | None, *, is_over: bool) -> None:
+    def _note_problem(self, problem: Problem) -> None:
+        context_id = problem.context_id
         if context_id is None or context_id not in self._contexts:
             return
-        if is_over:
+        if problem.is_over:
             self._contexts[context_id].failed = True
-        elif not self._contexts[context_id].begun:
+        elif not (self._contexts[context_id].begun or problem.is_open):
             del self._contexts[context_id]
 
 

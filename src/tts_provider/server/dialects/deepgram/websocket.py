@@ -117,7 +117,7 @@ class DeepgramDialect(Dialect):
             case Done(context_id):
                 self._forget(context_id)
             case Problem(error, context_id, is_over):
-                if is_over or self._is_new:
+                if is_over or (self._is_new and not event.is_open):
                     self._forget(context_id)
                 return [_describe(error)]
         return []
