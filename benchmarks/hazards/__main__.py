@@ -14,8 +14,8 @@ import importlib
 import sys
 
 HAZARDS = (
-    *("uploads", "hoards", "encoders", "floods", "texts", "replicas"),
-    *("descriptors", "stops", "soak"),
+    *("uploads", "hoards", "encoders", "floods", "texts", "replicas", "descriptors"),
+    *("silences", "strangers", "stops", "soak"),
 )
 
 

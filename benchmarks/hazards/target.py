@@ -96,8 +96,10 @@ ENGINES = {
 
 
 class Target:
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process = process
+    def __init__(
+        self, process: subprocess.Popen[bytes], log: Path, headers: dict[str, str]
+    ) -> None:
+        self.process, self.headers = process, headers
         self._log = log
         self.port = self._await_port()
 
@@ -108,6 +110,12 @@ class Target:
                 return int(found[1])
             time.sleep(0.05)
         raise RuntimeError(self.log().decode())
+
+    @property
+    def wyoming_port(self) -> int:
+        found = re.search(rb"Wyoming .* on tcp://.*?:(\d+)", self.log())
+        assert found is not None
+        return int(found[1])
 
     def log(self) -> bytes:
         return self._log.read_bytes()
@@ -143,7 +151,8 @@ def running(
                 env={**os.environ, **environment, "TTS_PROVIDER_DATA_DIR": folder},
             )
         try:
-            yield Target(process, log)
+            key = settings.get("api_keys")
+            yield Target(process, log, {"X-API-Key": key} if key else {})
         finally:
             process.send_signal(signal.SIGTERM)
             try:

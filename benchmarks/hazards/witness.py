@@ -52,7 +52,7 @@ async def watch(target: Target, attack: Attack | None = None, seconds: float = S
         await asyncio.sleep(1.0)  # its start is not the attack
     until = time.monotonic() + seconds
     late, probes = await asyncio.gather(
-        asyncio.gather(*(listen(target.port, until) for _ in range(_LISTENERS))),
+        asyncio.gather(*(listen(target, until) for _ in range(_LISTENERS))),
         probe(target.port, until),
     )
     more_mib = target.peak_mib() - before_mib
@@ -63,10 +63,11 @@ async def watch(target: Target, attack: Attack | None = None, seconds: float = S
     return Seen(percentile(every, 99), percentile(probes, 99), more_mib)
 
 
-async def listen(port: int, until: float) -> list[float]:
+async def listen(target: Target, until: float) -> list[float]:
     """How late each message with audio was, in ms."""
-    late = []
-    async with connect(f"ws://127.0.0.1:{port}/", compression=None, max_size=None) as socket:
+    late, url = [], f"ws://127.0.0.1:{target.port}/"
+    connecting = connect(url, compression=None, max_size=None, additional_headers=target.headers)
+    async with connecting as socket:
         while time.monotonic() < until:
             await socket.send(json.dumps({"text": "Hello.", "stream": True}))
             while True:
