@@ -5,25 +5,39 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is compiled when the package is installed.
 KERNELS := hatch_build.py $(wildcard src/tts_provider/engines/csm/native/*.[ch])
 
-.PHONY: run test test-clients test-ray docs-check clients lint format bench hazards clean
+# Two at a time, each with 1 GB; a worker that has finished takes over tests of another.
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist worksteal
+# They have targets of their own.
+OTHERS := --ignore tests/clients --ignore tests/engines/remote/test_ray.py
+
+.PHONY: run test test-slow test-all test-clients test-ray docs-check clients lint format bench hazards clean
 
 run: .venv/run.stamp
 	$(BIN)/tts-provider serve $(ARGS)
 
 test: .venv/test.stamp
-	$(BIN)/python -m pytest --ignore tests/clients $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not slow" $(OTHERS) $(ARGS)
+
+# What costs much and seldom finds what the others do not; each says its reason.
+test-slow: .venv/test.stamp
+	$(PYTEST) $(PARALLEL) -m slow $(OTHERS) $(ARGS)
+
+test-all: .venv/test.stamp
+	$(MAKE) test
+	$(MAKE) test-slow
 
 # Other services' packages and agent frameworks speak with this server.
 test-clients: .venv/test.stamp clients
-	$(BIN)/python -m pytest tests/clients $(ARGS)
+	$(PYTEST) tests/clients $(ARGS)
 
 # A gateway before a real Ray, two minutes. Ray has an environment of its own: 1 minute and 0.6 GB.
 test-ray: .venv/test.stamp .venv/ray/stamp
-	$(BIN)/python -m pytest tests/engines/remote/test_ray.py $(ARGS)
+	$(PYTEST) tests/engines/remote/test_ray.py $(ARGS)
 
 # README and docs/: every command, snippet, transcript and link; examples/.
 docs-check: .venv/test.stamp
-	$(BIN)/python -m pytest tests/docs tests/examples $(ARGS)
+	$(PYTEST) tests/docs tests/examples $(ARGS)
 
 # What they need, each with versions of its own: 5 s for a package, 20 s and 0.5 GB for a framework.
 clients: $(patsubst tests/clients/requirements-%.txt,.venv/clients/%/stamp,\

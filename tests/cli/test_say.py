@@ -129,6 +129,7 @@ def test_who_hears_what_is_being_written_goes_away(writer):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts in another way")
+@pytest.mark.usefixtures("interruptible")
 def test_waiting_for_a_writer_can_be_interrupted(writer):
     writer.stdin.write(b"one two three. Four")
     assert writer.stdout.read(1)
@@ -264,6 +265,7 @@ def test_a_pipe_by_name_is_left_as_it_is(server, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows interrupts in another way")
+@pytest.mark.usefixtures("interruptible")
 async def test_waiting_for_a_server_can_be_interrupted(tmp_path):
     asked = asyncio.Event()
 
