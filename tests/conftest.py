@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 pytest_plugins = ["time_limit"]
+
+# For PyTorch and Whisper, here and in the servers that tests start. Their threads wait for each other
+# by spinning: on two cores that others use too, two threads took eight times the CPU time of one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _LEAST_WORDS = 6
 
