@@ -11,8 +11,8 @@ import pytest
 
 pytest_plugins = ["time_limit"]
 
-# For PyTorch and Whisper, here and in the servers that tests start. Their threads wait for each other
-# by spinning: on two cores that others use too, two threads took eight times the CPU time of one.
+# For PyTorch and Whisper, here and in the servers that tests start. Their threads wait for each
+# other by spinning: on two busy cores two threads took eight times the CPU time of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _LEAST_WORDS = 6

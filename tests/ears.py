@@ -44,8 +44,8 @@ def hear_digit(samples: np.ndarray, rate: int = 24_000) -> str:
 
 
 def _hear(samples: np.ndarray, rate: int, grammar: str) -> str:
-    # A new one each time: it gets used to what it heard. With all English words and a model of their
-    # order it would take 0.25 s to make, instead of 5 ms.
+    # A new one each time: it gets used to what it heard. With all English words and a model of
+    # their order it would take 0.25 s to make, instead of 5 ms.
     decoder = Decoder(samprate=_RECOGNISER_HZ, loglevel="FATAL", lm=None, dict=str(_DICTIONARY))
     decoder.add_jsgf_string("digits", grammar)
     decoder.activate_search("digits")

@@ -233,7 +233,11 @@ async def test_nothing_of_a_context_follows_its_cancellation():
         assert server.service.admission.active == 0
 
 
-async def test_a_thousand_cancels_at_random_moments():
+@pytest.mark.parametrize(
+    "clients",
+    [3, pytest.param(20, marks=pytest.mark.slow("13 s: rare orders of a cancel and what it ends"))],
+)
+async def test_cancels_at_random_moments(clients):
     tasks = len(asyncio.all_tasks())
     rng = random.Random(0)
     async with running_server() as server:
@@ -258,7 +262,7 @@ async def test_a_thousand_cancels_at_random_moments():
                     acknowledged.add(name)
             return len(acknowledged)
 
-        assert sum(await asyncio.gather(*(be_fickle(n) for n in range(20)))) == 1000
+        assert sum(await asyncio.gather(*(be_fickle(n) for n in range(clients)))) == 50 * clients
         await server.sockets.wait_closed()
         assert (server.service.admission.active, server.service.admission.queued) == (0, 0)
         await _settle(lambda: len(asyncio.all_tasks()) <= tasks_of_server)

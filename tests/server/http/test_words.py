@@ -128,15 +128,17 @@ async def test_nothing_is_told_unasked():
         assert set(heard.kinds) == {"audio.delta", "audio.segment"}
 
 
-@ENGINES
+PLAIN, FAST = {}, {"speed": 1.5}
+SLOWER = {"speed": 0.7, "voice": "female"}
+TELEPHONE, STUDIO = {"format": "mulaw", "sample_rate": 8000}, {"sample_rate": 44_100, "speed": 1.2}
+
+
+# The engine says when a word is; speed and rate stretch what it said, whoever it was.
 @pytest.mark.parametrize(
-    "settings",
+    ("new_engine", "settings"),
     [
-        {},
-        {"speed": 1.5},
-        {"speed": 0.7, "voice": "female"},
-        {"format": "mulaw", "sample_rate": 8000},
-        {"sample_rate": 44_100, "speed": 1.2},
+        *((EspeakEngine, settings) for settings in (PLAIN, FAST, TELEPHONE)),
+        *((embedded_engine, settings) for settings in (PLAIN, SLOWER, STUDIO)),
     ],
     ids=str,
 )
