@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 
 
-def rows(names: str, cases: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """As `pytest.mark.parametrize`, for a function that is quick; its fixtures are made once.
-
-    `names` are the parameters that a case fills, separated by commas.
-    """
-    parameters = [name.strip() for name in names.split(",")]
-    table = [case if len(parameters) > 1 else (case,) for case in cases]
+def rows(
+    names: str | Sequence[str], cases: Iterable[Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As `pytest.mark.parametrize`, for a function that is quick; its fixtures are made once."""
+    parameters = [names] if isinstance(names, str) else list(names)
+    table = [(case,) if isinstance(names, str) else case for case in cases]
     assert table, "a test without a case proves nothing"
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:

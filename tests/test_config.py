@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from rows import rows
 from tts_provider.cli.main import _parser
 from tts_provider.config import Limits, Settings, _cpu_limit, load_settings
 from tts_provider.errors import StartupError
@@ -60,7 +61,7 @@ def test_lists_are_separated_by_commas(tmp_path):
     assert settings.allow_origins == ("https://a.example",)
 
 
-@pytest.mark.parametrize(
+@rows(
     ("flags", "parts"),
     [
         ({"port": "abc"}, ["--port", "'abc'", "integer"]),
@@ -154,7 +155,7 @@ def test_nothing_is_ignored_where_there_is_nothing_else():
     assert load_settings({}).ignored == ()
 
 
-@pytest.mark.parametrize("host", ["http://x", "x:1", "*.x.org", "user@x", "a/b"])
+@rows("host", ["http://x", "x:1", "*.x.org", "user@x", "a/b"])
 def test_a_host_is_a_name(host):
     with pytest.raises(StartupError, match="--allow-host"):
         load_settings({"allow_hosts": [host]})

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
-import pytest
-
+from rows import rows
 from servers import REPOSITORY
 
 PACKAGE = REPOSITORY / "src" / "tts_provider"
@@ -110,7 +109,7 @@ def is_in(module: str, room: str) -> bool:
     return module == room or module.startswith(f"{room}/")
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+@rows("module", sorted(MODULES))
 def test_a_module_imports_only_what_its_room_may(module):
     room = max((room for room in ROOMS if is_in(module, room)), key=len, default=None)
     for imported in imports_of(module):

@@ -7,7 +7,7 @@ from rows import rows
 SEEN = []
 
 
-@rows("number, square", [(1, 1), (2, 4), (3, 9)])
+@rows(("number", "square"), [(1, 1), (2, 4), (3, 9)])
 def test_every_case_is_tried_with_the_same_fixtures(number, square, tmp_path):
     assert number**2 == square
     SEEN.append((number, tmp_path))

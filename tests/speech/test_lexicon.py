@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from rows import rows
 from tts_provider.errors import InvalidRequest, StartupError
 from tts_provider.speech.engine import Phonemes
 from tts_provider.speech.lexicon import (
@@ -25,7 +26,7 @@ sql = S Q L
 """
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "respelled"),
     [
         ("NVIDIA and nvidia", "en vidia and nvidia"),  # as it is written
@@ -85,9 +86,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, data):
         load_lexicon(path)
 
 
-@pytest.mark.parametrize(
-    "entries", [{"x": ""}, {"": "x"}, {"x": 5}, {"x": "5"}, {str(n): "a" for n in range(10_001)}]
-)
+@rows("entries", [{"x": ""}, {"": "x"}, {"x": 5}, {"x": "5"}, {str(n): "a" for n in range(10_001)}])
 def test_a_request_with_a_bad_entry_is_refused(entries):
     with pytest.raises(InvalidRequest) as refusal:
         read_pronunciations(entries)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rows import rows
 from tts_provider.speech import normalize as english
 from tts_provider.speech.mapped_text import MappedText
 
@@ -332,12 +333,12 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("text", "words"), TABLE)
+@rows(("text", "words"), TABLE)
 def test_reading(text, words):
     assert normalize(text) == words
 
 
-@pytest.mark.parametrize(("text", "words"), TABLE)
+@rows(("text", "words"), TABLE)
 def test_a_reading_is_read_as_it_is(text, words):
     assert normalize(words) == words
 

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rows import rows
 from tts_provider.speech.segment import SEGMENT_CHARACTERS, Segmenter, split_segments
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "segments"),
     [
         ("Hello.", ["Hello."]),
@@ -27,7 +28,7 @@ def test_sentences(text, segments):
     assert list(split_segments(text)) == segments
 
 
-@pytest.mark.parametrize(
+@rows(
     "text",
     [
         "He said “stop.”|Then he left.",
@@ -60,7 +61,7 @@ def test_where_sentences_end(text):
     assert [*split_segments(text.replace("|", " "))] == [part.strip() for part in text.split("|")]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("begun", "rest"),
     [
         ("It costs 3.", "50 now."),
@@ -84,7 +85,7 @@ def test_a_pause_cuts_no_token(begun, rest):
     assert [text[a:b] for a, b in spans] == list(split_segments(text))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "is_closed", "is_patient", "is_over"),
     [
         ("Is it so?", False, False, True),
@@ -116,7 +117,7 @@ def test_a_word_without_end_is_cut_too():
     assert [len(part) for part in split_segments("a" * 700)] == [300, 300, 100]
 
 
-@pytest.mark.parametrize("sign", ["👩‍🚀", "e\u0301", "❤️", "👍🏽", "क्षि"])
+@rows("sign", ["👩‍🚀", "e\u0301", "❤️", "👍🏽", "क्षि"])
 def test_no_sign_is_cut_in_two(sign):
     text = sign * (700 // len(sign))
     for part in split_segments(text):

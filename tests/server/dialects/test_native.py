@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rows import rows
 from tts_provider.config import Limits
 from tts_provider.errors import OverCapacity
 from tts_provider.server.dialects import native
@@ -78,7 +78,7 @@ def test_settings_are_for_contexts_made_later():
     assert action.opening.settings.format == "mulaw"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("event", "message"),
     [
         (Loading(), {"type": "session.loading"}),
@@ -147,7 +147,6 @@ def test_settings_are_for_contexts_made_later():
             },
         ),
     ],
-    ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
 )
 def test_each_event_is_one_message(event, message):
     (told,) = new_dialect().write(event)
@@ -242,7 +241,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("message", "code", "param"), WRONG)
+@rows(("message", "code", "param"), WRONG)
 def test_what_is_wrong_is_said_and_changes_nothing(message, code, param):
     talk = Conversation(max_text_characters=100, max_message_bytes=1024)
     talk.tell("input_text.append", "open", text="xx")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rows import rows
 from tts_provider.config import Limits
 from tts_provider.errors import OverCapacity
 from tts_provider.server.dialects import seed
@@ -64,7 +65,7 @@ def test_a_stream_is_pcm_unless_it_says_otherwise_and_echoes_its_id():
     assert read({"text": "hi", "stream": True, "format": "wav"}).format == "wav"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("message", "code", "text"),
     [
         ("", "invalid_json", "Invalid JSON format"),

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rows import rows
 from tts_provider.speech.structure.blocks import NOT_SPEECH, BlockParser
 from tts_provider.speech.structure.plain_text import PlainText
 
@@ -76,14 +77,14 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "plain"), [*INLINE, *BLOCKS])
+@rows(("text", "plain"), [*INLINE, *BLOCKS])
 def test_plain_text(text, plain):
     expected = text if plain is None else plain
     assert plain_of(text).text == expected
     assert plain_of(*text).text == expected
 
 
-@pytest.mark.parametrize(
+@rows(
     ("what", "text", "plain"),
     [
         ("code", "a\n```\nx = 1\ny\n```\nb", "a\n\nx = 1\n\ny\n\nb"),
@@ -121,7 +122,7 @@ TAGS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "plain", "pauses_s"), TAGS)
+@rows(("text", "plain", "pauses_s"), TAGS)
 def test_tags_of_speech_services_in_a_text_that_is_no_ssml(text, plain, pauses_s):
     found = plain_of(text, tags=True)
     assert (found.text, [pause_s for _, pause_s, _ in found.pauses]) == (plain, pauses_s)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rows import rows
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 
@@ -44,7 +45,7 @@ DOCUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("document", "words"), DOCUMENTS)
+@rows(("document", "words"), DOCUMENTS)
 def test_documents(document, words):
     assert said(read_ssml(document)) == words
     assert read_ssml(*document) == read_ssml(document)
@@ -66,7 +67,7 @@ def test_phonemes_are_on_the_words_that_stand_for_their_own_number():
     ]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("document", "reason"),
     [
         ("<speak>Hi", "<speak> is not closed"),

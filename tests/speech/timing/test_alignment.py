@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from rows import rows
 from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.reading import ReadingOptions, read
 from tts_provider.speech.timing.alignment import align
@@ -16,7 +17,7 @@ def pairs_of(text: str, **options) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "pairs"),
     [
         ("Hello, **big** world!", "Hello=Hello, big=big world=world!"),

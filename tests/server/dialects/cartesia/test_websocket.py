@@ -3,8 +3,7 @@ from __future__ import annotations
 import base64
 import json
 
-import pytest
-
+from rows import rows
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity
 from tts_provider.server.dialects.cartesia.websocket import READING, CartesiaDialect
@@ -71,7 +70,7 @@ def test_a_context_keeps_what_its_first_message_said():
     assert append.opening == OPENING
 
 
-@pytest.mark.parametrize(
+@rows(
     ("fields", "settings"),
     [
         ({"voice": "ann"}, {"voice": VOICES["ann"]}),
@@ -208,7 +207,7 @@ def test_contexts_that_are_refused_are_forgotten():
     assert append.opening.settings.voice.id == "ann"
 
 
-@pytest.mark.parametrize(
+@rows(
     ("message", "code", "param"),
     [
         ("[", "invalid_json", None),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from rows import rows
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, WireError
 from tts_provider.server.dialects.deepgram.websocket import DeepgramDialect
@@ -48,7 +49,7 @@ class Talk:
         ]
 
 
-@pytest.mark.parametrize(
+@rows(
     ("query", "settings"),
     [
         ({}, {}),
@@ -66,7 +67,7 @@ def test_what_an_address_may_say(query, settings):
     assert append.opening == Opening(ContextSettings(**expected))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("query", "code", "param"),
     [
         ({"model": "eve"}, "unknown_voice", "voice"),
@@ -143,7 +144,7 @@ def test_nothing_to_say_is_a_warning():
     assert (told["type"], told["code"]) == ("Warning", "no_speech")
 
 
-@pytest.mark.parametrize(
+@rows(
     ("message", "code", "param"),
     [
         ("[", "invalid_json", None),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rows import rows
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, OverCapacity
 from tts_provider.server.dialects.dialect import (
@@ -117,7 +118,7 @@ def test_settings():
     assert settings_of(multi(), generation_config=config).clause_pause_s == 0.6
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "made"),
     [
         ("pcm_16000", ("pcm", 16_000, None)),
@@ -135,7 +136,7 @@ def test_output_formats(name, made):
     assert (output.format, output.sample_rate, output.bits_per_second) == made
 
 
-@pytest.mark.parametrize(
+@rows(
     "name",
     [
         *("", "pcm", "pcm_11025", "pcm_24000_128", "mp3_22050_192", "mp3_44100_77"),
@@ -241,7 +242,7 @@ def test_a_context_that_could_not_begin_can_begin_again():
     assert tell(dialect, context_id="c", close_context=True) == [End("c")]
 
 
-@pytest.mark.parametrize(
+@rows(
     "key",
     [{"xi-api-key": "k"}, {"xi_api_key": "k"}, {"authorization": "Bearer k"}],
 )
@@ -254,7 +255,7 @@ def test_the_first_message_may_bring_the_key(key):
     assert tell(dialect, text="You") == [(DEFAULT, "You")]
 
 
-@pytest.mark.parametrize("body", [{}, {"xi-api-key": "no"}, {"authorization": "Bearer "}])
+@rows("body", [{}, {"xi-api-key": "no"}, {"authorization": "Bearer "}])
 def test_who_brings_none_is_sent_away(body):
     for dialect in (
         MultiStreamInput(handshake(lambda offered: offered == "k")),
