@@ -94,7 +94,14 @@ def median_pitch_hz(samples: np.ndarray, rate: int = 24_000) -> float:
 @functools.cache
 def _whisper() -> WhisperModel:
     """Whisper tiny.en, whose weights are in a package."""
-    return WhisperModel(str(get_model_path()), device="cpu", local_files_only=True, cpu_threads=2)
+    # One thread: two spin while they wait for each other, and take three times the CPU time.
+    return WhisperModel(
+        str(get_model_path()),
+        device="cpu",
+        compute_type="float32",
+        local_files_only=True,
+        cpu_threads=1,
+    )
 
 
 def hear_words(

@@ -41,7 +41,7 @@ def test_completion_is_a_script_that_the_shell_reads(tmp_path, shell):
         subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="install bash")
 @pytest.mark.parametrize(
     ("words", "offered"),
     [

@@ -30,7 +30,7 @@ DEPLOY = REPOSITORY / "deploy"
 
 def needs(program: str):
     found = shutil.which(program) is not None
-    return pytest.mark.skipif(not found, reason=f"there is no {program} here")
+    return pytest.mark.skipif(not found, reason=f"install {program}")
 
 
 def free_port(host: str = "127.0.0.1") -> int:

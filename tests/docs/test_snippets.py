@@ -46,7 +46,7 @@ def of(*languages: str):
 def test_a_command(block, workspaces):
     for program in ("make", "curl"):
         if program in block.text and shutil.which(program) is None:
-            pytest.skip(f"there is no {program} here")
+            pytest.skip(f"install {program}")
     workspace = workspaces(block.page)
     workspace.run("bash", "-euo", "pipefail", "-c", workspace.here(block.text))
 
@@ -61,7 +61,7 @@ def test_a_python_program(block, workspaces):
 def test_a_javascript_program(block, workspaces):
     command = node()
     if command is None:
-        pytest.skip("there is no Node 20 or later here")
+        pytest.skip("install Node 20 or later")
     workspace = workspaces(block.page)
     workspace.run(*command, workspace.write("snippet.mjs", block.text))
 

@@ -75,7 +75,7 @@ def test_openai_sdk(run, port, tmp_path):
     assert (tmp_path / "hello.mp3").read_bytes().startswith(b"ID3")
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="install curl")
 def test_curl(run, port, tmp_path):
     assert '"voices"' in run("sh", str(EXAMPLES / "curl.sh"), f"http://127.0.0.1:{port}")
     assert (tmp_path / "hello.mp3").read_bytes().startswith(b"ID3")
@@ -85,7 +85,7 @@ def test_curl(run, port, tmp_path):
 def test_node(port, tmp_path):
     command = node()
     if command is None:
-        pytest.skip("there is no Node 20 or later here")
+        pytest.skip("install Node 20 or later")
     subprocess.run(
         [*command, str(EXAMPLES / "node.mjs"), f"ws://127.0.0.1:{port}"],
         cwd=tmp_path,
@@ -97,10 +97,10 @@ def test_node(port, tmp_path):
 
 
 async def test_browser():
-    playwright = pytest.importorskip("playwright.async_api", reason="there is no Playwright here")
+    playwright = pytest.importorskip("playwright.async_api", reason="install requirements-test.txt")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if chromium is None:
-        pytest.skip("there is no Chromium here")
+        pytest.skip("install the package chromium, or set CHROMIUM to its path")
     page_url = "http://localhost:8000/browser.html"
     async with running_server(allow_origins="http://localhost:8000") as server:
         async with playwright.async_playwright() as driver:

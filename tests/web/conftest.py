@@ -22,9 +22,7 @@ def chromium_options() -> dict[str, Any]:
     named = os.environ.get("CHROMIUM")
     path = shutil.which(named) if named else next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
-        raise FileNotFoundError(
-            "no Chromium here: install the package chromium, or set CHROMIUM to its path"
-        )
+        raise FileNotFoundError("install the package chromium, or set CHROMIUM to its path")
     # The sandbox needs another user than root.
     flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]

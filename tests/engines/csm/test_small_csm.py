@@ -33,7 +33,14 @@ LISTS = (
     "Hello! Stop, red dog.",
 )
 EIGHT = [" ".join(DIGITS[start:] + DIGITS[:start][: start - 2]) for start in range(2, 10)]
-KINDS = ("float32", "int8", "int4", "torch")
+# All that is heard here is codes and their sound, which test_parity.py compares with transformers'.
+SLOW = pytest.mark.slow("5 to 15 s each: what a reader of logits would miss, in every precision")
+
+
+def kinds(quick: str, *others: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "kind", [quick, *(pytest.param(kind, marks=SLOW) for kind in others)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,7 @@ def seconds(samples: np.ndarray) -> float:
     return len(samples) / 24_000
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@kinds("int4", "float32", "int8", "torch")
 async def test_both_speakers_say_the_words_and_stop(kind, data_dir):
     said, heard = [], []
     async with speaking(kind, data_dir) as (_, client):
@@ -84,7 +91,7 @@ async def test_both_speakers_say_the_words_and_stop(kind, data_dir):
     assert ears.edit_distance(said, heard) <= 1
 
 
-@pytest.mark.parametrize("kind", ["float32", "torch"])
+@kinds("torch", "float32")
 async def test_streamed_or_whole_alone_or_among_eight(kind, data_dir):
     async with speaking(kind, data_dir) as (server, client):
         whole = await hear(client, EIGHT[0])
@@ -105,8 +112,16 @@ async def test_streamed_or_whole_alone_or_among_eight(kind, data_dir):
         assert is_woman(together[number]) == bool(number % 2)
 
 
-@pytest.mark.parametrize("kind", ["float32", "int8"])
-@pytest.mark.parametrize("reader", ["male", "female"])
+@pytest.mark.parametrize(
+    ("kind", "reader"),
+    [
+        ("int8", "female"),
+        *(
+            pytest.param(*both, marks=SLOW)
+            for both in (("int8", "male"), ("float32", "female"), ("float32", "male"))
+        ),
+    ],
+)
 async def test_an_enrolled_voice_is_whose_it_is(kind, reader, data_dir):
     read = "Zero, one, two, three, four, five, six, seven, eight, nine, stop."
     async with speaking(kind, data_dir) as (server, client):
@@ -120,7 +135,7 @@ async def test_an_enrolled_voice_is_whose_it_is(kind, reader, data_dir):
             assert ears.hear_words(samples) == words_of(text)
 
 
-@pytest.mark.parametrize("kind", ["float32", "torch"])
+@kinds("float32", "torch")
 async def test_a_conversation_s_second_turn_keeps_the_voice(kind, data_dir):
     async with speaking(kind, data_dir) as (_, client):
         for speaker in (0, 1):
