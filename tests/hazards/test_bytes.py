@@ -91,7 +91,7 @@ async def say(port: int, draw: random.Random) -> None:
     writer.close()
 
 
-SLOW = pytest.mark.slow("8 s each: other bytes than those of the first seed")
+SLOW = pytest.mark.slow("2 s each: other bytes than those of the first seed")
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=SLOW) for seed in range(1, 6))])

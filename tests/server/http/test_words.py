@@ -140,7 +140,7 @@ TELEPHONE, STUDIO = {"format": "mulaw", "sample_rate": 8000}, {"sample_rate": 44
         *((EspeakEngine, settings) for settings in (PLAIN, FAST, TELEPHONE)),
         *((embedded_engine, settings) for settings in (PLAIN, SLOWER, STUDIO)),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 async def test_each_word_is_heard_where_it_is_said_to_be(new_engine, settings):
     async with running_server(new_engine()) as server:
