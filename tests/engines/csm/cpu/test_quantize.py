@@ -9,9 +9,9 @@ from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.onnx.graph import Graph
 from tts_provider.engines.csm.onnx.language import linear
 
-# Relative: half a step of 8 bits, and of 4 bits with their shrunken scales. A scale that is 10 %
-# off is beyond both; a cosine would not see it.
-MOST = {8: 0.008, 4: 0.105}
+# Relative: half a step of 8 bits, with activations in 8 bits too, and of 4 bits with their shrunken
+# scales. A scale that is 10 % off is beyond both; a cosine would not see it.
+MOST = {8: 0.012, 4: 0.12}
 
 
 def error(found: np.ndarray, exact: np.ndarray) -> float:
