@@ -350,3 +350,15 @@ def test_a_thread_that_hangs_does_not_hold_the_process_up(tmp_path):
         server.terminate()
         assert server.wait() == 1
     assert "the server did not end in time, and is ended" in server.log[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_sigint_stops_it_where_a_script_started_it_in_the_background(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with server_process(tmp_path, "--engine", "espeak") as server:
+            server.process.send_signal(signal.SIGINT)
+            assert server.wait() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "all requests are finished" in server.log[-1]
