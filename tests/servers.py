@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fastapi.dependencies.models
 from websockets.asyncio.client import ClientConnection, connect
 
 from tts_provider.config import Settings
@@ -92,6 +93,10 @@ async def running_server(
     finally:
         server.stop()
         await asyncio.wait_for(asyncio.shield(running), PATIENCE_S)
+        # FastAPI remembers the functions of 4096 routes, and with each a server and its model.
+        for function in vars(fastapi.dependencies.models).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
 
 
 def open_socket(server: Server | int, **options: Any) -> connect:
