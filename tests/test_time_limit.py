@@ -127,6 +127,13 @@ def test_a_call_into_c_takes_no_other_test_with_it(tmp_path):
     assert processes_of(tmp_path) == []
 
 
+def test_half_a_character_in_a_failure_is_told_under_xdist(tmp_path):
+    program = 'def test_one():\n    print("\\ud800")\n    assert "\\ud800" == "a"\n'
+    said = run_pytest(tmp_path, program, "-n", "1")
+    assert "INTERNALERROR" not in said
+    assert re.search(r"= 1 failed in ", said), said
+
+
 def test_slow_wants_a_reason(tmp_path):
     marks = ["slow", "slow()", 'slow("too slow")', 'slow("20 s: the only one with a long voice")']
     tests = [f"@pytest.mark.{mark}\ndef test_{n}(): pass\n" for n, mark in enumerate(marks)]
