@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
+
+from servers import PATIENCE_S
+
+# Playwright's own five seconds are too few for a machine that has other work.
+expect.set_options(timeout=1000 * PATIENCE_S)
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
