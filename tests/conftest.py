@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     gc.collect()
-    gc.freeze()  # what was imported stays: half a million objects less to look through
+    gc.freeze()  # what was imported stays, and need not be looked through again
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,6 +21,7 @@ from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.errors import EngineLost
 
 pytestmark = [
+    pytest.mark.time_limit(600),  # a cluster starts and scales
     pytest.mark.skipif(why_no_ray() is not None, reason=str(why_no_ray())),
     pytest.mark.filterwarnings("default::ResourceWarning"),
 ]
