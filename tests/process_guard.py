@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-MARK = "TTS_TESTS_PROCESS"
+MARK = "PROCESS_OF_TEST"
 _FINISHED = "finished"
 
 
