@@ -339,7 +339,7 @@ async def test_who_does_not_read_holds_the_end_up_no_longer_than_the_drain(monke
 def test_a_thread_that_hangs_does_not_hold_the_process_up(tmp_path):
     (tmp_path / "hang.py").write_text(
         "import sys, threading\n"
-        "from tts_provider.engines.espeak.engine import engine as espeak\n"
+        "from tts_provider.engines.espeak import engine as espeak\n"
         "from tts_provider.cli.main import serve\n"
         "async def close(self): await __import__('asyncio').Event().wait()\n"
         "espeak.EspeakEngine.close = close\n"
