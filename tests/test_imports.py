@@ -62,14 +62,17 @@ ROOMS |= {
 }
 # Only here.
 HOMES = {
-    "httpx2": ("engines/remote", "engines/csm/files"),
+    "httpx2": ("engines/remote", "engines/hub"),
     "ray": ("cli/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
     "c2pa": ("audio/encode/manifest",),
     "cryptography": ("audio/encode/manifest",),
-    "onnx": ("engines/csm/onnx", "engines/hibari/graph", "audio/watermark/network"),
+    "onnx": (
+        *("engines/csm/onnx", "engines/hibari/graph", "engines/kokoro/cut"),
+        "audio/watermark/network",
+    ),
     "onnxruntime": (
-        *("engines/csm/onnx", "engines/hibari/graph", "onnx_threads"),
+        *("engines/csm/onnx", "engines/hibari/graph", "engines/kokoro/graph", "onnx_threads"),
         "audio/watermark/network",
     ),
     "hibari": ("engines/hibari/package",),

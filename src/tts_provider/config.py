@@ -131,6 +131,9 @@ class Settings(BaseSettings, Limits):
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     wait_for_model: bool = False
     speak_while_loading: bool = False
+    kokoro_path: Path | None = None
+    kokoro_precision: Literal["int8", "float32"] = "int8"
+    kokoro_voices: Annotated[tuple[str, ...], NoDecode] = ()
     threads: int | None = Field(None, ge=1)
     normalize_text: bool = True
     lexicon: Path | None = None
@@ -163,6 +166,7 @@ class Settings(BaseSettings, Limits):
 
     @field_validator(
         *("api_keys", "allow_origins", "allow_hosts", "speaker_prompts", "engine_urls"),
+        "kokoro_voices",
         mode="before",
     )
     @classmethod
@@ -219,7 +223,9 @@ class Settings(BaseSettings, Limits):
             raise ValueError("expected two names, speaker 0's and speaker 1's, and a comma between")
         return names
 
-    @field_validator("data_dir", "model_path", "hf_home", "lexicon", "c2pa_cert", "c2pa_key")
+    @field_validator(
+        *("data_dir", "model_path", "kokoro_path", "hf_home", "lexicon", "c2pa_cert", "c2pa_key")
+    )
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
         return None if path is None else path.expanduser()
@@ -251,6 +257,12 @@ class Settings(BaseSettings, Limits):
     def ignored(self) -> tuple[str, ...]:
         """What was found beside our settings, a sentence each."""
         return self._ignored
+
+    def for_streams(self, own: int | None) -> Settings:
+        """These, with as many streams as the engine bears by itself, where nobody said how many."""
+        if own is None or "max_streams" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"max_streams": own})
 
     def export_hugging_face(self) -> None:
         """Hand `HF_TOKEN` and `HF_HOME` to huggingface_hub, which reads them when imported."""

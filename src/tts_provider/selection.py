@@ -34,6 +34,8 @@ class Entry:
     """How to get a better one, where `auto` takes this one."""
     is_elsewhere: bool = False
     """Its voices are those of other machines, which have the embedded ones too."""
+    is_beside: bool = False
+    """Its voices are offered beside those of a better engine too, where `find` finds its files."""
     is_embedded: bool = False
     """Its voices are offered beside those of a better engine too, wherever `find` finds it."""
     says_words: bool = True
@@ -84,8 +86,8 @@ def choose_embedded(settings: Settings) -> Choice:
 def build_engine(
     choice: Choice, settings: Settings, on_progress: Report = lambda line: None
 ) -> Engine:
-    """The engine, its files found or downloaded and checked, not loaded yet; beside it the
-    embedded ones that come after it, unless the engine is on other machines.
+    """The engine, its files found or downloaded and checked, not loaded yet; beside it those that
+    come after it and are embedded or have their files here, unless the engine is on other machines.
 
     Raises `StartupError` where it cannot be had.
     """
@@ -94,13 +96,20 @@ def build_engine(
 
     at = engine_names().index(choice.engine)  # one more than in the table: "auto" is first
     first = ENGINES[at - 1]
-    beside = [entry for entry in ENGINES[at:] if entry.is_embedded and entry.find(settings)]
+    beside = [
+        entry
+        for entry in ENGINES[at:]
+        if (entry.is_beside or entry.is_embedded) and entry.find(settings)
+    ]
     entries = [first] if first.is_elsewhere else [first, *beside]
     engines = [entry.build(settings, on_progress) for entry in entries]
     if len(engines) == 1:
         return engines[0]
     if not first.says_words:
-        engines[0] = AlignedEngine(engines[0], engines[1:])
+        embedded = [
+            engine for entry, engine in zip(entries, engines, strict=True) if entry.is_embedded
+        ]
+        engines[0] = AlignedEngine(engines[0], embedded)
     return Ensemble(engines, speak_while_loading=settings.speak_while_loading)
 
 
@@ -119,6 +128,19 @@ def _build_csm(settings: Settings, on_progress: Report) -> Engine:
     from tts_provider.engines.csm.build import build
 
     return build(settings, on_progress)
+
+
+def _find_kokoro(settings: Settings) -> str | None:
+    from tts_provider.engines.kokoro.build import find_kokoro
+
+    return find_kokoro(settings)
+
+
+def _build_kokoro(settings: Settings, on_progress: Report) -> Engine:
+    from tts_provider.engines.espeak.engine import EspeakEngine
+    from tts_provider.engines.kokoro.build import build
+
+    return build(settings, on_progress, EspeakEngine() if _find_espeak(settings) else None)
 
 
 def _find_hibari(_settings: Settings) -> str | None:
@@ -180,12 +202,21 @@ ENGINES = (
         says_words=False,
     ),
     Entry(
+        "kokoro",
+        about="Kokoro-82M, natural voices in nine languages on a CPU",
+        missing="Kokoro-82M is not here: no --kokoro-path, not in the Hugging Face cache",
+        find=_find_kokoro,
+        build=_build_kokoro,
+        is_beside=True,
+    ),
+    Entry(
         "hibari",
         about="a small natural English voice",
         missing="hibari-tts is not installed",
         find=_find_hibari,
         build=_build_hibari,
-        advice=f"speaking with the embedded voice hibari, a small model; {_GET_CSM}",
+        advice="speaking with the embedded voice hibari, a small model; --engine kokoro downloads "
+        f"larger ones in nine languages (120 MB), and {_GET_CSM}",
         is_embedded=True,
     ),
     Entry(

@@ -18,7 +18,9 @@ from rich.markup import escape
 
 from tts_provider import __version__
 from tts_provider.config import ENV_FILE, Settings, available_cpus
-from tts_provider.engines.csm.build import choose_device, find_snapshots, hub_cache
+from tts_provider.engines.csm.build import choose_device, find_snapshots
+from tts_provider.engines.hub.cache import hub_cache
+from tts_provider.engines.kokoro.build import find_files
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
 from tts_provider.server.logs import printable
@@ -58,6 +60,7 @@ def print_report(settings: Settings) -> None:
     if settings.engine_urls:
         _print_facts(console, "replicas", _replicas(settings))
     _print_facts(console, "CSM-1B", _model(settings))
+    _print_facts(console, "Kokoro-82M", _kokoro(settings))
     _print_facts(console, "voices", _voices(settings))
     console.print(f"[bold]engine:[/] {choice.engine}, because {escape(printable(choice.reason))}")
     if choice.warning:
@@ -173,6 +176,22 @@ def _model(settings: Settings) -> dict[str, str]:
     return facts
 
 
+def _kokoro(settings: Settings) -> dict[str, str]:
+    prepared = [path for path in _files(settings.data_dir / "kokoro") if path.is_file()]
+    megabytes = sum(path.stat().st_size for path in prepared) / 1e6
+    facts = {"files": "none found; --engine kokoro downloads them, 120 MB, without a token"}
+    try:
+        files = find_files(settings)
+    except StartupError as error:
+        return {"files": str(error)}
+    if files is not None:
+        facts["files"] = f"{files.graph}, {len(files.voices)} voices"
+    facts["prepared files"] = f"{megabytes:.0f} MB in {settings.data_dir / 'kokoro'}"
+    if not prepared:
+        facts["prepared files"] = "none yet; the first start makes them"
+    return facts
+
+
 def _login(cache: Path) -> str:
     token = Path(os.environ.get("HF_TOKEN_PATH", cache.parent / "token")).expanduser()
     if token.is_file():
@@ -215,6 +234,8 @@ def _voices(settings: Settings) -> dict[str, str]:
 
 def _next_step(settings: Settings, choice: Choice, port: str) -> str:
     try:
+        if choice.engine == "kokoro" and find_files(settings) is None:
+            return "tts-provider serve downloads Kokoro-82M into the Hugging Face cache, 120 MB"
         if choice.engine != "csm":  # which would be downloaded
             build_engine(choice, settings)
         else:

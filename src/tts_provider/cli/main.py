@@ -89,7 +89,7 @@ examples:
 
 _SHELLS = ("bash", "zsh", "fish")
 _TAKES_A_FILE = (
-    *("output", "captions", "audio", "files", "model_path", "data_dir", "lexicon"),
+    *("output", "captions", "audio", "files", "model_path", "kokoro_path", "data_dir", "lexicon"),
     *("c2pa_cert", "c2pa_key"),
 )
 
@@ -205,7 +205,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     speaking(
         "--watermark",
         metavar="auto|on|off",
-        help="which speech can be recognised as made: auto is CSM-1B's and enrolled voices'",
+        help="which speech can be recognised as made: auto is CSM-1B's and Kokoro-82M's",
     )
     speaking("--c2pa-cert", metavar="FILE", help="sign whole files: a certificate with its chain")
     speaking("--c2pa-key", metavar="FILE", help="its private key")
@@ -295,6 +295,8 @@ def _add_engine(speaking: Callable[..., object]) -> None:
         metavar="NAME",
         help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
     )
+    speaking("--kokoro-path", metavar="FOLDER", help="Kokoro-82M's files, downloaded otherwise")
+    speaking("--kokoro-precision", metavar="int8|float32", help="its weights (default: int8)")
     speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
 
 

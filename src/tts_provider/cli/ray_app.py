@@ -45,7 +45,7 @@ class EngineReplica:
             self._engine,
             open_store(configured),
             name=serve.get_replica_context().replica_id.unique_id,
-            max_streams=configured.max_streams,
+            max_streams=configured.for_streams(self._engine.own_max_streams).max_streams,
             keys=configured.engine_keys,
             metrics_keys=[key.get_secret_value() for key in configured.api_keys],
         )

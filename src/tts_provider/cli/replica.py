@@ -37,7 +37,7 @@ async def run_replica(engine: Engine, settings: Settings) -> int:
         engine,
         open_store(settings),
         name=f"{socket.gethostname()}:{port}",
-        max_streams=settings.max_streams,
+        max_streams=settings.for_streams(engine.own_max_streams).max_streams,
         keys=settings.engine_keys,
         metrics_keys=[key.get_secret_value() for key in settings.api_keys],
     )

@@ -45,12 +45,15 @@ class AlignedEngine(Engine):
         self.name, self.model = engine.name, engine.model
         self.device, self.precision = engine.device, engine.precision
         self.speeds, self.takes_prompts = engine.speeds, engine.takes_prompts
-        self.collectors = engine.collectors
+        self.collectors, self.own_max_streams = engine.collectors, engine.own_max_streams
         # One, so that words take one core at most however many streams want them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="words")
 
     def voices(self) -> Sequence[Voice]:
         return self._engine.voices()
+
+    def mixture(self, name: str) -> Voice | None:
+        return self._engine.mixture(name)
 
     @property
     def problem(self) -> WireError | None:

@@ -23,6 +23,7 @@ class Ensemble(Engine):
         first = engines[0]
         self.name, self.model = first.name, first.model
         self.device, self.precision = first.device, first.precision
+        self.own_max_streams = first.own_max_streams
         self.takes_prompts = any(engine.takes_prompts for engine in engines)
         self._voices: dict[str, tuple[Voice, Engine]] = {}
         for engine in engines:
@@ -39,9 +40,16 @@ class Ensemble(Engine):
         problems = (engine.problem for engine in self._engines)
         return next((problem for problem in problems if problem is not None), None)
 
+    def mixture(self, name: str) -> Voice | None:
+        found = (engine.mixture(name) for engine in self._engines)
+        return next((voice for voice in found if voice is not None), None)
+
     def of(self, voice: Voice) -> Engine:
         if voice.id in self._voices:
             return self._voices[voice.id][1]
+        for engine in self._engines:
+            if engine.mixture(voice.id) is not None:
+                return engine
         return next(engine for engine in self._engines if engine.takes_prompts)
 
     def can_speak_early(self, voice: Voice) -> bool:

@@ -28,7 +28,7 @@ from tts_provider.server.connections.socket import Sockets
 from tts_provider.server.connections.tcp import WyomingPort
 from tts_provider.server.dialects import SOCKETS
 from tts_provider.server.service.service import SpeechService
-from tts_provider.server.service.watermark import Watermark
+from tts_provider.server.service.watermark import LIKE_PEOPLE, Watermark
 from tts_provider.server.transport.connection_limit import ACCEPTED_A_TURN, sockets_allowed
 from tts_provider.server.transport.discovery import Announcement
 from tts_provider.server.transport.http import HttpProtocol, http_protocol
@@ -54,6 +54,7 @@ class Server:
     """One engine on one port."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
+        settings = settings.for_streams(engine.own_max_streams)
         self._engine = engine
         self._settings = settings
         store = open_store(settings)
@@ -67,7 +68,9 @@ class Server:
             watermark=Watermark(
                 settings.watermark,
                 # What engines elsewhere are is known late.
-                is_like_people=engine.takes_prompts or bool(settings.engine_urls),
+                is_like_people=engine.takes_prompts
+                or bool(settings.engine_urls)
+                or any(voice.source in LIKE_PEOPLE for voice in engine.voices()),
             ),
             signer=_signer(settings),
         )

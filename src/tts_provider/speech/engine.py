@@ -135,6 +135,9 @@ class Engine(ABC):
     takes_prompts = False
     """Whether it speaks in voices that were enrolled from a recording, `source` "enrolled"."""
 
+    own_max_streams: int | None = None
+    """How many streams it can speak in real time here; None where the server's default is right."""
+
     collectors: Sequence[Collector] = ()
     """What it counts, for Prometheus."""
 
@@ -145,6 +148,11 @@ class Engine(ABC):
     @property
     def problem(self) -> WireError | None:
         """Why it cannot speak now, although it is loaded."""
+        return None
+
+    def mixture(self, name: str) -> Voice | None:
+        """The voice that is mixed of some of `voices` and called so; None where the name is no
+        mixture. Raises `InvalidRequest` for one that cannot be had."""
         return None
 
     def of(self, voice: Voice) -> Engine:

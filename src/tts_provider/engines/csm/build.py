@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tts_provider.config import Settings, available_cpus
 from tts_provider.engines.csm import CSM_REPOSITORY
+from tts_provider.engines.hub.cache import cache_name, hub_cache
 from tts_provider.errors import StartupError
 from tts_provider.speech.engine import Engine
 
@@ -171,13 +171,7 @@ def _locate(settings: Settings, on_progress: Callable[[str], None]) -> ModelFile
     return find_files(folder, may_download=not reuse, on_progress=on_progress)
 
 
-def hub_cache(settings: Settings) -> Path:
-    """Where huggingface_hub keeps what it downloaded."""
-    home = settings.hf_home or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
-
-
 def find_snapshots(settings: Settings) -> list[Path]:
     """CSM-1B's snapshots in the Hugging Face cache."""
-    folder = hub_cache(settings) / f"models--{CSM_REPOSITORY.replace('/', '--')}" / "snapshots"
+    folder = hub_cache(settings) / cache_name(CSM_REPOSITORY) / "snapshots"
     return sorted(path for path in folder.glob("*") if path.is_dir())

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import importlib.util
 import itertools
 import os
+import re
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +69,11 @@ _CHARS_UTF8 = 1
 _CALLBACK_BUFFER_MS = 40
 # speech.h: N_PATH_HOME is 160 with the folder's name and the terminator in it; longer is cut off.
 _LONGEST_DATA_PATH = 130
+
+# 0x02 is IPA, and 0x80 puts the sign in the bits 8 to 23 between the letters of one sound.
+TIE = "^"
+_PHONEME_MODE = 0x02 | 0x80 | ord(TIE) << 8
+_LANGUAGE_SWITCH = re.compile(rf"\([a-z{re.escape(TIE)}-]+\)")
 
 _LIST_TERMINATED, _WORD = 0, 1
 
@@ -136,6 +143,12 @@ class _Library:
             ctypes.c_void_p,
             ctypes.c_void_p,
         ]
+        self._lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        self._lib.espeak_TextToPhonemes.argtypes = [
+            ctypes.POINTER(ctypes.c_char_p),
+            ctypes.c_int,
+            ctypes.c_int,
+        ]
         self._callback = _SynthCallback(self._on_audio)  # C keeps no reference of its own
         self.sample_rate: int = self._lib.espeak_Initialize(
             _AUDIO_OUTPUT_SYNCHRONOUS,
@@ -182,9 +195,7 @@ class _Library:
         `cancelled`."""
         if cancelled.is_set():
             return
-        # Loaded anew each time (0.14 ms): it also clears what the last utterance left behind.
-        if self._lib.espeak_SetVoiceByFile(self._voice_file(voice)) != 0:
-            raise EngineFailed(f"espeak-ng does not accept its voice file for {voice.id!r}")
+        self._set_voice(voice)
         self._lib.espeak_ng_SetRandSeed(0)
         self._lib.espeak_SetParameter(_RATE, round(_NORMAL_RATE * speed), 0)
         self._emit, self._cancelled, self._failure = emit, cancelled, None
@@ -197,6 +208,23 @@ class _Library:
             raise EngineFailed(f"espeak-ng's audio was lost: {self._failure}")
         if status != 0 and not cancelled.is_set():
             raise EngineFailed(f"espeak-ng failed with status {status}")
+
+    def phonemes(self, texts: Sequence[str], code: str) -> list[str]:
+        """On the library's thread: what each text sounds like in the language of that code, in IPA
+        with `TIE`s and stress, a space between words."""
+        self._set_voice(_language_voice(self.languages[code]))
+        return [" ".join(self._clauses(text)) for text in texts]
+
+    def _clauses(self, text: str) -> Iterator[str]:
+        left = ctypes.c_char_p(text.replace("\0", " ").encode())
+        while left.value:
+            found = self._lib.espeak_TextToPhonemes(ctypes.byref(left), _CHARS_UTF8, _PHONEME_MODE)
+            yield _LANGUAGE_SWITCH.sub("", (found or b"").decode("utf-8", "ignore")).strip()
+
+    def _set_voice(self, voice: Voice) -> None:
+        """Loaded anew each time (0.14 ms): it also clears what the last utterance left behind."""
+        if self._lib.espeak_SetVoiceByFile(self._voice_file(voice)) != 0:
+            raise EngineFailed(f"espeak-ng does not accept its voice file for {voice.id!r}")
 
     def _synth(self, text: str) -> int:
         data = text.encode()
@@ -245,6 +273,20 @@ def _library() -> _Library:
         if not _made:
             _made.append(_Library())
         return _made[0]
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("espeakng_loader") is not None
+
+
+def to_ipa(texts: Sequence[str], code: str) -> list[str]:
+    """What each text sounds like in a language of espeak-ng's: IPA with `TIE`s between the letters
+    of one sound, and stress. From any thread but the library's; waits for its turn.
+
+    Raises `StartupError` where espeak-ng is not installed.
+    """
+    library = _library()
+    return library.thread.submit(library.phonemes, texts, code).result()
 
 
 class _WordTimes:

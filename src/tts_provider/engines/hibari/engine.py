@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,14 +19,10 @@ import numpy as np
 
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.hibari.graph import Cancelled, Graph, Run
-from tts_provider.engines.hibari.package import (
-    VERSION,
-    Phonemiser,
-    PronouncedWord,
-    Pronunciation,
-)
+from tts_provider.engines.hibari.package import VERSION, Phonemiser
 from tts_provider.engines.hibari.voice import CHARACTERS, VOICES, Performance
 from tts_provider.engines.jobs import Chunks, run_job
+from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.engines.scripts import LANGUAGES, LATIN, Script, split_scripts
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import (
@@ -40,7 +36,6 @@ from tts_provider.speech.engine import (
 
 # A segment of ordinary words has up to 310. Memory grows with the square.
 _MOST_PHONEMES = 400
-_MARKS = ".!?…,;:—"
 
 _Heard = tuple[Samples, Sequence[WordTime]]
 
@@ -106,7 +101,7 @@ class HibariEngine(Engine):
             self._threads, self._phonemiser.pronounce, script.text, script.part(utterance.phonemes)
         )
         begun = 0
-        for number, piece in enumerate(_cut(pronunciation)):
+        for number, piece in enumerate(pronunciation.parts(_MOST_PHONEMES)):
             if not piece.words:
                 continue
             run = Run()
@@ -178,23 +173,3 @@ def _moved(words: Sequence[WordTime], samples: int, characters: int) -> list[Wor
         )
         for word in words
     ]
-
-
-def _cut(whole: Pronunciation) -> Iterator[Pronunciation]:
-    """Parts that the graph can speak: cut behind a mark where there is one, else between words."""
-    phonemes, begun = whole.phonemes, 0
-    while begun < len(phonemes):
-        end = min(len(phonemes), begun + _MOST_PHONEMES)
-        if end < len(phonemes):
-            spaces = [at for at in range(begun + 1, end) if phonemes[at] == " "]
-            marked = [at for at in spaces if phonemes[at - 1] in _MARKS]
-            end = max(marked or spaces or [end])
-        words = tuple(
-            replace(word, first=word.first - begun, last=min(word.last, end) - begun)
-            for word in whole.words
-            if begun <= word.first < end
-        )
-        yield Pronunciation(phonemes[begun:end].strip(), words)
-        begun = end
-        while begun < len(phonemes) and phonemes[begun] == " ":
-            begun += 1

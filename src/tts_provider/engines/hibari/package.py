@@ -12,14 +12,14 @@ import json
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tts_provider.engines.hibari.graph import open_session
 from tts_provider.engines.hibari.ipa import from_ipa
+from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.engines.words import find_words
 from tts_provider.errors import StartupError
 from tts_provider.speech.engine import Phonemes
@@ -35,6 +35,10 @@ _SHA256 = {
     "lexicon_us_silver.json.gz": "c4c2546ebf1eb07010331e7ef785a431aa17ba8e7bfb6b4af8d654ee96a71fd3",
     "oov.onnx": "d3cfd8122c5f172a98c8de38268bf1213ee09f2c2ae4df6e055fc6532590fe76",
     "oov.json": "b462e6e5dbdf0e7346c732385d0dd844f612f1770871441c56932bff4ca75d8c",
+    "lexicon_gb_gold.json.gz": "66e675f23eb007d6707d23fe6603ba5e19f3513aefe42e3c8cd6c078a85f2ce0",
+    "lexicon_gb_silver.json.gz": "637f887dd557d193af8c106f5c26624850db3e7bf0ec751ba917aac6d75e948d",
+    "oov_gb.onnx": "0997e3219543247de5646078d770f8ca77011d8fd0abb29fe48d12c60f53e9e1",
+    "oov_gb.json": "e29077fc3548f08f2fab82a87e03309f614658d91d0ba464e653265e9a4d0cad",
     "tagger.json.gz": "d2da7502284bbbe45d49e0b7ce3ce67bdab82254150f4317f1b8559b4d38d0eb",
     "tokenizer_exceptions.json": "ddf3a3da07bdcf5144270ea4530191d8580fb4fd6f5ae93296e87916e795659a",
     "normalize.json": "d478ff05404bc43ac3e0468e306674e51085f1b1afc94cdef7c7ea4fb0d56bd8",
@@ -47,24 +51,6 @@ _LONG_RUN = re.compile(r"[^\W\d_]{25,}|\d{16,}")
 _PART = re.compile(r"\D{1,20}|\d{1,15}")
 # Square brackets are pronunciation markup, and a curled apostrophe is not in its tables.
 _PLAIN = str.maketrans("[]’‘", "()''")
-
-
-@dataclass(frozen=True)
-class PronouncedWord:
-    """A word of the text from character `start` to before `end`, and its phonemes."""
-
-    start: int
-    end: int
-    first: int
-    """Phonemes from `first` to before `last`."""
-    last: int
-
-
-@dataclass(frozen=True)
-class Pronunciation:
-    phonemes: str
-    """Spaces and punctuation among them."""
-    words: tuple[PronouncedWord, ...]
 
 
 def is_installed() -> bool:
@@ -104,16 +90,31 @@ def read_model() -> bytes:
 class Phonemiser:
     """English letters → the model's phonemes. From any thread."""
 
-    def __init__(self) -> None:
-        """Takes half a second. Raises `StartupError` where the package's code is damaged."""
+    def __init__(
+        self,
+        *,
+        is_british: bool = False,
+        read_unknown: Callable[[str], str | None] | None = None,
+        of_ipa: Callable[[str], str | None] = from_ipa,
+    ) -> None:
+        """Takes half a second. `read_unknown` says words that no dictionary has, in phonemes, where
+        it can, before the package's own network does; `of_ipa` says what was asked for, None where
+        the voice has no such sound. Raises `StartupError` where the package's code is damaged."""
+        self._of_ipa = of_ipa
         try:
             from hibari.g2p import ASSETS, G2P
             from hibari.g2p.oov import OOV
 
             # Made here, because by itself the package makes it at the first unknown word, on
             # whatever threads.
-            unknown_words = OOV(session=open_session(Path(ASSETS, "oov.onnx").read_bytes()))
-            self._g2p: Any = G2P(oov=unknown_words)
+            network = Path(ASSETS, "oov_gb.onnx" if is_british else "oov.onnx")
+            unknown_words = OOV(str(network), open_session(network.read_bytes()))
+
+            def read(word: str) -> str | None:
+                said = read_unknown(word) if read_unknown is not None else None
+                return said or unknown_words(word)
+
+            self._g2p: Any = G2P(oov=read, british=is_british)
             self._ids: dict[str, int] = json.loads(Path(ASSETS, "vocab.json").read_text("utf-8"))
             self._letters = frozenset(unknown_words.cin)
         except Exception as error:  # noqa: BLE001 - foreign code, damaged in whatever way
@@ -148,7 +149,7 @@ class Phonemiser:
     def _tokens(self, plain: str, places: list[int], asked: Sequence[Phonemes]) -> list[Any]:
         tokens, done = list[Any](), 0
         for part in asked:
-            phonemes = from_ipa(part.ipa)
+            phonemes = self._of_ipa(part.ipa)
             if phonemes is None:
                 continue
             start, end = bisect_left(places, part.start), bisect_left(places, part.end)

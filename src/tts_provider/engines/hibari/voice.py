@@ -44,13 +44,21 @@ CHARACTERS = {
 _PAUSE_MS = {**dict.fromkeys(".!?…", 300), **dict.fromkeys(",;:—", 160)}
 _SHORTEST_PAUSE_MS = 40
 _QUOTES = '”“"() '
-_LEAD_SAMPLES = SAMPLE_RATE * 20 // 1000
+LEAD_SAMPLES = SAMPLE_RATE * 20 // 1000
+"""What is kept of the silence before the first sound."""
 # Its first sound may begin before its first phoneme does.
 _EARLY_FRAMES = 8
 # And so does every other: aligned by `speech.warp` with espeak-ng, which says when it begins a
 # word to a few milliseconds, words begin 77 ms before their durations do, and the man's, which are
 # drawn out, 91 ms.
 _AHEAD_FRAMES = 6
+
+
+def pause_samples(phonemes: str, stretch: float = 1.0) -> int:
+    """What is kept of the silence behind these phonemes, by the mark at their end."""
+    mark = phonemes.rstrip(_QUOTES)[-1:]
+    pause_ms = _PAUSE_MS.get(mark, _SHORTEST_PAUSE_MS) * stretch
+    return round(SAMPLE_RATE * pause_ms / 1000)
 
 
 class Performance:
@@ -61,9 +69,7 @@ class Performance:
         self._spectra, self._phonemes = spectra, phonemes
         self._gain = np.float32(character.gain)
         self._stretch = 1 / character.resonance
-        mark = phonemes.rstrip(_QUOTES)[-1:]
-        pause_ms = _PAUSE_MS.get(mark, _SHORTEST_PAUSE_MS) / self._stretch
-        self._gate = Gate(_LEAD_SAMPLES, round(SAMPLE_RATE * pause_ms / 1000))
+        self._gate = Gate(LEAD_SAMPLES, pause_samples(phonemes, 1 / self._stretch))
         self._resampler = Resampler(round(SAMPLE_RATE * character.resonance), SAMPLE_RATE)
         self._ends = FRAMES_A_DURATION * np.cumsum(spectra.durations)  # frames
         self._first = max(0, int(self._ends[0]) - _EARLY_FRAMES)

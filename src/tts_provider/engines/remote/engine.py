@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
+from tts_provider.engines.kokoro.voices import find_mixture
 from tts_provider.engines.remote.client import SILENCE_S
 from tts_provider.engines.remote.frames import Audio, Bounds, Words
 from tts_provider.engines.remote.messages import (
@@ -47,6 +48,9 @@ class RemoteEngine(Engine):
 
     def voices(self) -> Sequence[Voice]:
         return self._voices
+
+    def mixture(self, name: str) -> Voice | None:
+        return find_mixture(name, self._voices)
 
     @property
     def problem(self) -> WireError | None:

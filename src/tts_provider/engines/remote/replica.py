@@ -214,6 +214,9 @@ class Replica:
         for voice in self._engine.voices():
             if voice.id == voice_id:
                 return voice
+        mixed = self._engine.mixture(voice_id)
+        if mixed is not None:
+            return mixed
         if self._engine.takes_prompts and self._store is not None:
             # A small file is read here, on the event loop, once for each voice.
             stored = self._store.get(voice_id)

@@ -125,6 +125,9 @@ class SpeechService:
             if alias is not None:
                 return alias
             target = resolve_alias(voice, self._voice_aliases)
+            mixed = self.engine.mixture(target)
+            if mixed is not None:
+                return mixed
             enrolled = self._find_enrolled(target) or self._find_enrolled(target.lower())
             if enrolled is not None:
                 return enrolled

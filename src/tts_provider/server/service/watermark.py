@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Mode = Literal["auto", "on", "off"]
 
 # The `source` of voices that sound like people: what anybody can be imitated with.
-_LIKE_PEOPLE = ("csm", ENROLLED)
+LIKE_PEOPLE = ("csm", "kokoro", ENROLLED)
 
 _Item = TypeVar("_Item", bound=AudioChunk | Segment)
 
@@ -42,7 +42,7 @@ class Watermark:
             _encoder()
 
     def marks(self, voice: Voice) -> bool:
-        return self._mode == "on" or (self._mode == "auto" and voice.source in _LIKE_PEOPLE)
+        return self._mode == "on" or (self._mode == "auto" and voice.source in LIKE_PEOPLE)
 
     def mark(
         self, items: AsyncGenerator[_Item, None], voice: Voice, *, start: int = 0

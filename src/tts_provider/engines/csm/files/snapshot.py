@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.csm.files.checkpoint import read_safetensors
+from tts_provider.engines.hub.cache import cache_name, read_ref
 from tts_provider.errors import StartupError
 
 MIMI_REPOSITORY = "kyutai/mimi"
@@ -86,14 +87,6 @@ def _complete_snapshot(repository: Path) -> Path:
         else:
             return snapshot
     raise problems[0]
-
-
-def read_ref(repository: Path, revision: str) -> str:
-    """The commit that a branch stands at; what is no branch is a commit itself."""
-    try:
-        return (repository / "refs" / revision).read_text("utf-8", "replace").strip()
-    except FileNotFoundError:
-        return revision
 
 
 def check_weights(folder: Path) -> set[str]:
@@ -208,10 +201,6 @@ def find_mimi(folder: Path, fetch: Fetch | None = None) -> Path | None:
             f"--local-dir {folder / 'mimi'})"
         )
     return fetch(MIMI_REPOSITORY, needed)
-
-
-def cache_name(repository: str) -> str:
-    return f"models--{repository.replace('/', '--')}"
 
 
 def _cached_snapshots(folder: Path, repository: str) -> Iterator[Path]:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def in_plain_words(repository: str, revision: str, storage: Path) -> Iterator[None]:
-    """Every way in which the hub, the network or the disk refuses, as a `StartupError`."""
+def in_plain_words(repository: str, revision: str, storage: Path, reuse: str) -> Iterator[None]:
+    """Every way in which the hub, the network or the disk refuses, as a `StartupError`. `reuse` are
+    the flags that use files that are here."""
     import httpx2
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -35,20 +36,20 @@ def in_plain_words(repository: str, revision: str, storage: Path) -> Iterator[No
     except OfflineModeIsEnabled:
         raise StartupError(
             f"{repository} is not here and HF_HUB_OFFLINE forbids to download it; unset it, or "
-            "use --mode reuse --model-path FOLDER"
+            f"use {reuse}"
         ) from None
     except (httpx2.RequestError, httpx2.InvalidURL):
         raise StartupError(
             f"cannot reach {constants.ENDPOINT} to download {repository}; check the network and "
-            "start again, or use files that are here with --mode reuse --model-path FOLDER"
+            f"start again, or use files that are here with {reuse}"
         ) from None
     except HfHubHTTPError as error:
-        raise _refusal(error, repository, revision) from None
+        raise _refusal(error, repository, revision, reuse) from None
     except OSError as error:
         raise _disk_error(error, storage) from error
 
 
-def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> StartupError:
+def _refusal(error: HfHubHTTPError, repository: str, revision: str, reuse: str) -> StartupError:
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 
@@ -83,7 +84,7 @@ def _refusal(error: HfHubHTTPError, repository: str, revision: str) -> StartupEr
         )
     return StartupError(
         f"{hub} cannot serve {repository} now (it answers {status}); start again later, or use "
-        "files that are here with --mode reuse --model-path FOLDER"
+        f"files that are here with {reuse}"
     )
 
 

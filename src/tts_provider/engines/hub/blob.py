@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tts_provider.engines.csm.files.refusals import in_units
+from tts_provider.engines.hub.refusals import in_units
 from tts_provider.errors import StartupError
 
 if TYPE_CHECKING:

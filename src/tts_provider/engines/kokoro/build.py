@@ -1,0 +1,56 @@
+"""Kokoro's engine from settings: its files found or downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tts_provider.config import Settings, available_cpus
+from tts_provider.engines.hub.cache import hub_cache
+from tts_provider.engines.kokoro.files import KokoroFiles, fetch, find_cached, find_folder
+from tts_provider.speech.engine import Engine
+
+if TYPE_CHECKING:
+    from tts_provider.engines.espeak.engine import EspeakEngine
+
+
+def find_files(settings: Settings) -> KokoroFiles | None:
+    """Those that are here; None where they would be downloaded.
+
+    Raises `StartupError` for a `--kokoro-path` that holds none.
+    """
+    precision, wanted = settings.kokoro_precision, settings.kokoro_voices
+    if settings.kokoro_path is not None:
+        return find_folder(settings.kokoro_path, precision, wanted)
+    return find_cached(hub_cache(settings), precision, wanted)
+
+
+def find_kokoro(settings: Settings) -> str | None:
+    """Why the engine can be had without a download, in words; None where it cannot."""
+    if settings.kokoro_path is not None:
+        return f"--kokoro-path {settings.kokoro_path} asks for Kokoro-82M"
+    files = find_files(settings)
+    if files is None:
+        return None
+    return f"{files.graph.parent.parent} holds Kokoro-82M and {len(files.voices)} voices"
+
+
+def build(
+    settings: Settings, on_progress: Callable[[str], None], foreign: EspeakEngine | None
+) -> Engine:
+    """The engine, its files found or downloaded and checked, not loaded yet.
+
+    Raises `StartupError` where it cannot be had.
+    """
+    from tts_provider.engines.kokoro.engine import KokoroEngine
+
+    files = find_files(settings) or fetch(
+        settings.kokoro_precision, settings.kokoro_voices, on_progress
+    )
+    return KokoroEngine(
+        files,
+        settings.check_data_dir() / "kokoro",
+        precision=settings.kokoro_precision,
+        threads=settings.threads or available_cpus(),
+        foreign=foreign,
+    )

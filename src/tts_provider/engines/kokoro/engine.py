@@ -1,0 +1,224 @@
+"""Kokoro-82M as an engine: natural voices in several languages, on a CPU.
+
+A sentence is decoded in chunks, and each chunk is one job on a pool of threads: streams take turns
+chunk by chunk, and a cancelled one ends within an operator of the graph.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from tts_provider.engines.espeak.engine import EspeakEngine
+from tts_provider.engines.jobs import Chunks
+from tts_provider.engines.kokoro.alphabet import MOST_PHONEMES, encode
+from tts_provider.engines.kokoro.files import KokoroFiles
+from tts_provider.engines.kokoro.graph import Frames, Network, Run
+from tts_provider.engines.kokoro.norms import Norms
+from tts_provider.engines.kokoro.performance import WHOLE_FRAMES, Performance, chunks
+from tts_provider.engines.kokoro.phonemisers import Phonemisers
+from tts_provider.engines.kokoro.prepared import prepare
+from tts_provider.engines.kokoro.voices import (
+    SOURCE,
+    Pack,
+    character_of,
+    find_mixture,
+    list_voices,
+    mix,
+    read_pack,
+)
+from tts_provider.engines.pronunciation import Pronunciation
+from tts_provider.engines.scripts import LANGUAGES as SCRIPTS
+from tts_provider.engines.scripts import LATIN, Script, split_scripts
+from tts_provider.errors import InvalidRequest
+from tts_provider.speech.engine import (
+    AudioChunk,
+    Engine,
+    Samples,
+    Utterance,
+    Voice,
+    WordTime,
+)
+
+_Heard = tuple[Samples, Sequence[WordTime]]
+_Made = TypeVar("_Made")
+
+STREAMS_A_CORE = 2
+"""What one core speaks without a listener running dry."""
+
+
+class KokoroEngine(Engine):
+    name = SOURCE
+    model = "Kokoro-82M"
+    device = "cpu"
+    # Beyond, `audio.tempo` loses fewer words than the model does.
+    speeds = (0.7, 1.2)
+
+    def __init__(
+        self,
+        files: KokoroFiles,
+        place: Path,
+        *,
+        precision: str,
+        threads: int,
+        foreign: EspeakEngine | None = None,
+    ) -> None:
+        """What is made of the files is kept in `place`. `foreign` reads the scripts that no voice
+        here does."""
+        self._files, self._place, self.precision = files, place, precision
+        self._packs = dict[str, Pack]()
+        self._voices = list_voices(files.voices)
+        self._foreign = foreign
+        self._phonemisers = Phonemisers()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=SOURCE)
+        self.own_max_streams = STREAMS_A_CORE * threads
+        self._network: Network | None = None
+        self._norms: Norms | None = None
+
+    def voices(self) -> Sequence[Voice]:
+        return self._voices
+
+    def mixture(self, name: str) -> Voice | None:
+        return find_mixture(name, self._voices)
+
+    async def load(self, on_progress: Callable[[str], None]) -> None:
+        on_progress("loading Kokoro-82M")
+        files = self._files
+        prepared = await asyncio.to_thread(
+            prepare, files.graph, self._place, on_progress, files.sha256
+        )
+        self._network = await asyncio.to_thread(Network, prepared)
+        self._norms = Norms(self._network, prepared.folder)
+        for name, path in files.voices.items():
+            self._packs[name] = await asyncio.to_thread(read_pack, path)
+        for voice in self._voices:
+            if voice.speaker is not None:  # the others are measured when they are first asked for
+                text = "The first words take longer, and so does a voice that nobody has heard."
+                async with aclosing(self.speak(Utterance(text, voice))) as spoken:
+                    async for _ in spoken:
+                        pass
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+        made = Chunks()
+        for script in split_scripts(utterance.text):
+            begun = made.end
+            async with aclosing(self._speak_script(script, utterance)) as pieces:
+                async for samples, words in pieces:
+                    moved = [_moved(word, begun, script.at) for word in words]
+                    for chunk in made.push(samples, moved):
+                        yield chunk
+        for chunk in made.finish():
+            yield chunk
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    async def _speak_script(
+        self, script: Script, utterance: Utterance
+    ) -> AsyncGenerator[_Heard, None]:
+        """Times and places are the script's own."""
+        voice = self._reader_of(script, utterance.voice)
+        if voice.source != SOURCE:
+            assert self._foreign is not None
+            other = replace(utterance, text=script.text, voice=voice, phonemes=())
+            async with aclosing(self._foreign.speak(other)) as spoken:
+                async for chunk in spoken:
+                    yield chunk.samples, chunk.words
+            return
+        asked = script.part(utterance.phonemes)
+        run, begun = Run(), 0
+        pronounce = functools.partial(
+            self._phonemisers.pronounce, voice.language, script.text, asked
+        )
+        whole = await self._compute(run, pronounce)
+        for piece in whole.parts(MOST_PHONEMES):
+            if not piece.words:
+                continue
+            count = 0
+            async with aclosing(self._speak_piece(piece, voice, utterance.speed)) as pieces:
+                async for samples, words in pieces:
+                    count += len(samples)
+                    yield samples, [_moved(word, begun, 0) for word in words]
+            begun += count
+
+    async def _speak_piece(
+        self, piece: Pronunciation, voice: Voice, speed: float
+    ) -> AsyncGenerator[_Heard, None]:
+        network, norms = self._network, self._norms
+        assert network is not None, "load() comes first"
+        assert norms is not None
+        character = character_of(voice, self._packs)
+        packs = [(self._packs[part.name], part.share, part.name[0]) for part in character.parts]
+        run = Run()
+
+        def plan() -> Frames:
+            style = mix([(pack, share) for pack, share, _ in packs], len(piece.phonemes))
+            return network.plan(encode(piece.phonemes), style, speed, run)
+
+        frames = await self._compute(run, plan)
+        statistics = None
+        if len(frames) >= WHOLE_FRAMES:
+            statistics = await self._compute(run, lambda: norms.of(packs, len(frames), run))
+        performance = Performance(frames, piece, character.gain)
+        for chunk in chunks(performance.first, len(frames)):
+            decode = functools.partial(
+                network.decode, frames, chunk.left, chunk.right, statistics, run
+            )
+            samples = chunk.cut(await self._compute(run, decode))
+            yield performance.push(samples)
+        yield performance.finish()
+
+    async def _compute(self, run: Run, work: Callable[[], _Made]) -> _Made:
+        """On a thread of the pool; who is cancelled meanwhile leaves it at once."""
+        job = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await job
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+
+    def _reader_of(self, script: Script, voice: Voice) -> Voice:
+        """Who reads it: the voice itself, another of Kokoro's that has its language, or espeak-ng.
+
+        Raises `InvalidRequest` where nobody here can.
+        """
+        own = voice.language.partition("-")[0]
+        if script.name == LATIN:
+            language = own if own not in ("hi", "ja", "zh") else "en"
+        else:
+            language = _KOKORO.get(script.name, "")
+            # Chinese characters are Japanese ones too.
+            language = own if script.name == "CJK" and own == "ja" else language
+        if language == own:
+            return voice
+        able = [other for other in self._voices if other.language.partition("-")[0] == language]
+        if able:
+            return max(able, key=lambda other: other.gender == voice.gender)
+        code = SCRIPTS.get(script.name)
+        if self._foreign is not None and code is not None:
+            return self._foreign.voice_of(code, voice.gender)
+        advice = "; pip install 'tts-provider[espeak]' adds languages"
+        raise InvalidRequest(
+            f"the voice {voice.id!r} cannot read {script.text[:40].strip()!r}"
+            f"{advice if self._foreign is None else ''}",
+            code="unreadable_text",
+            param="text",
+        )
+
+
+_KOKORO = {"DEVANAGARI": "hi", "HIRAGANA": "ja", "KATAKANA": "ja", "CJK": "zh"}
+
+
+def _moved(word: WordTime, samples: int, characters: int) -> WordTime:
+    return WordTime(
+        word.start + samples,
+        word.end + samples,
+        word.text_start + characters,
+        word.text_end + characters,
+    )

@@ -1,0 +1,47 @@
+"""Who reads which language, made when it is first needed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from tts_provider.engines.kokoro.foreign import CODES
+from tts_provider.engines.pronunciation import Pronunciation
+from tts_provider.errors import InvalidRequest, StartupError
+from tts_provider.speech.engine import Phonemes
+
+
+class Phonemiser(Protocol):
+    def pronounce(self, text: str, asked: Sequence[Phonemes] = ()) -> Pronunciation: ...
+
+
+class Phonemisers:
+    """From any thread."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Phonemiser] = {}
+        self._lock = threading.Lock()
+
+    def pronounce(self, language: str, text: str, asked: Sequence[Phonemes]) -> Pronunciation:
+        """Raises `InvalidRequest` where the language needs what is not installed."""
+        with self._lock:
+            if language not in self._made:
+                try:
+                    self._made[language] = _makers(language)()
+                except StartupError as error:
+                    raise InvalidRequest(
+                        str(error), code="language_not_installed", param="voice"
+                    ) from None
+            phonemiser = self._made[language]
+        return phonemiser.pronounce(text, asked)
+
+
+def _makers(language: str) -> Callable[[], Phonemiser]:
+    if language in CODES:
+        from tts_provider.engines.kokoro.foreign import Foreign
+
+        return lambda: Foreign(language)
+    from tts_provider.engines.kokoro.english import English
+
+    return lambda: English(is_british=language == "en-GB")
