@@ -68,11 +68,16 @@ HOMES = {
     "c2pa": ("audio/encode/manifest",),
     "cryptography": ("audio/encode/manifest",),
     "onnx": (
-        *("engines/csm/onnx", "engines/hibari/graph", "engines/kokoro/cut"),
+        *("engines/csm/onnx", "engines/hibari/graph", "engines/kokoro/network/cut"),
         "audio/watermark/network",
     ),
     "onnxruntime": (
-        *("engines/csm/onnx", "engines/hibari/graph", "engines/kokoro/graph", "onnx_threads"),
+        *(
+            "engines/csm/onnx",
+            "engines/hibari/graph",
+            "engines/kokoro/network/graph",
+            "onnx_threads",
+        ),
         "audio/watermark/network",
     ),
     "hibari": ("engines/hibari/package",),

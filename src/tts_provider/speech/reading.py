@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import Phonemes
+from tts_provider.speech.languages import read_figures
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.mapped_text import MappedText, Run
 from tts_provider.speech.normalize import normalize
@@ -59,7 +60,7 @@ class ReadingOptions:
     words: bool = True
     """Without it, what was written is left to the engine, except for its structure."""
     language: str = "en"
-    """The voice's, as a BCP 47 tag; only English is read as words."""
+    """The voice's, as a BCP 47 tag. English is read as words; of some others, their figures."""
     ssml: bool = False
     tags: bool = False
     """Whether `<break time="1s"/>` and `<spell>` mean something in a text that is no SSML."""
@@ -202,9 +203,7 @@ class Reader:
         is_longer = len(respelled) > len(plain)
         if is_longer and len(respelled) > LONGEST_WORDS:
             raise _too_many_words(len(respelled), len(plain), LONGEST_WORDS)
-        is_english = options.language.partition("-")[0].lower() == "en"
-        is_read = options.words and is_english
-        said = normalize(respelled) if is_read else respelled.on_one_line()
+        said = self._in_words(respelled) if options.words else respelled.on_one_line()
         words = said.string
         self._written += len(plain)
         if is_longer:
@@ -217,6 +216,12 @@ class Reader:
         start, end = plain.span(0, len(plain))
         phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(words)])
         return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs(), said.runs())
+
+    def _in_words(self, text: MappedText) -> MappedText:
+        language = self._options.language
+        if language.partition("-")[0].lower() == "en":
+            return normalize(text)
+        return read_figures(text.on_one_line(), language)
 
 
 def _too_many_words(words: int, written: int, most: int) -> InvalidRequest:

@@ -30,6 +30,23 @@ OPENAI_VOICES: Mapping[str, int] = {
     "verse": _MAN,
 }
 
+# Where the server is for Kokoro-82M: its voices that sound most like them.
+_OPENAI_IN_KOKORO = {
+    "alloy": "af_alloy",
+    "ash": "am_fenrir",
+    "ballad": "bm_george",
+    "cedar": "am_michael",
+    "coral": "af_bella",
+    "echo": "am_echo",
+    "fable": "bm_fable",
+    "marin": "af_aoede",
+    "nova": "af_nova",
+    "onyx": "am_onyx",
+    "sage": "af_sarah",
+    "shimmer": "af_sky",
+    "verse": "am_puck",
+}
+
 # The ids of the voices that come with every account, whose names are beside them.
 ELEVENLABS_VOICES: Mapping[str, int] = {
     "21m00Tcm4TlvDq8ikWAM": _WOMAN,  # Rachel
@@ -134,13 +151,18 @@ _SPEAKERS = {
 
 def find_alias(name: str, voices: Sequence[Voice], aliases: Mapping[str, str]) -> Voice | None:
     """The voice that `name` stands for: what `aliases` (name → voice id) say, else the voice of
-    that id, else for other services' names this server's man or woman. None where there is none.
+    that id, else for OpenAI's names a voice of Kokoro's that is like it, where the server is for
+    Kokoro, and for other services' names this server's man or woman. None where there is none.
     Upper and lower case are the same where one name does not differ from another by it."""
     target = resolve_alias(name, aliases).lower()
     for voice in voices:
         if voice.id.lower() == target:
             return voice
     speaker = _SPEAKERS.get(target)
+    fitting = _OPENAI_IN_KOKORO.get(target)
+    for voice in voices:
+        if voice.id == fitting and any(v.source == voice.source for v in voices if v.speaker == 0):
+            return voice
     return next((v for v in voices if speaker is not None and v.speaker == speaker), None)
 
 

@@ -10,11 +10,11 @@ from onnxruntime.quantization import quantize_dynamic
 
 from engines.kokoro.small_kokoro import SMALL, small_graph, write_folder
 from tts_provider.engines.hibari.package import read_model
-from tts_provider.engines.kokoro.alphabet import encode
-from tts_provider.engines.kokoro.cut import cut
-from tts_provider.engines.kokoro.graph import FRAME_SAMPLES, Cancelled, Network, Run
+from tts_provider.engines.kokoro.network.cut import cut
+from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Cancelled, Network, Run
+from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import chunks
-from tts_provider.engines.kokoro.prepared import prepare
+from tts_provider.engines.kokoro.phonemes.alphabet import encode
 from tts_provider.errors import StartupError
 
 IDS = encode("ðə tɹˈAn tə ðə kˈOst lˈivz ˈɜɹli ɪn ðə mˈɔɹnɪŋ, ænd ðˈɛn wi ɡˌO.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import threading
 from contextlib import aclosing
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from engines.kokoro.small_kokoro import VOICES, write_folder
+from servers import ask, open_socket, running_server
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.kokoro.engine import KokoroEngine
 from tts_provider.engines.kokoro.files import find_folder
-from tts_provider.engines.kokoro.graph import Network
-from tts_provider.engines.kokoro.phonemisers import Phonemisers
+from tts_provider.engines.kokoro.network.graph import Network
+from tts_provider.engines.kokoro.phonemes.phonemisers import Phonemisers
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import AudioChunk, Phonemes, Utterance
 
@@ -316,6 +318,27 @@ async def test_without_espeak_a_voice_of_another_language_says_what_it_needs(
     await engine.close()
 
 
+JAPANESE, CHINESE = "今日は3.5円です。駅で会いましょう、ね？", "你好，世界。我们今天去银行。"
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "text"),
+    [("pyopenjtalk", "jf_alpha", JAPANESE), ("jieba", "zf_xiaobei", CHINESE)],
+)
+async def test_without_its_extra_a_language_is_an_error_that_says_so(
+    tmp_path, monkeypatch, package, name, text
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    engine = make(write_folder(tmp_path / "files", ("af_heart", name)), tmp_path)
+    engine._phonemisers = Phonemisers()
+    await engine.load(lambda message: None)
+    for speaker in (name, "af_heart"):
+        with pytest.raises(InvalidRequest, match=r"pip install 'tts-provider\[") as caught:
+            await speak(engine, text, speaker)
+        assert caught.value.code == "language_not_installed"
+    await engine.close()
+
+
 HARD = {
     "300 digits": "1" * 300,
     "300 letters": "a" * 300,
@@ -339,3 +362,23 @@ async def test_hard_text_is_spoken(engine, text, name):
 @pytest.mark.parametrize("name", ["af_heart", "ef_dora"])
 async def test_text_without_words_is_silence(engine, text, name):
     assert not await chunks_of(engine, text, name)
+
+
+# Over a server
+
+
+async def test_names_mixtures_words_and_places_on_a_server(folder, place):
+    engine = make(folder, place, threads=1)
+    async with running_server(engine) as server, open_socket(server) as socket:
+        service = server.service
+        assert service.find_voice(None, 0).id == "am_michael"
+        assert service.find_voice("AF_Heart", None).id == "af_heart"
+        assert service.find_voice("shimmer", None).id == "af_sky"
+        assert service.find_voice("nova", None).id == "af_heart"  # af_nova's file is not here
+        assert service.find_voice("af_heart(2)+af_sky", None).id == "af_heart(2)+af_sky"
+        with pytest.raises(InvalidRequest, match="at most 4"):
+            service.find_voice("+".join(["af_heart"] * 5), None)
+        info = await ask(socket, command="info")
+        assert info["limits"]["max_streams"] == 2  # one thread's
+        assert {voice["language"] for voice in info["voices"]} >= {"en-US", "en-GB", "es", "fr"}
+        assert isinstance(await ask(socket, text=SENTENCE, voice="af_heart+af_sky"), bytes)

@@ -88,12 +88,13 @@ def test_only_the_voices_that_are_asked_for_and_float32_where_it_is(tmp_path):
 
 
 def test_a_download_that_broke_goes_on_where_it_broke(tmp_path):
-    name = "voices/af_heart.bin"
-    with running_hub({KOKORO_REPOSITORY: FILES}, cuts={name: [100_000, 0, 0]}) as hub:
+    name, mib = "onnx/model_quantized.onnx", 1024 * 1024
+    files = {**FILES, name: 3 * mib * b"g"}
+    with running_hub({KOKORO_REPOSITORY: files}, cuts={name: [2 * mib, 0, 0]}) as hub:
         broken = fetch(tmp_path, hub, wanted=("af_heart",))
-        assert "broke off at 100.0 kB of 522.2 kB" in broken["error"]
+        assert "broke off at 2.1 MB of 3.1 MB" in broken["error"]
         assert fetch(tmp_path, hub, wanted=("af_heart",))["voices"] == ["af_heart"]
-        assert hub.ranges()[-1] == "bytes=100000-"
+        assert f"bytes={2 * mib}-" in hub.ranges()
 
 
 REFUSALS = {

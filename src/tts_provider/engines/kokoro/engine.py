@@ -17,13 +17,13 @@ from typing import TypeVar
 
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.jobs import Chunks
-from tts_provider.engines.kokoro.alphabet import MOST_PHONEMES, encode
 from tts_provider.engines.kokoro.files import KokoroFiles
-from tts_provider.engines.kokoro.graph import Frames, Network, Run
-from tts_provider.engines.kokoro.norms import Norms
+from tts_provider.engines.kokoro.network.graph import Frames, Network, Run
+from tts_provider.engines.kokoro.network.norms import Norms
+from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import WHOLE_FRAMES, Performance, chunks
-from tts_provider.engines.kokoro.phonemisers import Phonemisers
-from tts_provider.engines.kokoro.prepared import prepare
+from tts_provider.engines.kokoro.phonemes.alphabet import MOST_PHONEMES, encode
+from tts_provider.engines.kokoro.phonemes.phonemisers import Phonemisers
 from tts_provider.engines.kokoro.voices import (
     SOURCE,
     Pack,

@@ -9,7 +9,7 @@ import numpy as np
 
 from tts_provider.engines.hibari.sound import Gate, limit
 from tts_provider.engines.hibari.voice import LEAD_SAMPLES, pause_samples
-from tts_provider.engines.kokoro.graph import FRAME_SAMPLES, Frames
+from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Frames
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.speech.engine import Samples, WordTime
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from tts_provider.engines.kokoro.cut import (
+from tts_provider.engines.kokoro.network.cut import (
     ALIGNED,
     AUDIO,
     DURATIONS,
@@ -24,7 +24,7 @@ from tts_provider.engines.kokoro.cut import (
     statistics_names,
     used,
 )
-from tts_provider.engines.kokoro.prepared import Prepared
+from tts_provider.engines.kokoro.network.prepared import Prepared
 from tts_provider.errors import StartupError
 from tts_provider.onnx_threads import single_thread_options
 from tts_provider.speech.engine import Samples

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tts_provider.engines.kokoro.alphabet import encode
-from tts_provider.engines.kokoro.graph import Network, Run, Statistics
-from tts_provider.engines.kokoro.sentences import SENTENCES
+from tts_provider.engines.kokoro.network.graph import Network, Run, Statistics
+from tts_provider.engines.kokoro.network.sentences import SENTENCES
+from tts_provider.engines.kokoro.phonemes.alphabet import encode
 from tts_provider.engines.kokoro.voices import Pack
 
 log = logging.getLogger(__name__)

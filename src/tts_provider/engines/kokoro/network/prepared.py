@@ -68,7 +68,7 @@ def prepare(
 
 
 def _prepare(graph: Path, folder: Path) -> None:
-    from tts_provider.engines.kokoro.cut import cut
+    from tts_provider.engines.kokoro.network.cut import cut
 
     parts = cut(graph.read_bytes())
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tts_provider.engines.kokoro.foreign import CODES
+from tts_provider.engines.kokoro.phonemes.foreign import CODES
 from tts_provider.engines.pronunciation import Pronunciation
 from tts_provider.errors import InvalidRequest, StartupError
 from tts_provider.speech.engine import Phonemes
@@ -28,7 +28,7 @@ class Phonemisers:
         with self._lock:
             if language not in self._made:
                 try:
-                    self._made[language] = _makers(language)()
+                    self._made[language] = _maker_of(language)()
                 except StartupError as error:
                     raise InvalidRequest(
                         str(error), code="language_not_installed", param="voice"
@@ -37,11 +37,19 @@ class Phonemisers:
         return phonemiser.pronounce(text, asked)
 
 
-def _makers(language: str) -> Callable[[], Phonemiser]:
+def _maker_of(language: str) -> Callable[[], Phonemiser]:
     if language in CODES:
-        from tts_provider.engines.kokoro.foreign import Foreign
+        from tts_provider.engines.kokoro.phonemes.foreign import Foreign
 
         return lambda: Foreign(language)
-    from tts_provider.engines.kokoro.english import English
+    if language == "ja":
+        from tts_provider.engines.kokoro.phonemes.japanese import Japanese
+
+        return Japanese
+    if language == "zh":
+        from tts_provider.engines.kokoro.phonemes.chinese import Chinese
+
+        return Chinese
+    from tts_provider.engines.kokoro.phonemes.english import English
 
     return lambda: English(is_british=language == "en-GB")

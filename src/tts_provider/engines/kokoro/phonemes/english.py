@@ -9,7 +9,7 @@ from dataclasses import replace
 from tts_provider.engines.espeak import engine as espeak
 from tts_provider.engines.hibari.ipa import from_ipa
 from tts_provider.engines.hibari.package import Phonemiser
-from tts_provider.engines.kokoro.alphabet import of_dictionary, of_english, of_hibari
+from tts_provider.engines.kokoro.phonemes.alphabet import of_dictionary, of_english, of_hibari
 from tts_provider.engines.pronunciation import Pronunciation
 from tts_provider.speech.engine import Phonemes
 

@@ -40,10 +40,21 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "viʧˈino al vˈɛkːio pˈonte e abːjˌamo parlˈato dˌella estˈate paSˈata in "
         "montˈaɲɲa.",
     ),
+    "j": (
+        "asa hajakɯ deɴɕa ɡa ɯmʲi e demasɨkaɾa, moː ikʲimaɕoː.",
+        "βataɕitaʨi βa çi ɡa ɕizɨmɯ made kaβa ɲi soʔte aɾɯkʲi, soɾe kaɾa ɸɯɾɯi haɕi no "
+        "soba ɲi sɨβaʔte, jama de sɨɡoɕita naʦɨ no koto o hanaɕimaɕita.",
+    ),
     "p": (
         "ʊ trˈAŋ sˈI sˈedʊ ʤy mɐ̃ɲˈɐ̃, poɾ ˈisʊ tˌemʊz ʤj ˈiɾ ˌAmbˈɔɾæ.",
         "kˌæmiɲˈɐ̃mʊz W lˈoŋɡʊ dʊ xˈiʊ atˌɛ ʊ pˈor dʊ sˈɔl, depˈoɪz nʊs sˌAŋtˈɐ̃mʊs "
         "pˈɛɾətʊ da vˈɛljæ pˈoŋʧj i fˌalˈɐ̃mʊz dʊ veɾˈɐ̃ʊ̃ ky pˌasˈɐ̃mʊz naz mˌoŋtˈɐ̃ɲæs.",
+    ),
+    "z": (
+        "ʨʰy↘ xai↓pjɛ→n tɤ xwo↓ꭧʰɤ→ i→ta↘ʦau↓ ʨjou↘ ꭧʰu→fa→, swo↓i↓ wo↓mən ɕjɛ↘nʦai↘ kai→ ʦou↓ lɤ.",
+        "wo↓mən jɛ↗nꭧɤ xɤ↗ i↘ꭧɨ↗ ʦou↓ tau↘ tʰai↘ja↗ŋ ɕja↘ʂa→n, ɻa↗nxou↘ ʦwo↘ʦai↘ na↘ʦwo↘ "
+        "lau↓ʨʰjau↗ pʰa↗ŋpjɛ→n, ljau↗ʨʰi↓ lɤ ʦai↘ ʂa→nli↓ tu↘kwo↘ tɤ na↘kɤ ɕja↘tʰjɛ→n, "
+        "xai↗jou↓ ꭧʰə↗ŋli↓ tɤ pʰə↗ŋjou↓ mən.",
     ),
 }
 """By the first letter of the voice's name."""

@@ -1,0 +1,1 @@
+"""Kokoro's network: its graph cut, prepared, run, and what its chunks are normed with."""
