@@ -1,11 +1,13 @@
 """The embedded voices side by side: understood, clean, level, fast, small.
 
     pip install --no-deps speechmos==0.0.1.1      # optional: DNSMOS
-    python benchmarks/voices.py [--sentences N]
+    python benchmarks/voices.py [--sentences N] [--kokoro-path FOLDER]
+
+With Kokoro-82M's files its speakers and a British voice are among them.
 
 Each voice speaks the same 40 sentences in a process of its own. Printed: words that Whisper tiny.en
 gets wrong, DNSMOS (overall; how clean it sounds, not how natural), median pitch, level, silence at
-both ends, time to make a second of audio on one thread, and memory: after the sentences, and after
+both ends, CPU time to make a second of audio on one thread, and memory: after the sentences, and after
 32 streams at once of hard texts (300 digits, no full stop, 300 letters).
 """
 
@@ -32,6 +34,7 @@ from tts_provider.speech import pipeline
 from tts_provider.speech.engine import SAMPLE_RATE, Engine, Utterance, Voice
 from tts_provider.speech.reading import read
 
+KOKORO = ("am_michael", "af_heart", "bf_emma")
 HARD = ("1" * 300, "word " * 400, "a" * 300, "Is this a question? " * 10)
 AUDIBLE = 0.01
 _DNSMOS_SAMPLES, _DNSMOS_HZ = 144_160, 16_000
@@ -49,16 +52,18 @@ async def speak_to_nobody(engine: Engine, text: str, voice: Voice) -> None:
         pass
 
 
-def measure(engine_name: str, voice_id: str, count: int, pipe: Connection) -> None:
+def measure(
+    engine_name: str, voice_id: str, count: int, kokoro: Path | None, pipe: Connection
+) -> None:
     async def run() -> None:
-        settings = Settings(threads=1, _env_file=None)
+        settings = Settings(threads=1, kokoro_path=kokoro, _env_file=None)
         engine = build_engine(Choice(engine_name, "it is measured"), settings)
         await engine.load(lambda message: None)
         voice = next(voice for voice in engine.voices() if voice.id == voice_id)
-        started, spoken = time.monotonic(), []
+        started, spoken = time.process_time(), []
         for text in SENTENCES[:count]:
             spoken.append(await speak(engine, text, voice))
-        elapsed, used = time.monotonic() - started, memory_mb()
+        elapsed, used = time.process_time() - started, memory_mb()
         await asyncio.gather(
             *(speak_to_nobody(engine, HARD[n % len(HARD)], voice) for n in range(32))
         )
@@ -118,15 +123,17 @@ def judge(spoken: list[np.ndarray]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sentences", type=int, default=len(SENTENCES), metavar="N")
+    parser.add_argument("--kokoro-path", type=Path, metavar="FOLDER")
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     context, rows = multiprocessing.get_context("spawn"), []
     for engine_name, voice_id in (
         *(("hibari", "male"), ("hibari", "female")),
         *(("espeak", "male"), ("espeak", "female")),
+        *((("kokoro", name) for name in KOKORO) if arguments.kokoro_path else ()),
     ):
         ours, theirs = context.Pipe()
-        parameters = (engine_name, voice_id, arguments.sentences, theirs)
+        parameters = (engine_name, voice_id, arguments.sentences, arguments.kokoro_path, theirs)
         process = context.Process(target=measure, args=parameters)
         process.start()
         spoken, elapsed, used, most = ours.recv()

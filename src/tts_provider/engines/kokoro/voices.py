@@ -54,11 +54,11 @@ GAINS: Mapping[str, float] = {
     "ff_siwis": 0.95,
     "hf_alpha": 0.62, "hf_beta": 0.76, "hm_omega": 0.71, "hm_psi": 0.85,
     "if_sara": 0.55, "im_nicola": 0.90,
-    "jf_alpha": 1.40, "jf_gongitsune": 1.40, "jf_nezumi": 1.40, "jf_tebukuro": 1.40,
-    "jm_kumo": 1.40,
+    "jf_alpha": 0.98, "jf_gongitsune": 1.10, "jf_nezumi": 1.09, "jf_tebukuro": 1.14,
+    "jm_kumo": 1.02,
     "pf_dora": 1.58, "pm_alex": 1.47, "pm_santa": 1.45,
-    "zf_xiaobei": 1.40, "zf_xiaoni": 1.40, "zf_xiaoxiao": 1.40, "zf_xiaoyi": 1.40,
-    "zm_yunjian": 1.40, "zm_yunxi": 1.40, "zm_yunxia": 1.40, "zm_yunyang": 1.40,
+    "zf_xiaobei": 1.04, "zf_xiaoni": 0.85, "zf_xiaoxiao": 0.67, "zf_xiaoyi": 0.93,
+    "zm_yunjian": 1.10, "zm_yunxi": 1.21, "zm_yunxia": 1.07, "zm_yunyang": 1.64,
 }
 # fmt: on
 """To −20 dB, of every voice that the hub has; measured by benchmarks/kokoro.py --levels."""
