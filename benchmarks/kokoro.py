@@ -250,10 +250,10 @@ def measure_ours(folder: Path, place: Path, texts: list[str], listeners: int, pi
     asyncio.run(run())
 
 
-def measure_peer(folder: Path, place: Path, python: str) -> None:
+def measure_peer(folder: Path, place: Path, python: str, turns: int) -> None:
     """In turns, each in a process of its own."""
     files = find_folder(folder, "int8")
-    texts = [TEN_WORDS, *SENTENCES[1:5], LONG]
+    texts = [TEN_WORDS, SENTENCES[1], LONG]
     with tempfile.TemporaryDirectory() as name:
         voices = Path(name, "voices.npz")
         pack = np.fromfile(files.voices["af_heart"], "<f4").reshape(510, 1, 256)
@@ -261,7 +261,7 @@ def measure_peer(folder: Path, place: Path, python: str) -> None:
         for listeners in (1, 4):
             command = [python, "-c", PEER, str(files.graph), str(voices), json.dumps(texts)]
             made = {"ours": [], "kokoro-onnx": []}
-            for _ in range(2):
+            for _ in range(turns):
                 ours, theirs = multiprocessing.Pipe()
                 context = multiprocessing.get_context("spawn")
                 parameters = (folder, place, texts, listeners, theirs)
@@ -273,8 +273,8 @@ def measure_peer(folder: Path, place: Path, python: str) -> None:
                     [*command, str(listeners)], check=True, capture_output=True, text=True
                 )
                 made["kokoro-onnx"].append(json.loads(answer.stdout))
-            for who, turns in made.items():
-                first, wall, cost = np.mean(np.min(turns, axis=0), axis=0)
+            for who, rows in made.items():
+                first, wall, cost = np.mean(np.min(rows, axis=0), axis=0)
                 print(
                     f"{listeners} listeners, {who}: first audio {first:.2f} CPU s, {wall:.2f} s by "
                     f"the clock; {cost:.3f} CPU s a second",
@@ -288,6 +288,7 @@ def main() -> None:
     parser.add_argument("--precision", default="int8", choices=("int8", "float32"))
     parser.add_argument("--languages", type=Path, metavar="MODEL")
     parser.add_argument("--peer", metavar="PYTHON")
+    parser.add_argument("--turns", type=int, default=2, help="of both, with --peer")
     parser.add_argument("--levels", action="store_true")
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="kept between runs")
     arguments = parser.parse_args()
@@ -296,7 +297,7 @@ def main() -> None:
         if arguments.languages:
             measure_languages(arguments.folder, place, arguments.languages)
         elif arguments.peer:
-            measure_peer(arguments.folder, place, arguments.peer)
+            measure_peer(arguments.folder, place, arguments.peer, arguments.turns)
         elif arguments.levels:
             measure_levels(arguments.folder, place)
         else:
