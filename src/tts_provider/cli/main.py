@@ -339,7 +339,7 @@ def _add_words(parser: argparse.ArgumentParser) -> None:
         const=True,
         help="each line is a text of its own, and becomes one line",
     )
-    add("--language", metavar="TAG", help="the voice's; only English is read (default: en)")
+    add("--language", metavar="TAG", help="the voice's (default: en); docs/text.md")
     add("--ssml", action="store_const", const=True, help="the text is SSML")
     add(
         "--read-aloud",

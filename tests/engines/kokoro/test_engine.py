@@ -294,6 +294,15 @@ async def test_another_script_is_read_by_a_voice_of_its_language(engine):
     assert len(await speak(engine, "hello there", "hf_alpha"))
 
 
+async def test_without_an_english_voice_latin_letters_are_read_by_the_voice_itself(tmp_path):
+    """PyPI has Japanese voices only; they load and speak without what reads Japanese."""
+    engine = make(write_folder(tmp_path / "files", ("jf_alpha", "jm_kumo")), tmp_path)
+    await engine.load(lambda message: None)
+    chunks = await chunks_of(engine, "Hello there.", "jf_alpha")
+    assert [word.text_start for chunk in chunks for word in chunk.words] == [0, 6]
+    await engine.close()
+
+
 async def test_a_script_that_no_voice_here_reads_is_espeaks_or_an_error(engine, folder, tmp_path):
     assert len(await speak(engine, "Привет, мир"))
     alone = make(folder, tmp_path)
@@ -379,6 +388,8 @@ async def test_names_mixtures_words_and_places_on_a_server(folder, place):
         with pytest.raises(InvalidRequest, match="at most 4"):
             service.find_voice("+".join(["af_heart"] * 5), None)
         info = await ask(socket, command="info")
+        mixture = service.find_voice("af_heart+af_sky", None)
+        assert all(service._watermark.marks(each) for each in (*engine.voices(), mixture))
         assert info["limits"]["max_streams"] == 2  # one thread's
         assert {voice["language"] for voice in info["voices"]} >= {"en-US", "en-GB", "es", "fr"}
         reply = await ask(socket, text=SENTENCE, voice="af_heart+af_sky")

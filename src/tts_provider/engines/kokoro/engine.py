@@ -200,6 +200,8 @@ class KokoroEngine(Engine):
         able = [other for other in self._voices if other.language.partition("-")[0] == language]
         if able:
             return max(able, key=lambda other: other.gender == voice.gender)
+        if script.name == LATIN:  # its sounds are in every voice's reach
+            return replace(voice, language="en-US")
         code = SCRIPTS.get(script.name)
         if self._foreign is not None and code is not None:
             return self._foreign.voice_of(code, voice.gender)
