@@ -22,7 +22,9 @@ from tts_provider.engines.kokoro.performance import chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import encode
 from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(
+    "a minute, and 120 MB to fetch once: the real model's words, voices, times and seams"
+)
 
 SENTENCE = "The quick brown fox jumps over the lazy dog, doesn't it?"
 
