@@ -14,10 +14,12 @@ import argparse
 import re
 from pathlib import Path
 
-from tts_provider.speech.reading import read
+from tts_provider.speech.reading import ReadingOptions, read
 
 # Several spoken forms for each written one, with weights of an acoustic model: not comparable.
 _OTHER_SHAPES = ("normalize_with_audio",)
+# NeMo keeps tags for what speaks, as we do for an engine that acts them.
+_AS_NEMO = ReadingOptions(acts=True)
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def agree(written: str, spoken: str) -> bool:
 
 
 def words_of(written: str) -> str:
-    return " ".join(passage.words for passage in read(written))
+    return " ".join(passage.words for passage in read(written, _AS_NEMO))
 
 
 def loosely(words: str) -> str:

@@ -56,7 +56,7 @@ def test_a_pasted_text():
         "one, Faster: five to ten times on an i seven twelve thousand seven hundred K.",
         "two, Cheaper, by twenty percent!",
         "later",
-        "a, b",
+        "A, b",
         "one, two",
         '"J.K. Rowling," he said, "was born in nineteen sixty-five."',
         "Milk",

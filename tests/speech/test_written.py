@@ -71,12 +71,12 @@ TELEPHONES = [
      "Call | five five five=555 | one two three=123 | four five six seven=4567"),
     ("+1 (555) 123-4567",
      "plus=+ | one=1 | five five five=555 | one two three=123 | four five six seven=4567"),
-    ("+1-800-FLOWERS", "plus one=+1- | eight hundred=800 | FLOWERS"),
+    ("+1-800-FLOWERS", "plus one=+1- | eight hundred=800 | flowers=FLOWERS"),
     ("call 911 or 5", "call | nine one one=911 | or | five=5"),
     ("my SSN is 111-11-1111",
      "my | SSN | is | one one one=111 | one one=11 | one one one one=1111"),
     ("IBAN DE89 3704 0044",
-     "IBAN | DE | eight nine=89 | three seven zero four=3704 | zero zero four four=0044"),
+     "Iban=IBAN | DE | eight nine=89 | three seven zero four=3704 | zero zero four four=0044"),
     ("flight UA 1234 at 5", "flight | UA | one two three four=1234 | at | five=5"),
 ]
 PLACES = [
@@ -167,7 +167,7 @@ NUMBERS = [
 ]
 SYMBOLS = [
     ("Q&A, C# and C++", "Q | and=& | A | C | sharp=# | and | C | plus=+ | plus=+"),
-    ("a == b, 5 >= 3", "a | equals=== | b | five=5 | greater than or equal to=>= | three=3"),
+    ("a == b, 5 >= 3", "A=a | equals=== | b | five=5 | greater than or equal to=>= | three=3"),
     ("and/or 50% of ~5", "and or=and/or | fifty=50 | percent=% | of | about=~ | five=5"),
     ("Settings > Wi-Fi", "Settings | Wi-Fi"),
 ]

@@ -45,6 +45,7 @@ class AlignedEngine(Engine):
         self.name, self.model = engine.name, engine.model
         self.device, self.precision = engine.device, engine.precision
         self.speeds, self.takes_prompts = engine.speeds, engine.takes_prompts
+        self.takes_acts = engine.takes_acts
         self.collectors, self.own_max_streams = engine.collectors, engine.own_max_streams
         # One, so that words take one core at most however many streams want them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="words")

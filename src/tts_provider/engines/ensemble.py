@@ -25,6 +25,7 @@ class Ensemble(Engine):
         self.device, self.precision = first.device, first.precision
         self.own_max_streams = first.own_max_streams
         self.takes_prompts = any(engine.takes_prompts for engine in engines)
+        self.takes_acts = first.takes_acts  # `of` a voice tells of the others
         self._voices: dict[str, tuple[Voice, Engine]] = {}
         for engine in engines:
             for voice in engine.voices():

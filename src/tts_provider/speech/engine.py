@@ -134,6 +134,8 @@ class Engine(ABC):
     """The slowest and the fastest that the engine itself can speak; `audio.tempo` does the rest."""
     takes_prompts = False
     """Whether it speaks in voices that were enrolled from a recording, `source` "enrolled"."""
+    takes_acts = False
+    """Whether it acts what a text tells its speaker to do, `[sighs]`, instead of saying it."""
 
     own_max_streams: int | None = None
     """How many streams it can speak in real time here; None where the server's default is right."""

@@ -121,6 +121,18 @@ class MappedText:
             return self
         return MappedText(self.string[start:end], self._places[start:end])
 
+    @classmethod
+    def join(cls, texts: Iterable[MappedText]) -> MappedText:
+        """Parts of one text, in order, with a space between them."""
+        string, places = "", list[tuple[int, int]]()
+        for text in texts:
+            if string:
+                string += " "
+                places.append((places[-1][1], max(places[-1][1], text._places[0][0])))
+            string += text.string
+            places += text._places
+        return cls(string, places)
+
     def strip(self, left: str = "", right: str = "") -> MappedText:
         """Without these characters at its beginning, and without those at its end."""
         end = len(self.string.rstrip(right))

@@ -14,6 +14,7 @@ from tts_provider.speech.mapped_text import MappedText, Run
 from tts_provider.speech.normalize import normalize
 from tts_provider.speech.segment import Segmenter, Span
 from tts_provider.speech.structure.blocks import BlockParser
+from tts_provider.speech.structure.patterns import KEPT_ACT
 from tts_provider.speech.structure.plain_text import PlainText
 from tts_provider.speech.structure.ssml import Ssml
 from tts_provider.speech.timing.alignment import Place, align, spoken_words
@@ -64,6 +65,8 @@ class ReadingOptions:
     ssml: bool = False
     tags: bool = False
     """Whether `<break time="1s"/>` and `<spell>` mean something in a text that is no SSML."""
+    acts: bool = False
+    """Whether what a speaker is to do, `[sighs]`, stays for an engine that can."""
     aloud: frozenset[str] = frozenset()
     """What of `structure.NOT_SPEECH` is to be spoken."""
     lexicon: Lexicon = field(default_factory=Lexicon)
@@ -84,7 +87,7 @@ class Reader:
         self._structure = (
             Ssml(options.language)
             if options.ssml
-            else BlockParser(options.aloud, tags=options.tags)
+            else BlockParser(options.aloud, tags=options.tags, acts=options.acts)
         )
         self._segmenter = Segmenter()
         self._plain = PlainText()
@@ -199,11 +202,12 @@ class Reader:
 
     def _passage(self, plain: PlainText) -> Passage:
         options = self._options
-        respelled = options.lexicon.respell(MappedText(plain.text))
+        text = MappedText(plain.text)
+        respelled = options.lexicon.respell(text)
         is_longer = len(respelled) > len(plain)
         if is_longer and len(respelled) > LONGEST_WORDS:
             raise _too_many_words(len(respelled), len(plain), LONGEST_WORDS)
-        said = self._in_words(respelled) if options.words else respelled.on_one_line()
+        said = self._say(text) if options.acts else self._in_words(respelled)
         words = said.string
         self._written += len(plain)
         if is_longer:
@@ -217,8 +221,21 @@ class Reader:
         phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(words)])
         return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs(), said.runs())
 
+    def _say(self, text: MappedText) -> MappedText:
+        """What is said, and what a speaker is to do left as it is written."""
+        lexicon = self._options.lexicon
+        pieces, done = list[MappedText](), 0
+        for act in KEPT_ACT.finditer(text.string):
+            before = text.slice(done, act.start())
+            pieces += [self._in_words(lexicon.respell(before)), text.slice(*act.span())]
+            done = act.end()
+        pieces.append(self._in_words(lexicon.respell(text.slice(done, len(text)))))
+        return MappedText.join(piece for piece in pieces if len(piece))
+
     def _in_words(self, text: MappedText) -> MappedText:
         language = self._options.language
+        if not self._options.words:
+            return text.on_one_line()
         if language.partition("-")[0].lower() == "en":
             return normalize(text)
         return read_figures(text.on_one_line(), language)

@@ -46,6 +46,9 @@ _LOOK_BACK = 24
 _END_SO_FAR = re.compile(rf"(?P<mark>[.!?…]+)[\"')\]}}’”»]*\s*\Z|[{_FIRM}][”’」』）》】〕〉]*\s*\Z")
 _SHORTEST_CLAUSE = 12
 
+# "on Oak Dr. It is": behind a name, and before a word that begins sentences and is no name.
+_DRIVE = re.compile(r"[\w,] [A-Z][\w'’]+ Dr\Z")
+_NAMES_TOO = frozenset(("will", "may", "an", "do", "so", "no", "i", "see"))
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]|[^\W\d_a-z]")
 _ADDRESS = re.compile(r"[/@:\\.]")
 
@@ -180,11 +183,12 @@ def _is_undecided(text: str, end: re.Match[str]) -> bool:
         return True
     following = _BEGIN.match(text, end.end())
     # Whether an abbreviation ends its sentence, the whole next word tells.
+    word = _last_word(text, end.start())
     return (
         following is not None
         and following.end() == len(text)
         and end["mark"] == "."
-        and _may_be_inner(_last_word(text, end.start()))
+        and (_may_be_inner(word) or word == "Dr")
     )
 
 
@@ -196,9 +200,14 @@ def _is_boundary(text: str, end: re.Match[str]) -> bool:
     if following is None:
         return False
     word = _last_word(text, end.start()) if mark == "." else ""
+    if word == "Dr" and _DRIVE.search(text, max(0, end.start() - _LOOK_BACK), end.start()):
+        start = following["word"].lower()
+        return following["word"][0].isupper() and start in SENTENCE_STARTS - _NAMES_TOO
     if _is_inner(word):
         return False
-    if _may_be_inner(word):
+    if word.lower() == "no" and following["word"][0].isalpha():
+        pass  # the abbreviation has a number behind it
+    elif _may_be_inner(word):
         is_initial = len(following["word"]) == 1 and text[following.end() :][:1] == "."
         starts = following["word"].lower() in SENTENCE_STARTS and not is_initial
         return starts and not following["word"][0].islower()

@@ -39,7 +39,7 @@ DOCUMENTS = [
     ('<say-as interpret-as="cardinal">2024</say-as> x', ["twenty twenty-four x"]),
     ('The <sub alias="World Wide Web">WWW</sub>.', ["The World Wide Web."]),
     ('<lang xml:lang="en-GB">Hi</lang>', ["Hi"]),
-    ("a <!-- hidden --> b <![CDATA[<c>]]>", ["a b less than c greater than"]),
+    ("a <!-- hidden --> b <![CDATA[<c>]]>", ["A b less than c greater than"]),
     ("5 &lt; 6, it&#39;s $5", ["five less than six, it's five dollars"]),
     ("**not** Markdown", ["not Markdown"]),
 ]

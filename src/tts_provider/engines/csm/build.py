@@ -68,6 +68,7 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
         codec=files_key(codec[1]),
         prompts=prompts,
         store=open_store(settings),
+        takes_acts=settings.model_acts,
     )
 
 

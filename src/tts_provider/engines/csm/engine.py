@@ -56,12 +56,14 @@ class CsmEngine(Engine):
         codec: str,
         prompts: Chosen = _NO_PROMPTS,
         store: VoiceStore | None = None,
+        takes_acts: bool = False,
         max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
         """`build_backend` makes the backend in `load`, reporting its progress. `prompts` are the
         built-in voices', `store` has the enrolled ones, whose codes are kept under `codec`, the
-        name of the weights that encode them."""
+        name of the weights that encode them. A fine-tune that has learnt `[sighs]` `takes_acts`."""
         self.device, self.precision = device, precision
+        self.takes_acts = takes_acts
         self._config = checkpoint.config
         self._tokenizer = Tokenizer(tokenizer, checkpoint.config.text_vocabulary)
         self._build_backend = build_backend

@@ -23,6 +23,9 @@ from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.engines.words import find_words
 from tts_provider.errors import StartupError
 from tts_provider.speech.engine import Phonemes
+from tts_provider.speech.normalize.capitals import find_spelled
+from tts_provider.speech.normalize.english import acronyms
+from tts_provider.speech.normalize.letters import is_letter_a
 
 VERSION = "0.2.1"
 _PACKAGE = "hibari-tts"
@@ -49,6 +52,9 @@ _SHA256 = {
 # are read in parts.
 _LONG_RUN = re.compile(r"[^\W\d_]{25,}|\d{16,}")
 _PART = re.compile(r"\D{1,20}|\d{1,15}")
+_LETTER_A = "ˈA"
+_PLURALS = {"F": "s", "H": "ᵻz", "S": "ᵻz", "X": "ᵻz"}
+"""What `'s` is behind the name of a letter, where it is not z."""
 # Square brackets are pronunciation markup, and a curled apostrophe is not in its tables.
 _PLAIN = str.maketrans("[]’‘", "()''")
 
@@ -133,7 +139,9 @@ class Phonemiser:
         spans: dict[tuple[int, int], list[int]] = {}  # a word's place → its phonemes' place
         words = {at: span for span in find_words(text) for at in range(*span)}
         at = 0
-        for token in self._g2p.phonemize_tokens(self._tokens(plain, places, asked)):
+        for token in self._g2p.phonemize_tokens(
+            self._spelled(self._tokens(plain, places, asked), plain)
+        ):
             at = max(at, plain.find(token.text, at))
             begun, end = len(phonemes), at + len(token.text)
             phonemes += "".join(filter(self._ids.__contains__, token.phonemes or ""))
@@ -158,6 +166,28 @@ class Phonemiser:
             tokens[-1].whitespace = " " if plain[end : end + 1] == " " else ""
             done = end
         return [*tokens, *self._g2p.tokenize(plain[done:].lstrip())]
+
+    def _spelled(self, tokens: list[Any], plain: str) -> list[Any]:
+        """What stands in capitals is said letter by letter, and an acronym in small letters,
+        `Unesco`, as its dictionary has it in capitals; whatever it would make of them itself."""
+        letters = {start: plain[start:end] for start, end in find_spelled(plain)}
+        lexicon, at, spelled = self._g2p.lexicon, 0, ""
+        for token in tokens:
+            at = max(at, plain.find(token.text, at))
+            before, spelled = spelled, ""
+            if token.phonemes is not None:
+                pass
+            elif token.text == "'s" and before:
+                token.phonemes = _PLURALS.get(before[-1], "z")
+            elif letters.get(at) == token.text:
+                token.phonemes = lexicon.get_NNP(token.text)[0]
+                spelled = token.text
+            elif token.text == "A" and is_letter_a(plain, at):
+                token.phonemes = _LETTER_A
+            elif token.text.upper() in acronyms() and token.text not in lexicon.golds:
+                token.phonemes = lexicon.golds.get(token.text.upper())
+            at += len(token.text)
+        return tokens
 
     def _marked(self, words: str, phonemes: str) -> list[Any]:
         """In the package's own markup: word by word where the phonemes are as many."""

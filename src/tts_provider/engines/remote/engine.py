@@ -116,4 +116,5 @@ class RemoteEngine(Engine):
         self.name, self.model = facts.engine, facts.model
         self.device, self.precision = facts.device, facts.precision
         self.speeds, self.takes_prompts = facts.speeds, facts.takes_prompts
+        self.takes_acts = facts.takes_acts
         self._voices = facts.voices

@@ -194,6 +194,7 @@ class Description(Message):
     precision: _Name
     speeds: tuple[float, float]
     takes_prompts: bool
+    takes_acts: bool = False
     voices: list[Voice] = Field(min_length=1, max_length=_MAX_VOICES)
     max_streams: int = Field(ge=1, le=_MAX_STREAMS)
 

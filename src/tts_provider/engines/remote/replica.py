@@ -157,6 +157,7 @@ class Replica:
             precision=engine.precision,
             speeds=engine.speeds,
             takes_prompts=engine.takes_prompts,
+            takes_acts=engine.takes_acts,
             voices=list(engine.voices()),
             max_streams=self._max_streams,
         )

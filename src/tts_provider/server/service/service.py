@@ -184,6 +184,7 @@ class SpeechService:
             asked,
             words=asked.words and self._normalize_text,
             language=voice.language,
+            acts=self.engine.of(voice).takes_acts,
             lexicon=self._lexicon.for_voice(voice.id).merged(asked.lexicon),
         )
 

@@ -30,13 +30,21 @@ from collections.abc import Callable
 from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.normalize.abbreviations import expand_abbreviations
 from tts_provider.speech.normalize.addresses import read_addresses, read_hosts
+from tts_provider.speech.normalize.calendar import read_calendar
+from tts_provider.speech.normalize.capitals import read_capitals
 from tts_provider.speech.normalize.characters import plain_characters
 from tts_provider.speech.normalize.dates import read_dates
 from tts_provider.speech.normalize.fractions import read_fractions
-from tts_provider.speech.normalize.money import read_money
+from tts_provider.speech.normalize.identifiers import read_hidden_names, read_identifiers
+from tts_provider.speech.normalize.interjections import read_interjections
+from tts_provider.speech.normalize.letters import read_greek, read_letter_a
+from tts_provider.speech.normalize.lines import join_lines
+from tts_provider.speech.normalize.mathematics import read_mathematics
+from tts_provider.speech.normalize.money import read_money, read_price_ranges
 from tts_provider.speech.normalize.numbers import join_groups, read_numbers, read_ordinals
 from tts_provider.speech.normalize.places import read_places
 from tts_provider.speech.normalize.punctuation import close_up, drop_marks, tidy_punctuation
+from tts_provider.speech.normalize.references import read_references
 from tts_provider.speech.normalize.roman import read_roman
 from tts_provider.speech.normalize.say_as import SAY_AS, say_as
 from tts_provider.speech.normalize.symbols import (
@@ -46,8 +54,8 @@ from tts_provider.speech.normalize.symbols import (
     read_symbols,
 )
 from tts_provider.speech.normalize.telephones import read_telephones
-from tts_provider.speech.normalize.times import read_times, read_zones
-from tts_provider.speech.normalize.units import read_compounds, read_units
+from tts_provider.speech.normalize.times import read_amounts, read_offsets, read_times, read_zones
+from tts_provider.speech.normalize.units import read_compounds, read_feet, read_units
 from tts_provider.speech.normalize.years import read_decades, read_years
 
 __all__ = ["DIGIT_STEPS", "SAY_AS", "STEPS", "normalize", "say_as"]
@@ -58,9 +66,24 @@ _DIGIT = re.compile("[0-9]")
 _MARK_OF_ADDRESS = re.compile(r"[/@#~:\\]|\.\w")
 _HOST = re.compile(r"\.\w")
 _PLACE = re.compile("[0-9]|, [A-Z]")
-_NUMERAL = re.compile(r"\s(?:[IVXLCDM]+(?![A-Za-z])|[ivx]{2})")
+_VERSE = re.compile("[0-9]:[0-9]|[123] [A-Z]")
+_CUT = re.compile(r"-[ \t]*\n")
+_CALENDAR = re.compile(
+    "[A-Z]{3} ?[-–/&]|Mon|Tue|Wed|Thu|Fri|S[aue]|Jan|Feb|Ma[ry]|A[pu]|Ju|Oct|Nov|Dec"
+)
+_MATHEMATICS = re.compile("[-xX/]")
+_FEET = re.compile("[0-9]'")
+_CAPITALS = re.compile("[A-Z]{2}")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_SOUND = re.compile("(?i:shh|pss?t|mph|tsk|rr|zzz|pff)")
+_LETTER_A = re.compile(r"(?i:a(?![^\W_]))")
+_NUMERAL = re.compile(r"(?:\s|\A)(?:[IVXLCDM]+(?![A-Za-z])|[ivx]{2})")
 
 DIGIT_STEPS = (
+    read_identifiers,
+    read_amounts,
+    read_price_ranges,
+    read_offsets,
     read_dates,
     read_decades,
     read_zones,
@@ -87,23 +110,34 @@ def _read_digits(text: MappedText) -> MappedText:
 
 
 STEPS: tuple[_Step, ...] = (
+    (join_lines, _CUT),
+    (read_calendar, _CALENDAR),
     (plain_characters, None),
+    (read_mathematics, _MATHEMATICS),
     (drop_marks, None),
+    (read_feet, _FEET),
+    (read_hidden_names, _HOST),
     (join_groups, re.compile("[0-9\u202f]")),
     (read_addresses, _MARK_OF_ADDRESS),
+    (read_references, _VERSE),
     (read_telephones, _DIGIT),
     (tidy_punctuation, None),
     (read_places, _PLACE),
+    (read_capitals, _CAPITALS),
     (expand_abbreviations, None),
     (read_roman, _NUMERAL),
     (_read_digits, _DIGIT),
     (read_symbols, None),
+    (read_greek, _NOT_ASCII),
+    (read_interjections, _SOUND),
     # What the passes before have uncovered, so that a second reading finds no more.
+    (read_capitals, _CAPITALS),
     (expand_abbreviations, None),
     (read_places, _PLACE),
     (read_roman, _NUMERAL),
     (read_hosts, _HOST),
     (close_up, None),
+    (read_letter_a, _LETTER_A),
 )
 """Each with what a text must have for it to find anything."""
 

@@ -34,12 +34,21 @@ _DOTTED_FINAL_ABBREVIATIONS = {
 }
 _BEFORE_NUMBERS = {
     "No": "number", "Nos": "numbers", "no": "number", "nos": "numbers",
-    "Fig": "figure", "fig": "figure", "Vol": "volume",
+    "Fig": "figure", "fig": "figure", "Figs": "figures", "figs": "figures", "Eq": "equation",
+    "eq": "equation", "Eqs": "equations", "eqs": "equations", "Sec": "section", "sec": "section",
+    "Secs": "sections", "secs": "sections", "Chs": "chapters", "chs": "chapters", "ch": "chapter",
+    "Tab": "table", "Vols": "volumes", "vols": "volumes", "Vol": "volume",
     "vol": "volume", "Ch": "chapter", "p": "page", "pp": "pages", "ca": "circa",
 }
 # fmt: on
 _FINAL = _FINAL_ABBREVIATIONS | _DOTTED_FINAL_ABBREVIATIONS
 _ALL_ABBREVIATIONS = _ABBREVIATIONS | _DOTTED_ABBREVIATIONS | _FINAL
+
+ABBREVIATIONS_IN_CAPITALS = {
+    short.upper(): short
+    for short in _ALL_ABBREVIATIONS
+    if "." not in short and short not in ("Co", "Col", "Hon", "Rep", "Pres", "St", "ext", "Gen")
+}
 
 _ABBREVIATION = re.compile(
     rf"(?<!{LETTER})(?:({any_of(_ABBREVIATIONS | _FINAL_ABBREVIATIONS)})(?:(\.)|(?!{LETTER}))"
@@ -55,6 +64,7 @@ _GREETINGS = frozenset(("dear", "hello", "hi", "hey", "thanks", "sorry", "good",
 _BEFORE_NUMBER = re.compile(rf"(?<!{LETTER})({any_of(_BEFORE_NUMBERS)})\. ?(?=[0-9])")
 _DIGIT = re.compile("[0-9]")
 _HASH_NUMBER = re.compile(r"#(?=[0-9])")
+_PARTIES = re.compile(r"v(?<=[\w.)] .)\.?(?<![0-9] v)(?= [A-Z][a-z])")
 _VERSION = re.compile(rf"v(?<!{LETTER}.)\.? ?(?=[0-9])")
 
 
@@ -65,6 +75,7 @@ def expand_abbreviations(text: MappedText) -> MappedText:
         text = text.sub(_VERSION, lambda match: as_words(match, "version"))
     if "/" in text:
         text = text.sub(_WITH, _with)
+    text = text.sub(_PARTIES, "versus")
     return text.sub(_ABBREVIATION, _expanded) if text.search(_MAY_BE_SHORT) else text
 
 

@@ -47,6 +47,7 @@ _IP = re.compile(
     r"([0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3})(?![\w]|\.[0-9])(?::([0-9]{2,5})(?![0-9]))?(/[0-9]{1,2}(?![0-9]))?"
 )
 _HANDLE = re.compile(r"(?<![\w@.])@(?=[A-Za-z_]\w)(\w+)(?!\w|\.\w)")
+_BETWEEN_HASHES = re.compile(r"(?<![\w#&])#(\w{1,60})#(?![\w#])")
 _HASHTAG = re.compile(r"(?<![\w#&])#(?=\w*[A-Za-z])(\w+)(?!\w|\.\w)")
 _HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 
@@ -66,6 +67,7 @@ def read_addresses(text: MappedText) -> MappedText:
         text = text.sub(_HANDLE, lambda match: as_words(match, f"at {_tag(match[1])}"))
     if "#" not in text:
         return text
+    text = text.sub(_BETWEEN_HASHES, lambda match: as_words(match, f"hash {_tag(match[1])} hash"))
     return text.sub(_HASHTAG, lambda match: as_words(match, f"hashtag {_tag(match[1])}"))
 
 
@@ -98,6 +100,7 @@ def _address(body: str) -> str:
     spoken = re.sub(r"\betc\b", "E T C", spoken)  # or it would be "et cetera"
     spoken = re.sub(r"(?<=dot )jpg\b", "jpeg", spoken, flags=re.IGNORECASE)
     spoken = re.sub("[0-9]+", lambda digits: f" {spelled(digits[0])} ", spoken)
+    spoken = re.sub(r"(?<![^\W_])a(?![^\W_])", "A", spoken)  # the letter
     return f" {' '.join(spoken.split())}{tail} "
 
 

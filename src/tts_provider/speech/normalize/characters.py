@@ -11,7 +11,7 @@ from tts_provider.speech.mapped_text import MappedText
 _CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("“”„‟«»″", '"'),
-        **dict.fromkeys("‘’‚‛´′", "'"),
+        **dict.fromkeys("‘’‚‛´′ʼʹʻ＇", "'"),
         **dict.fromkeys("‐‑−", "-"),
         **dict.fromkeys("—―", " -- "),
         **dict.fromkeys("→⇒➔➜", " to "),
@@ -28,7 +28,6 @@ _CHARACTERS = str.maketrans(
         "♮": " natural",
         "…": "...",
         "⁄": "/",
-        "μ": "µ",
         "№": "#",
         "½": " 1/2",
         "⅓": " 1/3",
@@ -48,6 +47,8 @@ _DRESSED = re.compile(
 _ENCLOSED = re.compile(
     "[\u2150-\u215e\u2189\u2460-\u24ff\u2776-\u2793\u3248-\u32bf\U0001f100-\U0001f16a]"
 )
+# The unit's sign, unless it is a letter of a Greek word.
+_MU = re.compile("μ(?<![Α-Ωα-ωά-ώ].)(?![Α-Ωα-ωά-ώ])")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _POWER_BASE = re.compile(r"(?:[0-9)\]]|(?<![^\W\d_])[^\W\d_]{1,2})\Z")
@@ -64,6 +65,7 @@ def plain_characters(text: MappedText) -> MappedText:
     if text.string.isascii():
         return text.sub(_UNSPEAKABLE, " ")
     text = text.sub(_CHARACTER, lambda match: match[0].translate(_CHARACTERS))
+    text = text.sub(_MU, "µ")
     text = text.sub(_SUPERSCRIPT, _power)
     text = text.sub(_DEGREE, "°")
     text = text.sub(_DRESSED, lambda match: _plain(match[0]))

@@ -58,6 +58,18 @@ _NO_YEAR = re.compile(
     r"|(?:on|by|until|before|after|since)(?= [0-9]+/(?:1[3-9]|[23][0-9]))) )"
     r"(1[0-2]|0?[1-9])/(3[01]|[12][0-9]|0?[1-9])(?![\w/]|[.,-][0-9])"
 )
+_DATED = re.compile(
+    r"(?:(?P<cue>\b(?:[Oo]n|[Bb]y|[Uu]ntil|[Bb]efore|[Aa]fter|[Ss]ince) )"
+    r"(?=[0-9]+/[0-9]+(?:,? at|,|) [0-9]{1,2}(?::[0-9]{2}| ?[AaPp]\.?[Mm]))"
+    r"|(?P<day>\b(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|Mon|Tue|Wed|Thu|Fri|Sat|Sun)\.?,? "
+    r"(?:the )?))"
+    r"(?P<m>1[0-2]|0?[1-9])/(?P<d>3[01]|[12][0-9]|0?[1-9])(?![\w/]|[.,-][0-9])"
+)
+_EXPIRY = re.compile(
+    r"(?P<cue>\b(?i:exp(?:iry|ires?|iration|\.)?(?: date)?|valid (?:thru|through|until|to)"
+    r"|good (?:thru|until))"
+    r":? (?:on |in )?)(?P<m>1[0-2]|0?[1-9])/(?P<y>20[0-9]{2}|[0-9]{2})(?![\w/]|[.,-][0-9])"
+)
 _MAY_BE_MONTH = re.compile(f"[ADFJMNOSadfjmnos](?i:{any_of({month[1:3] for month in MONTHS})})")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -69,6 +81,8 @@ def read_dates(text: MappedText) -> MappedText:
     text = text.sub(_YEAR_FIRST, _year_first)
     text = text.sub(_YEAR_LAST, _year_last)
     if "/" in text:
+        text = text.sub(_EXPIRY, _expiry)
+        text = text.sub(_DATED, _dated)
         text = text.sub(_NO_YEAR, _no_year)
     if not text.search(_MAY_BE_MONTH):
         return text
@@ -122,6 +136,17 @@ def _year_last(match: re.Match[str]) -> Replacement:
 def _no_year(match: re.Match[str]) -> Replacement:
     cue = Part(match.string[match.start() : match.start(1)], match.start(), match.start(1))
     return cue, f"{MONTHS[int(match[1]) - 1]} {ordinal(str(int(match[2])))}"
+
+
+def _dated(match: re.Match[str]) -> Replacement:
+    cue = part(match, "cue" if match["cue"] else "day")
+    return cue, f"{MONTHS[int(match['m']) - 1]} {ordinal(str(int(match['d'])))}"
+
+
+def _expiry(match: re.Match[str]) -> Replacement:
+    """`Exp 04/27`: a month of a year."""
+    year = _full_year(match["y"])
+    return part(match, "cue"), f"{MONTHS[int(match['m']) - 1]} {any_year(year)}"
 
 
 def _full_year(year: str) -> str:

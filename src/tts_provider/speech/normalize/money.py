@@ -7,7 +7,7 @@ import re
 from tts_provider.speech.mapped_text import MappedText, Part, Replacement, part
 from tts_provider.speech.normalize.numbers import number
 from tts_provider.speech.normalize.pattern import LETTER, NUMBER, any_of, as_words, number_not_after
-from tts_provider.speech.normalize.units import counted_parts, per, plural_unit
+from tts_provider.speech.normalize.units import counted, counted_parts, per, plural_unit
 
 # fmt: off
 # By sign, and by the code of ISO 4217: the unit and its hundredth.
@@ -17,7 +17,8 @@ _SIGNS = {
     "₪": ("shekel", "agora"), "₫": ("dong", None), "₦": ("naira", "kobo"), "₱": ("peso", "centavo"),
     "₴": ("hryvnia", "kopiyka"), "฿": ("baht",
     "satang"), "₿": ("bitcoin", None), "zł": ("zloty", "grosz"),
-    "US$": ("US dollar", "cent"), "A$": ("Australian dollar", "cent"),
+    "Rs": ("rupee", "paisa"), "Rs.": ("rupee", "paisa"), "US$": ("US dollar", "cent"),
+    "A$": ("Australian dollar", "cent"),
     "AU$": ("Australian dollar", "cent"), "C$": ("Canadian dollar", "cent"),
     "CA$": ("Canadian dollar", "cent"), "NZ$": ("New Zealand dollar", "cent"),
     "HK$": ("Hong Kong dollar", "cent"), "S$": ("Singapore dollar", "cent"),
@@ -39,12 +40,14 @@ _CODES = {
 _SCALES = {
     "k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million",
     "mm": "million", "mio": "million", "b": "billion", "B": "billion", "bn": "billion",
-    "bil": "billion", "t": "trillion", "T": "trillion", "tn": "trillion",
+    "bil": "billion", "L": "lakh", "Cr": "crore", "cr": "crore",
+    "t": "trillion", "T": "trillion", "tn": "trillion",
 }
 # fmt: on
 _NAMES = _SIGNS | _CODES
 _SCALE = (
-    rf"(?:(?: ?(?P<word>hundred|thousand|million|billion|trillion)| ?(?P<letter>{any_of(_SCALES)}))"
+    rf"(?:(?: ?(?P<word>hundred|thousand|lakh|crore|million|billion|trillion)"
+    rf"| ?(?P<letter>{any_of(_SCALES)}))"
     rf"(?!{LETTER}))?"
 )
 _PER = rf"(?:(?:/| / )(?P<per>{LETTER}{{1,12}})(?!\w))?"
@@ -52,12 +55,21 @@ _PRICE = re.compile(
     rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])|\b(?P<code>{any_of(_CODES)})) ?"
     rf"(?P<amount>{NUMBER}|\.[0-9]+){_SCALE}{_PER}"
 )
+# $3.5-4.2M: both ends have the scale.
+_PRICE_RANGE = re.compile(
+    rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])) ?(?P<first>{NUMBER}) ?- ?"
+    rf"(?P<last>[0-9]+(?:[.,][0-9]+)*){_SCALE}{_PER}(?![\w-])"
+)
 _SIGN_LAST = re.compile(
     rf"(?P<amount>{number_not_after(LETTER)}){_SCALE} ?"
     rf"(?:(?P<sign>[$£€¥₹₩₽₺₪₫₦₱₴฿₿]|zł)(?!-?[0-9]|\w)|(?P<code>{any_of(_CODES)})(?!\w)){_PER}"
 )
 _MONEY = re.compile(any_of(_NAMES))
 _CENTS = re.compile(rf"({number_not_after(LETTER)}) ?(¢|ct(?=\b))")
+
+
+def read_price_ranges(text: MappedText) -> MappedText:
+    return text.sub(_PRICE_RANGE, _price_range) if "-" in text and text.search(_MONEY) else text
 
 
 def read_money(text: MappedText) -> MappedText:
@@ -69,6 +81,31 @@ def read_money(text: MappedText) -> MappedText:
 
 def _cents(match: re.Match[str]) -> Replacement:
     return as_words(match, *counted_parts(part(match, 1), part(match, 2, "cent")))
+
+
+def _price_range(match: re.Match[str]) -> Replacement:
+    groups = match.groupdict()
+    sign = "sign" if groups["sign"] else "bare"
+    scale = "word" if groups["word"] else "letter" if groups["letter"] else ""
+    is_whole = groups["first"].isdecimal() and groups["last"].isdecimal()
+    if not scale and not is_whole:
+        unit, small = _NAMES[groups[sign]]
+        ends = (
+            part(
+                match,
+                end,
+                " and ".join(counted(*coin) for coin in _coins(groups[end], unit, small)),
+            )
+            for end in ("first", "last")
+        )
+        first, last = ends
+        return as_words(match, first, " to ", last, *per(match))
+    words: list[str | Part] = [part(match, "first", number(groups["first"])), " to "]
+    words += [part(match, "last", number(groups["last"])), " "]
+    if scale:
+        words += [part(match, scale, groups["word"] or _SCALES[groups["letter"]]), " "]
+    words += [part(match, sign, plural_unit(_NAMES[groups[sign]][0]))]
+    return as_words(match, *words, *per(match))
 
 
 def _price(match: re.Match[str]) -> Replacement:

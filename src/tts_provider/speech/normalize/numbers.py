@@ -20,6 +20,8 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 _ORDINAL = re.compile(rf"({NUMBER})(?P<suffix>st|nd|rd|th)(?!{LETTER})", re.IGNORECASE)
 _GROUPED = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
+# 12,34,567 is twelve lakh thirty-four thousand …
+_INDIAN = re.compile(r"[0-9]{1,2}(?:,[0-9]{2}){1,5},[0-9]{3}(?:\.[0-9]+)?")
 _APOSTROPHE_GROUPS = re.compile(r"[0-9](?<![\w.,'].)[0-9]{0,2}(?:'[0-9]{3})+(?![\w'])")
 _SPACE_GROUPS = re.compile(
     r"[1-9](?<![\w.,].)(?<![0-9] .)[0-9]{0,2}(?:(?: [0-9]{3}){2,9}| 000)(?![\w-]| [0-9])"
@@ -61,6 +63,8 @@ def _ordinal_token(token: str, suffix: str) -> str:
     digits = token.replace(",", "") if _GROUPED.fullmatch(token) else token
     if digits.isdecimal() and suffix.lower() == _suffix(digits):
         return ordinal(digits)
+    if digits.isdecimal() and len(digits) > 2:  # 111st counts nothing
+        return f"{spelled(digits)} {suffix}"
     return f"{number(token)} {suffix}"
 
 
@@ -107,7 +111,19 @@ def number(token: str) -> str:
     if re.fullmatch(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?", token):
         whole, _, decimals = token.replace(",", "").partition(".")
         return cardinal(whole) + (f" point {spelled(decimals)}" if decimals else "")
+    if re.fullmatch(_INDIAN, token):
+        return _lakhs(token)
     return ", ".join(_dotted(piece) for piece in token.split(","))
+
+
+def _lakhs(token: str) -> str:
+    whole, _, decimals = token.replace(",", "").partition(".")
+    left, words = int(whole), list[str]()
+    for size, name in ((10_000_000, "crore"), (100_000, "lakh"), (1, "")):
+        count, left = divmod(left, size)
+        if count:
+            words.append(f"{cardinal(str(count))} {name}".strip())
+    return " ".join(words or ["zero"]) + (f" point {spelled(decimals)}" if decimals else "")
 
 
 def _dotted(token: str) -> str:
@@ -125,6 +141,6 @@ def two_digits(digits: str) -> str:
 
 
 def plural(words: str) -> str:
-    if words.endswith("y"):
+    if words.endswith("y") and words[-2:-1] not in "aeiou":
         return words[:-1] + "ies"
     return words + ("es" if words.endswith(("x", "ch")) else "s")

@@ -10,12 +10,12 @@ from tts_provider.speech.normalize.numbers import cardinal, ordinal
 from tts_provider.speech.normalize.pattern import any_of
 
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
-_NUMERAL = r"(?=[IVXLCDM])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
+NUMERAL = r"(?=[IVXLCDM])M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _COUNTED = re.compile(
-    r"(?i:(?=[pcvbasptlgmfued])(?<![^\W\d_])(chapters?|parts?|volumes?|vol\.|books?|acts?|scenes?|sections?|articles?|titles?|phases?"
+    r"(?i:(?=[pcvbaswtlgmfued])(?<![^\W\d_])(chapters?|parts?|volumes?|vol\.|books?|acts?|scenes?|sections?|articles?|titles?|phases?"
     r"|types?|class|levels?|grades?|stages?|appendix|annex|figure|table|war|bowl|mark|psalm|canto"
     rf"|lesson|unit|episode|season|division|group|factor)) "
-    rf"({_NUMERAL}|(?=[ivx]{{2}})x{{0,3}}(?:ix|iv|v?i{{0,3}}))(?![^\W\d_]|['’](?!s\b))"
+    rf"({NUMERAL}|(?=[ivx]{{2}})x{{0,3}}(?:ix|iv|v?i{{0,3}}))(?![^\W\d_]|['’](?!s\b))"
 )
 # fmt: off
 _RULERS = """
@@ -30,8 +30,10 @@ _RULERS = """
 """.split()  # noqa: SIM905
 # fmt: on
 _RULER = re.compile(
-    rf"(?=[A-Z])(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({_NUMERAL})(?![^\W\d_]|['’](?!s\b))"
+    rf"(?=[A-Z])(?<![^\W\d_])({any_of(_RULERS)})((?:'s)?) ({NUMERAL})(?![^\W\d_]|['’](?!s\b))"
 )
+# The number of a heading, `IV.`, which is a sentence of its own.
+_HEADING = re.compile(r"\A((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))(?=\.(?:\Z| [A-Z]))")
 # Two letters at least, and none that measure or spell something else: XL, CD, MD, DC.
 _NAMED = re.compile(
     r"(?<![^\W\d_])(?<!['’])([A-Z][^\W\d_'’-]+) ((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))"
@@ -40,12 +42,29 @@ _NAMED = re.compile(
 
 
 def read_roman(text: MappedText) -> MappedText:
+    text = text.sub(_HEADING, lambda match: cardinal(str(_value(match[1]))).capitalize())
     text = text.sub(_COUNTED, _counted)
     text = text.sub(_RULER, _ruler)
     return text.sub(_NAMED, _named)
 
 
 def _counted(match: re.Match[str]) -> Replacement:
+    """`Part IV`; but "the chapter I read", "the war I saw", and Part C is a letter."""
+    what, numeral = match[1], match[2]
+    after = match.string[match.end() : match.end() + 2]
+    if numeral in ("C", "D", "L", "M"):
+        return match[0]
+    if numeral == "I" and what.islower() and after[:1] == " " and after[1:].isalpha():
+        return match[0]
+    if (
+        what.lower() == "war"
+        and match.string[max(0, match.start() - 6) : match.start()] != "World "
+    ):
+        return match[0] if numeral == "I" else _numbered(match)
+    return _numbered(match)
+
+
+def _numbered(match: re.Match[str]) -> Replacement:
     return part(match, 1), " ", part(match, 2, cardinal(str(_value(match[2]))))
 
 
@@ -68,9 +87,7 @@ def _ruler(match: re.Match[str]) -> Replacement:
 
 
 def _named(match: re.Match[str]) -> Replacement:
-    if match[1].lower() in SENTENCE_STARTS:
-        return match[0]
-    return _counted(match)
+    return match[0] if match[1].lower() in SENTENCE_STARTS else _numbered(match)
 
 
 def _value(numeral: str) -> int:

@@ -18,7 +18,11 @@ SAY_AS = (
 def say_as(text: str, kind: str, order: str = "") -> str:
     """What is read as words instead of `text`."""
     if kind in ("characters", "spell-out", "verbatim"):
-        return " ".join(spelled(c) if c in "0123456789" else c for c in text if not c.isspace())
+        return " ".join(
+            spelled(c) if c in "0123456789" else "A" if c == "a" else c
+            for c in text
+            if not c.isspace()
+        )
     if kind == "digits":
         return re.sub("[0-9]+", lambda run: f" {spelled(run[0])} ", text).strip()
     if kind == "telephone" and re.search("[0-9]", text):

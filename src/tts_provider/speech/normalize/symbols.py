@@ -14,6 +14,7 @@ from tts_provider.speech.normalize.years import year_in_words
 # --- Signs and ranges ----------------------------------------------------------------------------
 
 _CHAIN = re.compile(r"[0-9](?<![\w-].)(?<![0-9][.,].)[0-9]*(?:-[0-9]+)+(?![\w]|-\w)")
+_HOURS = re.compile(r"[a-z]{2}day,? \Z")  # of opening: Saturday 10-4
 _UNIT_RANGE = re.compile(
     rf"(?<![\w-])(?<![0-9][.,])({CURRENCY}?)([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm]\.?))?"
     rf"-(?={CURRENCY}?([0-9]+(?:[.,][0-9]+)*)( ?(?:{UNIT}|[AaPp]\.?[Mm])(?!{LETTER})|x?(?![\w-])))"
@@ -50,6 +51,10 @@ def _chain(match: re.Match[str]) -> Replacement:
     first, last = pieces
     before = match.string[max(0, match.start() - 1) : match.start()]
     after = match.string[match.end() : match.end() + 5]
+    if _HOURS.search(match.string, max(0, match.start() - 10), match.start()) and (
+        max(int(first), int(last)) <= 12
+    ):
+        return _ends(match, first, " to ", last)
     bare = (not before or before not in "$£€¥₹.,:") and not re.match(
         rf"[.,:]?[0-9]| ?(?:{UNIT})(?!{LETTER})", after
     )
@@ -61,6 +66,9 @@ def _chain(match: re.Match[str]) -> Replacement:
     if bare and (len(first), len(last)) == (3, 4) and last[-1] != "0":
         return as_words(match, telephone(match[0]))
     if bare and first == last:
+        return _ends(match, first, " ", last)
+    # A thousand times as much ends a range only where something is counted: "1-8090" is a name.
+    if bare and len(last) - len(first) > 2 and not re.match(" [a-z]", after) and last[-2:] != "00":
         return _ends(match, first, " ", last)
     if bare and match[0] != "9-5" and (len(first), first) > (len(last), last):
         return match[0]
@@ -107,7 +115,9 @@ _SYMBOLS = {
     "<=": "less than or equal to", ">=": "greater than or equal to", "->": "to", "=>": "to",
     "+=": "plus equals", "&&": "and", "≈": "approximately", "~": "about", "√": "square root of",
     "∞": "infinity",
-    "@": "at", "#": "hash", "%": "percent", "°": "degrees", "§": "section", "¶": "paragraph",
+    "°F": "degrees Fahrenheit", "°C": "degrees Celsius", "§§": "sections",
+    "@": "at", "#": "hash", "%": "percent", "°": "degrees",
+    "§": "section", "¶": "paragraph",
     "^": "to the power of", "/": "slash", "$": "dollar", "£": "pound", "€": "euro", "¥": "yen",
     "₹": "rupee", "₩": "won", "₽": "ruble", "₺": "lira", "₪": "shekel", "₫": "dong", "₦": "naira",
     "₱": "peso", "₴": "hryvnia", "฿": "baht", "₿": "bitcoin", "¢": "cent", "∑": "sum",
@@ -125,7 +135,8 @@ _PAIRS = re.compile(
 )
 # Settings > Network: where to go, no comparison.
 _MENU = re.compile(r" >(?<=[^\W\d_]{2} >)(?= [A-Z][a-z])")
-_SYMBOL = re.compile(any_of(_SYMBOLS))
+_SYMBOL = re.compile(rf"°[CF](?![^\W_])|{any_of(_SYMBOLS.keys() - {'°C', '°F'})}")
+_DEGREES_OR = re.compile("/(?<=°[CF]/)(?=°[CF])")
 
 
 def read_powers(text: MappedText) -> MappedText:
@@ -138,5 +149,6 @@ def read_symbols(text: MappedText) -> MappedText:
     if "#" in text:
         text = text.sub(_SHARP, lambda match: as_words(match, "sharp"))
     if "/" in text:
+        text = text.sub(_DEGREES_OR, " or ")
         text = text.sub(_PAIRS, lambda match: match[0].replace("/", " "))
     return text.sub(_SYMBOL, lambda match: as_words(match, _SYMBOLS[match[0]]))

@@ -19,6 +19,12 @@ _FREE_OF_CHARGE = re.compile(
     r"((?=[A-Z0-9-]*[A-Z])[A-Z0-9]+(?:-[A-Z0-9]+){0,4})(?![\w-])"
 )
 _SOCIAL_SECURITY = re.compile(r"[0-9](?<![\w.,-].)[0-9]{2}-[0-9]{2}-[0-9]{4}(?![\w-])")
+# A card's number, or what begins with a zero, which no amount does.
+_IN_GROUPS = re.compile(
+    r"(?<![\w.,-])(?:[0-9]{4}(?:[ -][0-9]{4}){2,4}|[0-9]{4}[ -][0-9]{6}[ -][0-9]{5}"
+    r"|\(0[0-9]{1,4}\)(?:[ -]?[0-9]{3,4})(?:[ -][0-9]{3,4}){0,3}|0[0-9]{1,4}(?:[ -][0-9]{2,4}){2,5}"
+    r"|0[0-9]{2,4}[ -][0-9]{5,7}|[0-9]{3}[ -]0[0-9]{3}|555[ -][0-9]{4})(?![\w/]|[-.,:][0-9]| [0-9])"
+)
 _EMERGENCY = re.compile(
     r"(?i)(?=[cdp])\b((?:call(?:ed|ing|s)?|dial(?:ed|ling|ing|s)?|phone) )"
     r"(911|999|112|988|411|311|101)\b"
@@ -41,6 +47,7 @@ def read_telephones(text: MappedText) -> MappedText:
     if text.search(_MAY_BE_TELEPHONE):
         text = text.sub(_FREE_OF_CHARGE, _free_of_charge)
         text = text.sub(_TELEPHONE, _groups)
+    text = text.sub(_IN_GROUPS, _groups)
     text = text.sub(_SOCIAL_SECURITY, _groups)
     text = text.sub(_EMERGENCY, lambda match: (part(match, 1), part(match, 2, spelled(match[2]))))
     return text.sub(_CODE, _code)

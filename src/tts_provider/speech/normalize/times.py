@@ -19,7 +19,11 @@ _ZONE = re.compile(
     + r")\.?)"
     rf"(?!{LETTER})(?=(?P<offset>[-+][0-9])?)"
 )
-_OFFSET = re.compile(r"([-+])(?<=[0-9]:[0-9]{2}.)([01][0-9]):?([0-5][0-9])(?![0-9:])")
+# A hyphen behind hours and minutes is a range: "9:00-17:00".
+_OFFSET = re.compile(
+    r"(?:\+(?<=[0-9]:[0-9]{2}.)|-(?<=[0-9]:[0-9]{2}:[0-9]{2}.)|-(?<=T[0-9]{2}:[0-9]{2}.))"
+    r"([01][0-9]):?([0-5][0-9])(?![0-9:])"
+)
 _ZONE_OFFSET = re.compile(
     r"(?<![^\W\d_])(GMT|UTC|G M T|U T C) ?([-+])([0-9]{1,2})(?::([0-5][0-9]))?(?![0-9])"
 )
@@ -33,20 +37,66 @@ _CLOCK = re.compile(
 )
 _DOTTED = re.compile(rf"([0-9](?<![0-9.,$].)[0-9]?)\.([0-5][0-9])(?= ?{_MERIDIEM})")
 _HOUR = re.compile(rf"([0-9](?<![0-9].)(?<![0-9][.,:].)[0-9]?) ?{_MERIDIEM}")
-_RANGE = re.compile(r"-(?<=[0-9]:[0-9]{2}-)(?=[0-9]{1,2}:[0-9]{2})")
+_RANGE = re.compile(
+    rf"(?:(?P<hour>[0-9](?<![0-9].)(?<![0-9][.,:].)[0-9]?):00|(?<=[0-9]:[0-9]{{2}}))(?P<hyphen>-)"
+    rf"(?=[0-9]{{1,2}}(?::[0-5][0-9](?![0-9:])| ?{_MERIDIEM}))"
+)
+_UNITS_OF_TIME = {
+    "d": "day", "h": "hour", "hr": "hour", "hrs": "hour", "m": "minute", "min": "minute",
+    "mins": "minute", "s": "second", "sec": "second", "secs": "second",
+}  # fmt: skip
+_AMOUNTS = re.compile(
+    r"[0-9](?<![\w.,:$].)[0-9]{0,3} ?(?:d|hr?s?|m(?:ins?)?)"
+    r"(?: ?[0-9]{1,4} ?(?:hr?s?|m(?:ins?)?|s(?:ecs?)?)){1,3}(?![^\W_]|/)"
+)
+_AMOUNT = re.compile("([0-9]{1,4}) ?([a-z]{1,4})")
+
+
+def read_offsets(text: MappedText) -> MappedText:
+    """What is nearer to a date than to a time, before the dates are read."""
+    return text.sub(
+        _OFFSET, lambda match: as_words(match, f" {_offset(match[0][0], *match.groups())}")
+    )
+
+
+def read_amounts(text: MappedText) -> MappedText:
+    """`1h 30m`, `5m 30s`, `3d 2h 5m`."""
+    return text.sub(_AMOUNTS, _amounts)
 
 
 def read_zones(text: MappedText) -> MappedText:
     text = text.sub(_ZONE, _zone)
     text = text.sub(_ZONE_OFFSET, _zone_offset)
-    return text.sub(_OFFSET, lambda match: as_words(match, f" {_offset(*match.groups())}"))
+    return text.sub(_RANGE, _range)
 
 
 def read_times(text: MappedText) -> MappedText:
-    text = text.sub(_RANGE, " to ")
     text = text.sub(_DOTTED, r"\1:\2")
     text = text.sub(_DURATION, _duration)
     return text.sub(_CLOCK, _clock).sub(_HOUR, _hour)
+
+
+def _amounts(match: re.Match[str]) -> Replacement:
+    pieces = list(_AMOUNT.finditer(match[0]))
+    sizes = ["dhms".index(piece[2][0]) for piece in pieces]
+    if sizes != sorted(set(sizes)):
+        return match[0]
+    words = list[str | Part]()
+    for piece in pieces:
+        said = counted(piece[1].lstrip("0") or "0", _UNITS_OF_TIME[piece[2]])
+        words += [" "] if words else []
+        words.append(Part(said, match.start() + piece.start(), match.start() + piece.end()))
+    return as_words(match, *words)
+
+
+def _range(match: re.Match[str]) -> Replacement:
+    """`9:00-17:00` is "nine to seventeen hundred"."""
+    if match["hour"] and 1 <= int(match["hour"]) <= 12:
+        return part(match, "hour", cardinal(str(int(match["hour"])))), part(match, "hyphen", " to ")
+    kept = Part(
+        match.string[match.start() : match.start("hyphen")], match.start(), match.start("hyphen")
+    )
+    return kept, part(match, "hyphen", " to ")
 
 
 def _zone_offset(match: re.Match[str]) -> Replacement:

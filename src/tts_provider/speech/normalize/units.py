@@ -35,6 +35,8 @@ UNITS = {
     "kcal": "kilocalorie", "dB": "decibel", "px": "pixel", "pt": "point",
     "psi": "pound per square inch",
     "kPa": "kilopascal", "hPa": "hectopascal", "Pa": "pascal", "Ω": "ohm", "kΩ": "kilo-ohm",
+    "MΩ": "megohm", "GΩ": "gigohm", "mΩ": "milliohm", "µF": "microfarad", "nF": "nanofarad",
+    "pF": "picofarad", "µA": "microamp", "µV": "microvolt", "µL": "microliter",
     "°": "degree", "°C": "degree Celsius", "°F": "degree Fahrenheit", "° C": "degree Celsius",
     "° F": "degree Fahrenheit", "M": "million", "bn": "billion",
 }
@@ -79,7 +81,17 @@ _UNSIGNED = number_not_after("[A-Za-z-]")
 _UNQUOTED = number_not_after(r"[\w.,\"]")
 _WHOLE = number_not_after(r"[\w.,\"/']")
 
-_FEET_AND_INCHES = re.compile(r"([0-9])(?<!\w.)'([0-9]{1,2})(?![0-9])(?:''|\")?")
+_FEET_AND_INCHES = re.compile(
+    r"([0-9](?<![\w.].)[0-9]{0,2})'(?:([0-9]{1,2})(?![0-9])(?:''|\")?| ([0-9]{1,2})(?:''|\"))"
+)
+_FEET_INCHES = re.compile(
+    r"([0-9](?<![\w.,].)[0-9]{0,2}) ?(ft\.?|feet|foot) ?([0-9]{1,2})"
+    r" ?(ins?\.?|inch(?:es)?)(?![^\W_])"
+)
+_FEET_BY = re.compile(
+    r"([0-9](?<![\w.,].)[0-9]{0,3})'(?: ?[x×] ?| by )([0-9]{1,4})'"
+    r"(?: ?[x×] ?([0-9]{1,4})')?(?![\w\"'])"
+)
 _INCHES = re.compile(rf"({_UNQUOTED})(?:\"|'')(?![\w'])")
 _AREA = re.compile(
     rf"({_BARE})({_SCALE})? ?(?P<unit>{_LENGTHS})(?:\^(?P<a>[23])|(?P<b>[23]))(?![\w^])"
@@ -119,7 +131,7 @@ def read_compounds(text: MappedText) -> MappedText:
 
 
 def read_units(text: MappedText) -> MappedText:
-    text = text.sub(_FEET_AND_INCHES, _height)
+    text = text.sub(_FEET_INCHES, _feet_and_inches)
     text = text.sub(_INCHES, _inches)
     text = text.sub(_AREA, _area)
     text = text.sub(_ABBREVIATED_AREA, _area)
@@ -150,7 +162,33 @@ def unit_name(unit: str) -> str:
 
 
 def _height(match: re.Match[str]) -> Replacement:
-    return as_words(match, f"{cardinal(match[1])} foot {cardinal(match[2])}")
+    inches = match[2] or match[3]
+    return as_words(match, f"{_amount(match[1])} foot {_amount(inches)}")
+
+
+def _feet_and_inches(match: re.Match[str]) -> Replacement:
+    feet = (
+        part(match, 1, _amount(match[1])),
+        " ",
+        part(match, 2, "foot" if match[1] == "1" else "feet"),
+    )
+    inches = (
+        part(match, 3, _amount(match[3])),
+        " ",
+        part(match, 4, "inch" if match[3] == "1" else "inches"),
+    )
+    return as_words(match, *feet, " ", *inches)
+
+
+def read_feet(text: MappedText) -> MappedText:
+    """`12' x 10'`, `6' 2"`."""
+    text = text.sub(_FEET_AND_INCHES, _height)
+    return text.sub(
+        _FEET_BY,
+        lambda match: as_words(
+            match, " by ".join(counted(feet, "foot") for feet in match.groups() if feet)
+        ),
+    )
 
 
 def _inches(match: re.Match[str]) -> Replacement:

@@ -40,10 +40,13 @@ class BlockParser(InlineParser):
     """Reads structure out of a text that arrives in pieces: its lines here, what is in them in
     `InlineParser`."""
 
-    def __init__(self, aloud: Collection[str] = (), *, tags: bool = False) -> None:
+    def __init__(
+        self, aloud: Collection[str] = (), *, tags: bool = False, acts: bool = False
+    ) -> None:
         """`aloud` names what of `NOT_SPEECH` is to be spoken; with `tags`, `<break time="1s"/>` is
-        a silence, and what is in `<spell>` is said letter by letter."""
-        super().__init__(aloud, tags)
+        a silence, and what is in `<spell>` is said letter by letter; with `acts`, `[sighs]` and the
+        like stay."""
+        super().__init__(aloud, tags, acts)
 
     def _begin(self) -> None:
         super()._begin()

@@ -24,9 +24,10 @@ class InlineParser:
     Each `_read_…` takes a character at least, or raises `Undecided`.
     """
 
-    def __init__(self, aloud: Collection[str], tags: bool) -> None:
+    def __init__(self, aloud: Collection[str], tags: bool, acts: bool) -> None:
         self._aloud = frozenset(aloud)
         self._tags = tags
+        self._acts = acts
         self._out = PlainTextWriter()
         self._text = ""
         self._at = 0
@@ -86,6 +87,9 @@ class InlineParser:
             self._read_ticks()
         elif mark in "[!【":
             self._read_bracket(mark)
+        elif mark == "(":
+            if not self._read_act():
+                self._write_to(self._at + 1)
         elif mark == "]":
             self._close_bracket()
         elif mark == "<":
@@ -105,8 +109,22 @@ class InlineParser:
         else:
             self._read_picture(mark)
 
+    def _read_act(self) -> bool:
+        """`[sighs]`, `*whispers*`: for an engine that can; no other reads it aloud."""
+        act = self._match(patterns.ACT, ends_itself=True)
+        if act is None:
+            return False
+        self._out.gap(" ")
+        if self._acts:
+            self._out.write(act[0], self._place + self._at)
+            self._out.gap(" ")
+        self._drop_to(act.end())
+        return True
+
     def _read_emphasis(self, mark: str) -> None:
         """A mark between words or numbers is a sign, one at a word is emphasis."""
+        if mark == "*" and self._read_act():
+            return
         run = self._match(patterns.EMPHASIS)
         assert run is not None
         before, after = self._before(), self._text[run.end() : run.end() + 1]
@@ -130,6 +148,13 @@ class InlineParser:
             self._drop_to(run.end())
 
     def _read_ticks(self) -> None:
+        after = self._text[self._at + 1 : self._at + 2]
+        if not after and not self._final:
+            raise Undecided
+        if self._before().isalpha() and after.isalpha():  # typed for an apostrophe: I`ll
+            self._out.write("'", self._place + self._at)
+            self._advance(self._at + 1)
+            return
         code = self._match(patterns.CODE)
         ticks = self._match(patterns.TICKS)
         assert ticks is not None
@@ -143,6 +168,20 @@ class InlineParser:
             self._drop_to(code.end())
 
     def _read_bracket(self, mark: str) -> None:
+        if mark == "[" and (pause := self._match(patterns.PAUSE, ends_itself=True)):
+            pause_s = read_pause(pause["time"].replace(" ", "").lower())
+            if pause_s is not None:
+                self._out.pause(min(pause_s, LONGEST_PAUSE_S), self._place + self._at)
+                self._drop_to(pause.end())
+                return
+        if mark == "[" and self._read_act():
+            return
+        if mark == "[" and (said := self._match(patterns.PHONEMES, ends_itself=True)):
+            self._drop_to(said.start("text"))
+            self._write_to(said.end("text"))
+            self._out.pronounce(len(said["text"]), said["ipa"])
+            self._drop_to(said.end())
+            return
         # "Look![1]" is no image.
         if mark == "!" and not self._out.is_in_gap and self._before() not in "[(":
             self._write_to(self._at + 1)
@@ -170,6 +209,8 @@ class InlineParser:
         self._drop_to(behind - self._place)
 
     def _read_angle(self) -> None:
+        if self._read_act():
+            return
         if link := self._match(patterns.AUTOLINK, ends_itself=True):
             self._out.gap(" ")
             address = link["address"].removeprefix("mailto:")
@@ -197,6 +238,10 @@ class InlineParser:
         pause_s = read_pause(time[1]) if time and self._tags else None
         if pause_s is not None:
             self._out.pause(min(pause_s, LONGEST_PAUSE_S), self._place + self._at)
+        elif self._acts and patterns.is_act(tag):
+            self._out.gap(" ")
+            self._out.write(tag[0], self._place + self._at)
+            self._out.gap(" ")
         elif name in patterns.BREAKS:
             self._out.gap("\n\n")
         elif name in patterns.CELLS:

@@ -51,7 +51,7 @@ def end_of_fence(ticks: str) -> regex.Pattern[str]:
 
 _PICTURES = r"\p{Extended_Pictographic}\U0001f1e6-\U0001f1ff"
 _JOINERS = r"\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
-_SPOKEN = rf"[^\s*_~`\[\]!<&\\$:;|#=【\p{{Cc}}\p{{Cf}}\p{{Co}}\p{{Cs}}{_PICTURES}{_JOINERS}]+"
+_SPOKEN = rf"[^\s*_~`(\[\]!<&\\$:;|#=【\p{{Cc}}\p{{Cf}}\p{{Co}}\p{{Cs}}{_PICTURES}{_JOINERS}]+"
 RUN = regex.compile(rf"{_SPOKEN}(?: {_SPOKEN})*+")
 SPACE = regex.compile(r"[^\S\n\r\x0b\x0c\x85\u2028\u2029]+")
 NEWLINE = regex.compile(r"\r\n?|[\n\x0b\x0c\x85\u2028\u2029]")
@@ -129,8 +129,45 @@ INLINE = frozenset(
 
 # --- What speech services have within an ordinary text -------------------------------------------
 
+PAUSE = regex.compile(r"\[pause[: ] {0,2}(?P<time>[0-9.]{1,8} {0,1}m?s)\]", regex.IGNORECASE)
+_ACTS = (
+    "laughs(?: softly| nervously| quietly| loudly)?|chuckles|giggles|snickers"
+    "|sighs(?: heavily| deeply| softly)?"
+    "|gasps|coughs|sniffs|sniffles|groans|yawns|whispers|clears throat|inhales|exhales|breathes"
+    "|takes a (?:deep )?breath|sobs|snorts|moans|screams"
+)
+_NAMED_ACTS = (
+    "laugh|laughing|laughter|chuckle|chuckling|giggle|giggling|sigh|sighing|gasp|cough|coughing|sniff"
+    "|sniffle|groan|yawn|yawning|whisper|whispering|whispered|clear throat|clearing throat|inhale"
+    "|exhale|breath|breathing|breathe|deep breath|sob|sobbing|crying|cries|snort|moan|scream|shouts"
+    "|shouting|singing|sings|hums|humming|applause|music|excited|sarcastic|angry|sad|happy|nervous"
+)
+ACT = regex.compile(
+    rf"\[(?:{_ACTS}|{_NAMED_ACTS})\]|\((?:{_ACTS})\)|<(?:{_ACTS}|{_NAMED_ACTS})/?>"
+    rf"|\*(?:{_ACTS}|sigh|cough|gasp|yawn|gulp|sniff|sob)\*",
+    regex.IGNORECASE,
+)
+"""What a speaker is to do: some engines can."""
+PHONEMES = regex.compile(
+    r"\[(?P<text>[^\[\]\n]{1,200})\]\(/(?P<ipa>(?=[^()/\n]{0,199}[^\x00-\x7f])[^()/\n]{1,200})/\)"
+)
+"""`[Kokoro](/kˈOkəɹO/)`; an address on the same server is ASCII."""
 BREAK_TIME = regex.compile(r"""\btime\s?=\s?["']?([0-9.]{1,20}m?s)""")
 SPELL = regex.compile(r"<spell>(?P<text>[^<]{0,200})</spell>", regex.IGNORECASE)
+
+
+# [HH AH0 L OW1]
+_ARPABET = r"\[(?=[^\]]{0,120}[0-2])[A-Z]{1,2}[0-2]?(?: [A-Z]{1,2}[0-2]?){1,40}\]"
+KEPT_ACT = regex.compile(rf"(?i:{ACT.pattern}|{TAG.pattern})|{_ARPABET}")
+"""What an engine that acts is given as it is written."""
+
+
+def is_act(tag: regex.Match[str]) -> bool:
+    """Whether a tag that HTML has not, and that is no "<your name>", is an engine's own."""
+    name = tag["name"].lower()
+    is_known = name in LEFT_OUT or name in ("img", "break", "spell")
+    is_html = name in BREAKS or name in CELLS or name in INLINE
+    return not (is_known or is_html) and bool(tag["close"] or tag["empty"] or tag["attributes"])
 
 
 def end_of_element(name: str) -> regex.Pattern[str]:
