@@ -303,7 +303,7 @@ def _add_engine(speaking: Callable[..., object]) -> None:
 def _add_say(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_say)
     add = parser.add_argument
-    add("text", metavar="TEXT", help="what to say; - reads standard input")
+    add("text", metavar="TEXT", help="what to say, or a file .srt or .vtt; - reads standard input")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("-o", "--output", metavar="FILE", help="write a file; - is stdout")
     output.add_argument("--play", action="store_const", const=True, help="play it (the default)")
@@ -332,7 +332,7 @@ def _add_words(parser: argparse.ArgumentParser) -> None:
 
     parser.set_defaults(command=_words)
     add = parser.add_argument
-    add("text", metavar="TEXT", help="what to read; - reads standard input")
+    add("text", metavar="TEXT", help="what to read, or a file .srt or .vtt; - reads standard input")
     add(
         "--each-line",
         action="store_const",
@@ -452,15 +452,17 @@ def _say(flags: dict[str, Any]) -> int:
             )
         say_live(**flags)
     else:
-        say(sys.stdin.read() if text == "-" else text, **flags)
+        from tts_provider.cli.text import read_text
+
+        say(read_text(text), **flags)
     return 0
 
 
 def _words(flags: dict[str, Any]) -> int:
+    from tts_provider.cli.text import read_text
     from tts_provider.cli.words import print_words
 
-    text = flags.pop("text")
-    print_words(sys.stdin.read() if text == "-" else text, **flags)
+    print_words(read_text(flags.pop("text")), **flags)
     return 0
 
 

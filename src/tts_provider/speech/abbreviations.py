@@ -3,8 +3,8 @@
 # fmt: off
 INNER_ABBREVIATIONS = frozenset(
     """
-    v exp eq eqs secs chs dr drs mr mrs ms mx messrs mme mlle mgr prof hon rev fr sen rep gov gen col lt sgt capt
-    cmdr
+    v exp eq eqs secs chs dr drs mr mrs ms mx messrs mme mlle mgr prof hon rev fr sen rep gov gen
+    col lt sgt capt cmdr
     cpl maj adm pres supt e.g eg i.e ie viz cf vs approx ca circa al fig figs vol vols pp p ed
     eds ch sec no nos art op mt ft est dept univ al tel ext fax nr bzw z.b d.h u.a str hr fr usw
     abb sog ggf ave c.f a.k.a ver vers jan feb mar apr jun jul aug sep sept oct nov dec mon tue

@@ -111,6 +111,9 @@ class InlineParser:
 
     def _read_act(self) -> bool:
         """`[sighs]`, `*whispers*`: for an engine that can; no other reads it aloud."""
+        after = self._text[self._at + 1 : self._at + 2]
+        if after and not after.isalpha():
+            return False
         act = self._match(patterns.ACT, ends_itself=True)
         if act is None:
             return False
