@@ -30,7 +30,7 @@ def test_each_line_is_a_text_of_its_own(capsys, monkeypatch):
 def test_the_options_of_a_request(capsys, tmp_path):
     assert words(capsys, "5", "--language", "de") == ["5"]
     assert words(capsys, "a [1]", "--read-aloud", "citations") == ["A, one"]
-    assert words(capsys, 'a<break time="1s"/>b', "--ssml") == ["a", "[pause 1s]", "b"]
+    assert words(capsys, 'a<break time="1s"/>b', "--ssml") == ["A", "[pause 1s]", "b"]
     lexicon = tmp_path / "words.txt"
     lexicon.write_text("sql = sequel\n[heart]\nsql = S Q L\n", "utf-8")
     assert words(capsys, "SQL", "--lexicon", str(lexicon)) == ["sequel"]

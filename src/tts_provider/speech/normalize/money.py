@@ -57,7 +57,7 @@ _PRICE = re.compile(
 )
 # $3.5-4.2M: both ends have the scale.
 _PRICE_RANGE = re.compile(
-    rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])) ?(?P<first>{NUMBER}) ?- ?"
+    rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])) ?(?P<first>{NUMBER})(?: ?- ?| (?P<to>to) )"
     rf"(?P<last>[0-9]+(?:[.,][0-9]+)*){_SCALE}{_PER}(?![\w-])"
 )
 _SIGN_LAST = re.compile(
@@ -69,7 +69,7 @@ _CENTS = re.compile(rf"({number_not_after(LETTER)}) ?(¢|ct(?=\b))")
 
 
 def read_price_ranges(text: MappedText) -> MappedText:
-    return text.sub(_PRICE_RANGE, _price_range) if "-" in text and text.search(_MONEY) else text
+    return text.sub(_PRICE_RANGE, _price_range) if text.search(_MONEY) else text
 
 
 def read_money(text: MappedText) -> MappedText:
@@ -88,6 +88,8 @@ def _price_range(match: re.Match[str]) -> Replacement:
     sign = "sign" if groups["sign"] else "bare"
     scale = "word" if groups["word"] else "letter" if groups["letter"] else ""
     is_whole = groups["first"].isdecimal() and groups["last"].isdecimal()
+    if groups["to"] and not scale:  # "from $5 to 10 people"
+        return match[0]
     if not scale and not is_whole:
         unit, small = _NAMES[groups[sign]]
         ends = (
