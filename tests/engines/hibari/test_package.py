@@ -92,3 +92,27 @@ def test_markup_in_pieces_is_read(phonemiser, pieces):
     text = "".join(pieces)
     said = phonemiser.pronounce(text)
     assert ("hello" in text) == ("hˈɛl" in said.phonemes or "həl" in said.phonemes)
+
+
+SPELLED = [
+    ("The FBI's plan", "ˌɛfbˌiˈIz"),
+    ("work in IT", "ˌItˈi"),
+    ("WHO says", "dˌʌbᵊljuˌAʧˈO"),
+    ("nine A M", "nˈIn ˈA ˈɛm"),
+    ("Section A is", "sˈɛkʃən ˈA ɪz"),
+    ("A is", "ˈA ɪz"),
+    ("EPAM", "ˌipˌiˌAˈɛm"),
+    ("SOS's", "ᵻz"),
+]
+WORDS = [
+    ("A book", "ɐ bˈʊk"),
+    ("Such a fool", "ɐ fˈul"),
+    ("Unesco and Nasa", "junˈɛskO ænd nˈæsə"),
+    ("Ramesh and Deepak", "ɹˈAməʃ ænd dˈipæk"),
+]
+
+
+def test_what_stands_in_capitals_is_said_letter_by_letter_and_nothing_else(phonemiser):
+    """As `words` shows it, whatever the package's dictionary says of a word in capitals."""
+    said = [(text, phonemiser.pronounce(text).phonemes, sounds) for text, sounds in SPELLED + WORDS]
+    assert [one for one in said if one[2] not in one[1]] == []

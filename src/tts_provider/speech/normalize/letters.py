@@ -101,7 +101,11 @@ def _begins(match: re.Match[str]) -> bool:
 
 def _is_letter(match: re.Match[str]) -> bool:
     previous = _previous(match)
-    if previous in LETTERED or previous in ("an", "the", "letter", "straight"):
+    if (
+        previous in LETTERED
+        or _IS_NUMBER.fullmatch(previous)
+        or previous in ("oh", "an", "the", "letter", "straight")
+    ):
         return True
     if _IS_NOTE.match(match.string, match.end()) or _IS_NUMBER.match(match.string, match.end()):
         return bool(previous)
