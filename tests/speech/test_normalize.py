@@ -391,6 +391,44 @@ PIECES = [
         "million",
     ),
 ]
+# What people paste: tests/speech/test_pasted.py.
+PIECES += [
+    *("UNITED", "FBI", "NASA", "IT", "US", "RAMESH", "DON'T", "I'LL", "A ", " a", "A", "THE "),
+    *(
+        "9:00-17:00",
+        "1h 30m",
+        "3d 2h",
+        "Part C",
+        "World War I",
+        "Seat 12A",
+        "Room 1204",
+        "Chapter ",
+    ),
+    *(
+        "4111 1111 1111 1111",
+        "020 7946 0958",
+        "1 John 3:8",
+        "Shh",
+        "Psst",
+        "Mon-Fri",
+        "Mon.",
+        "Sat/",
+    ),
+    *("23 x 5 = 115", " x - y", "-x + 3", "0x1F", "β", "-α", "1,00,000", "₹2.5 crore", "$3.5-4.2M"),
+    *(
+        "8/10",
+        " stars",
+        "rated ",
+        "Exp 04/27",
+        "12' x 10'",
+        "6' 2\"",
+        ".NET",
+        "H.264",
+        " v. ",
+        "°F/°C",
+    ),
+    *("-\n", "nega", "1700 hours", "#a#", "Oak Dr. It", "Monday, 3/14", "20.x", "§§", "INC", "MR "),
+]
 mixed_text = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 

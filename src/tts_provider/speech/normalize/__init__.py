@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.normalize.abbreviations import expand_abbreviations
-from tts_provider.speech.normalize.addresses import read_addresses, read_hosts
+from tts_provider.speech.normalize.addresses import read_addresses
 from tts_provider.speech.normalize.calendar import read_calendar
 from tts_provider.speech.normalize.capitals import read_capitals
 from tts_provider.speech.normalize.characters import plain_characters
@@ -131,11 +131,14 @@ STEPS: tuple[_Step, ...] = (
     (read_greek, _NOT_ASCII),
     (read_interjections, _SOUND),
     # What the passes before have uncovered, so that a second reading finds no more.
+    (read_calendar, _CALENDAR),
+    (read_mathematics, _MATHEMATICS),
+    (read_hidden_names, _HOST),
     (read_capitals, _CAPITALS),
     (expand_abbreviations, None),
     (read_places, _PLACE),
     (read_roman, _NUMERAL),
-    (read_hosts, _HOST),
+    (read_addresses, _MARK_OF_ADDRESS),
     (close_up, None),
     (read_letter_a, _LETTER_A),
 )

@@ -15,7 +15,8 @@ _PLACE = (
     "|phase|step|part|page|group|tram|train|coach|car|house|box|locker|desk|aisle|shelf|door|hall"
 )
 _NUMBER_AND_LETTER = re.compile(
-    rf"(?<!{LETTER})(?P<what>(?i:{_PLACE})(?:\.? #?| (?:is|number|no\.) ))(?P<number>[0-9]{{1,4}})(?P<letter>[A-Z])(?![\w'])"
+    rf"(?<!{LETTER})(?P<what>(?i:{_PLACE})(?:\.? #?| (?:is|number|no\.) ))"
+    r"(?P<number>[0-9]{1,4})(?P<letter>[A-Z])(?![\w'])"
 )
 _ROOM = re.compile(
     rf"(?<!{LETTER})(?P<what>(?i:rooms?|suite|apartment|apt\.?|ward|office|cabin|locker) #?)"

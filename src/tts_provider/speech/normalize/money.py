@@ -57,7 +57,8 @@ _PRICE = re.compile(
 )
 # $3.5-4.2M: both ends have the scale.
 _PRICE_RANGE = re.compile(
-    rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])) ?(?P<first>{NUMBER})(?: ?- ?| (?P<to>to) )"
+    rf"(?:(?<!{LETTER})(?P<sign>{any_of(_SIGNS)})|(?P<bare>[$£€¥₹])) ?(?P<first>{NUMBER})"
+    rf"(?: ?- ?| (?P<to>to) )"
     rf"(?P<last>[0-9]+(?:[.,][0-9]+)*){_SCALE}{_PER}(?![\w-])"
 )
 _SIGN_LAST = re.compile(

@@ -46,8 +46,8 @@ _UNITS_OF_TIME = {
     "mins": "minute", "s": "second", "sec": "second", "secs": "second",
 }  # fmt: skip
 _AMOUNTS = re.compile(
-    r"[0-9](?<![\w.,:$].)[0-9]{0,3} ?(?:d|hr?s?|m(?:ins?)?)"
-    r"(?: ?[0-9]{1,4} ?(?:hr?s?|m(?:ins?)?|s(?:ecs?)?)){1,3}(?![^\W_]|/)"
+    r"[0-9](?<![\w.,:$].)[0-9]{0,3} ?(?:d|h(?:rs?)?|m(?:ins?)?)"
+    r"(?: ?[0-9]{1,4} ?(?:h(?:rs?)?|m(?:ins?)?|s(?:ecs?)?)){1,3}(?![^\W_]|/)"
 )
 _AMOUNT = re.compile("([0-9]{1,4}) ?([a-z]{1,4})")
 
