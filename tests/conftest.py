@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["time_limit"]
 
 # For PyTorch and Whisper, here and in the servers that tests start. Their threads wait for each
 # other by spinning: on two busy cores two threads took eight times the CPU time of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No test fails because the machine is busy.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 _LEAST_WORDS = 6
 _MOST_LEFT_MIB = 50
