@@ -44,6 +44,7 @@ _FLAGS = {
 _SERVICE_LINK = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?")
 _LIKE = 0.85  # so alike are a name and a misspelling of it; HF_HUB_CACHE and HF_HOME are 0.6
 SECRET_SETTINGS = ("api_keys", "engine_key", "HF_TOKEN")
 
@@ -123,7 +124,9 @@ class Settings(BaseSettings, Limits):
     wyoming_host: str | None = Field(None, min_length=1)
     wyoming_zeroconf: bool = False
     mode: Literal["download", "reuse"] | None = None
+    model: str | None = None  # a repository of the hub, with @revision where it is not main
     model_path: Path | None = None
+    adapter: Path | None = None
     engine: str = Field("auto", min_length=1)  # selection.py knows the names
     engine_urls: Annotated[tuple[str, ...], NoDecode] = ()
     engine_key: SecretStr | None = None
@@ -217,6 +220,15 @@ class Settings(BaseSettings, Limits):
                 raise ValueError(f"expected a name without scheme and port, or *; got {host!r}")
         return tuple(host.lower().rstrip(".") for host in hosts)
 
+    @field_validator("model")
+    @classmethod
+    def _model_is_a_repository(cls, name: str | None) -> str | None:
+        if name is not None and (not _REPOSITORY.fullmatch(name) or ".." in name):
+            raise ValueError(
+                f"expected OWNER/NAME or OWNER/NAME@REVISION, as the hub calls it; got {name!r}"
+            )
+        return name
+
     @field_validator("speaker_prompts")
     @classmethod
     def _two_prompts_or_none(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -225,7 +237,8 @@ class Settings(BaseSettings, Limits):
         return names
 
     @field_validator(
-        *("data_dir", "model_path", "kokoro_path", "hf_home", "lexicon", "c2pa_cert", "c2pa_key")
+        *("data_dir", "model_path", "adapter", "kokoro_path", "hf_home", "lexicon"),
+        *("c2pa_cert", "c2pa_key"),
     )
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
@@ -356,10 +369,19 @@ def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settin
         raise StartupError(
             "; ".join(_describe(entry, flags, file_keys, env_file) for entry in error.errors())
         ) from None
-    if settings.mode == "reuse" and settings.model_path is None:
+    if settings.mode == "reuse" and not (settings.model_path or settings.model or settings.adapter):
         raise StartupError(
             "--mode reuse needs the model's folder: add --model-path PATH "
             "(or TTS_PROVIDER_MODEL_PATH)"
+        )
+    if settings.mode == "download" and settings.model_path is not None:
+        raise StartupError(
+            f"--mode download fetches a model, and --model-path {settings.model_path} is one that "
+            "is here; give --mode reuse, or --model OWNER/NAME to fetch another"
+        )
+    if settings.model is not None and settings.model_path is not None:
+        raise StartupError(
+            "--model names a repository of the hub and --model-path a folder; give one of them"
         )
     if (settings.c2pa_cert is None) != (settings.c2pa_key is None):
         raise StartupError("--c2pa-cert and --c2pa-key go together: give both or neither")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -158,6 +160,25 @@ def test_doctor_knows_what_is_here(tmp_path):
     assert "--model-path model is empty" in facts(reply)["--model-path"]
     assert "--model-path model is empty" in facts(reply)["next:"]
     assert "secret" not in reply
+
+
+def test_doctor_opens_what_serve_opens(tmp_path):
+    small = Path(__file__).parents[1] / "data" / "small-csm"
+    environment = clean_environment(tmp_path, TTS_PROVIDER_MODEL_PATH=str(small))
+    reply = facts(run_cli(tmp_path, "doctor", env=environment).stdout)
+    assert reply["--model-path"].startswith(f"complete in {small}; voice prompts: none")
+    assert reply["next:"].startswith("tts-provider serve, then open")
+    folder = shutil.copytree(small, tmp_path / "quantised")
+    config = json.loads((folder / "config.json").read_text())
+    quantised = config | {"quantization_config": {"quant_method": "bitsandbytes"}}
+    (folder / "config.json").write_text(json.dumps(quantised))
+    environment["TTS_PROVIDER_MODEL_PATH"] = str(folder)
+    reply = facts(run_cli(tmp_path, "doctor", env=environment).stdout)
+    assert "holds weights quantised by bitsandbytes" in reply["--model-path"]
+    assert reply["next:"] == reply["--model-path"]
+    served = run_cli(tmp_path, "serve", "--port", "0", env=environment)
+    assert served.returncode == 2
+    assert served.stderr.strip().endswith(f"tts-provider: {reply['next:']}")
 
 
 def test_doctor_knows_whose_the_port_is(tmp_path):

@@ -12,18 +12,23 @@ import socket
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from tts_provider import __version__
 from tts_provider.config import ENV_FILE, Settings, available_cpus
-from tts_provider.engines.csm.build import choose_device, find_snapshots
+from tts_provider.engines.csm import CSM_REPOSITORY
+from tts_provider.engines.csm.build import choose_device, find_snapshots, may_download
 from tts_provider.engines.hub.cache import hub_cache
 from tts_provider.engines.kokoro.build import find_files
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
 from tts_provider.server.logs import printable
+
+if TYPE_CHECKING:
+    from tts_provider.engines.csm.files.snapshot import ModelFiles
 
 _PACKAGES = (
     "hibari-tts",
@@ -162,10 +167,12 @@ def _model(settings: Settings) -> dict[str, str]:
         "HF_TOKEN": "set" if settings.hf_token else _login(home),
         "Hugging Face cache": str(home),
     }
-    if settings.model_path is not None:
-        facts["--model-path"] = _weights_in(settings.model_path)
+    given = ("model_path", "model", "adapter")
+    if chosen := [name for name in given if getattr(settings, name) is not None]:
+        facts[f"--{chosen[0].replace('_', '-')}"] = _weights_of(settings)
     for number, snapshot in enumerate(find_snapshots(settings), 1):
-        facts[f"snapshot {number}"] = _weights_in(snapshot)
+        only_this = {"model": None, "adapter": None, "model_path": snapshot}
+        facts[f"snapshot {number}"] = _weights_of(settings.model_copy(update=only_this))
     if len(facts) == 2:
         facts["weights"] = "none found"
     prepared = sorted(_files(settings.data_dir / "weights"))
@@ -199,18 +206,29 @@ def _login(cache: Path) -> str:
     return "not set"
 
 
-def _weights_in(folder: Path) -> str:
-    from tts_provider.engines.csm.files.hub import find_files
-    from tts_provider.engines.csm.files.snapshot import resolve_model_path
-
+def _weights_of(settings: Settings) -> str:
     try:
-        files = find_files(resolve_model_path(folder), may_download=False, on_progress=_ignore)
+        files = _open(settings)
     except TTSError as error:
         # The sentence names the folder.
         return str(error)
     prompts = sorted(path.stem for path in files.folder.glob("prompts/*.wav"))
     heard = ", ".join(prompts) if prompts else "none, so each utterance has a voice of its own"
-    return f"complete in {files.folder}; voice prompts: {heard}"
+    adapter = "" if files.adapter is None else f", with the adapter in {files.adapter}"
+    return f"complete in {files.folder}{adapter}; voice prompts: {heard}"
+
+
+def _open(settings: Settings) -> ModelFiles:
+    """What `serve` would open, from what is here. Raises the error that it would end with."""
+    from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint
+    from tts_provider.engines.csm.files.locate import locate
+    from tts_provider.engines.csm.tokenizer import Tokenizer
+
+    files = locate(settings, _ignore, may_download=False)
+    checkpoint = open_checkpoint(files.folder, files.adapter)
+    find_codec(checkpoint, files.mimi)
+    Tokenizer(files.tokenizer, checkpoint.config.text_vocabulary)
+    return files
 
 
 def _ignore(_line: str) -> None:
@@ -254,20 +272,16 @@ def _next_step(settings: Settings, choice: Choice, port: str) -> str:
 
 def _fetch_step(settings: Settings) -> str | None:
     """What CSM-1B still needs before it can speak. Raises `StartupError` where it cannot."""
-    from tts_provider.engines.csm.files.hub import find_files
-    from tts_provider.engines.csm.files.snapshot import resolve_model_path
-
-    folder = settings.model_path
-    if folder is not None and settings.mode != "download":
-        find_files(resolve_model_path(folder), may_download=False, on_progress=_ignore)
+    if not may_download(settings):
+        _open(settings)
         return None
-    for snapshot in find_snapshots(settings):
-        try:
-            find_files(resolve_model_path(snapshot), may_download=False, on_progress=_ignore)
-        except StartupError:
-            continue
-        return None
-    return (
-        "tts-provider serve downloads CSM-1B into the Hugging Face cache once (its terms must be "
-        "accepted at https://huggingface.co/sesame/csm-1b by the account of your token)"
-    )
+    try:
+        _open(settings)
+    except StartupError as error:
+        if settings.model is not None or settings.adapter is not None:
+            return f"tts-provider serve downloads what is missing: {error}"
+        return (
+            "tts-provider serve downloads CSM-1B into the Hugging Face cache once (its terms must "
+            f"be accepted at https://huggingface.co/{CSM_REPOSITORY} by the account of your token)"
+        )
+    return None

@@ -89,7 +89,8 @@ examples:
 
 _SHELLS = ("bash", "zsh", "fish")
 _TAKES_A_FILE = (
-    *("output", "captions", "audio", "files", "model_path", "kokoro_path", "data_dir", "lexicon"),
+    *("output", "captions", "audio", "files", "model_path", "adapter", "kokoro_path", "data_dir"),
+    "lexicon",
     *("c2pa_cert", "c2pa_key"),
 )
 
@@ -288,7 +289,9 @@ def _add_engine(speaking: Callable[..., object]) -> None:
         + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
     )
     speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
-    speaking("--model-path", metavar="PATH", help="the downloaded model, for --mode reuse")
+    speaking("--model", metavar="REPO", help="a fine-tune on the hub, as OWNER/NAME[@REVISION]")
+    speaking("--model-path", metavar="PATH", help="a model or an adapter that is here")
+    speaking("--adapter", metavar="PATH", help="a LoRA adapter, merged into the model")
     speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
     speaking(
         "--precision",

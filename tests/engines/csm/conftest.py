@@ -31,13 +31,13 @@ def small_backend(request, small_folder, tmp_path_factory):
     return make_torch_backend(small_folder, device=device, slots=6)
 
 
-def make_backend(folder, cache, precision, *, slots):
+def make_backend(folder, cache, precision, *, slots, adapter=None):
     from tts_provider.engines.csm.cpu.backend import CpuBackend
     from tts_provider.engines.csm.cpu.choice import load_language
     from tts_provider.engines.csm.cpu.weights import load_weights
     from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
 
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(folder, adapter)
     weights = load_weights(checkpoint, precision, cache, print)
     language = load_language(checkpoint.config, weights, precision, slots, 2, print)
     codec_config, codec = find_codec(checkpoint, None)
@@ -53,12 +53,12 @@ def make_backend(folder, cache, precision, *, slots):
     )
 
 
-def make_torch_backend(folder, *, device="cpu", precision="float32", slots):
+def make_torch_backend(folder, *, device="cpu", precision="float32", slots, adapter=None):
     from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
     from tts_provider.engines.csm.torch.backend import TorchBackend
     from tts_provider.engines.csm.torch.weights import reader
 
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(folder, adapter)
     codec_config, codec = find_codec(checkpoint, None)
     return TorchBackend(
         checkpoint.config,

@@ -34,7 +34,8 @@ def make_engine(kind: str, data_dir: Path) -> Engine:
     """`kind` is a precision of the CPU's, or `torch`, PyTorch's float32 on the CPU."""
     if kind != "torch":
         return build_engine(Choice("csm", "the test"), settings_of(kind, data_dir))
-    from tts_provider.engines.csm.files.checkpoint import files_key, open_checkpoint
+    from tts_provider.engines.csm.files.checkpoint import open_checkpoint
+    from tts_provider.engines.csm.files.tensors import files_key
 
     checkpoint = open_checkpoint(FOLDER)
     return CsmEngine(

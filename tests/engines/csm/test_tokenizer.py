@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from tokenizers import Tokenizer as HubTokenizer
 from tokenizers import models, pre_tokenizers
@@ -51,3 +53,18 @@ def test_a_tokenizer_of_another_model(tmp_path):
     write_tokenizer(tmp_path / "tokenizer.json")
     with pytest.raises(StartupError, match="tokens up to 128001, the model only up to 127999"):
         Tokenizer(tmp_path / "tokenizer.json", 128_000)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_a_token_that_a_trainer_added_is_never_used(tmp_path, special):
+    """The notebooks add `[PAD]` behind the last token; the model has no embedding for it."""
+    write_tokenizer(tmp_path / "tokenizer.json")
+    hub = HubTokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    (hub.add_special_tokens if special else hub.add_tokens)(["[PAD]"])
+    assert hub.token_to_id("[PAD]") == 256
+    body = json.loads(hub.to_str())
+    body["added_tokens"][0]["id"] = 128_256
+    (tmp_path / "tokenizer.json").write_text(json.dumps(body))
+    ids = Tokenizer(tmp_path / "tokenizer.json", 128_256).encode("a[PAD]b", 0)
+    assert all(i < 256 for i in ids[1:-1])
+    assert len(ids) == 2 + len("[0]a[PAD]b")

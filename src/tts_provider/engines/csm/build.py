@@ -16,8 +16,8 @@ from tts_provider.speech.engine import Engine
 if TYPE_CHECKING:
     from tts_provider.engines.csm.backend import Backend
     from tts_provider.engines.csm.config import MimiConfig
-    from tts_provider.engines.csm.files.checkpoint import Checkpoint, Tensor
-    from tts_provider.engines.csm.files.snapshot import ModelFiles
+    from tts_provider.engines.csm.files.checkpoint import Checkpoint
+    from tts_provider.engines.csm.files.tensors import Tensor
 
     BuildBackend = Callable[[Callable[[str], None]], Backend]
 
@@ -33,6 +33,10 @@ def find_weights(settings: Settings) -> str | None:
         return f"--mode {settings.mode} asks for CSM-1B"
     if settings.model_path is not None:
         return f"--model-path {settings.model_path} asks for CSM-1B"
+    if settings.model is not None:
+        return f"--model {settings.model} asks for CSM-1B"
+    if settings.adapter is not None:
+        return f"--adapter {settings.adapter} asks for CSM-1B"
     if settings.hf_token is not None:
         return "HF_TOKEN is set, so CSM-1B can be downloaded"
     if snapshots := find_snapshots(settings):
@@ -47,12 +51,14 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
     """
     device, precision = choose_device(settings)
     from tts_provider.engines.csm.engine import CsmEngine
-    from tts_provider.engines.csm.files.checkpoint import files_key, find_codec, open_checkpoint
+    from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint
+    from tts_provider.engines.csm.files.locate import locate, name_of
+    from tts_provider.engines.csm.files.tensors import files_key
     from tts_provider.voices.builtin import choose_prompts, read_prompts
     from tts_provider.voices.store import open_store
 
-    files = _locate(settings, on_progress)
-    checkpoint = open_checkpoint(files.folder)
+    files = locate(settings, on_progress, may_download=may_download(settings))
+    checkpoint = open_checkpoint(files.folder, files.adapter)
     candidates, warnings = read_prompts(files.folder)
     prompts = choose_prompts(candidates, settings.speaker_prompts)
     for warning in (*warnings, *prompts.warnings):
@@ -65,6 +71,7 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
         prepare(settings, precision, checkpoint, *codec),
         device=device,
         precision=precision,
+        model=name_of(files),
         codec=files_key(codec[1]),
         prompts=prompts,
         store=open_store(settings),
@@ -159,17 +166,11 @@ def _on_cuda(
     return build_backend
 
 
-def _locate(settings: Settings, on_progress: Callable[[str], None]) -> ModelFiles:
-    from tts_provider.engines.csm.files.hub import download_csm, find_files
-    from tts_provider.engines.csm.files.snapshot import resolve_model_path
-
-    reuse = settings.mode == "reuse" or (settings.mode is None and settings.model_path is not None)
-    if reuse:
-        assert settings.model_path is not None  # load_settings made sure
-        folder = resolve_model_path(settings.model_path)
-    else:
-        folder = download_csm(on_progress)
-    return find_files(folder, may_download=not reuse, on_progress=on_progress)
+def may_download(settings: Settings) -> bool:
+    """Whether the files may come from the network: not those of a folder of the user's."""
+    if settings.mode is not None:
+        return settings.mode == "download"
+    return settings.model_path is None
 
 
 def find_snapshots(settings: Settings) -> list[Path]:

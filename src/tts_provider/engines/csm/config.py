@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ class CsmConfig:
 def read_config(path: Path) -> CsmConfig:
     """Read a transformers `config.json`. Raises `StartupError` naming the file and the key."""
     body = _read_json(path)
+    if (original := _read_original(path, body)) is not None:
+        return original
     if body.get("model_type") != "csm":
         raise StartupError(
             f"{path} describes a model of type {body.get('model_type')!r}, not 'csm'; "
@@ -140,6 +142,37 @@ CSM_1B = CsmConfig(
     positions=2048,
     mimi=None,
 )
+
+
+_FLAVORS = {"llama-1B": CSM_1B.backbone, "llama-100M": CSM_1B.depth}
+
+
+def _read_original(path: Path, body: Mapping[str, Any]) -> CsmConfig | None:
+    """The `config.json` of the original code: names of sizes, at the top or under `args`; None
+    where it is no such file."""
+    prefix = ""
+    if "backbone_flavor" not in body and isinstance(body.get("args"), dict):
+        body, prefix = body["args"], "args."
+    if "backbone_flavor" not in body:
+        return None
+    reader = _Reader(path, body, prefix)
+    for key in ("backbone_flavor", "decoder_flavor"):
+        reader.must_be(key, tuple(_FLAVORS))
+
+    def part(key: str, default: TransformerConfig) -> TransformerConfig:
+        return _FLAVORS[body[key]] if key in body else default
+
+    def size(key: str, default: int) -> int:
+        return reader.integer(key) if key in body else default
+
+    return replace(
+        CSM_1B,
+        backbone=part("backbone_flavor", CSM_1B.backbone),
+        depth=part("decoder_flavor", CSM_1B.depth),
+        codebooks=size("audio_num_codebooks", CSM_1B.codebooks),
+        audio_vocabulary=size("audio_vocab_size", CSM_1B.audio_vocabulary),
+        text_vocabulary=size("text_vocab_size", CSM_1B.text_vocabulary),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -42,7 +42,6 @@ _ENDINGS = tuple(".!?…:;,\"')]}。！？")
 
 class CsmEngine(Engine):
     name = "csm"
-    model = CSM_REPOSITORY
     takes_prompts = True
 
     def __init__(
@@ -54,15 +53,17 @@ class CsmEngine(Engine):
         device: str,
         precision: str,
         codec: str,
+        model: str = CSM_REPOSITORY,
         prompts: Chosen = _NO_PROMPTS,
         store: VoiceStore | None = None,
         takes_acts: bool = False,
         max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
-        """`build_backend` makes the backend in `load`, reporting its progress. `prompts` are the
-        built-in voices', `store` has the enrolled ones, whose codes are kept under `codec`, the
-        name of the weights that encode them. A fine-tune that has learnt `[sighs]` `takes_acts`."""
-        self.device, self.precision = device, precision
+        """`model` is what clients hear that speaks. `build_backend` makes the backend in `load`,
+        reporting its progress. `prompts` are the built-in voices', `store` has the enrolled ones,
+        whose codes are kept under `codec`, the name of the weights that encode them. A fine-tune
+        that has learnt `[sighs]` `takes_acts`."""
+        self.device, self.precision, self.model = device, precision, model
         self.takes_acts = takes_acts
         self._config = checkpoint.config
         self._tokenizer = Tokenizer(tokenizer, checkpoint.config.text_vocabulary)

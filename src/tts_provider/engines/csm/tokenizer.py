@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tokenizers import Tokenizer as HubTokenizer
@@ -20,7 +21,7 @@ class Tokenizer:
     def __init__(self, path: Path, vocabulary: int) -> None:
         """Raises `StartupError` where it is none for a model of `vocabulary` text tokens."""
         try:
-            self._tokenizer = HubTokenizer.from_file(str(path))
+            self._tokenizer = HubTokenizer.from_str(_without_padding(path, vocabulary))
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception
             raise StartupError(
                 f"{path} is no tokenizer ({str(error)[:120]}); download it again"
@@ -44,3 +45,15 @@ class Tokenizer:
             f"[{speaker}]{text}", add_special_tokens=False
         ).ids
         return [self._begin, *inner, self._end]
+
+
+def _without_padding(path: Path, vocabulary: int) -> str:
+    """The tokenizer's file without tokens that were added behind the model's last: trainers add one
+    to fill batches with, like `[PAD]`, and the model has no embedding for it."""
+    text = path.read_text("utf-8")
+    body = json.loads(text)
+    added = body.get("added_tokens") or []
+    kept = [token for token in added if token["id"] < vocabulary]
+    if len(kept) == len(added):
+        return text
+    return json.dumps({**body, "added_tokens": kept})

@@ -16,10 +16,10 @@ from tts_provider.engines.csm.cpu.quantize import Blocks
 from tts_provider.engines.csm.cpu.weights import check_cache, load_weights, prepared_arrays
 from tts_provider.engines.csm.files.checkpoint import (
     Checkpoint,
-    Tensor,
     expected_shapes,
     open_checkpoint,
 )
+from tts_provider.engines.csm.files.tensors import Tensor
 from tts_provider.engines.csm.onnx.language import bytes_a_frame
 from tts_provider.errors import StartupError
 

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tts_provider.engines.csm.config import CSM_1B, RopeScaling, read_config
-from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_safetensors
+from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint
+from tts_provider.engines.csm.files.tensors import read_safetensors
 from tts_provider.errors import StartupError
 
 from ..checkpoints import save_original_layout

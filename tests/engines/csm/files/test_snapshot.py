@@ -92,7 +92,7 @@ BROKEN = {
     ),
     "a shard missing": (
         {name: body for name, body in WEIGHTS.items() if name != SHARDS[1]},
-        f"is not complete: {SHARDS[1]} is missing, and 1 of 2 weight files in all; copy the files",
+        f"is not complete: {SHARDS[1]} is missing, and 1 of 2 weight files in all, which ",
     ),
     "no index": ({SHARDS[0]: WEIGHTS[SHARDS[0]]}, "no index that names its parts"),
     "an index that is none": (

@@ -23,10 +23,15 @@ from tts_provider.engines.csm.config import TransformerConfig
 from tts_provider.engines.csm.cpu.memory import give_back_freed
 from tts_provider.engines.csm.cpu.policy import POLICIES, Kind, Precision
 from tts_provider.engines.csm.cpu.quantize import Blocks, packed_shapes, quantize
-from tts_provider.engines.csm.files.checkpoint import Checkpoint, files_key, read_safetensors
+from tts_provider.engines.csm.files.checkpoint import (
+    AUDIO_EMBEDDING,
+    DEPTH_EMBEDDING,
+    Checkpoint,
+)
+from tts_provider.engines.csm.files.tensors import files_key, read_safetensors
 from tts_provider.errors import StartupError
 
-_FORMAT = 4  # raise it when what is stored changes
+_FORMAT = 5  # raise it when what is stored changes
 _NAMES = {
     np.dtype(np.float32): "F32",
     np.dtype(ml_dtypes.bfloat16): "BF16",
@@ -132,13 +137,13 @@ def _plan(checkpoint: Checkpoint, precision: Precision) -> Iterator[_Item]:
             functools.partial(_head, heads, book),
         )
 
-    text, audio = "embed_text_tokens", "backbone_model.embed_tokens.embed_audio_tokens"
+    text, audio = "embed_text_tokens", AUDIO_EMBEDDING.removesuffix(".weight")
     audio_rows = config.audio_vocabulary * config.codebooks
     yield _plain(text, table, (config.text_vocabulary, width), read)
     yield _plain(audio, table, (audio_rows, width), read)
 
     def projected() -> tuple[np.ndarray]:
-        read_rows = checkpoint.tensors[f"{audio}.weight"].read()
+        read_rows = read(DEPTH_EMBEDDING)
         projection = read(f"{projector}.weight").astype(np.float32).T
         out = np.empty((audio_rows, depth_width), table)
         for start in range(0, audio_rows, 4096):

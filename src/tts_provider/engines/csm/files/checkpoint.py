@@ -8,15 +8,12 @@ by file names.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import math
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from tts_provider.engines.csm.config import (
@@ -27,27 +24,22 @@ from tts_provider.engines.csm.config import (
     read_config,
     read_mimi_config,
 )
+from tts_provider.engines.csm.files.adapter import Adapter, read_adapter
+from tts_provider.engines.csm.files.layout import WeightFiles, check_is_plain, find_weight_files
+from tts_provider.engines.csm.files.names import find_clash, is_harmless, plain_name
+from tts_provider.engines.csm.files.tensors import (
+    Tensor,
+    read_finite,
+    read_metadata,
+    read_safetensors,
+)
 from tts_provider.errors import StartupError
 
-_DTYPES = {
-    "F32": np.dtype(np.float32),
-    "F16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "U8": np.dtype(np.uint8),  # our own prepared weights
-}
-_CODEC = "codec_model."
-_DEPTH_EMBEDDING = "depth_decoder.model.embed_tokens.weight"
-_AUDIO_EMBEDDING = "backbone_model.embed_tokens.embed_audio_tokens.weight"
-_MAX_HEADER_BYTES = 100 * 1024 * 1024  # safetensors' own limit
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor of a file, read when asked for."""
-
-    source: Path
-    shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
+CODEC = "codec_model."
+DEPTH_EMBEDDING = "depth_decoder.model.embed_tokens.weight"
+AUDIO_EMBEDDING = "backbone_model.embed_tokens.embed_audio_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -56,61 +48,63 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     codec: Mapping[str, Tensor]
     """The codec's tensors without their prefix; empty where the layout has none."""
+    codec_changes: Adapter | None = None
+    """What an adapter changes of a codec that lies elsewhere."""
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as stored. Raises `StartupError` where it has values that are no numbers."""
         return read_finite(name, self.tensors[name])
 
 
-def files_key(tensors: Mapping[str, Tensor], *facts: object) -> str:
-    """Names these files as they are now, and whatever else matters: 16 hexadecimal digits."""
-    files = sorted({tensor.source.resolve() for tensor in tensors.values()})
-    about = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps([about, *facts], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def read_finite(name: str, tensor: Tensor) -> np.ndarray:
-    array = tensor.read()
-    # One piece at a time: a table of a gigabyte needs no copy of a gigabyte.
-    for start in range(0, len(array), 4096):
-        if not np.isfinite(array[start : start + 4096].astype(np.float32)).all():
-            raise StartupError(
-                f"{tensor.source}: tensor {name} holds values that are not numbers; "
-                "download the model again"
-            )
-    return array
-
-
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open the model in `folder`, whichever layout it has; check names and shapes.
+def open_checkpoint(folder: Path, adapter: Path | None = None) -> Checkpoint:
+    """Open the model in `folder`, whichever layout it has; check names and shapes. `adapter` is
+    the folder of a LoRA adapter, which is merged into it as it is read.
 
     Raises `StartupError`: one sentence that names the file and the remedy.
     """
-    found = _find_tensors(folder)
+    found, files = _find_tensors(folder)
+    config_path = folder / "config.json"
     if any(name.startswith("backbone_model.") for name in found):
-        config = read_config(folder / "config.json")
+        config = read_config(config_path)
         tensors = dict(found)
     elif "text_embeddings.weight" in found:
-        config_path = folder / "config.json"
         config = read_config(config_path) if config_path.is_file() else CSM_1B
         tensors = dict(_canonical_from_original(found, config))
     else:
         some = ", ".join(sorted(found)[:3]) or "nothing"
         raise StartupError(
-            f"{folder} holds a model of another architecture (tensors {some}, …); "
+            f"{folder} holds a model of another architecture (tensors {some[:200]}, …); "
             "point --model-path at a folder of sesame/csm-1b"
         )
-    codec = {
-        name.removeprefix(_CODEC): tensors.pop(name)
-        for name in sorted(tensors)
-        if name.startswith(_CODEC)
-    }
-    # One table under two names; a checkpoint may hold both or either.
-    tied = tensors.pop(_DEPTH_EMBEDDING, None)
-    if tied is not None:
-        tensors.setdefault(_AUDIO_EMBEDDING, tied)
+    if files.others:
+        log.info(
+            "%s holds several models; %s is read, not %s",
+            folder,
+            files.paths[0].name,
+            ", ".join(files.others),
+        )
+    tensors = {name: tensor for name, tensor in tensors.items() if not is_harmless(name)}
+    codec = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(CODEC)}
+    # One table under two names; a checkpoint may hold both, which training may have parted.
+    for name, other in (
+        (AUDIO_EMBEDDING, DEPTH_EMBEDDING),
+        (DEPTH_EMBEDDING, AUDIO_EMBEDDING),
+    ):
+        if other in tensors:
+            tensors.setdefault(name, tensors[other])
     _check(folder, tensors, expected_shapes(config))
-    return Checkpoint(config, tensors, codec)
+    changes = None if adapter is None else read_adapter(adapter)
+    if changes is not None:
+        tensors = changes.part(codec=False).merge(tensors)
+        changes = changes.part(codec=True)
+        if codec:
+            codec = changes.merge(codec)
+    return Checkpoint(
+        config,
+        tensors,
+        {name.removeprefix(CODEC): tensor for name, tensor in codec.items()},
+        None if codec and config.mimi is not None else changes,
+    )
 
 
 def find_codec(
@@ -125,6 +119,10 @@ def find_codec(
     elif folder is not None:
         config = read_mimi_config(folder / "config.json")
         codec = read_safetensors(folder / "model.safetensors")
+        if checkpoint.codec_changes is not None:
+            named = {f"{CODEC}{name}": tensor for name, tensor in codec.items()}
+            merged = checkpoint.codec_changes.merge(named)
+            codec = {name.removeprefix(CODEC): tensor for name, tensor in merged.items()}
     else:
         raise StartupError("the model's folder holds no codec; download kyutai/mimi beside it")
     needed = ["upsample.conv.weight", "downsample.conv.weight"]
@@ -143,6 +141,9 @@ def find_codec(
         raise StartupError(
             f"the codec lacks {len(missing)} tensors, for one {missing[0]}; download it again"
         )
+    for tensor in codec.values():
+        if tensor.problem is not None:
+            raise StartupError(tensor.problem)
     return config, codec
 
 
@@ -157,7 +158,8 @@ def expected_shapes(config: CsmConfig) -> dict[str, tuple[int, ...]]:
     audio_rows = config.audio_vocabulary * config.codebooks
     shapes: dict[str, tuple[int, ...]] = {
         "embed_text_tokens.weight": (config.text_vocabulary, width),
-        _AUDIO_EMBEDDING: (audio_rows, width),
+        AUDIO_EMBEDDING: (audio_rows, width),
+        DEPTH_EMBEDDING: (audio_rows, width),
         "backbone_model.norm.weight": (width,),
         "lm_head.weight": (config.audio_vocabulary, width),
         "depth_decoder.model.norm.weight": (depth_width,),
@@ -207,6 +209,8 @@ def _check(
             f"for one {extra[0]}; is it another model?"
         )
     for name, shape in shapes.items():
+        if (problem := tensors[name].problem) is not None:
+            raise StartupError(problem)
         if tensors[name].shape != shape:
             raise StartupError(
                 f"{tensors[name].source}: tensor {name} has the shape {tensors[name].shape}, "
@@ -218,7 +222,7 @@ def _check(
 
 _ORIGINAL_NAMES = {
     "text_embeddings.weight": "embed_text_tokens.weight",
-    "audio_embeddings.weight": _AUDIO_EMBEDDING,
+    "audio_embeddings.weight": AUDIO_EMBEDDING,
     "projection.weight": "depth_decoder.model.inputs_embeds_projector.weight",
     "codebook0_head.weight": "lm_head.weight",
     "audio_head": "depth_decoder.codebooks_head.weight",
@@ -272,89 +276,28 @@ def _half_split(tensor: Tensor, head_size: int) -> Tensor:
 # Files
 
 
-def _find_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the folder's weights; an index before single files, the transformers layout
-    before the original one, safetensors before a pickle."""
-    for name in ("transformers.safetensors.index.json", "model.safetensors.index.json"):
-        if (folder / name).is_file():
-            return _read_index(folder / name)
-    for name in ("transformers.safetensors", "model.safetensors"):
-        if (folder / name).is_file():
-            return read_safetensors(folder / name)
-    pickle = folder / "ckpt.pt"
-    if pickle.is_file():
+def _find_tensors(folder: Path) -> tuple[dict[str, Tensor], WeightFiles]:
+    """All tensors of the folder's weights, without the prefixes that wrappers add."""
+    files = find_weight_files(folder)
+    found: dict[str, Tensor] = {}
+    for path in files.paths:
+        found |= _read_file(path)
+    if clash := find_clash(found):
+        raise StartupError(
+            f"{files.paths[0]} holds the tensor {plain_name(clash[0])} twice, as {clash[0][:120]} "
+            f"and as {clash[1][:120]}; save one model alone"
+        )
+    return {plain_name(name): tensor for name, tensor in found.items()}, files
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".pt":
         from tts_provider.engines.csm.files.ckpt import read_ckpt
 
         return {
-            name: Tensor(pickle, array.shape, functools.partial(np.asarray, array))
-            for name, array in read_ckpt(pickle).items()
+            name: Tensor(path, array.shape, functools.partial(np.asarray, array))
+            for name, array in read_ckpt(path).items()
         }
-    raise StartupError(
-        f"{folder} holds no model: neither *.safetensors nor ckpt.pt is there; "
-        "point --model-path at a folder of sesame/csm-1b"
-    )
-
-
-def _read_index(path: Path) -> dict[str, Tensor]:
-    try:
-        weight_map = json.loads(path.read_text("utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
-        if any(Path(name).name != name for name in names):
-            raise ValueError("a file outside the folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StartupError(f"{path} is no index of weights ({error}); download it again") from None
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        if not (path.parent / name).is_file():
-            raise StartupError(
-                f"{path.parent} is not complete: {name} is missing; download the model again"
-            )
-        tensors |= read_safetensors(path.parent / name)
-    if lost := sorted(set(weight_map) - set(tensors)):
-        raise StartupError(f"{path} promises {lost[0]}, which no file has; download it again")
+    tensors = read_safetensors(path)
+    check_is_plain(path, set(tensors), read_metadata(path))
     return tensors
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, memory-mapped; the header is checked against the file's size.
-
-    https://huggingface.co/docs/safetensors: 8 bytes of header length, a JSON header, the data. Our
-    own reader because the library's cannot map bfloat16 into numpy.
-    """
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            header_bytes = int.from_bytes(file.read(8), "little")
-            if size < 8 or header_bytes > min(size - 8, _MAX_HEADER_BYTES):
-                raise ValueError("the file is cut short")
-            header = json.loads(file.read(header_bytes))
-    except (OSError, ValueError) as error:
-        raise StartupError(f"{path} cannot be read ({error}); download it again") from None
-    data_start = 8 + header_bytes
-    tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            dtype, shape = _DTYPES[entry["dtype"]], tuple(map(int, entry["shape"]))
-            start, end = map(int, entry["data_offsets"])
-        except (KeyError, TypeError, ValueError):
-            raise StartupError(
-                f"{path}: tensor {name} is described as {str(entry)[:80]}, which this engine "
-                "cannot read"
-            ) from None
-        if end - start != math.prod(shape) * dtype.itemsize or start < 0:
-            raise StartupError(f"{path}: tensor {name} has a wrong size; download it again")
-        if data_start + end > size:
-            raise StartupError(
-                f"{path} is cut short at {size} bytes, tensor {name} ends at {data_start + end}; "
-                "download it again"
-            )
-        tensors[name] = Tensor(path, shape, _mapped(path, dtype, shape, data_start + start))
-    return tensors
-
-
-def _mapped(
-    path: Path, dtype: np.dtype, shape: tuple[int, ...], offset: int
-) -> Callable[[], np.ndarray]:
-    return lambda: np.memmap(path, dtype, "r", offset, shape)

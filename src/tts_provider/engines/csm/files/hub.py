@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tts_provider.engines.csm import CSM_REPOSITORY
+from tts_provider.engines.csm.files.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEXES
 from tts_provider.engines.csm.files.snapshot import (
-    INDEXES,
     ModelFiles,
-    check_weights,
+    check_model,
     find_mimi,
     find_tokenizer,
 )
@@ -22,8 +22,9 @@ from tts_provider.errors import StartupError
 # The layouts of weights, best first; a repository that has one is asked for no other.
 _WEIGHTS = (
     ("transformers*.safetensors", INDEXES[0]),
-    ("model-*-of-*.safetensors", INDEXES[1]),
     ("model.safetensors",),
+    ("model-*-of-*.safetensors", INDEXES[1]),
+    ("ckpt.safetensors",),
     ("ckpt.pt",),
 )
 _REUSE = "--mode reuse --model-path FOLDER"
@@ -54,24 +55,40 @@ def find_files(
 def download_csm(
     on_progress: Callable[[str], None], revision: str = "main", retry: Retry = RETRY
 ) -> Path:
-    """The snapshot of `sesame/csm-1b`, fetched where it is not complete.
+    """`download_model` of `sesame/csm-1b`."""
+    return download_model(CSM_REPOSITORY, on_progress, revision, retry)
+
+
+def download_model(
+    repository: str,
+    on_progress: Callable[[str], None],
+    revision: str = "main",
+    retry: Retry = RETRY,
+) -> Path:
+    """The snapshot of a model or an adapter, fetched where it is not complete.
 
     A complete one needs no network; one that lacks only prompts or the tokenizer is taken where
     the hub cannot be reached. Raises `StartupError`.
     """
     from huggingface_hub import constants
 
-    storage = Path(constants.HF_HUB_CACHE) / cache_name(CSM_REPOSITORY)
+    storage = Path(constants.HF_HUB_CACHE) / cache_name(repository)
     usable = None
     with contextlib.suppress(OSError, StartupError):
         snapshot = storage / "snapshots" / read_ref(storage, revision)
-        check_weights(snapshot)
+        check_model(snapshot)
         usable = snapshot
-    if usable and (usable / "tokenizer.json").is_file() and any(usable.glob("prompts/*.wav")):
-        on_progress(f"{CSM_REPOSITORY} is here, in {usable}")
+    # Fine-tunes bring no prompts, and the tokenizer can be had elsewhere.
+    if usable and (
+        repository != CSM_REPOSITORY
+        or ((usable / "tokenizer.json").is_file() and any(usable.glob("prompts/*.wav")))
+    ):
+        on_progress(f"{repository} is here, in {usable}")
         return usable
     try:
-        return _download(CSM_REPOSITORY, _BESIDE_THE_WEIGHTS, on_progress, revision, retry)
+        return _download(
+            repository, _BESIDE_THE_WEIGHTS, on_progress, revision, retry, is_model=True
+        )
     except StartupError as error:
         if usable is None:
             raise
@@ -85,24 +102,37 @@ def _download(
     on_progress: Callable[[str], None],
     revision: str = "main",
     retry: Retry = RETRY,
+    *,
+    is_model: bool = False,
 ) -> Path:
-    """Fetch what `patterns` match, and for CSM the weights. Returns the snapshot."""
+    """Fetch what `patterns` match, and of a model the weights. Returns the snapshot."""
 
     def choose(names: Sequence[str]) -> tuple[str, ...]:
-        weights = _choose_weights(names) if repository == CSM_REPOSITORY else ()
-        return patterns + weights
+        return patterns + (_choose_weights(repository, names) if is_model else ())
 
     return hub.download(
         repository, choose, on_progress, reuse=_REUSE, revision=revision, retry=retry
     )
 
 
-def _choose_weights(names: Iterable[str]) -> tuple[str, ...]:
-    names = list(names)
+def _choose_weights(repository: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The files that layout.py would read, of those a repository has."""
+    own = [name for name in names if "/" not in name]
+    if ADAPTER_WEIGHTS in own:
+        adapter: tuple[str, ...] = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+    else:
+        adapter = ()
     for layout in _WEIGHTS:
-        if any(hub.matches(name, layout[:1]) for name in names):
-            return layout
+        if any(hub.matches(name, layout[:1]) for name in own):
+            return (*layout, *adapter)
+    if adapter:
+        return adapter
+    single = [name for name in own if name.endswith(".safetensors")]
+    if len(single) == 1:
+        return (single[0],)
+    there = ", ".join(sorted(own)[:5])[:200] or "no files"
     raise StartupError(
-        f"{CSM_REPOSITORY} on the hub has no weights that this version knows "
-        f"({', '.join(layout[0] for layout in _WEIGHTS)}); look for a newer tts-provider"
+        f"{repository} on the hub has no weights that this version knows "
+        f"({', '.join(layout[0] for layout in _WEIGHTS)}, {ADAPTER_WEIGHTS}); it has {there}: "
+        "choose the model that it was made from"
     )

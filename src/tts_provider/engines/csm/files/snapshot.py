@@ -6,13 +6,19 @@ Files lie as the hub's own client keeps them (https://huggingface.co/docs/hub/lo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tts_provider.engines.csm import CSM_REPOSITORY
-from tts_provider.engines.csm.files.checkpoint import read_safetensors
+from tts_provider.engines.csm.files.layout import (
+    find_weight_files,
+    has_weights,
+    is_adapter,
+    is_there,
+)
+from tts_provider.engines.csm.files.names import plain_name
+from tts_provider.engines.csm.files.tensors import read_safetensors
 from tts_provider.engines.hub.cache import cache_name, read_ref
 from tts_provider.errors import StartupError
 
@@ -21,9 +27,6 @@ TOKENIZER_REPOSITORY = "unsloth/Llama-3.2-1B"
 
 # Where else a Llama 3.2 tokenizer may already lie.
 _TOKENIZER_REPOSITORIES = (TOKENIZER_REPOSITORY, CSM_REPOSITORY, "meta-llama/Llama-3.2-1B")
-INDEXES = ("transformers.safetensors.index.json", "model.safetensors.index.json")
-_SINGLE_FILES = ("transformers.safetensors", "model.safetensors", "ckpt.pt")
-_POINTER = b"version https://git-lfs.github.com"
 
 Fetch = Callable[[str, tuple[str, ...]], Path]
 """A repository and names of files in it → the folder that holds them."""
@@ -37,13 +40,15 @@ class ModelFiles:
     """Holds the codec where the weights bring none."""
     tokenizer: Path
     """`tokenizer.json`."""
+    adapter: Path | None = None
+    """Holds the LoRA adapter that is merged into the weights."""
 
 
 # The weights
 
 
 def resolve_model_path(path: Path) -> Path:
-    """The folder that holds the weights, from what a user gave as `--model-path`.
+    """The folder that holds the weights or an adapter, from what a user gave as `--model-path`.
 
     A plain folder and a snapshot are taken as they are; of a folder of the hub's cache, the
     snapshot that `refs/main` names, else the newest complete one. Raises `StartupError`.
@@ -63,7 +68,7 @@ def resolve_model_path(path: Path) -> Path:
                 return _complete_snapshot(repository)
         if not any(path.iterdir()):
             raise StartupError(f"--model-path {path} is empty; {_GIVE_A_FOLDER}")
-        check_weights(path)
+        check_model(path)
     except OSError as error:
         raise StartupError(f"--model-path {path} cannot be read ({error.strerror})") from error
     return path
@@ -81,7 +86,7 @@ def _complete_snapshot(repository: Path) -> Path:
     problems = []
     for snapshot in snapshots:
         try:
-            check_weights(snapshot)
+            check_model(snapshot)
         except StartupError as error:
             problems.append(error)
         else:
@@ -89,74 +94,23 @@ def _complete_snapshot(repository: Path) -> Path:
     raise problems[0]
 
 
+def check_model(folder: Path) -> None:
+    """Raises `StartupError` where `folder` holds neither a whole model nor an adapter of one."""
+    if not is_adapter(folder) or has_weights(folder):
+        check_weights(folder)
+
+
 def check_weights(folder: Path) -> set[str]:
     """The names of the tensors (none for a pickle) of the weights in `folder`.
 
     Raises `StartupError` where there are none or a part of them has not arrived. Reads headers
-    only, and looks in the order in which checkpoint.py opens.
+    only.
     """
     names: set[str] = set()
-    for index in INDEXES:
-        if _is_there(folder / index):
-            shards = _read_shards(folder / index)
-            if missing := [name for name in shards if not _is_there(folder / name)]:
-                raise StartupError(
-                    f"{folder} is not complete: {missing[0]} is missing, and {len(missing)} of "
-                    f"{len(shards)} weight files in all; {_remedy(folder)}"
-                )
-            for name in shards:
-                names |= _tensor_names(folder / name)
-            return names
-    for name in _SINGLE_FILES:
-        if _is_there(folder / name):
-            return _tensor_names(folder / name)
-    if parts := sorted(folder.glob("*-of-*.safetensors")):
-        raise StartupError(
-            f"{folder} is not complete: it has {parts[0].name} and no index that names its parts "
-            f"({' or '.join(INDEXES)}); {_remedy(folder)}"
-        )
-    raise StartupError(
-        f"{folder} holds no model: none of {', '.join(INDEXES + _SINGLE_FILES)} is there; "
-        f"{_remedy(folder)}"
-    )
-
-
-def _is_there(path: Path) -> bool:
-    """Whether the file is there. Raises `StartupError` where only its name is."""
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(_POINTER)) == _POINTER:
-                raise StartupError(
-                    f"{path} is a Git LFS pointer, not the file itself; "
-                    f"run `git lfs pull` in {path.parent}"
-                )
-        return True
-    if path.is_symlink():
-        raise StartupError(
-            f"{path.parent} is not complete: {path.name} is a link to a file that has not "
-            f"arrived; {_remedy(path.parent)}"
-        )
-    return False
-
-
-def _remedy(folder: Path) -> str:
-    if folder.parent.name == "snapshots":
-        return "--mode download fetches what is missing"
-    return f"copy the files of {CSM_REPOSITORY} there, or fetch them with --mode download"
-
-
-def _read_shards(index: Path) -> list[str]:
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it names no files of its folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StartupError(f"{index} is no index of weights ({error}); download it again") from None
+    for path in find_weight_files(folder).paths:
+        if path.suffix != ".pt":
+            names |= {plain_name(name) for name in read_safetensors(path)}
     return names
-
-
-def _tensor_names(path: Path) -> set[str]:
-    return set() if path.suffix == ".pt" else set(read_safetensors(path))
 
 
 # Tokenizer and codec
@@ -168,7 +122,7 @@ def find_tokenizer(folder: Path, fetch: Fetch | None = None) -> Path:
     Every copy of Llama 3.2's tokenizer is the same. Raises `StartupError`.
     """
     name = "tokenizer.json"
-    if _is_there(folder / name):
+    if is_there(folder / name):
         return folder / name
     for repository in _TOKENIZER_REPOSITORIES:
         for snapshot in _cached_snapshots(folder, repository):
@@ -201,6 +155,25 @@ def find_mimi(folder: Path, fetch: Fetch | None = None) -> Path | None:
             f"--local-dir {folder / 'mimi'})"
         )
     return fetch(MIMI_REPOSITORY, needed)
+
+
+def find_cached(repository: str, revision: str = "main") -> Path | None:
+    """The snapshot of a repository in the hub's cache; None where there is none.
+
+    Raises `StartupError` where it is there and not whole.
+    """
+    from huggingface_hub import constants
+
+    storage = Path(constants.HF_HUB_CACHE) / cache_name(repository)
+    if not (storage / "snapshots").is_dir():
+        return None
+    if revision == "main":
+        return _complete_snapshot(storage)
+    snapshot = storage / "snapshots" / read_ref(storage, revision)
+    if not snapshot.is_dir():
+        return None
+    check_model(snapshot)
+    return snapshot
 
 
 def _cached_snapshots(folder: Path, repository: str) -> Iterator[Path]:

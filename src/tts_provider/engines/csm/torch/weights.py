@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
-from tts_provider.engines.csm.files.checkpoint import Checkpoint
+from tts_provider.engines.csm.files.checkpoint import (
+    AUDIO_EMBEDDING,
+    DEPTH_EMBEDDING,
+    Checkpoint,
+)
 from tts_provider.engines.csm.rope import rope_angles
 from tts_provider.engines.csm.torch.language import Backbone, Depth, Layer, Transformer
 
 Read = Callable[[str], Tensor]
 """A canonical name (checkpoint.py) → its tensor, of any dtype, on any device."""
 
-_AUDIO_EMBEDDING = "backbone_model.embed_tokens.embed_audio_tokens.weight"
 _ROWS_AT_ONCE = 8192
 
 
@@ -46,7 +49,8 @@ def load_language(
     def get(name: str) -> Tensor:
         return read(name).to(device, dtype)
 
-    audio = get(_AUDIO_EMBEDDING).unflatten(0, (config.codebooks, -1))  # [codebooks, entries, W]
+    audio = get(AUDIO_EMBEDDING).unflatten(0, (config.codebooks, -1))  # [codebooks, entries, W]
+    spoken = get(DEPTH_EMBEDDING).unflatten(0, (config.codebooks, -1))  # the same where it is tied
     projection = get("depth_decoder.model.inputs_embeds_projector.weight")  # [depth W, W]
     heads = get("depth_decoder.codebooks_head.weight")[:, :, :codes]  # [codebooks - 1, depth W, …]
     backbone = Backbone(
@@ -57,7 +61,7 @@ def load_language(
     )
     depth = Depth(
         _transformer(get, "depth_decoder.model", config.depth, config.codebooks + 1, device),
-        _project(audio, projection),
+        _project(spoken, projection),
         projection,
         get("lm_head.weight")[:codes].contiguous(),
         heads.transpose(1, 2).contiguous(),
