@@ -96,6 +96,8 @@ class Limits(BaseModel):
     max_voice_audio_s: float = Field(60.0, gt=0)
     max_enrolments: int = Field(4, ge=1)
     upload_timeout_s: float = Field(60.0, gt=0)
+    # Of CSM-1B on a CPU, 1 to 6 GB each: those that were used last.
+    max_prepared_weights: int = Field(4, ge=1)
 
     @property
     def max_wire_bytes(self) -> int:

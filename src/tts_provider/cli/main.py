@@ -80,6 +80,13 @@ examples:
   tts-provider detect --json *.wav
 """
 
+_PRUNE_EPILOG = """\
+examples:
+  tts-provider prune                            keep those of the model in .env
+  tts-provider prune --model-path lora_model    keep those of this adapter
+  tts-provider prune --all
+"""
+
 _COMPLETION_EPILOG = """\
 examples:
   eval "$(tts-provider completion bash)"        in ~/.bashrc
@@ -147,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
     _add_detect(add("detect", "look for the watermark in recordings", _DETECT_EPILOG))
+    _add_prune(add("prune", "remove prepared weights that are not used", _PRUNE_EPILOG))
     doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
     doctor.set_defaults(command=_doctor)
     completion = add("completion", "print a script that completes commands", _COMPLETION_EPILOG)
@@ -385,6 +393,16 @@ def _add_voices(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--data-dir", metavar="PATH", help="the server's data folder")
 
 
+def _add_prune(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_prune)
+    add = parser.add_argument
+    add("--all", dest="everything", action="store_const", const=True, help="keep none")
+    add("--data-dir", metavar="PATH", help="the server's data folder")
+    add("--model", metavar="REPO", help="whose weights to keep, as for serve")
+    add("--model-path", metavar="PATH", help="whose weights to keep, as for serve")
+    add("--adapter", metavar="PATH", help="whose weights to keep, as for serve")
+
+
 def _add_detect(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_detect)
     add = parser.add_argument
@@ -479,6 +497,19 @@ def _voices(flags: dict[str, Any]) -> int:
     from tts_provider.cli import voices
 
     getattr(voices, action)(settings, **flags)
+    return 0
+
+
+def _prune(flags: dict[str, Any]) -> int:
+    from tts_provider.config import load_settings
+
+    everything = flags.pop("everything", False)
+    settings = load_settings(flags)
+    settings.export_hugging_face()
+
+    from tts_provider.cli.prune import prune_weights
+
+    prune_weights(settings, everything=everything)
     return 0
 
 

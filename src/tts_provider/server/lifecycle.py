@@ -126,8 +126,8 @@ class Server:
         try:
             wyoming = self._bind_wyoming()
             listeners += wyoming
-            if self._settings.wait_for_model:
-                await self._load()
+            if self._settings.wait_for_model and not await self._load_first():
+                return 0
             listen(listeners, self._settings.host)
             await self._serve([each for each in listeners if each not in wyoming], wyoming)
         finally:
@@ -191,6 +191,31 @@ class Server:
         ending = threading.Timer(patience_s, _end_process)
         ending.daemon = True
         ending.start()
+
+    async def _load_first(self) -> bool:
+        """Load before the port opens; False where a signal asked to stop meanwhile.
+
+        Raises what `_load` raises.
+        """
+        handled = {
+            each: signal.signal(each, lambda *_: self._stop_in_time())
+            for each in (signal.SIGINT, signal.SIGTERM)
+            if threading.current_thread() is threading.main_thread()
+        }
+        loading = asyncio.create_task(self._load())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():
+                log.info("stopping before the model is loaded")
+                return False
+            await loading
+            return True
+        finally:
+            for task in (loading, stopping):
+                task.cancel()
+            for each, handler in handled.items():
+                signal.signal(each, handler)
 
     async def _load(self) -> None:
         """Raises `StartupError` where the user can mend it, else `EngineFailed`."""

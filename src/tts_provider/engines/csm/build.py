@@ -64,14 +64,18 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
     for warning in (*warnings, *prompts.warnings):
         log.warning("%s", warning)
     codec = find_codec(checkpoint, files.mimi)
-    prepare = _on_cuda if device == "cuda" else _on_cpu
+    if device == "cuda":
+        build_backend, stop = _on_cuda(settings, precision, checkpoint, *codec), None
+    else:
+        build_backend, stop = _on_cpu(settings, precision, checkpoint, *codec)
     return CsmEngine(
         checkpoint,
         files.tokenizer,
-        prepare(settings, precision, checkpoint, *codec),
+        build_backend,
         device=device,
         precision=precision,
         model=name_of(files),
+        stop_building=stop,
         codec=files_key(codec[1]),
         prompts=prompts,
         store=open_store(settings),
@@ -111,20 +115,23 @@ def _on_cpu(
     checkpoint: Checkpoint,
     codec_config: MimiConfig,
     codec: Mapping[str, Tensor],
-) -> BuildBackend:
+) -> tuple[BuildBackend, Callable[[], None]]:
+    """What makes the backend, and what ends it early."""
     from tts_provider.engines.csm.cpu.backend import CpuBackend
     from tts_provider.engines.csm.cpu.choice import load_language
-    from tts_provider.engines.csm.cpu.weights import check_cache, load_weights
+    from tts_provider.engines.csm.cpu.prepared import PreparedFolder
+    from tts_provider.engines.csm.cpu.weights import load_weights
     from tts_provider.engines.csm.files.checkpoint import read_all
 
     assert precision in ("float32", "int8", "int4")  # choose_device made sure
     folder = settings.check_data_dir() / "weights"
-    check_cache(checkpoint, precision, folder)
+    prepared = PreparedFolder(folder, settings.max_prepared_weights)
 
     def build_backend(report: Callable[[str], None]) -> Backend:
-        weights = load_weights(checkpoint, precision, folder, report)
+        weights = load_weights(checkpoint, precision, prepared, report)
         slots, threads = settings.max_streams, settings.threads or available_cpus()
         language = load_language(checkpoint.config, weights, precision, slots, threads, report)
+        prepared.check_stop()
         report("building the graphs of the codec")
         return CpuBackend(
             checkpoint.config,
@@ -137,7 +144,7 @@ def _on_cpu(
             threads=threads,
         )
 
-    return build_backend
+    return build_backend, prepared.stop
 
 
 def _on_cuda(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.csm.backend import Backend
+from tts_provider.engines.csm.build_thread import BuildThread
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
 from tts_provider.engines.csm.loop import FRAME_MS, Audio, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import Prompt, audio_prompt, join, text_prompt
@@ -35,6 +36,8 @@ _LIMIT_MS_A_WORD = 750
 # The last segments of both sides. More of its own output muffles the voice.
 _HISTORY_SEGMENTS = 4
 _ATTEMPTS = 2
+# What is prepared stops within a layer; what does not is left behind.
+_STOP_S = 1.0
 # What is made and not yet asked for. The server's limits say how far ahead a listener may be.
 _MAX_AHEAD_S = 2.0
 _ENDINGS = tuple(".!?…:;,\"')]}。！？")
@@ -54,20 +57,22 @@ class CsmEngine(Engine):
         precision: str,
         codec: str,
         model: str = CSM_REPOSITORY,
+        stop_building: Callable[[], None] | None = None,
         prompts: Chosen = _NO_PROMPTS,
         store: VoiceStore | None = None,
         takes_acts: bool = False,
         max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
         """`model` is what clients hear that speaks. `build_backend` makes the backend in `load`,
-        reporting its progress. `prompts` are the built-in voices', `store` has the enrolled ones,
-        whose codes are kept under `codec`, the name of the weights that encode them. A fine-tune
-        that has learnt `[sighs]` `takes_acts`."""
+        reporting its progress; `stop_building` lets it end early. `prompts` are the built-in
+        voices', `store` has the enrolled ones, whose codes are kept under `codec`, the name of the
+        weights that encode them. A fine-tune that has learnt `[sighs]` `takes_acts`."""
         self.device, self.precision, self.model = device, precision, model
         self.takes_acts = takes_acts
         self._config = checkpoint.config
         self._tokenizer = Tokenizer(tokenizer, checkpoint.config.text_vocabulary)
-        self._build_backend = build_backend
+        self._build_backend, self._stop_building = build_backend, stop_building
+        self._building: BuildThread[Backend] | None = None
         self._voices = builtin_voices(prompts)
         self._prompts = VoicePrompts(prompts, store, codec)
         self._max_ahead_s = max_ahead_s
@@ -82,7 +87,8 @@ class CsmEngine(Engine):
         return None if self._loop is None else self._loop.problem
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
-        self._backend = await asyncio.to_thread(self._build_backend, on_progress)
+        self._building = BuildThread(lambda: self._build_backend(on_progress))
+        self._backend = await self._building.result()
         self._loop = Loop(self._backend, self._max_ahead_s)
         on_progress("warming up")
         for voice in self._voices:  # which also reads their prompts
@@ -126,6 +132,10 @@ class CsmEngine(Engine):
         raise NoSpeech("the model ended before it said anything; try another seed", param="text")
 
     async def close(self) -> None:
+        if self._building is not None and self._backend is None:
+            if self._stop_building is not None:
+                self._stop_building()
+            await self._building.wait(_STOP_S)
         await asyncio.to_thread(self._prompts.close)
         if self._loop is not None:  # it stays, and refuses who comes now
             await asyncio.to_thread(self._loop.close)

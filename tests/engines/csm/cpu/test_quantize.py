@@ -71,3 +71,12 @@ def test_every_layer_that_is_prepared_is_nearly_the_layer(small_folder, tmp_path
 def test_a_width_that_cannot_be_cut():
     with pytest.raises(ValueError, match="100 weights"):
         Blocks(4, 64).fit(100)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_too_small_for_a_scale_are_nothing(bits):
+    weights = np.full((2, 32), 1e-40, np.float32)
+    codes, scales = quantize(weights, Blocks(bits, 32))
+    assert np.isfinite(scales).all()
+    middle = 1 << (bits - 1)
+    assert (codes == (middle if bits == 8 else middle | middle << 4)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tts_provider.engines.csm.config import CSM_1B
 from tts_provider.engines.csm.cpu.policy import POLICIES
 from tts_provider.engines.csm.cpu.quantize import Blocks
-from tts_provider.engines.csm.cpu.weights import check_cache, load_weights, prepared_arrays
+from tts_provider.engines.csm.cpu.weights import load_weights, prepared_arrays
 from tts_provider.engines.csm.files.checkpoint import (
     Checkpoint,
     expected_shapes,
@@ -29,11 +30,14 @@ def test_made_once_and_read_afterwards(small_folder, tmp_path, precision):
     checkpoint = open_checkpoint(small_folder)
     said: list[str] = []
     first = load_weights(checkpoint, precision, tmp_path, said.append)
-    (path,) = tmp_path.iterdir()
-    made = path.stat().st_mtime_ns
+    (path,) = tmp_path.glob("*.safetensors")
+    made = path.stat().st_ino
     second = load_weights(checkpoint, precision, tmp_path, said.append)
-    assert [line.startswith("preparing") for line in said] == [True, False, False]
-    assert path.stat().st_mtime_ns == made
+    assert said == [
+        f"preparing {precision} weights, once",
+        *2 * [f"reading {precision} weights"],
+    ]
+    assert path.stat().st_ino == made
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
     head = "head.5.weight" if precision == "float32" else "head.5.codes"
@@ -44,20 +48,29 @@ def test_made_once_and_read_afterwards(small_folder, tmp_path, precision):
     assert np.allclose(folded, audio[:50] @ table.T, rtol=0.01, atol=0.01)
 
 
-def test_a_damaged_cache_is_one_sentence(small_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda whole: whole[:-1000], "checksum is wrong"),
+        (lambda whole: whole[:-500] + bytes([whole[-500] ^ 1]) + whole[-499:], "checksum is wrong"),
+        (lambda whole: b"", "Expecting value"),
+        (lambda whole: b"\xff" * 100, ""),
+    ],
+    ids=["cut short", "a bit", "empty", "nothing of it"],
+)
+def test_a_damaged_file_is_made_anew(small_folder, tmp_path, damage, words):
     checkpoint = open_checkpoint(small_folder)
     load_weights(checkpoint, "int8", tmp_path, print)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.safetensors")
     whole = path.read_bytes()
-    path.write_bytes(whole[:-1000])
-    with pytest.raises(StartupError, match=r"damaged.*cut short.*delete the file"):
-        check_cache(checkpoint, "int8", tmp_path)
-    flipped = bytearray(whole)
-    flipped[-500] ^= 1
-    path.write_bytes(flipped)
-    check_cache(checkpoint, "int8", tmp_path)
-    with pytest.raises(StartupError, match=r"damaged.*checksum.*delete the file"):
-        load_weights(checkpoint, "int8", tmp_path, print)
+    path.write_bytes(damage(whole))
+    said: list[str] = []
+    load_weights(checkpoint, "int8", tmp_path, said.append)
+    assert path.read_bytes() == whole
+    assert any(
+        line.startswith(f"the prepared weights {path} are damaged (") and words in line
+        for line in said
+    )
 
 
 def test_another_checkpoint_has_another_cache(small_folder, tmp_path):
@@ -67,7 +80,21 @@ def test_another_checkpoint_has_another_cache(small_folder, tmp_path):
     times = weights.stat()
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
     load_weights(checkpoint, "int8", tmp_path, print)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_other_contents_of_the_same_size_and_time_are_another_model(small_folder, tmp_path):
+    folder = Path(shutil.copytree(small_folder, tmp_path / "model"))
+    weights = folder / "model.safetensors"
+    load_weights(open_checkpoint(folder), "int8", tmp_path / "cache", print)
+    times, body = weights.stat(), bytearray(weights.read_bytes())
+    start = 8 + int.from_bytes(body[:8], "little")
+    for at in range(start + 3, len(body), 4096):  # every number's exponent, here and there
+        body[at] ^= 1
+    weights.write_bytes(body)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    load_weights(open_checkpoint(folder), "int8", tmp_path / "cache", print)
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(small_folder, tmp_path):
@@ -83,7 +110,7 @@ def test_another_policy_has_another_cache(small_folder, tmp_path, monkeypatch):
     other = replace(int4.backbone, attention=Blocks(4, 64))
     monkeypatch.setitem(POLICIES, "int4", replace(int4, backbone=other))
     load_weights(checkpoint, "int4", tmp_path, print)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
 def full_size() -> Checkpoint:

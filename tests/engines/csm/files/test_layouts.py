@@ -157,9 +157,11 @@ def test_the_original_layout_under_other_names(small_model, tmp_path):
     tensors = {f"model.{name}": tensor for name, tensor in original_tensors(small_model).items()}
     tensors["model.backbone_causal_mask"] = torch.ones(4, 4, dtype=torch.bool)
     tensors["model.backbone.layers.0.attn.pos_embeddings.cache"] = torch.ones(4)
-    (folder / WEIGHTS).unlink()
-    save_file(tensors, folder / "ckpt.safetensors")
-    theirs = open_checkpoint(folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(folder / CONFIG, other)
+    save_file(tensors, other / "ckpt.safetensors")
+    theirs = open_checkpoint(other)
     for name in base.tensors:
         assert np.array_equal(base.read(name), theirs.read(name)), name
 

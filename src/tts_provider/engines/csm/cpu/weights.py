@@ -2,12 +2,11 @@
 
 A linear layer `name` is stored as `name.codes` + `name.scales` (int8, int4) or `name.weight`,
 float32 [in, out]. The cache is one file in safetensors' format, written beside its name and moved
-there whole; its checksum is checked before use.
+there whole (prepared.py); its checksum is checked before use.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -22,6 +21,7 @@ import numpy as np
 from tts_provider.engines.csm.config import TransformerConfig
 from tts_provider.engines.csm.cpu.memory import give_back_freed
 from tts_provider.engines.csm.cpu.policy import POLICIES, Kind, Precision
+from tts_provider.engines.csm.cpu.prepared import PreparedFolder
 from tts_provider.engines.csm.cpu.quantize import Blocks, packed_shapes, quantize
 from tts_provider.engines.csm.files.checkpoint import (
     AUDIO_EMBEDDING,
@@ -53,21 +53,44 @@ class _Item:
 def load_weights(
     checkpoint: Checkpoint,
     precision: Precision,
-    cache_folder: Path,
+    cache: PreparedFolder | Path,
     on_progress: Callable[[str], None],
 ) -> Mapping[str, np.ndarray]:
-    """Prepared weights, memory-mapped from the cache, which is made first if need be.
+    """Prepared weights, memory-mapped from the cache, which is made first if need be, and anew
+    where it is damaged.
 
-    Raises `StartupError` where the cache is damaged or cannot be written.
+    Raises `StartupError` where it cannot be written, `EngineFailed` where it was stopped.
     """
-    path = _path(checkpoint, precision, cache_folder)
-    if not path.is_file():
-        on_progress(f"preparing {precision} weights, once")
-        _write(path, list(_plan(checkpoint, precision)))
+    prepared = cache if isinstance(cache, PreparedFolder) else PreparedFolder(cache)
+    key = prepared_key(checkpoint, precision)
+    path = prepared.path(key)
+    if not _is_whole(path, precision, on_progress, prepared):
+        with prepared.locked(key, on_progress):
+            # Somebody else may have made it meanwhile.
+            if not _is_whole(path, precision, on_progress, prepared):
+                on_progress(f"preparing {precision} weights, once")
+                items = list(_plan(checkpoint, precision))
+                prepared.write(key, lambda file: _write_file(file, items, prepared.check_stop))
         give_back_freed()
-    on_progress(f"reading {precision} weights")
-    _check(path)
+        on_progress(f"reading {precision} weights")
+    prepared.used(key)
     return {name: tensor.read() for name, tensor in read_safetensors(path).items()}
+
+
+def _is_whole(
+    path: Path,
+    precision: Precision,
+    on_progress: Callable[[str], None],
+    prepared: PreparedFolder,
+) -> bool:
+    """Whether the prepared weights are there, with the checksum that they were written with."""
+    if not path.is_file():
+        return False
+    on_progress(f"reading {precision} weights")
+    problem = _find_damage(path, prepared.check_stop)
+    if problem is not None:
+        on_progress(f"the prepared weights {path} are damaged ({problem}) and are made anew")
+    return problem is None
 
 
 def prepared_arrays(
@@ -81,24 +104,7 @@ def prepared_arrays(
     }
 
 
-def check_cache(checkpoint: Checkpoint, precision: Precision, cache_folder: Path) -> None:
-    """A quick look at what an earlier start left: raises `StartupError` where it is cut short."""
-    path = _path(checkpoint, precision, cache_folder)
-    if not path.is_file():
-        return
-    try:
-        read_safetensors(path)
-    except StartupError as error:
-        raise StartupError(
-            f"the prepared weights {path} are damaged ({error}); delete the file and start again"
-        ) from error
-
-
-def _path(checkpoint: Checkpoint, precision: Precision, cache_folder: Path) -> Path:
-    return cache_folder / f"{_key(checkpoint, precision)}.safetensors"
-
-
-def _key(checkpoint: Checkpoint, precision: Precision) -> str:
+def prepared_key(checkpoint: Checkpoint, precision: Precision) -> str:
     """What the prepared weights depend on: files, dimensions, how each layer is stored, our
     format."""
     facts = _FORMAT, asdict(POLICIES[precision]), asdict(checkpoint.config)
@@ -212,23 +218,7 @@ def _linear(
 # The cache file
 
 
-def _write(path: Path, items: list[_Item]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_file(temporary, items)
-        temporary.replace(path)
-    except OSError as error:
-        raise StartupError(
-            f"cannot write the prepared weights to {path.parent} ({error.strerror}); "
-            "make room there or choose another folder with --data-dir"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _write_file(path: Path, items: list[_Item]) -> None:
+def _write_file(path: Path, items: list[_Item], check_stop: Callable[[], None]) -> None:
     header: dict[str, object] = {"__metadata__": {"crc32": "00000000"}}
     position = 0
     for item in items:
@@ -244,6 +234,7 @@ def _write_file(path: Path, items: list[_Item]) -> None:
         file.write(_header_bytes(header))
         checksum = 0
         for item in items:
+            check_stop()
             for (name, dtype, shape), array in zip(item.arrays, item.make(), strict=True):
                 assert (array.dtype, array.shape) == (dtype, shape), name
                 data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
@@ -262,17 +253,21 @@ def _header_bytes(header: Mapping[str, object]) -> bytes:
     return len(body).to_bytes(8, "little") + body
 
 
-def _check(path: Path) -> None:
+def _find_damage(path: Path, check_stop: Callable[[], None]) -> str | None:
+    """What is wrong with the file, compared with its own checksum; None where nothing is."""
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
             expected, found = header["__metadata__"]["crc32"], 0
             buffer = memoryview(bytearray(_CHECK_BYTES))
             while count := file.readinto(buffer):
+                check_stop()
                 found = zlib.crc32(buffer[:count], found)
         if f"{found:08x}" != expected:
-            raise ValueError("its checksum is wrong")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StartupError(
-            f"the prepared weights {path} are damaged ({error}); delete the file and start again"
-        ) from None
+            return "its checksum is wrong"
+        read_safetensors(path)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        return str(error) or type(error).__name__
+    except StartupError as error:
+        return str(error)
+    return None
