@@ -144,6 +144,13 @@ class Settings(BaseSettings, Limits):
     model_acts: bool = False
     lexicon: Path | None = None
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))
+    speakers: Annotated[tuple[int, ...], NoDecode] = (0, 1)
+    model_language: str = Field("en", pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")
+    # Of requests that say nothing; None: what the model's generation_config.json says.
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_k: int | None = Field(None, ge=1)
+    depth_temperature: float | None = Field(None, ge=0, le=2)
+    depth_top_k: int | None = Field(None, ge=1)
     speaker_prompts: Annotated[tuple[str, ...], NoDecode] = ()
     voice_aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
@@ -172,7 +179,7 @@ class Settings(BaseSettings, Limits):
 
     @field_validator(
         *("api_keys", "allow_origins", "allow_hosts", "speaker_prompts", "engine_urls"),
-        "kokoro_voices",
+        *("kokoro_voices", "speakers"),
         mode="before",
     )
     @classmethod
@@ -237,6 +244,13 @@ class Settings(BaseSettings, Limits):
         if len(names) not in (0, 2):
             raise ValueError("expected two names, speaker 0's and speaker 1's, and a comma between")
         return names
+
+    @field_validator("speakers")
+    @classmethod
+    def _speakers_are_numbers(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if not numbers or min(numbers) < 0 or max(numbers) > 9999 or len(numbers) > 256:
+            raise ValueError("expected numbers from 0 to 9999, commas between, at most 256")
+        return tuple(dict.fromkeys(numbers))
 
     @field_validator(
         *("data_dir", "model_path", "adapter", "kokoro_path", "hf_home", "lexicon"),

@@ -9,7 +9,7 @@ from tts_provider.errors import StartupError
 def prune_weights(settings: Settings, *, everything: bool = False) -> None:
     """Raises `StartupError` where the model is not here, so that nobody knows what to keep."""
     from tts_provider.engines.csm.cpu.prepared import PreparedFolder
-    from tts_provider.engines.csm.files.refusals import in_units
+    from tts_provider.engines.hub.refusals import in_units
 
     folder = PreparedFolder(settings.data_dir / "weights")
     keep = set() if everything else _keys(settings)

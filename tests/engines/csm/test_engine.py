@@ -387,3 +387,35 @@ def test_the_embedded_voices_stand_beside_csm(small_folder, tmp_path):
         assert client.speak("It costs $5.", voice="speaker-1", seed=11, timestamps=True)
         assert [word.text for word in client.words] == ["It", "costs", "$5."]
         assert all(word.is_estimated for word in client.words)
+
+
+async def test_a_fine_tunes_speakers_language_and_sampling(small_folder, faults):
+    from tts_provider.engines.csm.sampling import Sampling
+
+    made = CsmEngine(
+        open_checkpoint(small_folder),
+        small_folder / "tokenizer.json",
+        lambda report: faults,
+        device="cpu",
+        codec="test",
+        precision="float32",
+        model="someone/her-voice",
+        speakers=(0, 4, 17),
+        language="de",
+        sampling=Sampling(0.0, 50, None, None),
+    )
+    await made.load(print)
+    assert [(v.id, v.speaker, v.language) for v in made.voices()] == [
+        ("speaker-0", 0, "de"),
+        ("speaker-4", 4, "de"),
+        ("speaker-17", 17, "de"),
+    ]
+    assert made.model == "someone/her-voice"
+
+    async def say(seed: int, **options) -> np.ndarray:
+        spoken = Utterance("Hallo.", made.voices()[2], seed=seed, max_audio_ms=400, **options)
+        return np.concatenate([chunk.samples async for chunk in made.speak(spoken)])
+
+    assert np.array_equal(await say(1), await say(2)), "the model's own: greedy"
+    assert not np.array_equal(await say(1, temperature=0.9), await say(2, temperature=0.9))
+    await made.close()

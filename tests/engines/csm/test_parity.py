@@ -166,6 +166,26 @@ def test_the_same_seed_says_the_same_alone_and_in_company(small_backend):
     assert alone.max() < 2048
 
 
+def test_the_depth_decoder_may_be_sampled_otherwise_than_the_backbone(small_backend, expected):
+    def say(**options) -> np.ndarray:
+        slot, sampler = small_backend.acquire(), Sampler(5, **options)
+        small_backend.prefill(slot, text_prompt(TEXT_IDS, 32))
+        codes = [small_backend.step([slot], [sampler])[0] for _ in range(4)]
+        small_backend.release(slot)
+        return np.array(codes)
+
+    best = expected[:4]
+    assert np.array_equal(say(temperature=0.9, top_k=1, depth_temperature=0), best)
+    assert np.array_equal(say(temperature=0, depth_temperature=0.9, depth_top_k=1), best)
+    drawn = say(temperature=0, depth_temperature=0.9)
+    assert drawn[0, 0] == best[0, 0]
+    assert not np.array_equal(drawn, best)
+    # Of one code to choose from, the backbone's temperature changes nothing.
+    own = say(temperature=1.3, top_k=1, depth_temperature=0.9, depth_top_k=20)
+    assert np.array_equal(own, say(temperature=0.9, top_k=1, depth_top_k=20))
+    assert not np.array_equal(own, say(temperature=1.3, top_k=1, depth_top_k=20))
+
+
 def test_streamed_audio_is_the_whole_audio(small_model, small_backend, expected):
     slot = small_backend.acquire()
     pieces = [

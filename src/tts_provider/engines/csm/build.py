@@ -52,6 +52,7 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
     device, precision = choose_device(settings)
     from tts_provider.engines.csm.engine import CsmEngine
     from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint
+    from tts_provider.engines.csm.files.generation import read_sampling
     from tts_provider.engines.csm.files.locate import locate, name_of
     from tts_provider.engines.csm.files.tensors import files_key
     from tts_provider.voices.builtin import choose_prompts, read_prompts
@@ -76,6 +77,9 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
         precision=precision,
         model=name_of(files),
         stop_building=stop,
+        sampling=read_sampling(files, settings),
+        speakers=settings.speakers,
+        language=settings.model_language,
         codec=files_key(codec[1]),
         prompts=prompts,
         store=open_store(settings),

@@ -16,7 +16,7 @@ from tts_provider.engines.csm.build_thread import BuildThread
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
 from tts_provider.engines.csm.loop import FRAME_MS, Audio, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import Prompt, audio_prompt, join, text_prompt
-from tts_provider.engines.csm.sampling import DEFAULT_TEMPERATURE, DEFAULT_TOP_K, Sampler
+from tts_provider.engines.csm.sampling import Sampler, Sampling
 from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
@@ -26,6 +26,7 @@ from tts_provider.voices.store import VoiceStore
 
 log = logging.getLogger(__name__)
 
+_SAMPLING = Sampling()
 _NO_PROMPTS = Chosen(None, None, [])
 
 # csm.md: one clip in six never stops by itself, so its text bounds it.
@@ -58,22 +59,28 @@ class CsmEngine(Engine):
         codec: str,
         model: str = CSM_REPOSITORY,
         stop_building: Callable[[], None] | None = None,
+        sampling: Sampling = _SAMPLING,
+        speakers: Sequence[int] = (0, 1),
+        language: str = "en",
         prompts: Chosen = _NO_PROMPTS,
         store: VoiceStore | None = None,
         takes_acts: bool = False,
         max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
         """`model` is what clients hear that speaks. `build_backend` makes the backend in `load`,
-        reporting its progress; `stop_building` lets it end early. `prompts` are the built-in
-        voices', `store` has the enrolled ones, whose codes are kept under `codec`, the name of the
-        weights that encode them. A fine-tune that has learnt `[sighs]` `takes_acts`."""
+        reporting its progress; `stop_building` lets it end early. `sampling` is for requests that
+        say nothing, `speakers` are those that the model knows, and `language` is theirs. `prompts`
+        are the built-in voices', `store` has the enrolled ones, whose codes are kept under `codec`,
+        the name of the weights that encode them. A fine-tune that has learnt `[sighs]`
+        `takes_acts`."""
         self.device, self.precision, self.model = device, precision, model
         self.takes_acts = takes_acts
         self._config = checkpoint.config
         self._tokenizer = Tokenizer(tokenizer, checkpoint.config.text_vocabulary)
         self._build_backend, self._stop_building = build_backend, stop_building
         self._building: BuildThread[Backend] | None = None
-        self._voices = builtin_voices(prompts)
+        self._sampling = sampling
+        self._voices = builtin_voices(prompts, speakers, language)
         self._prompts = VoicePrompts(prompts, store, codec)
         self._max_ahead_s = max_ahead_s
         self._backend: Backend | None = None
@@ -110,12 +117,16 @@ class CsmEngine(Engine):
         prefix = None if voice_prompt is None else self._segment(voice_prompt)
         prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
         shared = None if prefix is None else (utterance.voice.id, len(prefix))
+        normal, temperature, top_k = self._sampling, utterance.temperature, utterance.top_k
         # Greedy says the same nothing again.
-        for attempt in range(1 if utterance.temperature == 0 else _ATTEMPTS):
+        for attempt in range(1 if temperature == 0 else _ATTEMPTS):
             sampler = Sampler(
                 (seed, history.count, attempt),
-                DEFAULT_TEMPERATURE if utterance.temperature is None else utterance.temperature,
-                DEFAULT_TOP_K if utterance.top_k is None else utterance.top_k,
+                normal.temperature if temperature is None else temperature,
+                normal.top_k if top_k is None else top_k,
+                # Who asks for something asks for it in every codebook.
+                normal.depth_temperature if temperature is None else None,
+                normal.depth_top_k if top_k is None else None,
             )
             position, finished = 0, None
             async with aclosing(self._run(prompt, max_frames, sampler, shared)) as items:

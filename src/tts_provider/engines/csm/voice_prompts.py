@@ -29,17 +29,21 @@ Encode = Callable[[Samples], Codes]
 _Result = TypeVar("_Result")
 
 
-def builtin_voices(chosen: Chosen) -> Sequence[Voice]:
-    """Speaker 0 and speaker 1, whether there are prompts for them or not."""
-    return [_voice(0, chosen.male), _voice(1, chosen.female)]
+def builtin_voices(
+    chosen: Chosen, speakers: Sequence[int] = (0, 1), language: str = "en"
+) -> Sequence[Voice]:
+    """The model's own speakers, whether there are prompts for them or not."""
+    prompts = {0: chosen.male, 1: chosen.female}
+    return [_voice(number, prompts.get(number), language) for number in speakers]
 
 
-def _voice(speaker: int, prompt: Candidate | None) -> Voice:
+def _voice(speaker: int, prompt: Candidate | None, language: str) -> Voice:
+    voice = f"speaker-{speaker}"
     if prompt is None:
         # The model only knows that two speakers differ, not who they are.
-        return Voice(f"speaker-{speaker}", f"CSM speaker {speaker}", "unknown", "csm", speaker)
+        return Voice(voice, f"CSM speaker {speaker}", "unknown", "csm", speaker, language)
     name = f"CSM speaker {speaker} ({prompt.name})"
-    return Voice(f"speaker-{speaker}", name, gender_of(prompt.pitch_hz), "csm", speaker)
+    return Voice(voice, name, gender_of(prompt.pitch_hz), "csm", speaker, language)
 
 
 class VoicePrompts:

@@ -157,9 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         return self.answer(302, b"", {**headers, **linked, "Location": location})
 
     def send_from_cdn(self, hub: Hub, digest: str) -> None:
-        named = {n: b for files in hub.repositories.values() for n, b in files.items()}
-        name = next(name for name, body in named.items() if checksum(body) == digest)
-        body, status, headers = named[name], 200, {"ETag": f'"{digest}"'}
+        every = [entry for files in hub.repositories.values() for entry in files.items()]
+        name, body = next((name, body) for name, body in every if checksum(body) == digest)
+        status, headers = 200, {"ETag": f'"{digest}"'}
         if hub.damage.get(name, 0) > 0:
             hub.damage[name] -= 1
             body = bytes([body[0] ^ 1]) + body[1:]

@@ -26,6 +26,7 @@ from engines.csm.files.repositories import (
     NEEDED,
     ORIGINAL,
     SHARDS,
+    WEIGHTS,
     safetensors,
     write,
 )
@@ -177,6 +178,74 @@ def test_two_servers_that_start_at_once_share_one_download(client):
     assert (first.folder / SHARDS[0]).is_symlink()
     from_cdn = [request.path for request in hub.requests if request.path.startswith("/cdn/")]
     assert len(from_cdn) == len(set(from_cdn))
+
+
+# Fine-tunes, open copies and adapters
+
+
+FINE_TUNE = "someone/her-voice"
+MODEL = f"folder = hub.download_model({FINE_TUNE!r}, said.append)"
+CONFIGS = {name: NEEDED[name] for name in ("config.json", "generation_config.json")}
+LAYOUTS = {
+    "the transformers layout": WEIGHTS,
+    "one file": {"model.safetensors": safetensors("backbone_model.a")},
+    "one file of another name": {"tuned.safetensors": safetensors("backbone_model.a")},
+    "the original layout": ORIGINAL,
+    "an adapter": {
+        "adapter_config.json": b'{"peft_type": "LORA"}',
+        "adapter_model.safetensors": safetensors("a.lora_A.weight"),
+    },
+}
+
+
+@pytest.mark.parametrize("weights", LAYOUTS.values(), ids=LAYOUTS)
+def test_any_repository_with_a_known_layout_is_fetched_and_then_found(client, closed_port, weights):
+    unwanted = {"README.md": b"#", "optimizer.pt": 5000 * b"o", "runs/model.safetensors": b"no"}
+    with running_hub({FINE_TUNE: {**weights, **CONFIGS, **unwanted}}) as hub:
+        folder = client.run(hub, MODEL).folder
+    wanted = {name: body for name, body in weights.items() if name != "ckpt.pt"}
+    assert files_of(folder) == {**wanted, **CONFIGS}
+    again = client.run(closed_port, MODEL)
+    assert again.folder == folder
+    assert again.said == [f"{FINE_TUNE} is here, in {folder}"]
+
+
+def test_an_adapter_brings_its_base_its_codec_and_its_tokenizer(client, tmp_path):
+    """`--mode download --adapter DIR`, or a repository that is one: nothing else is asked for."""
+    adapter = {
+        "adapter_config.json": json.dumps(
+            {"peft_type": "LORA", "base_model_name_or_path": "open/csm-1b"}
+        ).encode(),
+        "adapter_model.safetensors": safetensors("a.lora_A.weight"),
+    }
+    repositories = {
+        FINE_TUNE: adapter,
+        "open/csm-1b": {"model.safetensors": ORIGINAL["model.safetensors"], **CONFIGS},
+        **{name: files for name, files in EVERYTHING.items() if name != CSM_REPOSITORY},
+    }
+    lora = write(tmp_path / "lora_model", adapter)
+    action = """
+    from tts_provider.config import Settings
+    from tts_provider.engines.csm.files.locate import locate
+    settings = Settings(_env_file=None, mode="download", **{settings!r})
+    files = locate(settings, said.append, may_download=True)
+    folder = json.dumps([str(each) for each in (files.folder, files.mimi, files.tokenizer)])
+    """
+    with running_hub(repositories, token=None) as hub:
+        for settings in ({"adapter": str(lora)}, {"model": FINE_TUNE}):
+            outcome = client.run(hub, action.replace("{settings!r}", repr(settings)).strip())
+            base, mimi, tokenizer = json.loads(str(outcome.folder))
+            assert "models--open--csm-1b" in base
+            assert files_of(Path(mimi)) == MIMI
+            assert Path(tokenizer).read_bytes() == NEEDED["tokenizer.json"]
+            assert outcome.error == ""
+
+
+def test_a_repository_without_weights_says_what_it_has(client):
+    with running_hub({FINE_TUNE: {"csm.Q4_K.gguf": b"GGUF", "README.md": b"#"}}) as hub:
+        error = client.run(hub, MODEL).error
+    assert error.startswith(f"{FINE_TUNE} on the hub has no weights that this version knows")
+    assert "it has README.md, csm.Q4_K.gguf: choose the model that it was made from" in error
 
 
 # Breaks

@@ -162,18 +162,20 @@ class CpuBackend(Backend):
         """Code 0 from the backbone's logits, the others one by one through the depth decoder."""
         rows = len(slots)
         codes = np.empty((rows, self.codebooks), np.int64)
-        self._sample(self._logits[list(slots)], samplers, codes[:, 0])
+        self._sample(self._logits[list(slots)], samplers, 0, codes[:, 0])
         # The backbone's state and code 0 go in together: one reading of the weights for both. Where
         # there is no code, -1 finds the table's last row: any will do, the frame is lost.
         first = self._depth_table[codes[:, 0]].astype(np.float32)
         x = np.stack([self._projected[list(slots)], first], axis=1)  # [B, 2, depth W]
         for book in range(1, self.codebooks):
-            self._sample(self._language.speak(x, book), samplers, codes[:, book])
+            self._sample(self._language.speak(x, book), samplers, book, codes[:, book])
             x = self._depth_table[codes[:, book] + self._vocabulary * book].astype(np.float32)
             x = x[:, None]  # [B, 1, depth W]
         codes[(codes == NO_CODE).any(axis=1)] = NO_CODE
         return codes
 
-    def _sample(self, logits: np.ndarray, samplers: Sequence[Sampler], into: np.ndarray) -> None:
+    def _sample(
+        self, logits: np.ndarray, samplers: Sequence[Sampler], book: int, into: np.ndarray
+    ) -> None:
         for row, sampler in enumerate(samplers):
-            into[row] = sampler.sample(logits[row, : self._codes])
+            into[row] = sampler.sample(logits[row, : self._codes], book)

@@ -48,7 +48,11 @@ _CODEC_FRAMES = 256
 """Frames of all rows together in one run of the codec: an activation of theirs is 126 MB."""
 
 # Columns of a step's row: its slot and how much it has read; then what sampling needs.
-_SLOT, _LENGTH, _FRAME, _SEED, _TOP_K, _INVERSE_TEMPERATURE = range(6)
+_SLOT, _LENGTH, _FRAME, _SEED, _TOP_K, _DEPTH_TOP_K = range(6)
+# Floats, as their bits. A temperature of the depth decoder's own makes its noise wider or narrower,
+# so that one division serves all codebooks.
+_INVERSE_TEMPERATURE, _DEPTH_NOISE, _COLUMNS = 6, 7, 8
+_LEAST_NOISE, _MOST_NOISE = 1e-30, 1e30
 # Columns of a prompt's row: the first row's say where the prompt goes; then token and codes.
 _COUNT, _TOKEN, _CODES = 2, 3, 4
 
@@ -153,7 +157,7 @@ class TorchBackend(Backend):
 
         # First sound leaves first: the codec's few kernels go before the backbone's many.
         self._language, self._codec = Lane(device), Lane(device, priority=-1)
-        self._rows = Inbox(slots, _INVERSE_TEMPERATURE + 1, device)
+        self._rows = Inbox(slots, _COLUMNS, device)
         self._prompt = Inbox(_PIECES[-1], _CODES + self.codebooks, device)
         self._codec_rows = Inbox(slots, 2 + MOST_FRAMES * self.codebooks, device)
         # A row's frame, and 1 where its logits were finite: that travels with the codes.
@@ -168,9 +172,9 @@ class TorchBackend(Backend):
             self.positions
         ]
         # By slot, the last being the scratch row: what its row of the inbox will be.
-        self._table = np.zeros((slots + 1, _INVERSE_TEMPERATURE + 1), np.int64)
+        self._table = np.zeros((slots + 1, _COLUMNS), np.int64)
         self._table[:, _SLOT] = np.arange(slots + 1)
-        self._table[:, _TOP_K] = 1
+        self._table[:, [_TOP_K, _DEPTH_TOP_K]] = 1
         self._frames = np.zeros(slots + 1, np.int64)  # that the codec has decoded
         self._samplers: list[Sampler | None] = [None] * slots
         self._free = list(range(slots - 1, -1, -1))
@@ -213,10 +217,14 @@ class TorchBackend(Backend):
     def _speak(self, rows: int, width: int) -> None:
         """A frame of each row; `width` bounds top-k."""
         table = self._rows.tensor[:rows]
-        inverse = table[:, _INVERSE_TEMPERATURE:].view(torch.float64).float()  # [rows, 1]
+        floats = table[:, _INVERSE_TEMPERATURE:].view(torch.float64).float()
+        inverse, depth_noise = floats[:, :1], floats[:, 1:]  # [rows, 1] each
+        depth_top_k = table[:, _DEPTH_TOP_K, None].expand(-1, self.codebooks - 1)
+        top_k = torch.cat((table[:, _TOP_K, None], depth_top_k), 1)  # [rows, codebooks]
         draws = noise(
-            table[:, _SEED], table[:, _FRAME], table[:, _TOP_K], self.codebooks, width
+            table[:, _SEED], table[:, _FRAME], top_k, self.codebooks, width
         )  # [rows, codebooks, width]
+        draws[:, 1:] *= depth_noise[:, :, None]
         hidden = self._backbone.hidden[table[:, _SLOT]]
         codes, is_finite = self._depth.speak(hidden, draws, inverse)
         self._codes[:rows, :-1], self._codes[:rows, -1] = codes, is_finite
@@ -277,7 +285,7 @@ class TorchBackend(Backend):
         for slot, sampler in zip(slots, samplers, strict=True):
             self._set_sampler(slot, sampler)
         index = np.array(slots, np.int64)
-        is_wide = self._table[index, _TOP_K] > NARROW_TOP_K
+        is_wide = self._table[index][:, [_TOP_K, _DEPTH_TOP_K]].max(1) > NARROW_TOP_K
         narrow, wide = np.flatnonzero(~is_wide), np.flatnonzero(is_wide)
         groups = [(narrow, True)] if len(narrow) else []
         groups += [(wide[i : i + _WIDE_ROWS], False) for i in range(0, len(wide), _WIDE_ROWS)]
@@ -295,7 +303,7 @@ class TorchBackend(Backend):
         if captured:
             self._speak_graphs[rows]()
         else:
-            self._speak(rows, int(self._table[slots, _TOP_K].max()))
+            self._speak(rows, int(self._table[slots][:, [_TOP_K, _DEPTH_TOP_K]].max()))
         receive = self._codes_out.send(self._codes[: len(slots)])
         # A slot that is full reads over its last position; nobody asks it for another frame.
         span = fitting(self._spans, min(int(self._table[slots, _LENGTH].max()) + 1, self.positions))
@@ -311,10 +319,19 @@ class TorchBackend(Backend):
         if self._samplers[slot] is not sampler:
             self._samplers[slot] = sampler
             row[_FRAME], row[_SEED] = 0, seed_bits(sampler.seed)
-        greedy = sampler.temperature == 0
-        row[_TOP_K] = 1 if greedy else min(sampler.top_k, self._codebook_size)
-        inverse = np.float64(1.0 if greedy else bound_inverse(sampler.temperature))
+        temperature, top_k = sampler.of_book(0)
+        depth_temperature, depth_top_k = sampler.of_book(1)
+        row[_TOP_K] = 1 if temperature == 0 else min(top_k, self._codebook_size)
+        row[_DEPTH_TOP_K] = 1 if depth_temperature == 0 else min(depth_top_k, self._codebook_size)
+        inverse = np.float64(1.0 if temperature == 0 else bound_inverse(temperature))
+        # The noise of equal temperatures is not touched, whatever rounding would do to it.
+        is_own = depth_temperature not in (0, temperature)
+        # Within float32: with zero or infinity a product would be NaN.
+        depth_noise = np.float64(
+            min(max(depth_temperature * inverse, _LEAST_NOISE), _MOST_NOISE) if is_own else 1.0
+        )
         row[_INVERSE_TEMPERATURE] = inverse.view(np.int64)  # its bits: one copy takes all columns
+        row[_DEPTH_NOISE] = depth_noise.view(np.int64)
 
     @torch.no_grad()
     def save_prefix(self, slot: int) -> Prefix:

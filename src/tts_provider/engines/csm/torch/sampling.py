@@ -32,7 +32,7 @@ def seed_bits(seed: int | Sequence[int]) -> int:
 def noise(seeds: Tensor, frames: Tensor, top_k: Tensor, codebooks: int, width: int) -> Tensor:
     """Gumbel noise of a frame, float32 [B, codebooks, width]; minus infinity from rank top_k on.
 
-    `seeds`, `frames` (how many the seed has made) and `top_k` are int64 [B].
+    `seeds` and `frames` (how many the seed has made) are int64 [B], `top_k` too or [B, codebooks].
     """
     ranks = torch.arange(width, device=seeds.device)
     books = torch.arange(codebooks, device=seeds.device)
@@ -40,7 +40,7 @@ def noise(seeds: Tensor, frames: Tensor, top_k: Tensor, codebooks: int, width: i
     number = ((frames[:, None, None] * codebooks + books[:, None]) << 11) + ranks
     uniform = _uniform(seeds[:, None, None] + (number + 1) * _STEP)
     gumbel = -torch.log(-torch.log(uniform))  # [B, codebooks, width]
-    return gumbel.masked_fill(ranks >= top_k[:, None, None], -torch.inf)
+    return gumbel.masked_fill(ranks >= top_k.view(len(top_k), -1, 1), -torch.inf)
 
 
 def bound_inverse(temperature: float) -> float:
