@@ -97,3 +97,14 @@ def test_transcripts():
 def test_gender_by_pitch():
     pitches = {None: "unknown", 85: "male", 154: "male", 160: "unknown", 176: "female"}
     assert {pitch: gender_of(pitch) for pitch in pitches} == pitches
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.2])
+def test_a_recording_with_an_offset_is_enrolled_as_without(offset):
+    half = np.zeros(12_000, np.float32)
+    samples = np.concatenate([half, speech("male") * 0.5, half])
+    plain, moved = make_prompt(samples, TEXT), make_prompt(samples + np.float32(offset), TEXT)
+    assert moved.warnings == plain.warnings == []
+    assert moved.duration_ms == plain.duration_ms
+    assert moved.measured.pitch_hz == pytest.approx(plain.measured.pitch_hz, rel=1e-3)
+    assert np.allclose(moved.samples, plain.samples, atol=1e-4)

@@ -82,6 +82,14 @@ def median_pitch_hz(samples: Samples) -> float | None:
     return _median(_pitches_hz(samples))
 
 
+def remove_offset(samples: Samples) -> Samples:
+    """(n,) → (n,) around zero: a converter's constant error sounds like nothing, and is louder than
+    the pauses."""
+    if not len(samples):
+        return samples
+    return samples - np.float32(samples.mean(dtype=np.float64))
+
+
 def trim_silence(samples: Samples) -> Samples:
     """(n,) → (m,) without what is before and after the speech, but for 100 ms; maybe empty."""
     frames = np.flatnonzero(_active(_levels_dbfs(samples)))

@@ -89,6 +89,10 @@ class Server:
             ws=websocket_protocol(
                 settings,
                 {
+                    # Recordings of what was said before, in one message.
+                    "/": max(settings.max_waiting_bytes, settings.max_wire_bytes),
+                }
+                | {
                     path: max(settings.max_audio_message_bytes, settings.max_wire_bytes)
                     for path, dialect in SOCKETS.items()
                     if dialect.takes_audio

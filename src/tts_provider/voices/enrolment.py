@@ -7,7 +7,13 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
-from tts_provider.audio.analyze import Measured, measure, normalize_level, trim_silence
+from tts_provider.audio.analyze import (
+    Measured,
+    measure,
+    normalize_level,
+    remove_offset,
+    trim_silence,
+)
 from tts_provider.audio.decode.decode import DECODED_RATE
 from tts_provider.audio.pcm import Samples
 from tts_provider.errors import InvalidRequest
@@ -59,6 +65,7 @@ def make_prompt(samples: Samples, transcript: str | None) -> Prompt:
 
     Raises `InvalidRequest` where no voice can be made of it.
     """
+    samples = remove_offset(samples)
     measured = measure(samples)
     if measured.voiced_ms < _MIN_VOICED_MS:
         raise InvalidRequest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 import decoders
 import ears
+from recordings import wav
 from servers import (
     SteppedEngine,
     ask,
@@ -168,6 +170,16 @@ async def test_more_than_any_text_needs_is_too_big():
         with pytest.raises(ConnectionClosed) as caught:
             await receive(socket)
         assert caught.value.rcvd.code == 1009
+
+
+async def test_the_servers_own_recording_is_taken_as_context():
+    """Nine seconds of WAV in base64 are more than any text needs."""
+    audio = base64.b64encode(wav(np.zeros(9 * 24_000, np.float32))).decode()
+    async with running_server() as server, open_socket(server) as socket:
+        context = [{"speaker": 1, "text": "Before.", "audio": audio}]
+        reply = await ask(socket, text="Now.", context=context)
+        assert reply["code"] == "context_needs_csm"
+        assert (await ask(socket, text="Still here."))["status"] == "success"
 
 
 async def test_a_reply_too_long_for_one_message_says_so():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from rows import rows
 from tts_provider.config import Limits
-from tts_provider.errors import OverCapacity
+from tts_provider.errors import InvalidRequest, OverCapacity
 from tts_provider.server.dialects import seed
 from tts_provider.server.dialects.seed import (
     CancelRequest,
@@ -223,3 +224,33 @@ def check_answer(message: str) -> None:
         answer = seed.info({}, turn.request_id)
     answer.encode("utf-8")
     assert json.loads(answer)["status"] in ("error", "success", "cancelled")
+
+
+def said(audio_bytes: int) -> dict[str, str]:
+    return {"text": "Before.", "audio": base64.b64encode(bytes(audio_bytes)).decode()}
+
+
+def test_context_may_be_larger_than_any_text():
+    """A minute as this server's own WAV is 2.9 MB; of 16 recordings, all have 8 MiB together."""
+    request = read({"text": "Now.", "context": [said(2_880_044), said(2_880_044)]})
+    assert isinstance(request, SpeechRequest)
+    assert [len(each.audio) for each in request.context] == 2 * [2_880_044]
+    many = read({"text": "Now.", "context": [said(360_000)] * 16})
+    assert isinstance(many, SpeechRequest)
+    assert isinstance(read({"text": "Now.", "context": [said(100)] * 17}), Refusal)
+
+
+def test_what_is_larger_and_no_context_is_too_big():
+    with pytest.raises(InvalidRequest) as problem:
+        read({"text": "Now.", "more": "x" * Limits().max_wire_bytes})
+    assert problem.value.code == "message_too_big"
+
+
+def test_context_that_waits_has_a_bound():
+    connection = Connection(Limits(max_waiting_bytes=8000))
+    message = json.dumps({"text": "Now.", "context": [said(4000)]})
+    connection.receive(message)
+    assert connection.next_turn() is not None
+    connection.receive(message)
+    with pytest.raises(OverCapacity, match="requests wait on this connection"):
+        connection.receive(message)

@@ -57,6 +57,9 @@ class SpeechSocket(Socket):
             except OverCapacity as problem:
                 await self.refuse(problem)
                 return
+            except InvalidRequest as problem:
+                await self.close(1009, problem.message)
+                return
             if cancel is not None:
                 await self._cancel(cancel)
             self.wake()

@@ -92,7 +92,13 @@ class Connection:
         self._active: Turn | None = None
 
     def receive(self, message: str) -> CancelRequest | None:
-        """Take one text message. A turn joins the queue; a cancel is returned instead."""
+        """Take one text message. A turn joins the queue; a cancel is returned instead.
+
+        Raises `InvalidRequest` where it is too big for one without `context`, `OverCapacity` where
+        too much waits: the connection is over then.
+        """
+        if len(message) > self._limits.max_wire_bytes and '"context"' not in message:
+            raise InvalidRequest("the message is too big", code="message_too_big")
         request = _read(message, self._limits)
         if isinstance(request, CancelRequest):
             return request

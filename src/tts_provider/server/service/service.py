@@ -246,7 +246,7 @@ class SpeechService:
         if engine.takes_prompts:
             samples = await self.decoders.decode(
                 said.audio,
-                max_bytes=self.limits.max_audio_message_bytes,
+                max_bytes=self.limits.max_waiting_bytes,  # messages have bounds of their own
                 max_audio_s=max_audio_s,
             )
         words = " ".join(passage.words for passage in await self._read(said.text, voice))

@@ -129,6 +129,11 @@ def test_a_repository_may_be_an_adapter(cache):
     adapter(lora)
     files, _ = found(model="someone/her-voice")
     assert (files.folder, files.adapter) == (base, lora)
+    (lora / ADAPTER_WEIGHTS).rename(lora / "elsewhere")
+    assert f"{lora} is not complete: it has {ADAPTER_CONFIG} and no" in refusal(
+        model="someone/her-voice"
+    )
+    (lora / "elsewhere").rename(lora / ADAPTER_WEIGHTS)
     assert name_of(files) == "someone/her-voice"
 
 

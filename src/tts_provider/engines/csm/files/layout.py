@@ -55,6 +55,8 @@ def find_weight_files(folder: Path) -> WeightFiles:
 
     Raises `StartupError`: what is there instead, and what to do.
     """
+    if not folder.is_dir():
+        raise StartupError(f"{folder} is no folder; give the folder of a model")
     config = read_json_object(folder / "config.json")
     _check_config(folder, config)
     named = config.get("transformers_weights")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.csm.files.layout import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     find_weight_files,
     has_weights,
     is_adapter,
@@ -98,6 +100,14 @@ def check_model(folder: Path) -> None:
     """Raises `StartupError` where `folder` holds neither a whole model nor an adapter of one."""
     if not is_adapter(folder) or has_weights(folder):
         check_weights(folder)
+        return
+    weights = folder / ADAPTER_WEIGHTS
+    # A pickle is refused with a sentence of its own when it is read.
+    if not is_there(weights) and not weights.with_suffix(".bin").exists():
+        raise StartupError(
+            f"{folder} is not complete: it has {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; copy the "
+            "adapter again, or fetch it with --mode download"
+        )
 
 
 def check_weights(folder: Path) -> set[str]:
