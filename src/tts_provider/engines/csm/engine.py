@@ -38,7 +38,7 @@ _LIMIT_MS_A_WORD = 750
 _HISTORY_SEGMENTS = 4
 _ATTEMPTS = 2
 # What is prepared stops within a layer; what does not is left behind.
-_STOP_S = 1.0
+_STOP_S = 0.3
 # What is made and not yet asked for. The server's limits say how far ahead a listener may be.
 _MAX_AHEAD_S = 2.0
 _ENDINGS = tuple(".!?…:;,\"')]}。！？")
