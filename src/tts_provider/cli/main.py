@@ -480,8 +480,7 @@ def _say(flags: dict[str, Any]) -> int:
 
 
 def _words(flags: dict[str, Any]) -> int:
-    from tts_provider.cli.text import read_text
-    from tts_provider.cli.words import print_words
+    from tts_provider.cli.text import print_words, read_text
 
     print_words(read_text(flags.pop("text")), **flags)
     return 0

@@ -1,13 +1,18 @@
-"""The text that a command is given: its argument, standard input or a file of subtitles."""
+"""The text that a command is given (its argument, standard input, a file of subtitles), and how it
+will be spoken: `tts-provider words`."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from tts_provider.errors import StartupError
+from tts_provider.server.logs import printable
+from tts_provider.speech.lexicon import Lexicon, load_lexicon
+from tts_provider.speech.reading import Passage, ReadingOptions, read
 from tts_provider.speech.structure.subtitles import read_subtitles, subtitle_format
 
 _SUBTITLES = (".srt", ".vtt")
@@ -95,3 +100,32 @@ def _file(name: str) -> str:
 
 def _say(sentence: str) -> None:
     print(f"tts-provider: {sentence}", file=sys.stderr)
+
+
+def print_words(
+    text: str,
+    *,
+    each_line: bool = False,
+    language: str = "en",
+    ssml: bool = False,
+    read_aloud: Iterable[str] = (),
+    lexicon: Path | None = None,
+    voice: str = "",
+) -> None:
+    """Print what is said. Raises `InvalidRequest` for wrong SSML, `StartupError` for a lexicon."""
+    options = ReadingOptions(
+        language=language,
+        ssml=ssml,
+        aloud=frozenset(read_aloud),
+        lexicon=load_lexicon(Path(lexicon)).for_voice(voice) if lexicon else Lexicon(),
+    )
+    if each_line:
+        for line in text.splitlines():
+            print(" ".join(map(_said, read(line, options))))
+    else:
+        for passage in read(text, options):
+            print(_said(passage))
+
+
+def _said(passage: Passage) -> str:
+    return f"[pause {passage.pause_s:g}s]" if passage.pause_s else printable(passage.words)

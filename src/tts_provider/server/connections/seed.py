@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode.encode import StreamEncoder
-from tts_provider.errors import EngineFailed, OverCapacity, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.dialects import seed
 from tts_provider.server.service.service import SpeechService, unexpected_failure
