@@ -36,7 +36,7 @@ from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.engines.remote.replica import Replica
 from tts_provider.server.lifecycle import Server, bind, listen
 from tts_provider.server.transport.http import http_protocol
-from tts_provider.speech.engine import AudioChunk, Utterance
+from tts_provider.speech.engine import Sound, Utterance
 
 TEXT = "Hello there. I go on for a while."
 SHORT_TEXT = "Hello."
@@ -85,7 +85,7 @@ def run_replica(pipe: Connection, urls: tuple[str, ...], key: str | None) -> Non
 class PacedEngine(ClockEngine):
     """60 chunks of a text, 3 of the short one."""
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         chunks, left = super().speak(utterance), 3 if utterance.text == SHORT_TEXT else 60
         async with contextlib.aclosing(chunks):
             async for chunk in chunks:

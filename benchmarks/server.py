@@ -37,7 +37,7 @@ from tts_provider.config import Settings
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.selection import Choice, build_engine
 from tts_provider.server.lifecycle import Server
-from tts_provider.speech.engine import AudioChunk, Utterance
+from tts_provider.speech.engine import Sound, Utterance
 
 TEXT = "The train to the coast leaves early in the morning. It arrives before the sun is up."
 FIRST = "The train to the coast leaves early in the morning."
@@ -53,13 +53,13 @@ class ClockEngine(EspeakEngine):
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("nothing to load")
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         start = time.monotonic()
         for number in range(60):
             await asyncio.sleep(max(0.0, start + number * FRAME_S - time.monotonic()))
             samples = np.full(CHUNK_SAMPLES, 0.25, np.float32)
             samples[:4] = from_s16(struct.pack("<Q", time.monotonic_ns()))
-            yield AudioChunk(samples, number * CHUNK_SAMPLES)
+            yield Sound(samples)
 
 
 def serve(engine_name: str, pipe: Connection) -> None:

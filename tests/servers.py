@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import fastapi.dependencies.models
+import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from tts_provider.config import Settings
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.selection import build_engine, choose_embedded
 from tts_provider.server.lifecycle import Server
-from tts_provider.speech.engine import AudioChunk, Engine, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Engine, Sound, Utterance, WordTime
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+CHUNK_SAMPLES = SAMPLE_RATE * 80 // 1000
 PATIENCE_S = 60  # how long a test waits for what must come before it calls it lost
 
 
@@ -49,9 +51,9 @@ class SteppedEngine(EspeakEngine):
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("nothing to load")
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         async with contextlib.aclosing(super().speak(utterance)) as chunks:
-            async for chunk in chunks:
+            async for chunk in in_80_ms(chunks):
                 self.waiting += 1
                 try:
                     await self.steps.acquire()
@@ -63,6 +65,17 @@ class SteppedEngine(EspeakEngine):
     def allow(self, chunks: int = 1_000_000) -> None:
         for _ in range(min(chunks, 10_000)):
             self.steps.release()
+
+
+async def in_80_ms(sounds: AsyncIterator[Sound]) -> AsyncIterator[Sound]:
+    """The same, cut; words come with the last."""
+    held, words = np.zeros(0, np.float32), list[WordTime]()
+    async for sound in sounds:
+        held, words = np.concatenate([held, sound.samples]), [*words, *sound.words]
+        while len(held) >= 2 * CHUNK_SAMPLES:
+            yield Sound(held[:CHUNK_SAMPLES])
+            held = held[CHUNK_SAMPLES:]
+    yield Sound(held, tuple(words))
 
 
 def embedded_engine() -> Engine:

@@ -28,7 +28,7 @@ from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.errors import StartupError
 from tts_provider.server.lifecycle import Server
 from tts_provider.server.logs import configure_logging
-from tts_provider.speech.engine import AudioChunk, Utterance
+from tts_provider.speech.engine import Sound, Utterance
 
 FRAME_S = 0.08
 FRAME_SAMPLES = 1920
@@ -39,13 +39,13 @@ class ClockEngine(EspeakEngine):
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("nothing to load")
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         start = time.monotonic()
         for number in range(_FRAMES):
             await asyncio.sleep(max(0.0, start + number * FRAME_S - time.monotonic()))
             samples = np.full(FRAME_SAMPLES, 0.25, np.float32)
             samples[:4] = from_s16(struct.pack("<Q", time.monotonic_ns()))
-            yield AudioChunk(samples, number * FRAME_SAMPLES)
+            yield Sound(samples)
 
 
 class LeakingEngine(ClockEngine):
@@ -54,7 +54,7 @@ class LeakingEngine(ClockEngine):
     def __init__(self) -> None:
         self._kept: list[bytes] = []
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         self._kept.append(os.urandom(128 * 1024))
         async with contextlib.aclosing(super().speak(utterance)) as chunks:
             async for chunk in chunks:
@@ -75,7 +75,7 @@ class GatewayEngine(ClockEngine):
                 return
             await asyncio.sleep(1.0)
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         far = utterance.voice.id == "female"
         speech = self._remote.speak(utterance) if far else super().speak(utterance)
         async with contextlib.aclosing(speech) as chunks:

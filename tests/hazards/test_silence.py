@@ -15,8 +15,8 @@ from tts_provider.audio.encode.encode import StreamEncoder
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.server.http.speech_file import _pieces
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.pipeline import speak, speak_passages
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.pipeline import AudioChunk, speak, speak_passages
 from tts_provider.speech.reading import Passage
 
 BREAK = '<break time="10s"/>'

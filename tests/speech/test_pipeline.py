@@ -10,7 +10,7 @@ import pytest
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Phonemes, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Phonemes, Utterance
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.reading import ReadingOptions, read
 
@@ -103,7 +103,7 @@ async def test_words_are_within_their_segment_at_every_speed(engine, speed):
 
 
 async def test_segments_and_words_only_where_they_are_wanted():
-    assert all(isinstance(chunk, AudioChunk) for chunk in await chunks_of(TEXT))
+    assert all(isinstance(chunk, pipeline.AudioChunk) for chunk in await chunks_of(TEXT))
     utterance = Utterance(TEXT, VOICES[0])
     items = [i async for i in pipeline.speak_passages(EspeakEngine(), utterance, read(TEXT))]
     assert [item.words for item in items if isinstance(item, pipeline.Segment)] == [(), (), ()]

@@ -8,16 +8,16 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
-    AudioChunk,
     Engine,
     Samples,
+    Sound,
     Spoken,
     Utterance,
     Voice,
@@ -28,15 +28,9 @@ from tts_provider.speech.timing.dtw import find_spans
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Speech:
-    samples: Samples  # (n,)
-    words: tuple[WordTime, ...]
-
-
 class AlignedEngine(Engine):
     """Speaks as the engine within does, and at once. Behind an utterance whose words somebody
-    wants comes an empty chunk with them, where the engine did not say them itself."""
+    wants comes an empty `Sound` with them, where the engine did not say them itself."""
 
     def __init__(self, engine: Engine, references: Sequence[Engine]) -> None:
         """`references` say when they speak their words, the best of a language first. Who made
@@ -76,30 +70,36 @@ class AlignedEngine(Engine):
         await self._engine.close()
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        heard, has_words = list[Samples](), not utterance.with_words
-        reference: asyncio.Task[_Speech | None] | None = None
+    def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
+        speech = self._engine.speak(utterance)
+        return self._with_words(utterance, speech) if utterance.with_words else speech
+
+    async def _with_words(
+        self, utterance: Utterance, speech: AsyncGenerator[Sound, None]
+    ) -> AsyncGenerator[Sound, None]:
+        heard, has_words = list[Samples](), False
+        reference: asyncio.Task[Sound | None] | None = None
         try:
-            async with aclosing(self._engine.speak(utterance)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-                    has_words = has_words or bool(chunk.words)
+            async with aclosing(speech) as sounds:
+                async for sound in sounds:
+                    yield sound
+                    has_words = has_words or bool(sound.words)
                     if has_words:
                         continue
-                    heard.append(chunk.samples)
+                    heard.append(sound.samples)
                     if reference is None:  # not before: the first sound has the cores for itself
                         reference = asyncio.create_task(self._refer(utterance))
             if reference is not None and not has_words:
                 samples = np.concatenate(heard)
                 if words := await self._find_words(utterance, samples, reference):
-                    yield AudioChunk(samples[:0], len(samples), words)
+                    yield Sound(samples[:0], words)
         finally:
             if reference is not None:
                 reference.cancel()
                 await asyncio.gather(reference, return_exceptions=True)
 
     async def _find_words(
-        self, utterance: Utterance, samples: Samples, referring: asyncio.Task[_Speech | None]
+        self, utterance: Utterance, samples: Samples, referring: asyncio.Task[Sound | None]
     ) -> tuple[WordTime, ...]:
         """Empty where they cannot be found, which the log says: the speech is there."""
         try:
@@ -115,16 +115,16 @@ class AlignedEngine(Engine):
             log.exception("the times of an utterance's words are lost")
             return ()
 
-    async def _refer(self, utterance: Utterance) -> _Speech | None:
+    async def _refer(self, utterance: Utterance) -> Sound | None:
         """What somebody else says for the text, and when; None where nobody can read it."""
         for engine, voice in self._speakers(utterance.voice):
             try:
-                async with aclosing(engine.speak(Utterance(utterance.text, voice))) as chunks:
-                    said = [chunk async for chunk in chunks]
+                async with aclosing(engine.speak(Utterance(utterance.text, voice))) as sounds:
+                    said = [sound async for sound in sounds]
             except InvalidRequest:
                 continue
-            samples = [np.zeros(0, np.float32), *(chunk.samples for chunk in said)]
-            return _Speech(np.concatenate(samples), tuple(w for chunk in said for w in chunk.words))
+            samples = [np.zeros(0, np.float32), *(sound.samples for sound in said)]
+            return Sound(np.concatenate(samples), tuple(w for sound in said for w in sound.words))
         return None
 
     def _speakers(self, voice: Voice) -> Iterator[tuple[Engine, Voice]]:
@@ -140,7 +140,7 @@ def _language(voice: Voice) -> str:
     return voice.language.split("-")[0].lower()
 
 
-def _align(samples: Samples, reference: _Speech, is_cut: bool) -> tuple[WordTime, ...]:
+def _align(samples: Samples, reference: Sound, is_cut: bool) -> tuple[WordTime, ...]:
     known = [(word.start, word.end) for word in reference.words]
     found = find_spans(samples, reference.samples, known, is_cut=is_cut)
     return tuple(

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from tts_provider.errors import WireError
-from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
+from tts_provider.speech.engine import Engine, Samples, Sound, Spoken, Utterance, Voice
 
 
 class Ensemble(Engine):
@@ -66,12 +66,19 @@ class Ensemble(Engine):
             for loaded in self._loaded.values():
                 loaded.set()
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         engine = self.of(utterance.voice)
-        await self._loaded[engine].wait()  # where it is asked before `load` has returned
-        async with aclosing(engine.speak(utterance)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        if self._loaded[engine].is_set():
+            return engine.speak(utterance)
+        return self._speak_when_loaded(engine, utterance)
+
+    async def _speak_when_loaded(
+        self, engine: Engine, utterance: Utterance
+    ) -> AsyncGenerator[Sound, None]:
+        await self._loaded[engine].wait()
+        async with aclosing(engine.speak(utterance)) as sounds:
+            async for sound in sounds:
+                yield sound
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
         return await self._engines[0].listen(text, speaker, samples)

@@ -100,7 +100,7 @@ class WordTime:
     """When a word of an utterance is spoken."""
 
     start: int
-    """On the utterance's timeline, in samples."""
+    """From the beginning of the utterance's sound on, in samples."""
     end: int
     text_start: int
     """Its place in the utterance's text: characters from here to before `text_end`."""
@@ -110,16 +110,12 @@ class WordTime:
 
 
 @dataclass(frozen=True)
-class AudioChunk:
+class Sound:
+    """Some more of what an utterance sounds like, as long as it was made in one go."""
+
     samples: Samples  # (n,) float32, 24 kHz
-    start: int
-    """Position on the utterance's timeline, in samples."""
     words: tuple[WordTime, ...] = ()
     """Those that are known now and were not before, in order; an engine need not have any."""
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.samples)
 
 
 class Engine(ABC):
@@ -171,8 +167,8 @@ class Engine(ABC):
         """Bring the model into memory and warm it up, without blocking the event loop."""
 
     @abstractmethod
-    def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        """Yield the audio as it is made.
+    def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
+        """Yield the sound as it is made, in pieces of any length: `speech.pipeline` cuts it.
 
         Closing the iterator cancels the work within two engine steps. Text is the words of one
         passage of `speech.reading`. Raises `EngineFailed` if the engine breaks.

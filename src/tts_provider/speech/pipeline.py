@@ -11,9 +11,9 @@ import numpy as np
 
 from tts_provider.audio.tempo import StreamTempo
 from tts_provider.errors import InvalidRequest, NoSpeech
+from tts_provider.speech.chunker import CHUNKS_MS, Chunker
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
-    AudioChunk,
     Engine,
     Samples,
     Utterance,
@@ -22,12 +22,23 @@ from tts_provider.speech.engine import (
 from tts_provider.speech.reading import Passage
 from tts_provider.speech.timing.words import TimedWord, time_words
 
-# Chunks grow while they run ahead of the listener: the first sound leaves at once, later messages
-# are fewer. In samples.
-_CHUNK_RAMP = tuple(SAMPLE_RATE * ms // 1000 for ms in (80, 160, 240, 320))
+_SILENCE = SAMPLE_RATE * CHUNKS_MS[-1] // 1000
 
 LONGEST_LEAD_S = 1.0
 """Of all pauses before the first word together."""
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """Sound that has its place on a timeline."""
+
+    samples: Samples  # (n,) float32, 24 kHz
+    start: int
+    """In samples."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
 
 
 @dataclass(frozen=True)
@@ -61,18 +72,18 @@ async def speak(
     spoken = _shorten_lead(passages)
     async with aclosing(speak_passages(engine, utterance, spoken)) as items:
         async for item in items:
-            is_over = limit is not None and item.end >= limit
             if isinstance(item, Segment):
                 if utterance.with_words:
                     yield item if limit is None else _cut_segment(item, limit)
-                    if is_over:
-                        return
+                if limit is not None and item.end >= limit:
+                    return
                 continue
             if limit is None or item.start < limit:
                 audible = audible or bool(item.samples.any())
                 yield item if limit is None else _cut_chunk(item, limit)
-            # The words before the limit may be known only when their passage is over.
-            if is_over and not utterance.with_words:
+            # Who wants words hears of those before the limit when their passage is over. An engine
+            # that ends at the limit itself does so in its own way: it may remember what it said.
+            if limit is not None and item.end > limit and not utterance.with_words:
                 return
     if not audible:
         raise nothing_to_speak()
@@ -82,34 +93,32 @@ async def speak_passages(
     engine: Engine, utterance: Utterance, passages: Iterable[Passage], start: int = 0
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
     """Speak one passage after the other from `start` on, each followed by what it was."""
-    position, sent = start, 0
+    position, chunker = start, Chunker()
     for passage in passages:
         if not passage.words:
             end = position + round(passage.pause_s * SAMPLE_RATE)
             began = position
             while position < end:
-                count = min(end - position, _CHUNK_RAMP[-1])
+                count = min(end - position, _SILENCE)
                 yield AudioChunk(np.zeros(count, np.float32), position)
                 position += count
                 # No engine is waited for here: others' turns come between chunks.
                 await asyncio.sleep(0)
             yield Segment("", began, position)
             continue
-        began, held, count, times = position, list[Samples](), 0, list[WordTime]()
+        began, times = position, list[WordTime]()
         asked = replace(
             utterance, text=passage.words, phonemes=passage.phonemes, begun=position > 0
         )
         async with aclosing(_speak_words(engine, asked)) as pieces:
             async for samples, known in pieces:
-                held.append(samples)
-                count += len(samples)
                 times += known
-                if count >= _CHUNK_RAMP[min(sent, len(_CHUNK_RAMP) - 1)]:
-                    yield AudioChunk(np.concatenate(held), position)
-                    position, sent, held, count = position + count, sent + 1, [], 0
-        if count:
-            yield AudioChunk(np.concatenate(held), position)
-            position, sent = position + count, sent + 1
+                for chunk in chunker.push(samples):
+                    yield AudioChunk(chunk, position)
+                    position += len(chunk)
+        for chunk in chunker.finish():
+            yield AudioChunk(chunk, position)
+            position += len(chunk)
         words: list[TimedWord] = []
         if utterance.with_words:
             words = time_words(passage, times)

@@ -18,7 +18,6 @@ import pytest
 
 import ears
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine, _library
-from tts_provider.engines.jobs import CHUNK_SAMPLES
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 MALE, FEMALE = VOICES
@@ -32,10 +31,6 @@ SENTENCE = "The quick brown fox jumps over the lazy dog, doesn't it?"
 async def speak(text: str, voice=MALE) -> np.ndarray:
     engine = EspeakEngine()
     chunks = [chunk async for chunk in engine.speak(Utterance(text, voice))]
-    position = 0
-    for chunk in chunks:
-        assert chunk.start == position
-        position = chunk.end
     return np.concatenate([chunk.samples for chunk in chunks])
 
 
@@ -93,10 +88,10 @@ async def test_closing_the_iterator_stops_the_engine():
     assert len(await speak("Free again."))
 
 
-async def test_audio_comes_in_80_ms_chunks_and_is_not_clipped():
+async def test_sound_comes_while_it_is_made_and_is_not_clipped():
     chunks = [chunk async for chunk in EspeakEngine().speak(Utterance(SENTENCE, MALE))]
-    assert all(len(chunk.samples) == CHUNK_SAMPLES for chunk in chunks[:-1])
-    assert CHUNK_SAMPLES <= len(chunks[-1].samples) < 2 * CHUNK_SAMPLES
+    assert len(chunks) > 20
+    assert all(len(chunk.samples) < SAMPLE_RATE // 10 for chunk in chunks)
     samples = np.concatenate([chunk.samples for chunk in chunks])
     assert samples.dtype == np.float32
     assert 0.2 < np.abs(samples).max() < 1.0
@@ -199,7 +194,7 @@ async def test_words_have_their_place_in_the_text_and_on_the_timeline():
         ["The", "quick", "twenty-one", "brown", "foxes", "naïve", "café", "don't", "jump"]
     )
     assert all(a.start < a.end <= b.start for a, b in itertools.pairwise(words))
-    assert words[-1].end == chunks[-1].end
+    assert words[-1].end == sum(len(chunk.samples) for chunk in chunks)
 
 
 async def test_voices_are_made_again_where_the_folder_was_tidied_up():

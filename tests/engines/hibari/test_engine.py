@@ -16,10 +16,9 @@ from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.hibari.engine import HibariEngine
 from tts_provider.engines.hibari.package import read_model
 from tts_provider.engines.hibari.voice import VOICES
-from tts_provider.engines.jobs import CHUNK_SAMPLES
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Phonemes, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Phonemes, Sound, Utterance
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.reading import ReadingOptions, read
 
@@ -36,13 +35,8 @@ def engine():
     asyncio.run(engine.close())
 
 
-async def chunks_of(engine, text: str, voice=MALE, seed: int | None = 1) -> list[AudioChunk]:
-    chunks = [chunk async for chunk in engine.speak(Utterance(text, voice, seed=seed))]
-    position = 0
-    for chunk in chunks:
-        assert chunk.start == position
-        position = chunk.end
-    return chunks
+async def chunks_of(engine, text: str, voice=MALE, seed: int | None = 1) -> list[Sound]:
+    return [chunk async for chunk in engine.speak(Utterance(text, voice, seed=seed))]
 
 
 async def speak(engine, text: str, voice=MALE, seed: int | None = 1) -> np.ndarray:
@@ -111,10 +105,10 @@ async def test_a_word_with_a_sound_that_is_no_english_is_said_as_it_is_written(e
     assert np.array_equal(samples, await speak(engine, "one two three"))
 
 
-async def test_audio_comes_in_80_ms_chunks(engine):
+async def test_sound_comes_while_it_is_made(engine):
     chunks = await chunks_of(engine, SENTENCE)
-    assert all(len(chunk.samples) == CHUNK_SAMPLES for chunk in chunks[:-1])
-    assert CHUNK_SAMPLES <= len(chunks[-1].samples) < 2 * CHUNK_SAMPLES
+    assert len(chunks) > 5
+    assert all(0 < len(chunk.samples) < SAMPLE_RATE for chunk in chunks)
 
 
 @BOTH
@@ -183,7 +177,7 @@ async def test_words_have_their_place_in_the_text_and_on_the_timeline(engine, vo
     )
     assert all(word.start < word.end for word in words)
     assert all(a.end <= b.start for a, b in itertools.pairwise(words))
-    assert words[-1].end <= chunks[-1].end
+    assert words[-1].end <= sum(len(chunk.samples) for chunk in chunks)
     samples = np.concatenate([chunk.samples for chunk in chunks])
     for word in words:  # where a word is, there is sound
         assert np.abs(samples[word.start : word.end]).max() > 0.05

@@ -36,9 +36,9 @@ from tts_provider.errors import (
     WireError,
 )
 from tts_provider.speech.engine import (
-    AudioChunk,
     History,
     Phonemes,
+    Sound,
     Spoken,
     Utterance,
     Voice,
@@ -151,7 +151,7 @@ def test_nothing_of_an_utterance_is_forgotten():
     """A new field must travel, or be one that the gateway itself obeys."""
     fields = {field.name for field in dataclasses.fields(Utterance)}
     assert fields - {"begun"} == set(SpeakRequest.model_fields) - {"version", "history_count"}
-    assert {field.name for field in dataclasses.fields(AudioChunk)} == {"samples", "start", "words"}
+    assert {field.name for field in dataclasses.fields(Sound)} == {"samples", "words"}
 
 
 def test_what_was_heard_arrives_sample_by_sample():

@@ -15,7 +15,7 @@ from tts_provider.audio.pcm import from_s16
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed
 from tts_provider.server.dialects import SOCKETS
-from tts_provider.speech.engine import AudioChunk, Utterance
+from tts_provider.speech.engine import Sound, Utterance
 
 from .tongues import NONSENSE, TONGUES, Heard, Talk, Tongue, audio_of
 
@@ -279,7 +279,7 @@ async def test_who_vanishes_leaves_no_work(tongue):
 class BreakingEngine(EspeakEngine):
     """It breaks at the word "seven"."""
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         if "seven" in utterance.text.lower():
             raise EngineFailed("the engine broke")
         async for chunk in super().speak(utterance):

@@ -26,7 +26,7 @@ from servers import (
     send,
 )
 from tts_provider.engines.espeak.engine import EspeakEngine
-from tts_provider.speech.engine import AudioChunk, Utterance, WordTime
+from tts_provider.speech.engine import Sound, Utterance, WordTime
 
 TEXT = (
     "Dr. Smith paid **$5** for 3 of them, e.g. well-known ones.\n\n"
@@ -191,7 +191,7 @@ class Aligned(EspeakEngine):
     def __init__(self) -> None:
         self.asked: list[bool] = []
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         self.asked.append(utterance.with_words)
         words: list[WordTime] = []
         async with contextlib.aclosing(super().speak(utterance)) as chunks:
@@ -199,7 +199,7 @@ class Aligned(EspeakEngine):
                 words += (dataclasses.replace(word, is_estimated=True) for word in chunk.words)
                 yield dataclasses.replace(chunk, words=())
         if utterance.with_words:
-            yield AudioChunk(np.zeros(0, np.float32), chunk.end, tuple(words))
+            yield Sound(np.zeros(0, np.float32), tuple(words))
 
 
 async def test_times_that_were_found_afterwards_say_so():

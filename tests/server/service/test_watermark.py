@@ -28,8 +28,8 @@ from tts_provider.errors import StartupError
 from tts_provider.server.dialects import SOCKETS
 from tts_provider.server.lifecycle import Server
 from tts_provider.server.service.watermark import Watermark, decoder
-from tts_provider.speech.engine import AudioChunk, Voice, WordTime
-from tts_provider.speech.pipeline import Segment
+from tts_provider.speech.engine import Voice
+from tts_provider.speech.pipeline import AudioChunk, Segment
 from tts_provider.voices.store import ENROLLED
 
 from ..dialects.tongues import TONGUES, Talk, audio_of
@@ -207,16 +207,14 @@ async def test_a_mark_changes_no_length_and_nothing_of_the_first_third_of_a_seco
     assert heard["on"][: 2 * LEAD] == heard["off"][: 2 * LEAD]
 
 
-async def test_chunks_segments_and_words_keep_their_places():
+async def test_chunks_and_segments_keep_their_places():
     samples = speech()
-    words = [WordTime(at, at + 3000, 0, 1) for at in range(0, len(samples), 6000)]
 
     async def spoken():
         position = 0
         for count in (1920, 3840, 60_000, 100, len(samples) - 65_860):
             end = position + count
-            timed = tuple(word for word in words if position <= word.start < end)
-            yield AudioChunk(samples[position:end], position, timed)
+            yield AudioChunk(samples[position:end], position)
             position = end
         yield Segment("what was said", 0, position)
 
@@ -225,7 +223,6 @@ async def test_chunks_segments_and_words_keep_their_places():
     assert segment == Segment("what was said", 0, len(samples))
     assert [chunk.start for chunk in chunks] == [0, *(chunk.end for chunk in chunks[:-1])]
     assert chunks[-1].end == len(samples)
-    assert [word for chunk in chunks for word in chunk.words] == words
     marked = np.concatenate([chunk.samples for chunk in chunks])
     assert is_marked(marked)
     assert not is_marked(samples)

@@ -20,7 +20,7 @@ from tts_provider.engines.csm.sampling import Sampler, Sampling
 from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
-from tts_provider.speech.engine import AudioChunk, Engine, Samples, Spoken, Utterance, Voice
+from tts_provider.speech.engine import Engine, Samples, Sound, Spoken, Utterance, Voice
 from tts_provider.voices.builtin import Chosen
 from tts_provider.voices.store import VoiceStore
 
@@ -107,7 +107,7 @@ class CsmEngine(Engine):
         backend = self._working_backend()
         return await self._prompts.listen(_ended(text), speaker, samples, backend.encode)
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         backend = self._working_backend()
         text = _ended(utterance.text)
         speaker = utterance.voice.speaker or 0
@@ -128,14 +128,13 @@ class CsmEngine(Engine):
                 normal.depth_temperature if temperature is None else None,
                 normal.depth_top_k if top_k is None else None,
             )
-            position, finished = 0, None
+            finished = None
             async with aclosing(self._run(prompt, max_frames, sampler, shared)) as items:
                 async for item in items:
                     if isinstance(item, Finished):
                         finished = item
                     else:
-                        yield AudioChunk(item.samples, position)
-                        position += len(item.samples)
+                        yield Sound(item.samples)
             assert finished is not None
             if len(finished.codes):
                 history.add(Spoken(text, speaker, finished.codes))

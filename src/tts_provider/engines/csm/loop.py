@@ -27,14 +27,15 @@ from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
 from tts_provider.engines.csm.scheduler import Scheduler, Stream
 from tts_provider.errors import EngineFailed, TTSError
+from tts_provider.speech.chunker import CHUNKS_MS
 
 log = logging.getLogger(__name__)
 
 FRAME_MS = 80
 # csm.md: the model may fall into repeating one frame; a dozen is a second of the same sound.
 _SAME_FRAMES = 12
-# Frames a message: the first sound leaves at once, later ones cost less together.
-_CHUNK_RAMP = (1, 2, 4)
+# Frames that are decoded at a time, and leave the pipeline so: later ones cost less together.
+_DECODED = tuple(ms // FRAME_MS for ms in CHUNKS_MS)
 _PREFIXES_KEPT = 16
 _ADVICE = "try again, and if that does not help, check the model's files"
 
@@ -287,7 +288,7 @@ class Loop:
         due: dict[int, list[Job]] = {}
         for job in jobs:
             pending = len(job.codes) - job.decoded
-            if pending >= _CHUNK_RAMP[min(job.chunks, len(_CHUNK_RAMP) - 1)]:
+            if pending >= _DECODED[min(job.chunks, len(_DECODED) - 1)]:
                 due.setdefault(pending, []).append(job)
         for frames, group in due.items():
             decode = functools.partial(self._decode_streams, frames)

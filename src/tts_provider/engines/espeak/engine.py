@@ -27,14 +27,14 @@ import numpy as np
 from tts_provider.audio.pcm import Resampler, from_s16
 from tts_provider.engines.espeak.data_folder import make_data_folder
 from tts_provider.engines.espeak.languages import Language, find_languages
-from tts_provider.engines.jobs import Chunks, run_job
+from tts_provider.engines.jobs import run_job
 from tts_provider.engines.words import find_words
 from tts_provider.errors import EngineFailed, StartupError
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
-    AudioChunk,
     Engine,
     Samples,
+    Sound,
     Utterance,
     Voice,
     WordTime,
@@ -337,23 +337,24 @@ class EspeakEngine(Engine):
             async for _ in self.speak(Utterance("Ready.", voice)):
                 pass
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         library, text = _library(), utterance.text
         cancelled = threading.Event()
         work = functools.partial(
             library.synthesize, text, utterance.voice, utterance.speed, cancelled
         )
         resampler = Resampler(library.sample_rate, SAMPLE_RATE)
-        chunks = Chunks()
+        made = 0
         words = _WordTimes(text, library.sample_rate)
         async with aclosing(run_job(library.thread, work, cancelled.set)) as items:
             async for samples, begun in items:
                 ended = [word for one in begun for word in words.begin(one)]
-                for chunk in chunks.push(resampler.push(_HEADROOM * samples), ended):
-                    yield chunk
+                resampled = resampler.push(_HEADROOM * samples)
+                made += len(resampled)
+                if len(resampled) or ended:
+                    yield Sound(resampled, tuple(ended))
         rest = resampler.push(np.zeros(0, np.float32), last=True)
-        for chunk in chunks.finish(rest, words.end(chunks.end + len(rest))):
-            yield chunk
+        yield Sound(rest, tuple(words.end(made + len(rest))))
 
     async def close(self) -> None:
         """Nothing to give back: the library stays for the process's other engines."""

@@ -21,14 +21,13 @@ from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.hibari.graph import Cancelled, Graph, Run
 from tts_provider.engines.hibari.package import VERSION, Phonemiser
 from tts_provider.engines.hibari.voice import CHARACTERS, VOICES, Performance
-from tts_provider.engines.jobs import Chunks, run_job
+from tts_provider.engines.jobs import run_job
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.engines.scripts import LANGUAGES, LATIN, Script, split_scripts
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import (
-    AudioChunk,
     Engine,
-    Samples,
+    Sound,
     Utterance,
     Voice,
     WordTime,
@@ -36,8 +35,6 @@ from tts_provider.speech.engine import (
 
 # A segment of ordinary words has up to 310. Memory grows with the square.
 _MOST_PHONEMES = 400
-
-_Heard = tuple[Samples, Sequence[WordTime]]
 
 
 class HibariEngine(Engine):
@@ -68,30 +65,28 @@ class HibariEngine(Engine):
             async for _ in self.speak(Utterance("Zorblax is ready.", voice, seed=0)):
                 pass
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        chunks = Chunks()
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
+        made = 0
         for script in split_scripts(utterance.text):
-            begun = chunks.end
-            async with aclosing(self._speak_script(script, utterance)) as pieces:
-                async for samples, words in pieces:
-                    for chunk in chunks.push(samples, _moved(words, begun, script.at)):
-                        yield chunk
-        for chunk in chunks.finish():
-            yield chunk
+            begun = made
+            async with aclosing(self._speak_script(script, utterance)) as sounds:
+                async for sound in sounds:
+                    made += len(sound.samples)
+                    yield Sound(sound.samples, _moved(sound.words, begun, script.at))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     async def _speak_script(
         self, script: Script, utterance: Utterance
-    ) -> AsyncGenerator[_Heard, None]:
+    ) -> AsyncGenerator[Sound, None]:
         """Times and places are the script's own."""
         if script.name != LATIN:
             foreign, voice = self._foreign_voice(script, utterance.voice)
             other = replace(utterance, text=script.text, voice=voice, phonemes=())
-            async with aclosing(foreign.speak(other)) as chunks:
-                async for chunk in chunks:
-                    yield chunk.samples, chunk.words
+            async with aclosing(foreign.speak(other)) as sounds:
+                async for sound in sounds:
+                    yield sound
             return
         assert self._phonemiser is not None, "load() comes first"
         # A seed only draws its hiss: without one it speaks alike too.
@@ -108,10 +103,10 @@ class HibariEngine(Engine):
             noise = np.random.default_rng((seed, script.at, number))
             work = functools.partial(self._speak_piece, piece, utterance, run, noise)
             count = 0
-            async with aclosing(run_job(self._threads, work, run.cancel)) as items:
-                async for samples, words in items:
-                    count += len(samples)
-                    yield samples, _moved(words, begun, 0)
+            async with aclosing(run_job(self._threads, work, run.cancel)) as sounds:
+                async for sound in sounds:
+                    count += len(sound.samples)
+                    yield Sound(sound.samples, _moved(sound.words, begun, 0))
             begun += count
 
     def _foreign_voice(self, script: Script, voice: Voice) -> tuple[EspeakEngine, Voice]:
@@ -133,7 +128,7 @@ class HibariEngine(Engine):
         utterance: Utterance,
         run: Run,
         noise: np.random.Generator,
-        emit: Callable[[_Heard], None],
+        emit: Callable[[Sound], None],
     ) -> None:
         """On a thread of the pool: emit the piece's audio, to the end or until cancelled."""
         assert self._graph is not None, "load() comes first"
@@ -150,10 +145,11 @@ class HibariEngine(Engine):
                 # Where the last one ends the silence behind it tells.
                 spoken = [w for w in waiting[:-1] if performance.place_end(w.last) <= made]
                 waiting = waiting[len(spoken) :]
-                emit((samples, [_timed(w, performance) for w in spoken]))
+                if len(samples) or spoken:
+                    emit(Sound(samples, tuple(_timed(w, performance) for w in spoken)))
             *words, last = (_timed(w, performance) for w in waiting)
             heard = max(last.start, performance.heard)
-            emit((performance.finish(), [*words, replace(last, end=heard)]))
+            emit(Sound(performance.finish(), (*words, replace(last, end=heard))))
         except Cancelled:
             pass
 
@@ -163,8 +159,8 @@ def _timed(word: PronouncedWord, performance: Performance) -> WordTime:
     return WordTime(begin, max(begin, end), word.start, word.end)
 
 
-def _moved(words: Sequence[WordTime], samples: int, characters: int) -> list[WordTime]:
-    return [
+def _moved(words: Sequence[WordTime], samples: int, characters: int) -> tuple[WordTime, ...]:
+    return tuple(
         WordTime(
             word.start + samples,
             word.end + samples,
@@ -172,4 +168,4 @@ def _moved(words: Sequence[WordTime], samples: int, characters: int) -> list[Wor
             word.text_end + characters,
         )
         for word in words
-    ]
+    )

@@ -18,9 +18,9 @@ from tts_provider.engines.remote.messages import (
 from tts_provider.engines.remote.replicas import Replicas
 from tts_provider.errors import EngineLost, StartupError, WireError
 from tts_provider.speech.engine import (
-    AudioChunk,
     Engine,
     Samples,
+    Sound,
     Spoken,
     Utterance,
     Voice,
@@ -76,21 +76,21 @@ class RemoteEngine(Engine):
         self._is_loaded = True
         self._replicas.watch()
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         body = SpeakRequest.of(utterance).model_dump_json(exclude_none=True).encode()
         # Enrolled voices go where their prompt is.
         headers = {VOICE_HEADER: utterance.voice.id} if utterance.voice.speaker is None else {}
         bounds = Bounds.of_speech(utterance)
         frames = self._replicas.ask("/speak", body, headers, bounds, waits=utterance.begun)
-        position, words = 0, list[WordTime]()
+        words = list[WordTime]()
         async with aclosing(frames):
             async for frame in frames:
                 match frame:
                     case Words(times):
                         words += times
                     case Audio(samples):
-                        yield AudioChunk(samples, position, tuple(words))
-                        position, words = position + len(samples), []
+                        yield Sound(samples, tuple(words))
+                        words = []
                     case Spoken():
                         utterance.history.add(frame)
 

@@ -20,8 +20,8 @@ from tts_provider.server.dialects import seed
 from tts_provider.server.service.service import SpeechService, unexpected_failure
 from tts_provider.server.service.word import Word
 from tts_provider.server.transport.websocket import fragments
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.pipeline import Segment
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.pipeline import AudioChunk, Segment
 
 log = logging.getLogger(__name__)
 

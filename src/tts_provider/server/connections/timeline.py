@@ -30,8 +30,8 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
 from tts_provider.server.service.word import Word
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.pipeline import Segment, nothing_to_speak, shorten_lead
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.pipeline import AudioChunk, Segment, nothing_to_speak, shorten_lead
 from tts_provider.speech.reading import Passage
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from tts_provider.errors import Loading, WireError
 from tts_provider.server.http.answers import Piece
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.word import Word
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
-from tts_provider.speech.pipeline import LONGEST_LEAD_S, Segment
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.pipeline import LONGEST_LEAD_S, AudioChunk, Segment
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 # Silence is kept back until it is known that there is more; an engine's own, before its first word,

@@ -25,7 +25,6 @@ from tts_provider.server.service.watermark import Watermark
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
-    AudioChunk,
     Engine,
     Spoken,
     Utterance,
@@ -51,7 +50,7 @@ FRAME_S = 0.08  # of the codes that an engine remembers speech as
 
 _MAX_NAMED = 8  # voices in a sentence
 
-_Item = TypeVar("_Item", bound=AudioChunk | pipeline.Segment)
+_Item = TypeVar("_Item", bound=pipeline.AudioChunk | pipeline.Segment)
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class SpeechService:
         endpoint: str,
         context: Sequence[Said] = (),
         reading: ReadingOptions = AS_WRITTEN,
-    ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
+    ) -> AsyncGenerator[pipeline.AudioChunk | pipeline.Segment, None]:
         """Wait for a stream, listen to what was said before, then yield the utterance's audio, and
         its segments where it is `with_words`; its text is read as `reading` asks.
 
@@ -219,7 +218,7 @@ class SpeechService:
 
     async def speak_passage(
         self, utterance: Utterance, passage: Passage, start: int, meter: Meter
-    ) -> AsyncGenerator[AudioChunk | pipeline.Segment, None]:
+    ) -> AsyncGenerator[pipeline.AudioChunk | pipeline.Segment, None]:
         """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
         A place is held for a passage only, so contexts take turns with everybody else; silence
         within a context takes none."""
@@ -384,7 +383,7 @@ class Meter:
                 self._engine_s += time.monotonic() - asked
                 if item is None:
                     return
-                if isinstance(item, AudioChunk):
+                if isinstance(item, pipeline.AudioChunk):
                     self._count(len(item.samples))
                 yield item
 

@@ -13,8 +13,8 @@ from tts_provider.audio.background import Background, pieces
 from tts_provider.audio.watermark.mark import LEAD, Marker
 from tts_provider.audio.watermark.network import Decoder, Encoder
 from tts_provider.audio.watermark.weights import INSTALL, is_installed, read_weights
-from tts_provider.speech.engine import AudioChunk, Voice, WordTime
-from tts_provider.speech.pipeline import Segment
+from tts_provider.speech.engine import Voice
+from tts_provider.speech.pipeline import AudioChunk, Segment
 from tts_provider.voices.store import ENROLLED
 
 log = logging.getLogger(__name__)
@@ -69,25 +69,23 @@ async def _marked(
 ) -> AsyncGenerator[AudioChunk | _Item, None]:
     encoder = await asyncio.to_thread(_encoder)
     marker, background = Marker(encoder, lead), Background()
-    position, words = 0, list[WordTime]()
+    position = 0
     async with aclosing(items):
         async for item in items:
             if isinstance(item, Segment):
                 rest = await background.run(marker.finish)
-                if len(rest) or words:
-                    yield AudioChunk(rest, item.end - len(rest), tuple(words))
+                if len(rest):
+                    yield AudioChunk(rest, item.end - len(rest))
                 yield item
-                marker, words = Marker(encoder), []
+                marker = Marker(encoder)
                 continue
-            words += item.words
             position = item.start
             for piece in pieces(item.samples):
                 position += len(piece)
                 done = await background.run(functools.partial(marker.push, piece))
                 if len(done):
                     start = position - marker.held - len(done)
-                    yield AudioChunk(done, start, tuple(words))
-                    words = []
+                    yield AudioChunk(done, start)
     rest = await background.run(marker.finish)
-    if len(rest) or words:
-        yield AudioChunk(rest, position - len(rest), tuple(words))
+    if len(rest):
+        yield AudioChunk(rest, position - len(rest))
