@@ -22,7 +22,7 @@ from tts_provider.config import Settings
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.selection import build_engine, choose_embedded
 from tts_provider.server.lifecycle import Server
-from tts_provider.speech.engine import SAMPLE_RATE, Engine, Sound, Utterance, WordTime
+from tts_provider.speech.engine import SAMPLE_RATE, Engine, Sound, Utterance, Word
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CHUNK_SAMPLES = SAMPLE_RATE * 80 // 1000
@@ -69,7 +69,7 @@ class SteppedEngine(EspeakEngine):
 
 async def in_80_ms(sounds: AsyncIterator[Sound]) -> AsyncIterator[Sound]:
     """The same, cut; words come with the last."""
-    held, words = np.zeros(0, np.float32), list[WordTime]()
+    held, words = np.zeros(0, np.float32), list[Word]()
     async for sound in sounds:
         held, words = np.concatenate([held, sound.samples]), [*words, *sound.words]
         while len(held) >= 2 * CHUNK_SAMPLES:

@@ -20,7 +20,7 @@ from tts_provider.engines.hibari.engine import HibariEngine
 from tts_provider.engines.hibari.package import read_model
 from tts_provider.engines.hibari.voice import VOICES
 from tts_provider.errors import EngineFailed
-from tts_provider.speech.engine import Engine, Sound, Utterance, Voice, WordTime
+from tts_provider.speech.engine import Engine, Sound, Utterance, Voice, Word
 
 MALE, FEMALE = VOICES
 MS = 24
@@ -35,7 +35,7 @@ class Wordless(Engine):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.truth: list[WordTime] = []
+        self.truth: list[Word] = []
 
     def voices(self):
         return self.engine.voices()
@@ -83,7 +83,7 @@ async def listen(engine: Engine, text: str, voice: Voice, **options) -> list[Sou
     return [chunk async for chunk in engine.speak(asked)]
 
 
-def words_of(chunks: list[Sound]) -> list[WordTime]:
+def words_of(chunks: list[Sound]) -> list[Word]:
     return [word for chunk in chunks for word in chunk.words]
 
 

@@ -21,7 +21,7 @@ from tts_provider.speech.engine import (
     Spoken,
     Utterance,
     Voice,
-    WordTime,
+    Word,
 )
 from tts_provider.speech.timing.dtw import find_spans
 
@@ -100,7 +100,7 @@ class AlignedEngine(Engine):
 
     async def _find_words(
         self, utterance: Utterance, samples: Samples, referring: asyncio.Task[Sound | None]
-    ) -> tuple[WordTime, ...]:
+    ) -> tuple[Word, ...]:
         """Empty where they cannot be found, which the log says: the speech is there."""
         try:
             reference = await referring
@@ -140,7 +140,7 @@ def _language(voice: Voice) -> str:
     return voice.language.split("-")[0].lower()
 
 
-def _align(samples: Samples, reference: Sound, is_cut: bool) -> tuple[WordTime, ...]:
+def _align(samples: Samples, reference: Sound, is_cut: bool) -> tuple[Word, ...]:
     known = [(word.start, word.end) for word in reference.words]
     found = find_spans(samples, reference.samples, known, is_cut=is_cut)
     return tuple(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -85,7 +85,7 @@ class Utterance:
     speed: float = 1.0
     """2 takes half the time; the pitch stays. Within the engine's own `speeds`."""
     with_words: bool = False
-    """Whether somebody wants `WordTime`s; an engine that has them anyway may ignore it."""
+    """Whether somebody wants `Word`s; an engine that has them anyway may ignore it."""
     history: History = field(default_factory=History, compare=False)
     begun: bool = False
     """Something of its timeline was spoken before: it waits where a new one would be refused."""
@@ -96,17 +96,43 @@ class Utterance:
 
 
 @dataclass(frozen=True)
-class WordTime:
-    """When a word of an utterance is spoken."""
+class Word:
+    """When a word is spoken, and where it stands in the text.
+
+    An engine tells this of the words that it is given and of its own sound. Behind the pipeline it
+    is of the words that somebody wrote and of the timeline: `$5` is one, though two are spoken for
+    it, and so is `1 234`.
+    """
 
     start: int
-    """From the beginning of the utterance's sound on, in samples."""
+    """In samples."""
     end: int
     text_start: int
-    """Its place in the utterance's text: characters from here to before `text_end`."""
+    """Characters from here to before `text_end`; of what was written, with its markup."""
     text_end: int
     is_estimated: bool = False
     """It was found afterwards: the engine does not say when it speaks a word."""
+    text: str = ""
+    """As it was written, without markup, with the punctuation that it touches; an engine need not
+    say it."""
+
+    @property
+    def start_ms(self) -> int:
+        return self.start * 1000 // SAMPLE_RATE
+
+    @property
+    def end_ms(self) -> int:
+        return self.end * 1000 // SAMPLE_RATE
+
+    def moved(self, samples: int, characters: int = 0) -> Word:
+        """The same word, where so much comes before it."""
+        return replace(
+            self,
+            start=self.start + samples,
+            end=self.end + samples,
+            text_start=self.text_start + characters,
+            text_end=self.text_end + characters,
+        )
 
 
 @dataclass(frozen=True)
@@ -114,8 +140,12 @@ class Sound:
     """Some more of what an utterance sounds like, as long as it was made in one go."""
 
     samples: Samples  # (n,) float32, 24 kHz
-    words: tuple[WordTime, ...] = ()
+    words: tuple[Word, ...] = ()
     """Those that are known now and were not before, in order; an engine need not have any."""
+
+    def moved(self, samples: int, characters: int = 0) -> Sound:
+        """The same of a longer utterance, where so much comes before it."""
+        return replace(self, words=tuple(word.moved(samples, characters) for word in self.words))
 
 
 class Engine(ABC):

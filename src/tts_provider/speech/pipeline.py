@@ -17,10 +17,10 @@ from tts_provider.speech.engine import (
     Engine,
     Samples,
     Utterance,
-    WordTime,
+    Word,
 )
 from tts_provider.speech.reading import Passage
-from tts_provider.speech.timing.words import TimedWord, time_words
+from tts_provider.speech.timing.words import time_words
 
 _SILENCE = SAMPLE_RATE * CHUNKS_MS[-1] // 1000
 
@@ -48,7 +48,7 @@ class Segment:
     text: str
     start: int
     end: int
-    words: tuple[TimedWord, ...] = ()
+    words: tuple[Word, ...] = ()
     """Where the utterance is `with_words` and the engine has their times."""
 
     @property
@@ -106,7 +106,7 @@ async def speak_passages(
                 await asyncio.sleep(0)
             yield Segment("", began, position)
             continue
-        began, times = position, list[WordTime]()
+        began, times = position, list[Word]()
         asked = replace(
             utterance, text=passage.words, phonemes=passage.phonemes, begun=position > 0
         )
@@ -119,7 +119,7 @@ async def speak_passages(
         for chunk in chunker.finish():
             yield AudioChunk(chunk, position)
             position += len(chunk)
-        words: list[TimedWord] = []
+        words: list[Word] = []
         if utterance.with_words:
             words = time_words(passage, times)
         yield Segment(passage.text, began, position, _placed(words, began, position))
@@ -177,7 +177,7 @@ def _shorten_lead(passages: Iterable[Passage]) -> Iterator[Passage]:
 
 async def _speak_words(
     engine: Engine, utterance: Utterance
-) -> AsyncGenerator[tuple[Samples, list[WordTime]], None]:
+) -> AsyncGenerator[tuple[Samples, list[Word]], None]:
     """One passage's audio and its words' times, at speeds that the engine does not have too."""
     slowest, fastest = engine.of(utterance.voice).speeds
     own = min(max(utterance.speed, slowest), fastest)
@@ -199,7 +199,7 @@ async def _speak_words(
     yield await tempo.push(np.zeros(0, np.float32), last=True), []
 
 
-def _placed(words: Iterable[TimedWord], start: int, end: int) -> tuple[TimedWord, ...]:
+def _placed(words: Iterable[Word], start: int, end: int) -> tuple[Word, ...]:
     """Words of a passage on a timeline, which it has from `start` to `end`."""
     return tuple(
         replace(word, start=min(word.start + start, end), end=min(word.end + start, end))

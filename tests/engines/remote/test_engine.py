@@ -30,7 +30,7 @@ from tts_provider.errors import (
     OverCapacity,
     StartupError,
 )
-from tts_provider.speech.engine import Sound, Utterance, Voice, WordTime
+from tts_provider.speech.engine import Sound, Utterance, Voice, Word
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 AUDIO = Audio(np.full(1920, 0.25, np.float32))
@@ -60,7 +60,7 @@ async def test_a_replica_says_what_it_speaks_with_and_speaks_the_same_samples():
 
 
 async def test_words_come_with_the_audio_that_they_are_known_with():
-    known = [(), (WordTime(0, 960, 0, 5),), (), (WordTime(960, 4000, 6, 11, True),)]
+    known = [(), (Word(0, 960, 0, 5),), (), (Word(960, 4000, 6, 11, True),)]
 
     class Knowing(EspeakEngine):
         async def speak(self, utterance):

@@ -42,12 +42,12 @@ from tts_provider.speech.engine import (
     Spoken,
     Utterance,
     Voice,
-    WordTime,
+    Word,
 )
 
 SAMPLES = np.linspace(-1, 1, 1920, dtype=np.float32)
 CODES = np.arange(96).reshape(3, 32) * 21
-WORDS = [WordTime(0, 960, 0, 5), WordTime(960, 1920, 6, 11, True)]
+WORDS = [Word(0, 960, 0, 5), Word(960, 1920, 6, 11, True)]
 FRAMES = (Alive(), Words(WORDS), Audio(SAMPLES), Spoken("Hello.", 1, CODES), End())
 BOUNDS = Bounds(samples=1_100_000, characters=100, code_frames=100)
 VOICE = Voice("female", "Female", "female", "espeak", 1)

@@ -31,7 +31,7 @@ from tts_provider.server.dialects.dialect import (
     Updated,
     Words,
 )
-from tts_provider.server.service.word import Word
+from written import word_at
 
 from .conversation import VOICES, Conversation, find_voice
 
@@ -123,7 +123,7 @@ def test_settings_are_for_contexts_made_later():
             },
         ),
         (
-            Words("c", [Word("$5", 80, 400, 9, 11)], is_estimated=True),
+            Words("c", [word_at("$5", 80, 400, 9, 11)], is_estimated=True),
             {
                 "type": "audio.words",
                 "context_id": "c",

@@ -26,7 +26,7 @@ from servers import (
     send,
 )
 from tts_provider.engines.espeak.engine import EspeakEngine
-from tts_provider.speech.engine import Sound, Utterance, WordTime
+from tts_provider.speech.engine import Sound, Utterance, Word
 
 TEXT = (
     "Dr. Smith paid **$5** for 3 of them, e.g. well-known ones.\n\n"
@@ -193,7 +193,7 @@ class Aligned(EspeakEngine):
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         self.asked.append(utterance.with_words)
-        words: list[WordTime] = []
+        words: list[Word] = []
         async with contextlib.aclosing(super().speak(utterance)) as chunks:
             async for chunk in chunks:
                 words += (dataclasses.replace(word, is_estimated=True) for word in chunk.words)

@@ -6,9 +6,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts_provider.speech.engine import WordTime
+from tts_provider.speech.engine import Word
 from tts_provider.speech.reading import read
-from tts_provider.speech.timing.words import TimedWord, time_words
+from tts_provider.speech.timing.words import time_words
 
 PIECES = [
     *(
@@ -33,7 +33,7 @@ def told(text: str, *times: tuple[str, int, int]) -> list[tuple[str, int, int]]:
     found, at = [], 0
     for word, start, end in times:
         at = passage.words.index(word, at)
-        found.append(WordTime(start, end, at, at + len(word)))
+        found.append(Word(start, end, at, at + len(word)))
         at += len(word)
     return [(word.text, word.start, word.end) for word in time_words(passage, found)]
 
@@ -82,10 +82,10 @@ def test_an_engine_that_says_nothing_has_no_words():
 
 def test_places_are_those_of_the_text_with_its_markup():
     (passage,) = read("- Say **R&amp;D**!")
-    times = [WordTime(0, 5, 0, 3, True), WordTime(5, 9, 4, 5, True), WordTime(9, 20, 6, 9, True)]
+    times = [Word(0, 5, 0, 3, True), Word(5, 9, 4, 5, True), Word(9, 20, 6, 9, True)]
     say, r_and_d = time_words(passage, times)
-    assert say == TimedWord("Say", 0, 5, 2, 5, True)
-    assert r_and_d == TimedWord("R&D!", 5, 20, 8, 18, True)
+    assert say == Word(0, 5, 2, 5, True, "Say")
+    assert r_and_d == Word(5, 20, 8, 18, True, "R&D!")
 
 
 @given(mixed_text, st.data())
@@ -95,7 +95,7 @@ def test_every_spoken_word_is_told_once_and_in_order(text, data):
         kept = [one for one in spoken if data.draw(st.booleans())] or spoken
         if not kept:
             continue
-        times = [WordTime(100 * n, 100 * n + 80, *span) for n, span in enumerate(kept)]
+        times = [Word(100 * n, 100 * n + 80, *span) for n, span in enumerate(kept)]
         words = time_words(passage, times)
         places = {(place.start, place.end) for place in passage.written_words()}
         assert [(word.text_start, word.text_end) for word in words] == sorted(places)

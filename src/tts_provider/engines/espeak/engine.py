@@ -37,7 +37,7 @@ from tts_provider.speech.engine import (
     Sound,
     Utterance,
     Voice,
-    WordTime,
+    Word,
 )
 
 # Chosen by benchmarks/espeak_voices.py: of espeak's men and women, those that a recogniser
@@ -296,7 +296,7 @@ class _WordTimes:
         self._text, self._rate = text, rate
         self._begun: _Word | None = None
 
-    def begin(self, word: _Word) -> list[WordTime]:
+    def begin(self, word: _Word) -> list[Word]:
         """The word before it."""
         if self._begun is not None and word.at <= self._begun.at:
             return []  # espeak reads it twice
@@ -304,14 +304,14 @@ class _WordTimes:
         self._begun = word
         return ended
 
-    def end(self, end: int, before: int | None = None) -> list[WordTime]:
+    def end(self, end: int, before: int | None = None) -> list[Word]:
         """The last word; the next one is at the character `before`."""
         if self._begun is None:
             return []
         start = self._begun.sample * SAMPLE_RATE // self._rate
         for first, last in find_words(self._text[self._begun.at : before]):
             at = self._begun.at
-            return [WordTime(start, max(start, end), at + first, at + last)]
+            return [Word(start, max(start, end), at + first, at + last)]
         return []
 
 

@@ -30,7 +30,7 @@ from tts_provider.speech.engine import (
     Sound,
     Utterance,
     Voice,
-    WordTime,
+    Word,
 )
 
 # A segment of ordinary words has up to 310. Memory grows with the square.
@@ -72,7 +72,7 @@ class HibariEngine(Engine):
             async with aclosing(self._speak_script(script, utterance)) as sounds:
                 async for sound in sounds:
                     made += len(sound.samples)
-                    yield Sound(sound.samples, _moved(sound.words, begun, script.at))
+                    yield sound.moved(begun, script.at)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
@@ -106,7 +106,7 @@ class HibariEngine(Engine):
             async with aclosing(run_job(self._threads, work, run.cancel)) as sounds:
                 async for sound in sounds:
                     count += len(sound.samples)
-                    yield Sound(sound.samples, _moved(sound.words, begun, 0))
+                    yield sound.moved(begun)
             begun += count
 
     def _foreign_voice(self, script: Script, voice: Voice) -> tuple[EspeakEngine, Voice]:
@@ -154,18 +154,6 @@ class HibariEngine(Engine):
             pass
 
 
-def _timed(word: PronouncedWord, performance: Performance) -> WordTime:
+def _timed(word: PronouncedWord, performance: Performance) -> Word:
     begin, end = performance.place(word.first), performance.place_end(word.last)
-    return WordTime(begin, max(begin, end), word.start, word.end)
-
-
-def _moved(words: Sequence[WordTime], samples: int, characters: int) -> tuple[WordTime, ...]:
-    return tuple(
-        WordTime(
-            word.start + samples,
-            word.end + samples,
-            word.text_start + characters,
-            word.text_end + characters,
-        )
-        for word in words
-    )
+    return Word(begin, max(begin, end), word.start, word.end)

@@ -24,7 +24,7 @@ from tts_provider.speech.engine import (
     Spoken,
     Utterance,
     Voice,
-    WordTime,
+    Word,
 )
 
 _ASK_AGAIN_S = 1.0
@@ -82,7 +82,7 @@ class RemoteEngine(Engine):
         headers = {VOICE_HEADER: utterance.voice.id} if utterance.voice.speaker is None else {}
         bounds = Bounds.of_speech(utterance)
         frames = self._replicas.ask("/speak", body, headers, bounds, waits=utterance.begun)
-        words = list[WordTime]()
+        words = list[Word]()
         async with aclosing(frames):
             async for frame in frames:
                 match frame:

@@ -13,7 +13,7 @@ import json
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ from tts_provider.errors import (
     OverCapacity,
     WireError,
 )
-from tts_provider.speech.engine import SAMPLE_RATE, Samples, Spoken, Utterance, WordTime
+from tts_provider.speech.engine import SAMPLE_RATE, Samples, Spoken, Utterance, Word
 
 MEDIA_TYPE = "application/octet-stream"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
@@ -92,7 +92,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Words:
-    times: Sequence[WordTime]
+    times: Sequence[Word]
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def encode(frame: Frame) -> bytes:
         case Audio(samples):
             return _pack(Kind.AUDIO, samples.astype(_SAMPLE, copy=False).tobytes())
         case Words(times):
-            return _pack(Kind.WORDS, json.dumps(list(map(astuple, times))).encode())
+            return _pack(Kind.WORDS, json.dumps(list(map(_word_facts, times))).encode())
         case Spoken():
             return _pack(Kind.SPOKEN, spoken_facts(frame).model_dump_json().encode())
         case WireError():
@@ -265,8 +265,12 @@ _WORDS: TypeAdapter[list[tuple[int, int, int, int, bool]]] = TypeAdapter(
 )
 
 
-def _read_words(payload: bytes, bounds: Bounds) -> list[WordTime]:
-    words = [WordTime(*facts) for facts in _WORDS.validate_json(payload)]
+def _word_facts(word: Word) -> tuple[int, int, int, int, bool]:
+    return word.start, word.end, word.text_start, word.text_end, word.is_estimated
+
+
+def _read_words(payload: bytes, bounds: Bounds) -> list[Word]:
+    words = [Word(*facts) for facts in _WORDS.validate_json(payload)]
     for word in words:
         if not word.start <= word.end <= bounds.samples:
             raise ValueError("a word is not within the audio")

@@ -18,9 +18,8 @@ from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, Wire
 from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
 from tts_provider.server.dialects import seed
 from tts_provider.server.service.service import SpeechService, unexpected_failure
-from tts_provider.server.service.word import Word
 from tts_provider.server.transport.websocket import fragments
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance, Word
 from tts_provider.speech.pipeline import AudioChunk, Segment
 
 log = logging.getLogger(__name__)
@@ -163,7 +162,7 @@ class SpeechSocket(Socket):
             async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
                 async for chunk in chunks:
                     if isinstance(chunk, Segment):
-                        words += map(Word.of, chunk.words)
+                        words += chunk.words
                         is_estimated = is_estimated or chunk.is_estimated
                         continue
                     audio += await encoder.push(chunk.samples)
@@ -207,8 +206,8 @@ class SpeechSocket(Socket):
 
     async def _send_words(self, request: seed.SpeechRequest, segment: Segment) -> None:
         if segment.words:
-            spoken, estimated = list(map(Word.of, segment.words)), segment.is_estimated
-            await self._send_together([seed.words(spoken, request, is_estimated=estimated)])
+            words = seed.words(segment.words, request, is_estimated=segment.is_estimated)
+            await self._send_together([words])
 
     def _describe(self, problem: WireError) -> list[str]:
         return [seed.error(problem)]

@@ -29,7 +29,6 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
-from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 from tts_provider.speech.pipeline import AudioChunk, Segment, nothing_to_speak, shorten_lead
 from tts_provider.speech.reading import Passage
@@ -210,8 +209,7 @@ class Timeline:
         await self._send(await self._audio.end_segment(segment))
         self._position = segment.end
         if segment.words:
-            words = tuple(map(Word.of, segment.words))
-            await self._listener.send(Words(self._id, words, segment.is_estimated))
+            await self._listener.send(Words(self._id, segment.words, segment.is_estimated))
         if segment.end > segment.start and segment.text:
             place = _ms(segment.start), _ms(segment.end)
             await self._listener.send(Spoken(self._id, segment.text, *place))

@@ -15,8 +15,7 @@ from typing import ClassVar, Literal
 from tts_provider.config import Limits
 from tts_provider.errors import WireError
 from tts_provider.server.service.service import Said
-from tts_provider.server.service.word import Word
-from tts_provider.speech.engine import SAMPLE_RATE, Voice
+from tts_provider.speech.engine import SAMPLE_RATE, Voice, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]

@@ -40,6 +40,7 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, parse_object, read_said
 from tts_provider.server.service.service import voice_facts
+from tts_provider.server.service.word import word_facts
 from tts_provider.speech.engine import SAMPLE_RATE
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
@@ -92,7 +93,7 @@ class NativeDialect(Dialect):
                 body = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
                 return [_encode("audio.segment", context_id=context_id, **body)]
             case Words(context_id, words, is_estimated):
-                body = {"words": [word.facts() for word in words], "estimated": is_estimated}
+                body = {"words": [word_facts(word) for word in words], "estimated": is_estimated}
                 return [_encode("audio.words", context_id=context_id, **body)]
             case Flushed(context_id, flush_id):
                 return [_encode("audio.flushed", context_id=context_id, flush_id=flush_id)]

@@ -392,8 +392,8 @@ def _words(piece: Piece) -> dict[str, Any]:
             "word": word.text,
             "start": word.start_ms / 1000,
             "end": word.end_ms / 1000,
-            "from": word.start,
-            "to": word.end,
+            "from": word.text_start,
+            "to": word.text_end,
         }
         for word in piece.words
     ]

@@ -27,8 +27,8 @@ from tts_provider.server.dialects.fields import (
     read_said,
 )
 from tts_provider.server.service.service import Said
-from tts_provider.server.service.word import Word
-from tts_provider.speech.engine import SAMPLE_RATE
+from tts_provider.server.service.word import word_facts
+from tts_provider.speech.engine import SAMPLE_RATE, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
@@ -222,7 +222,7 @@ def error(problem: WireError, request_id: str | None = None) -> str:
 
 
 def _words(words: Sequence[Word], is_estimated: bool) -> dict[str, Any]:
-    return {"words": [word.facts() for word in words], "estimated": is_estimated}
+    return {"words": [word_facts(word) for word in words], "estimated": is_estimated}
 
 
 def _encode(body: dict[str, Any], request_id: str | None) -> str:

@@ -19,9 +19,9 @@ from starlette.types import Receive, Scope, Send
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.service.service import SpeechService, unexpected_failure
-from tts_provider.server.service.word import Word
 from tts_provider.server.transport.address import error_body_of, error_headers_of
 from tts_provider.server.transport.http import HttpProtocol, http_protocol_of
+from tts_provider.speech.engine import Word
 
 log = logging.getLogger(__name__)
 

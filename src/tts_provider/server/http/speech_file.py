@@ -9,7 +9,6 @@ from tts_provider.audio.encode.encode import Format, StreamEncoder, check_format
 from tts_provider.errors import Loading, WireError
 from tts_provider.server.http.answers import Piece
 from tts_provider.server.service.service import SpeechService
-from tts_provider.server.service.word import Word
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 from tts_provider.speech.pipeline import LONGEST_LEAD_S, AudioChunk, Segment
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
@@ -55,8 +54,7 @@ async def _pieces(
                 async for item in items:
                     if isinstance(item, Segment):
                         if audible and item.words:
-                            words = tuple(map(Word.of, item.words))
-                            yield Piece(b"", 0.0, words, item.is_estimated)
+                            yield Piece(b"", 0.0, item.words, item.is_estimated)
                         continue
                     held.append(await encoder.push(item.samples))
                     end = item.end

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
-from tts_provider.speech.engine import WordTime
+from tts_provider.speech.engine import Word
 from tts_provider.speech.reading import Passage
 from tts_provider.speech.timing.alignment import Place
 
 
-@dataclass(frozen=True)
-class TimedWord:
-    """A word as it was written: `$5` is one, though two are spoken for it, and so is `1 234`."""
-
-    text: str
-    """Without markup, with the punctuation that it touches."""
-    start: int
-    """On the timeline, in samples."""
-    end: int
-    text_start: int
-    """Its place in the whole text, with its markup: characters from here to before `text_end`."""
-    text_end: int
-    is_estimated: bool = False
-
-
-def time_words(passage: Passage, times: Sequence[WordTime]) -> list[TimedWord]:
-    """The passage's written words that are spoken, in order; `times` are of its `words`, in order.
+def time_words(passage: Passage, times: Sequence[Word]) -> list[Word]:
+    """The passage's written words that are spoken, in order; `times` are of its `words`, in order,
+    and so are the times of what is given back.
 
     A word that the engine says nothing of has a part of the one before it: espeak-ng says "of the"
     in one go.
@@ -43,11 +28,11 @@ def time_words(passage: Passage, times: Sequence[WordTime]) -> list[TimedWord]:
         spoken = list(group)
         text = " ".join(passage.text[spoken[0][0].text_start : spoken[-1][0].text_end].split())
         start, end = spoken[0][1][0], spoken[-1][1][1]
-        timed.append(TimedWord(text, start, end, text_start, text_end, times[0].is_estimated))
+        timed.append(Word(start, end, text_start, text_end, times[0].is_estimated, text))
     return timed
 
 
-def _spans(places: Sequence[Place], times: Sequence[WordTime]) -> list[tuple[int, int]]:
+def _spans(places: Sequence[Place], times: Sequence[Word]) -> list[tuple[int, int]]:
     """From when to when each place is spoken."""
     starts, ends = [time.text_start for time in times], [time.text_end for time in times]
     owned: list[list[int]] = [[] for _ in times]

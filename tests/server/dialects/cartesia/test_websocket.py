@@ -26,7 +26,7 @@ from tts_provider.server.dialects.dialect import (
     Spoken,
     Words,
 )
-from tts_provider.server.service.word import Word
+from written import word_at
 
 from ..conversation import VOICES, find_voice
 
@@ -145,7 +145,8 @@ def test_what_is_told():
 def test_times_of_words_where_they_are_asked_for():
     talk = Talk()
     words = Words(
-        "c", [Word("It", 0, 90, 0, 2), Word("is", 90, 200, 3, 5), Word("$5", 200, 1250, 6, 8)]
+        "c",
+        [word_at("It", 0, 90, 0, 2), word_at("is", 90, 200, 3, 5), word_at("$5", 200, 1250, 6, 8)],
     )
     (append,) = talk.tell(transcript="x", add_timestamps=True, **{"continue": True})
     assert append.opening.settings.words

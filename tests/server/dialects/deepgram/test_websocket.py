@@ -27,7 +27,7 @@ from tts_provider.server.dialects.dialect import (
     Refuse,
     Words,
 )
-from tts_provider.server.service.word import Word
+from written import word_at
 
 from ..conversation import VOICES, find_voice
 
@@ -95,7 +95,7 @@ def test_a_turn():
     assert talk.tell("Speak", text="lo.") == [Append("0", "lo.", OPENING)]
     assert talk.tell("Flush") == [Flush("0", may_be_empty=True)]
     assert talk.hear(Audio("0", SETTINGS, 0, 80, b"\0\1")) == [b"\0\1"]
-    assert talk.hear(Words("0", [Word("Hallo.", 0, 80, 0, 6)])) == []
+    assert talk.hear(Words("0", [word_at("Hallo.", 0, 80, 0, 6)])) == []
     assert talk.hear(Flushed("0", None)) == [{"type": "Flushed", "sequence_id": 0}]
     assert talk.tell("Close") == [End("0"), Close()]
     assert talk.hear(Done("0", 80)) == []

@@ -18,7 +18,7 @@ from servers import PATIENCE_S, running_server
 from tts_provider.audio.pcm import from_s16
 from tts_provider.server.dialects.elevenlabs.http import _lines, _one_object
 from tts_provider.server.http.answers import Piece
-from tts_provider.server.service.word import Word
+from written import word_at
 
 DIGITS = ["two", "one", "four"]
 TEXT = "two one four"
@@ -290,9 +290,9 @@ async def test_errors_before_the_route_are_in_its_shape_too():
 
 
 async def pieces():
-    yield Piece(b"\1\2", 0.1, (Word("Hi", 0, 100, 0, 2),))
+    yield Piece(b"\1\2", 0.1, (word_at("Hi", 0, 100, 0, 2),))
     yield Piece(b"\3\4", 0.1)
-    yield Piece(b"\5\6\7", 0.1, (Word("you.", 200, 400, 3, 7),))
+    yield Piece(b"\5\6\7", 0.1, (word_at("you.", 200, 400, 3, 7),))
 
 
 async def test_characters_of_words_with_times_from_the_beginning():

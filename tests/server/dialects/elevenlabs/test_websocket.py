@@ -27,8 +27,8 @@ from tts_provider.server.dialects.elevenlabs.websocket import (
     StreamInput,
     read_output,
 )
-from tts_provider.server.service.word import Word
 from tts_provider.speech.reading import ReadingOptions
+from written import word_at
 
 from ..conversation import find_voice
 
@@ -183,8 +183,8 @@ def test_audio_and_the_end():
 def test_words_by_character_with_times_that_begin_anew_in_each_message():
     dialect = multi()
     tell(dialect, text="Hi you. $5!", context_id="c")
-    first = Words("c", [Word("Hi", 100, 200, 0, 2), Word("you.", 250, 650, 3, 7)])
-    second = Words("c", [Word("$5!", 800, 1100, 8, 11)])
+    first = Words("c", [word_at("Hi", 100, 200, 0, 2), word_at("you.", 250, 650, 3, 7)])
+    second = Words("c", [word_at("$5!", 800, 1100, 8, 11)])
     (one,), (two,) = written(dialect, first), written(dialect, second)
     assert one["alignment"] == one["normalizedAlignment"]
     assert one["alignment"] == {
@@ -203,7 +203,7 @@ def test_words_by_character_with_times_that_begin_anew_in_each_message():
 def test_words_that_touch_have_no_space_between_them():
     dialect = multi()
     tell(dialect, text="你好", context_id="c")
-    words = Words("c", [Word("你", 0, 100, 0, 1), Word("好", 100, 200, 1, 2)])
+    words = Words("c", [word_at("你", 0, 100, 0, 1), word_at("好", 100, 200, 1, 2)])
     (message,) = written(dialect, words)
     assert message["alignment"]["chars"] == ["你", "好", " "]
 

@@ -36,7 +36,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object
-from tts_provider.server.service.word import Word
+from tts_provider.speech.engine import Word
 from tts_provider.speech.reading import ReadingOptions
 
 READING = ReadingOptions(tags=True)

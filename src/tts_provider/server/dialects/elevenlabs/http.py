@@ -25,8 +25,7 @@ from tts_provider.server.dialects.fields import Fields, check_text, parse_query,
 from tts_provider.server.http.answers import AudioStream, Piece, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
-from tts_provider.server.service.word import Word
-from tts_provider.speech.engine import Utterance, Voice
+from tts_provider.speech.engine import Utterance, Voice, Word
 
 ENDPOINT = "elevenlabs"
 
@@ -210,7 +209,7 @@ async def _lines(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, N
         async for piece in pieces:
             alignment = _align(piece.words, position, end_ms)
             if piece.words:
-                position, end_ms = piece.words[-1].end, piece.words[-1].end_ms
+                position, end_ms = piece.words[-1].text_end, piece.words[-1].end_ms
             body = {
                 "audio_base64": base64.b64encode(piece.data).decode(),
                 "alignment": alignment,

@@ -33,7 +33,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
-from tts_provider.server.service.word import Word
+from tts_provider.speech.engine import Word
 from tts_provider.speech.reading import ReadingOptions
 
 _FORMATS: Mapping[str, Format] = {
@@ -163,12 +163,12 @@ def spell(words: Sequence[Word], position: int = 0, start_ms: int = 0) -> list[C
     one space; `position` and `start_ms` are where the words before ended, and a space ends them."""
     characters: list[Character] = []
     for word in words:
-        if word.start > position and position > 0:
+        if word.text_start > position and position > 0:
             characters.append(Character(" ", start_ms, max(start_ms, word.start_ms)))
         length = word.end_ms - word.start_ms
         places = [word.start_ms + length * i // len(word.text) for i in range(len(word.text) + 1)]
         characters += map(Character, word.text, places, places[1:])
-        position, start_ms = word.end, word.end_ms
+        position, start_ms = word.text_end, word.end_ms
     return characters
 
 
