@@ -61,7 +61,7 @@ def resampled(speed: float) -> Change:
 def stretched(speed: float) -> Change:
     def change(samples: np.ndarray) -> np.ndarray:
         tempo = Tempo(SAMPLE_RATE, speed)
-        return np.concatenate([tempo.push(samples), tempo.push(samples[:0], last=True)])
+        return np.concatenate([tempo.push(samples), tempo.finish()])
 
     return change
 

@@ -22,7 +22,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from sentences import SENTENCES
-from tts_provider.audio.tempo import StreamTempo
+from tts_provider.audio.chain import Chain
+from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Settings
 from tts_provider.selection import Choice, build_engine
 from tts_provider.speech.engine import SAMPLE_RATE, Engine, Samples, Utterance
@@ -44,8 +45,7 @@ class Speech:
         return Speech(self.samples + noise.astype(np.float32), self.words)
 
     async def at_speed(self, speed: float) -> Speech:
-        tempo = StreamTempo(SAMPLE_RATE, speed)
-        samples = await tempo.push(self.samples, last=True)
+        samples = await Chain([Tempo(SAMPLE_RATE, speed)]).finish(self.samples)
         words = {
             place: (round(start / speed), round(end / speed))
             for place, (start, end) in self.words.items()

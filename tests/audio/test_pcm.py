@@ -62,10 +62,11 @@ def test_where_the_audio_begins():
 @pytest.mark.parametrize("piece", [1, 7, 480, 24_000])
 def test_resampling_in_pieces_has_no_seam_and_no_drift(rate, piece):
     tone = np.sin(2 * np.pi * 440 * np.arange(24_000) / 24_000).astype(np.float32)[: 100 * piece]
-    whole = Resampler(24_000, rate).push(tone, last=True)
+    resampler = Resampler(24_000, rate)
+    whole = np.concatenate([resampler.push(tone), resampler.finish()])
     stream = Resampler(24_000, rate)
     pieces = [stream.push(tone[start : start + piece]) for start in range(0, len(tone), piece)]
-    pieces.append(stream.push(np.zeros(0, np.float32), last=True))
+    pieces.append(stream.finish())
     joined = np.concatenate(pieces)
     assert abs(len(joined) - len(tone) * rate / 24_000) <= 1
     assert np.abs(joined - whole).max() < 1e-4

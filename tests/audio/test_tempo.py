@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import ears
-from tts_provider.audio.tempo import StreamTempo, Tempo
+from tts_provider.audio.chain import Chain
+from tts_provider.audio.tempo import Tempo
 
 WORDS = ["seven", "nine", "eight", "five"]
 NOTHING = np.zeros(0, np.float32)
@@ -13,7 +14,7 @@ NOTHING = np.zeros(0, np.float32)
 def change(samples: np.ndarray, speed: float, cut: int = 1920) -> np.ndarray:
     tempo = Tempo(24_000, speed)
     pieces = [tempo.push(samples[start : start + cut]) for start in range(0, len(samples), cut)]
-    return np.concatenate([*pieces, tempo.push(NOTHING, last=True)])
+    return np.concatenate([*pieces, tempo.finish()])
 
 
 @pytest.mark.parametrize("speed", [0.25, 0.4, 0.5, 0.8, 1.25, 2.0, 3.0, 4.0])
@@ -52,6 +53,6 @@ def test_almost_nothing_is_at_most_that(count):
 
 @pytest.mark.parametrize("speed", [1, 1.5])
 async def test_beside_the_event_loop_it_is_the_same(speed, speech):
-    beside = StreamTempo(24_000, speed)
-    made = [await beside.push(speech), await beside.push(NOTHING, last=True)]
+    beside = Chain([Tempo(24_000, speed)])
+    made = [await beside.push(speech), await beside.finish(NOTHING)]
     assert np.array_equal(np.concatenate(made), change(speech, speed, cut=len(speech)))

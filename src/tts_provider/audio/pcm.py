@@ -115,9 +115,17 @@ class Resampler:
             else soxr.ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ")
         )
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
-        """The output that `samples` completes, (m,); with `last`, all that is left."""
+    def push(self, samples: Samples) -> Samples:
+        """The output that `samples` completes, (m,)."""
         if self._stream is None:
             return samples
-        out: Samples = self._stream.resample_chunk(samples, last=last)
+        out: Samples = self._stream.resample_chunk(samples)
+        return out
+
+    def finish(self) -> Samples:
+        """All that is left."""
+        nothing = np.zeros(0, np.float32)
+        if self._stream is None:
+            return nothing
+        out: Samples = self._stream.resample_chunk(nothing, last=True)
         return out

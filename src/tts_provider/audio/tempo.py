@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from fractions import Fraction
 
@@ -10,7 +9,6 @@ import av
 import av.filter
 import numpy as np
 
-from tts_provider.audio.background import Background, pieces
 from tts_provider.audio.pcm import Samples
 
 SLOWEST, FASTEST = 0.25, 4.0
@@ -29,15 +27,23 @@ class Tempo:
         self._samples = 0
         self._graph = None if speed == 1 else _graph(rate, speed)
 
-    def push(self, samples: Samples, *, last: bool = False) -> Samples:
-        """The output that `samples` (n,) completes, (m,); with `last`, all that is left."""
+    def push(self, samples: Samples) -> Samples:
+        """The output that `samples` (n,) completes, (m,)."""
         if self._graph is None:
             return samples
         self._held = np.concatenate([self._held, samples.astype(np.float32, copy=False)])
-        while len(self._held) >= (1 if last else self._block):
+        while len(self._held) >= self._block:
             self._graph.push(self._frame(self._held[: self._block]))
             self._held = self._held[self._block :]
-        if last and self._samples:
+        return _pull(self._graph)
+
+    def finish(self) -> Samples:
+        """All that is left."""
+        if self._graph is None:
+            return self._held
+        if len(self._held):
+            self._graph.push(self._frame(self._held))
+        if self._samples:
             self._graph.push(None)
         return _pull(self._graph)
 
@@ -48,23 +54,6 @@ class Tempo:
         frame.pts = self._samples
         self._samples += len(samples)
         return frame
-
-
-class StreamTempo:
-    """`Tempo` for the event loop, which goes on meanwhile."""
-
-    def __init__(self, rate: int, speed: float) -> None:
-        self._tempo = Tempo(rate, speed)
-        self._background = None if speed == 1 else Background()
-
-    async def push(self, samples: Samples, *, last: bool = False) -> Samples:
-        if self._background is None:
-            return samples
-        made, left = [], list(pieces(samples))
-        while left:
-            work = functools.partial(self._tempo.push, left.pop(0), last=last and not left)
-            made.append(await self._background.run(work))
-        return np.concatenate(made)
 
 
 def _pull(graph: av.filter.Graph) -> Samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,13 +12,16 @@ CHUNKS_MS = (80, 160, 240, 320)
 """The first sound leaves at once, later messages are fewer; the last length stays. An engine that
 makes its sound in batches loses no time where they are as long."""
 
+_NOTHING: Samples = np.zeros(0, np.float32)
 _SHORTEST_REST = SAMPLE_RATE * CHUNKS_MS[1] // 1000
 
 
 class Chunker:
     """Cuts one timeline."""
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = 1.0, lengths_ms: Sequence[int] = CHUNKS_MS) -> None:
+        """`speed` is how many times faster it will be heard."""
+        self._sizes = [round(SAMPLE_RATE * ms * speed) // 1000 for ms in lengths_ms]
         self._held: list[Samples] = []
         self._count = 0  # of samples held
         self._given = 0  # chunks
@@ -29,21 +32,20 @@ class Chunker:
         while self._count == self._size or self._count >= self._size + _SHORTEST_REST:
             yield self._cut(self._size)
 
-    def finish(self) -> Iterator[Samples]:
+    def finish(self) -> Samples:
         """What is left of a passage; the next one goes on with chunks as long."""
-        if self._count:
-            yield self._cut(self._count)
+        return self._cut(self._count)
 
     @property
     def _size(self) -> int:
-        return SAMPLE_RATE * CHUNKS_MS[min(self._given, len(CHUNKS_MS) - 1)] // 1000
+        return self._sizes[min(self._given, len(self._sizes) - 1)]
 
     def _hold(self, samples: Samples) -> None:
         self._held.append(samples)
         self._count += len(samples)
 
     def _cut(self, count: int) -> Samples:
-        held = np.concatenate(self._held)
-        self._held, self._count, self._given = [], 0, self._given + 1
+        held = np.concatenate([_NOTHING, *self._held])
+        self._held, self._count, self._given = [], 0, self._given + bool(count)
         self._hold(held[count:])
         return held[:count]

@@ -1,31 +1,33 @@
-"""Passages → engine → speed → one continuous timeline."""
+"""Passages → engine → tempo, watermark → one continuous timeline."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+import math
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tts_provider.audio.tempo import StreamTempo
+from tts_provider.audio.chain import Chain, Stage
+from tts_provider.audio.tempo import Tempo
 from tts_provider.errors import InvalidRequest, NoSpeech
 from tts_provider.speech.chunker import CHUNKS_MS, Chunker
-from tts_provider.speech.engine import (
-    SAMPLE_RATE,
-    Engine,
-    Samples,
-    Utterance,
-    Word,
-)
+from tts_provider.speech.engine import SAMPLE_RATE, Engine, Samples, Sound, Utterance, Word
 from tts_provider.speech.reading import Passage
 from tts_provider.speech.timing.words import time_words
 
-_SILENCE = SAMPLE_RATE * CHUNKS_MS[-1] // 1000
+# No sound waits for a pause: it is cut into chunks that are as long at once.
+_PAUSE_MS = CHUNKS_MS[-1:]
+_SILENCE = SAMPLE_RATE * _PAUSE_MS[0] // 1000
+_NONE = Chain(())
 
 LONGEST_LEAD_S = 1.0
 """Of all pauses before the first word together."""
+
+Mark = Callable[[int], Stage]
+"""Makes what marks a passage that begins at a sample of the timeline."""
 
 
 @dataclass(frozen=True)
@@ -57,90 +59,158 @@ class Segment:
         return any(word.is_estimated for word in self.words)
 
 
-async def speak(
-    engine: Engine, utterance: Utterance, passages: Iterable[Passage]
+def speak(
+    engine: Engine,
+    utterance: Utterance,
+    passages: Iterable[Passage],
+    *,
+    mark: Mark | None = None,
+    longest_s: float = math.inf,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
     """Speak the passages of one text; chunks follow one another without a gap, and only where the
     utterance is `with_words` each passage's are followed by its `Segment`.
 
-    Raises `NoSpeech` where there is nothing to speak, and what the engine raises.
+    Raises `NoSpeech` where there is nothing to speak, `InvalidRequest` where there is more than
+    `longest_s`, and what the engine raises.
     """
-    limit = None
-    if utterance.max_audio_ms is not None:
-        limit = SAMPLE_RATE * utterance.max_audio_ms // 1000
-    audible = False
-    spoken = _shorten_lead(passages)
-    async with aclosing(speak_passages(engine, utterance, spoken)) as items:
-        async for item in items:
-            if isinstance(item, Segment):
-                if utterance.with_words:
-                    yield item if limit is None else _cut_segment(item, limit)
-                if limit is not None and item.end >= limit:
+    timeline = _Timeline(0, longest_s, utterance.max_audio_ms)
+    return _speak(engine, utterance, _shorten_lead(passages), timeline, mark, is_whole=True)
+
+
+def speak_passages(
+    engine: Engine,
+    utterance: Utterance,
+    passages: Iterable[Passage],
+    start: int = 0,
+    *,
+    mark: Mark | None = None,
+    longest_s: float = math.inf,
+) -> AsyncGenerator[AudioChunk | Segment, None]:
+    """Speak one passage after the other from `start` on, each followed by what it was. Raises
+    `InvalidRequest` where they are longer than `longest_s`, and what the engine raises."""
+    timeline = _Timeline(start, longest_s)
+    return _speak(engine, utterance, passages, timeline, mark, is_whole=False)
+
+
+class _Timeline:
+    """Where the next sound is placed, and how much there may be."""
+
+    def __init__(self, start: int, longest_s: float, max_audio_ms: int | None = None) -> None:
+        """Up to `max_audio_ms` is cut; more than `longest_s` is wrong."""
+        self.position = start
+        """Samples until now, those that were cut off too."""
+        self.is_audible = False
+        self._longest_s = longest_s
+        self._longest = math.inf if longest_s == math.inf else start + longest_s * SAMPLE_RATE
+        self._limit = None if max_audio_ms is None else SAMPLE_RATE * max_audio_ms // 1000
+
+    def place(self, samples: Samples) -> AudioChunk | None:
+        """What of it is heard. Raises `InvalidRequest` where it is too much."""
+        start, self.position = self.position, self.position + len(samples)
+        chunk = AudioChunk(samples[: max(0, self.cut(self.position) - start)], start)
+        if not len(chunk.samples):
+            return None
+        if chunk.end > self._longest:
+            raise InvalidRequest(
+                f"the audio is longer than {self._longest_s:g} s, the limit for one request; "
+                "send less text",
+                code="audio_too_long",
+                param="text",
+            )
+        self.is_audible = self.is_audible or bool(chunk.samples.any())
+        return chunk
+
+    def cut(self, position: int) -> int:
+        return position if self._limit is None else min(position, self._limit)
+
+    @property
+    def is_full(self) -> bool:
+        return self._limit is not None and self.position >= self._limit
+
+    @property
+    def is_beyond(self) -> bool:
+        """There is more than is heard."""
+        return self._limit is not None and self.position > self._limit
+
+
+async def _speak(
+    engine: Engine,
+    utterance: Utterance,
+    passages: Iterable[Passage],
+    timeline: _Timeline,
+    mark: Mark | None,
+    *,
+    is_whole: bool,
+) -> AsyncGenerator[AudioChunk | Segment, None]:
+    asked, change = _within_speeds(engine, utterance)
+    ramp = Chunker(change)
+    for passage in passages:
+        began, known = timeline.position, list[Word]()
+        if passage.words:
+            text, phonemes = passage.words, passage.phonemes
+            speech = engine.speak(replace(asked, text=text, phonemes=phonemes, begun=began > 0))
+            chunker, chain = ramp, Chain(_stages(change, mark, began))
+        else:
+            speech, chunker, chain = _silence(passage.pause_s), Chunker(lengths_ms=_PAUSE_MS), _NONE
+        async with aclosing(speech):
+            async for sound in speech:
+                known += sound.words
+                for samples in chunker.push(sound.samples):
+                    if (chunk := timeline.place(await chain.push(samples))) is not None:
+                        yield chunk
+                # Who wants words hears of those before the limit when their passage is over. An
+                # engine that ends at the limit itself may remember what it said.
+                if timeline.is_beyond and not utterance.with_words:
                     return
-                continue
-            if limit is None or item.start < limit:
-                audible = audible or bool(item.samples.any())
-                yield item if limit is None else _cut_chunk(item, limit)
-            # Who wants words hears of those before the limit when their passage is over. An engine
-            # that ends at the limit itself does so in its own way: it may remember what it said.
-            if limit is not None and item.end > limit and not utterance.with_words:
-                return
-    if not audible:
+        if (chunk := timeline.place(await chain.finish(chunker.finish()))) is not None:
+            yield chunk
+        if utterance.with_words or not is_whole:
+            end, words = timeline.cut(timeline.position), list[Word]()
+            if utterance.with_words:
+                words = time_words(passage, known)
+            placed = (_placed(word, change, began, end) for word in words)
+            heard = tuple(word for word in placed if word.start < end or not timeline.is_full)
+            yield Segment(passage.text, began, end, heard)
+        if timeline.is_full:
+            break
+    if is_whole and not timeline.is_audible:
         raise nothing_to_speak()
 
 
-async def speak_passages(
-    engine: Engine, utterance: Utterance, passages: Iterable[Passage], start: int = 0
-) -> AsyncGenerator[AudioChunk | Segment, None]:
-    """Speak one passage after the other from `start` on, each followed by what it was."""
-    position, chunker = start, Chunker()
-    for passage in passages:
-        if not passage.words:
-            end = position + round(passage.pause_s * SAMPLE_RATE)
-            began = position
-            while position < end:
-                count = min(end - position, _SILENCE)
-                yield AudioChunk(np.zeros(count, np.float32), position)
-                position += count
-                # No engine is waited for here: others' turns come between chunks.
-                await asyncio.sleep(0)
-            yield Segment("", began, position)
-            continue
-        began, times = position, list[Word]()
-        asked = replace(
-            utterance, text=passage.words, phonemes=passage.phonemes, begun=position > 0
-        )
-        async with aclosing(_speak_words(engine, asked)) as pieces:
-            async for samples, known in pieces:
-                times += known
-                for chunk in chunker.push(samples):
-                    yield AudioChunk(chunk, position)
-                    position += len(chunk)
-        for chunk in chunker.finish():
-            yield AudioChunk(chunk, position)
-            position += len(chunk)
-        words: list[Word] = []
-        if utterance.with_words:
-            words = time_words(passage, times)
-        yield Segment(passage.text, began, position, _placed(words, began, position))
+def _within_speeds(engine: Engine, utterance: Utterance) -> tuple[Utterance, float]:
+    """What the engine is asked for, and how much faster than that it shall be."""
+    slowest, fastest = engine.of(utterance.voice).speeds
+    own = min(max(utterance.speed, slowest), fastest)
+    change = utterance.speed / own
+    limit_ms = utterance.max_audio_ms
+    if limit_ms is not None:
+        limit_ms = round(limit_ms * max(change, 1.0))
+    return replace(utterance, speed=own, max_audio_ms=limit_ms), change
 
 
-async def bounded(
-    items: AsyncGenerator[AudioChunk | Segment, None], longest_s: float, start: int = 0
-) -> AsyncGenerator[AudioChunk | Segment, None]:
-    """The same up to `longest_s` after the sample `start`. Raises `InvalidRequest` where there is
-    more."""
-    limit = start + round(longest_s * SAMPLE_RATE)
-    async with aclosing(items):
-        async for item in items:
-            if item.end > limit:
-                raise InvalidRequest(
-                    f"the audio is longer than {longest_s:g} s, the limit for one request; "
-                    "send less text",
-                    code="audio_too_long",
-                    param="text",
-                )
-            yield item
+def _stages(change: float, mark: Mark | None, start: int) -> list[Stage]:
+    stages: list[Stage] = []
+    if change != 1:
+        stages.append(Tempo(SAMPLE_RATE, change))
+    if mark is not None:
+        stages.append(mark(start))
+    return stages
+
+
+async def _silence(pause_s: float) -> AsyncGenerator[Sound, None]:
+    left = round(pause_s * SAMPLE_RATE)
+    while left:
+        count = min(left, _SILENCE)
+        yield Sound(np.zeros(count, np.float32))
+        left -= count
+        # No engine is waited for here: others' turns come between chunks.
+        await asyncio.sleep(0)
+
+
+def _placed(word: Word, change: float, start: int, end: int) -> Word:
+    """A word of a passage on a timeline, which has it from `start` to `end`."""
+    begin, finish = (min(start + round(at / change), end) for at in (word.start, word.end))
+    return replace(word, start=begin, end=finish)
 
 
 def check_pauses(pauses_s: float, longest_s: float) -> None:
@@ -173,51 +243,6 @@ def _shorten_lead(passages: Iterable[Passage]) -> Iterator[Passage]:
         else:
             lead.append(shorten_lead(passage, position))
             position += round(lead[-1].pause_s * SAMPLE_RATE)
-
-
-async def _speak_words(
-    engine: Engine, utterance: Utterance
-) -> AsyncGenerator[tuple[Samples, list[Word]], None]:
-    """One passage's audio and its words' times, at speeds that the engine does not have too."""
-    slowest, fastest = engine.of(utterance.voice).speeds
-    own = min(max(utterance.speed, slowest), fastest)
-    change = utterance.speed / own
-    limit_ms = utterance.max_audio_ms
-    asked = replace(
-        utterance,
-        speed=own,
-        max_audio_ms=None if limit_ms is None else round(limit_ms * max(change, 1.0)),
-    )
-    tempo = StreamTempo(SAMPLE_RATE, change)
-    async with aclosing(engine.speak(asked)) as chunks:
-        async for chunk in chunks:
-            timed = [
-                replace(word, start=round(word.start / change), end=round(word.end / change))
-                for word in chunk.words
-            ]
-            yield await tempo.push(chunk.samples), timed
-    yield await tempo.push(np.zeros(0, np.float32), last=True), []
-
-
-def _placed(words: Iterable[Word], start: int, end: int) -> tuple[Word, ...]:
-    """Words of a passage on a timeline, which it has from `start` to `end`."""
-    return tuple(
-        replace(word, start=min(word.start + start, end), end=min(word.end + start, end))
-        for word in words
-    )
-
-
-def _cut_chunk(chunk: AudioChunk, limit: int) -> AudioChunk:
-    """What of it is before the sample `limit`."""
-    return AudioChunk(chunk.samples[: limit - chunk.start], chunk.start)
-
-
-def _cut_segment(segment: Segment, limit: int) -> Segment:
-    """What of it is before the sample `limit`."""
-    words = [
-        replace(word, end=min(word.end, limit)) for word in segment.words if word.start < limit
-    ]
-    return replace(segment, end=min(segment.end, limit), words=tuple(words))
 
 
 def nothing_to_speak() -> NoSpeech:

@@ -28,14 +28,16 @@ from tts_provider.errors import StartupError
 from tts_provider.server.dialects import SOCKETS
 from tts_provider.server.lifecycle import Server
 from tts_provider.server.service.watermark import Watermark, decoder
-from tts_provider.speech.engine import Voice
-from tts_provider.speech.pipeline import AudioChunk, Segment
+from tts_provider.speech.engine import Sound, Utterance, Voice
+from tts_provider.speech.pipeline import Segment, speak_passages
+from tts_provider.speech.reading import Passage
 from tts_provider.voices.store import ENROLLED
 
 from ..dialects.tongues import TONGUES, Talk, audio_of
 
 RATE = 24_000
 VOICE = Voice("male", "Male", "male", "espeak")
+UTTERANCE = Utterance("", VOICE)
 TEXT = "The north wind and the sun were disputing which was the stronger of the two."
 
 # Routes that give no speech.
@@ -210,15 +212,14 @@ async def test_a_mark_changes_no_length_and_nothing_of_the_first_third_of_a_seco
 async def test_chunks_and_segments_keep_their_places():
     samples = speech()
 
-    async def spoken():
-        position = 0
-        for count in (1920, 3840, 60_000, 100, len(samples) - 65_860):
-            end = position + count
-            yield AudioChunk(samples[position:end], position)
-            position = end
-        yield Segment("what was said", 0, position)
+    class Speaking(EspeakEngine):
+        async def speak(self, utterance):
+            for piece in np.split(samples, [1920, 5760, 65_760, 65_860]):
+                yield Sound(piece)
 
-    items = [item async for item in Watermark("on").mark(spoken(), VOICE)]
+    mark = await Watermark("on").mark(VOICE)
+    passage = Passage("what was said", "what was said")
+    items = [i async for i in speak_passages(Speaking(), UTTERANCE, [passage], mark=mark)]
     chunks, (segment,) = items[:-1], items[-1:]
     assert segment == Segment("what was said", 0, len(samples))
     assert [chunk.start for chunk in chunks] == [0, *(chunk.end for chunk in chunks[:-1])]
@@ -231,14 +232,16 @@ async def test_chunks_and_segments_keep_their_places():
 async def test_who_stops_listening_ends_what_speaks():
     ended = asyncio.Event()
 
-    async def spoken():
-        try:
-            while True:
-                yield AudioChunk(np.ones(1920, np.float32), 0)
-        finally:
-            ended.set()
+    class Speaking(EspeakEngine):
+        async def speak(self, utterance):
+            try:
+                while True:
+                    yield Sound(np.ones(1920, np.float32))
+            finally:
+                ended.set()
 
-    items = Watermark("on").mark(spoken(), VOICE)
+    mark = await Watermark("on").mark(VOICE)
+    items = speak_passages(Speaking(), UTTERANCE, [Passage("a", "a")], mark=mark)
     await anext(items)
     await items.aclose()
     assert ended.is_set()

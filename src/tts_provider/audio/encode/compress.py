@@ -127,7 +127,7 @@ class CompressedEncoder:
         return self._sink.take()
 
     def finish(self) -> bytes:
-        self._encode(self._resampler.push(np.zeros(0, np.float32), last=True))
+        self._encode(self._resampler.finish())
         if self._samples == 0:
             # MP3 and AAC without a single frame are no files to most decoders.
             self._encode(np.zeros(1, np.float32))

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, cast, get_args
 
-import numpy as np
-
 from tts_provider.audio.background import Background, pieces
 from tts_provider.audio.encode.compress import (
     OPUS_RATES,
@@ -164,7 +162,7 @@ class PcmEncoder:
         return self._encode(self._resampler.push(samples))
 
     def finish(self) -> bytes:
-        return self._encode(self._resampler.push(np.zeros(0, np.float32), last=True))
+        return self._encode(self._resampler.finish())
 
     def patches(self) -> list[tuple[int, bytes]]:
         if self._wav is None:

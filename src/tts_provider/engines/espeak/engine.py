@@ -22,8 +22,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from tts_provider.audio.pcm import Resampler, from_s16
 from tts_provider.engines.espeak.data_folder import make_data_folder
 from tts_provider.engines.espeak.languages import Language, find_languages
@@ -353,7 +351,7 @@ class EspeakEngine(Engine):
                 made += len(resampled)
                 if len(resampled) or ended:
                     yield Sound(resampled, tuple(ended))
-        rest = resampler.push(np.zeros(0, np.float32), last=True)
+        rest = resampler.finish()
         yield Sound(rest, tuple(words.end(made + len(rest))))
 
     async def close(self) -> None:

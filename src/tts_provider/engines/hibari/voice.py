@@ -77,11 +77,12 @@ class Performance:
     def make(self, noise: np.random.Generator) -> Iterator[Samples]:
         """What is heard,"""
         for block in render(self._spectra, self._first, len(self._spectra.f0), noise):
-            yield self._finish(self._gate.push(block))
+            yield limit(self._resampler.push(self._gain * self._gate.push(block)))
 
     def finish(self) -> Samples:
         """and the pause behind it."""
-        return self._finish(self._gate.finish(), last=True)
+        pause = self._resampler.push(self._gain * self._gate.finish())
+        return limit(np.concatenate([pause, self._resampler.finish()]))
 
     def place(self, phoneme: int) -> int:
         """Where a phoneme is heard first, in samples; where the last ends, for their number. It is
@@ -101,6 +102,3 @@ class Performance:
 
     def _place(self, sample: int) -> int:
         return max(0, round((sample - (self._gate.dropped or 0)) * self._stretch))
-
-    def _finish(self, samples: Samples, *, last: bool = False) -> Samples:
-        return limit(self._resampler.push(self._gain * samples, last=last))

@@ -209,12 +209,16 @@ class SpeechService:
                 passages = await self._read(
                     utterance.text, utterance.voice, reading, longest_s=longest_s
                 )
-                audio = pipeline.speak(self.engine, utterance, passages)
-                bounded = pipeline.bounded(audio, self.limits.max_reply_audio_s)
-                marked = self._watermark.mark(bounded, utterance.voice)
-                async with aclosing(meter.watch(marked)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+                items = pipeline.speak(
+                    self.engine,
+                    utterance,
+                    passages,
+                    mark=await self._watermark.mark(utterance.voice),
+                    longest_s=self.limits.max_reply_audio_s,
+                )
+                async with aclosing(items):
+                    while (item := await meter.next(items)) is not None:
+                        yield item
 
     async def speak_passage(
         self, utterance: Utterance, passage: Passage, start: int, meter: Meter
@@ -222,15 +226,20 @@ class SpeechService:
         """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
         A place is held for a passage only, so contexts take turns with everybody else; silence
         within a context takes none."""
-        spoken = pipeline.speak_passages(self.engine, utterance, [passage], start)
-        bounded = pipeline.bounded(spoken, self.limits.max_reply_audio_s, start)
-        items = meter.watch(self._watermark.mark(bounded, utterance.voice, start=start))
+        items = pipeline.speak_passages(
+            self.engine,
+            utterance,
+            [passage],
+            start,
+            mark=await self._watermark.mark(utterance.voice),
+            longest_s=self.limits.max_reply_audio_s,
+        )
         place: AbstractAsyncContextManager[None] = nullcontext()
         if passage.words or start == 0:
             early = self.is_ready_for(utterance.voice)
             place = self.admission.admit(begun=start > 0, early=early)
         async with place, aclosing(items):
-            async for item in items:
+            while (item := await meter.next(items)) is not None:
                 yield item
 
     async def listen(self, said: Said, voice: Voice, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
@@ -374,18 +383,14 @@ class Meter:
         self._samples = 0
         self.characters = 0
 
-    async def watch(self, items: AsyncGenerator[_Item, None]) -> AsyncGenerator[_Item, None]:
-        """The same items; the time that they took to be made counts."""
-        async with aclosing(items):
-            while True:
-                asked = time.monotonic()
-                item = await anext(items, None)
-                self._engine_s += time.monotonic() - asked
-                if item is None:
-                    return
-                if isinstance(item, pipeline.AudioChunk):
-                    self._count(len(item.samples))
-                yield item
+    async def next(self, items: AsyncGenerator[_Item, None]) -> _Item | None:
+        """The next one, or None at the end; the time that it took to be made counts."""
+        asked = time.monotonic()
+        item = await anext(items, None)
+        self._engine_s += time.monotonic() - asked
+        if isinstance(item, pipeline.AudioChunk):
+            self._count(len(item.samples))
+        return item
 
     def begin(self) -> None:
         """There is something to speak: from now on its first audio is waited for."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Literal, TypeVar
+from typing import Literal
 
-from tts_provider.audio.background import Background, pieces
 from tts_provider.audio.watermark.mark import LEAD, Marker
 from tts_provider.audio.watermark.network import Decoder, Encoder
 from tts_provider.audio.watermark.weights import INSTALL, is_installed, read_weights
 from tts_provider.speech.engine import Voice
-from tts_provider.speech.pipeline import AudioChunk, Segment
+from tts_provider.speech.pipeline import Mark
 from tts_provider.voices.store import ENROLLED
 
 log = logging.getLogger(__name__)
@@ -23,8 +20,6 @@ Mode = Literal["auto", "on", "off"]
 
 # The `source` of voices that sound like people: what anybody can be imitated with.
 LIKE_PEOPLE = ("csm", "kokoro", ENROLLED)
-
-_Item = TypeVar("_Item", bound=AudioChunk | Segment)
 
 
 class Watermark:
@@ -44,12 +39,13 @@ class Watermark:
     def marks(self, voice: Voice) -> bool:
         return self._mode == "on" or (self._mode == "auto" and voice.source in LIKE_PEOPLE)
 
-    def mark(
-        self, items: AsyncGenerator[_Item, None], voice: Voice, *, start: int = 0
-    ) -> AsyncGenerator[AudioChunk | _Item, None]:
-        """The same speech, marked where the voice asks for it: as many samples, at the same
-        places. Where `start` is 0 somebody waits for the first sound, and it leaves as it is."""
-        return _marked(items, 0 if start else LEAD) if self.marks(voice) else items
+    async def mark(self, voice: Voice) -> Mark | None:
+        """What marks passages in this voice, where it asks for it: as many samples, at the same
+        places. Of the first one somebody waits for the sound, and its beginning leaves as it is."""
+        if not self.marks(voice):
+            return None
+        encoder = await asyncio.to_thread(_encoder)
+        return lambda start: Marker(encoder, 0 if start else LEAD)
 
 
 @functools.cache
@@ -62,30 +58,3 @@ def decoder() -> Decoder:
     """What finds marks, for the whole process; the first call takes half a second. Raises
     `StartupError`."""
     return Decoder(read_weights())
-
-
-async def _marked(
-    items: AsyncGenerator[_Item, None], lead: int
-) -> AsyncGenerator[AudioChunk | _Item, None]:
-    encoder = await asyncio.to_thread(_encoder)
-    marker, background = Marker(encoder, lead), Background()
-    position = 0
-    async with aclosing(items):
-        async for item in items:
-            if isinstance(item, Segment):
-                rest = await background.run(marker.finish)
-                if len(rest):
-                    yield AudioChunk(rest, item.end - len(rest))
-                yield item
-                marker = Marker(encoder)
-                continue
-            position = item.start
-            for piece in pieces(item.samples):
-                position += len(piece)
-                done = await background.run(functools.partial(marker.push, piece))
-                if len(done):
-                    start = position - marker.held - len(done)
-                    yield AudioChunk(done, start)
-    rest = await background.run(marker.finish)
-    if len(rest):
-        yield AudioChunk(rest, position - len(rest))
