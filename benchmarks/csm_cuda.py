@@ -46,7 +46,7 @@ from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.engines.csm.torch.backend import TorchBackend
 from tts_provider.engines.csm.torch.device import why_no_cuda
-from tts_provider.speech.engine import Utterance
+from tts_provider.speech.engine import Manner, Utterance
 
 IDS = [128000, *range(40, 70), 128001]
 VOICE_IDS = [128000, *([50] * 150), 128001]  # as long as a voice prompt of 10 s
@@ -318,7 +318,9 @@ def measure_first_audio(bench: Bench, backend: TorchBackend) -> None:
 async def listen(engine: CsmEngine, number: int, seconds: float) -> tuple[float, int]:
     """Hear one utterance as it is made, in real time: ms to its first audio, and underruns."""
     utterance = Utterance(
-        "listen " * 40, engine.voices()[number % 2], seed=number, max_audio_ms=int(1000 * seconds)
+        "listen " * 40,
+        engine.voices()[number % 2],
+        Manner(seed=number, max_audio_ms=int(1000 * seconds)),
     )
     began, runs_dry, first, underruns = time.monotonic(), 0.0, 0.0, 0
     async for chunk in engine.speak(utterance):

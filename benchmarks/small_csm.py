@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 import ears
 from engines.csm.small_csm import DIGITS, WORDS, make_engine
-from tts_provider.speech.engine import SAMPLE_RATE, Engine, Spoken, Utterance, Voice
+from tts_provider.speech.engine import SAMPLE_RATE, Engine, Manner, Spoken, Utterance, Voice
 
 READ = "zero one two three four five six seven eight nine stop"
 # What is as long did not stop by itself: eight words take 4 to 6 s.
@@ -68,7 +68,8 @@ async def measure(kind: str, utterances: int, listener: Ears, folder: Path) -> N
         speaker = number // 2 % 2
         text = " ".join(words) + "."
         samples = await speak(
-            engine, Utterance(text, speakers[speaker], seed=number, max_audio_ms=1000 * BOUND_S)
+            engine,
+            Utterance(text, speakers[speaker], Manner(seed=number, max_audio_ms=1000 * BOUND_S)),
         )
         counts = errors["digits" if number % 2 else "words"]
         counts[0] += ears.edit_distance(words, listener.hear(samples))
@@ -91,11 +92,11 @@ def _names(kind: str) -> tuple[str, str]:
 async def after_prompt(engine: Engine, reader: Voice) -> str:
     """Median pitch of speaker 0 after what `reader` said as speaker 0, and in how many of the
     lists it is on the reader's side of the line between men and women."""
-    recording = await speak(engine, Utterance(READ, reader, seed=0))
+    recording = await speak(engine, Utterance(READ, reader, Manner(seed=0)))
     pitches = []
     for number, words in enumerate(draw_lists(PROMPTED)):
         said: Spoken = await engine.listen(READ, 0, recording)
-        utterance = Utterance(" ".join(words), _speaker_0(engine), seed=number)
+        utterance = Utterance(" ".join(words), _speaker_0(engine), Manner(seed=number))
         utterance.history.add(said)
         pitches.append(ears.median_pitch_hz(await speak(engine, utterance)))
     same = np.sum((np.array(pitches) > 165) == (reader.gender == "female"))

@@ -26,7 +26,7 @@ from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import Utterance, Voice
+from tts_provider.speech.engine import Manner, Utterance, Voice
 from tts_provider.speech.reading import read
 from tts_provider.voices.builtin import Candidate, Chosen
 
@@ -36,14 +36,14 @@ ROUNDS = 5
 
 
 async def record(seconds: float) -> np.ndarray:
-    utterance = Utterance(SPOKEN, VOICES[0], max_audio_ms=int(1000 * seconds))
+    utterance = Utterance(SPOKEN, VOICES[0], Manner(max_audio_ms=int(1000 * seconds)))
     chunks = pipeline.speak(EspeakEngine(), utterance, read(SPOKEN))
     return np.concatenate([chunk.samples async for chunk in chunks])
 
 
 async def first_audio_ms(engine: CsmEngine, voice: Voice) -> float:
     began = time.perf_counter()
-    async with aclosing(engine.speak(Utterance(TEXT, voice, seed=1))) as chunks:
+    async with aclosing(engine.speak(Utterance(TEXT, voice, Manner(seed=1)))) as chunks:
         await anext(chunks)
         return 1000 * (time.perf_counter() - began)
 

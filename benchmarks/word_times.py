@@ -26,7 +26,7 @@ from tts_provider.audio.chain import Chain
 from tts_provider.audio.tempo import Tempo
 from tts_provider.config import Settings
 from tts_provider.selection import Choice, build_engine
-from tts_provider.speech.engine import SAMPLE_RATE, Engine, Samples, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Engine, Manner, Samples, Utterance
 from tts_provider.speech.timing.dtw import Span, find_spans
 
 _MS = SAMPLE_RATE / 1000
@@ -55,7 +55,7 @@ class Speech:
 
 async def speak(engine: Engine, voice_id: str, text: str) -> Speech:
     voice = next(voice for voice in engine.voices() if voice.id == voice_id)
-    chunks = [chunk async for chunk in engine.speak(Utterance(text, voice, seed=1))]
+    chunks = [chunk async for chunk in engine.speak(Utterance(text, voice, Manner(seed=1)))]
     samples = np.concatenate([chunk.samples for chunk in chunks])
     is_loud = np.abs(samples) > 0.01 * np.abs(samples).max()
     words = {}

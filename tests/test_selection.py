@@ -14,7 +14,7 @@ from tts_provider.engines.espeak.engine import VOICES as ROBOTS
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import StartupError
 from tts_provider.selection import ENGINES, Entry, build_engine, choose_engine, engine_names
-from tts_provider.speech.engine import Utterance, Voice
+from tts_provider.speech.engine import Manner, Utterance, Voice
 
 
 def entry(name: str, found: str | None) -> Entry:
@@ -89,7 +89,7 @@ async def test_the_embedded_engines_tell_when_words_are_spoken(monkeypatch):
     settings = load_settings({})
     engine = build_engine(choose_engine(settings), settings)
     await engine.load(lambda line: None)
-    utterance = Utterance("Yes, it is.", engine.voices()[0], with_words=True)
+    utterance = Utterance("Yes, it is.", engine.voices()[0], Manner(word_times=True))
     words = [word async for chunk in engine.speak(utterance) for word in chunk.words]
     assert [(word.text_start, word.text_end) for word in words] == [(0, 3), (5, 7), (8, 10)]
     assert all(word.is_estimated for word in words)

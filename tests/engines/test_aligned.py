@@ -20,7 +20,7 @@ from tts_provider.engines.hibari.engine import HibariEngine
 from tts_provider.engines.hibari.package import read_model
 from tts_provider.engines.hibari.voice import VOICES
 from tts_provider.errors import EngineFailed
-from tts_provider.speech.engine import Engine, Sound, Utterance, Voice, Word
+from tts_provider.speech.engine import Engine, Manner, Sound, Utterance, Voice, Word
 
 MALE, FEMALE = VOICES
 MS = 24
@@ -79,7 +79,7 @@ def hibari():
 
 
 async def listen(engine: Engine, text: str, voice: Voice, **options) -> list[Sound]:
-    asked = Utterance(text, voice, **{"seed": 1, "with_words": True, **options})
+    asked = Utterance(text, voice, Manner(**{"seed": 1, "word_times": True, **options}))
     return [chunk async for chunk in engine.speak(asked)]
 
 
@@ -151,7 +151,7 @@ async def test_audio_is_the_engines_own_and_the_words_come_behind_it(hibari):
 async def test_nobody_is_asked_where_nobody_wants_words():
     reference = Counted()
     engine = AlignedEngine(Wordless(EspeakEngine()), [reference])
-    assert not words_of(await listen(engine, SENTENCE, ROBOTS[0], with_words=False))
+    assert not words_of(await listen(engine, SENTENCE, ROBOTS[0], word_times=False))
     assert reference.asked == 0
     assert words_of(await listen(engine, SENTENCE, ROBOTS[0]))
     assert reference.asked == 1
@@ -167,7 +167,7 @@ async def test_an_engine_that_has_words_keeps_them(hibari):
 async def test_audio_does_not_wait_for_the_reference(hibari):
     reference = SteppedEngine()
     engine = AlignedEngine(Wordless(hibari), [reference])
-    speaking = engine.speak(Utterance(SENTENCE, MALE, seed=1, with_words=True))
+    speaking = engine.speak(Utterance(SENTENCE, MALE, Manner(seed=1, word_times=True)))
     whole = samples_of(await listen(hibari, SENTENCE, MALE))
     async with aclosing(speaking) as chunks:
         heard = 0
@@ -181,7 +181,7 @@ async def test_audio_does_not_wait_for_the_reference(hibari):
 async def test_leaving_early_ends_the_reference(hibari):
     reference = SteppedEngine()
     engine = AlignedEngine(Wordless(hibari), [reference])
-    speaking = engine.speak(Utterance(SENTENCE, MALE, with_words=True))
+    speaking = engine.speak(Utterance(SENTENCE, MALE, Manner(word_times=True)))
     async with aclosing(speaking) as chunks:
         await anext(chunks)
         await anext(chunks)
@@ -226,7 +226,7 @@ class CutShort(Wordless):
     """Ends where an utterance's audio may be no longer."""
 
     async def speak(self, utterance):
-        left = MS * utterance.max_audio_ms
+        left = MS * utterance.manner.max_audio_ms
         async with aclosing(super().speak(utterance)) as chunks:
             async for chunk in chunks:
                 yield replace(chunk, samples=chunk.samples[:left])

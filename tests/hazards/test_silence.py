@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from servers import SteppedEngine, ask, open_socket, receive, running_server, send
-from tts_provider.audio.encode.encode import StreamEncoder
+from tts_provider.audio.encode.encode import Output, StreamEncoder
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.server.http.speech_file import _pieces
@@ -81,7 +81,7 @@ async def test_what_is_kept_back_is_bounded_where_an_engine_says_nothing():
             await asyncio.sleep(0)
             yield AudioChunk(_SILENCE, number * len(_SILENCE))
 
-    pieces = _pieces(silence(), StreamEncoder("pcm", SAMPLE_RATE, SAMPLE_RATE), "text")
+    pieces = _pieces(silence(), StreamEncoder(Output("pcm", SAMPLE_RATE), SAMPLE_RATE), "text")
     first = await anext(pieces)
     await pieces.aclose()
     assert first.audio_s <= 2.5

@@ -10,7 +10,7 @@ import pytest
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.errors import NoSpeech
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, Phonemes, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Phonemes, Utterance
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.reading import ReadingOptions, read
 
@@ -18,7 +18,7 @@ TEXT = "Hello there. This is the second sentence, a longer one. And a third!"
 
 
 async def chunks_of(text: str, **options):
-    utterance = Utterance(text, VOICES[0], **options)
+    utterance = Utterance(text, VOICES[0], Manner(**options))
     return [
         chunk async for chunk in pipeline.speak(EspeakEngine(), utterance, read(utterance.text))
     ]
@@ -73,7 +73,7 @@ class OneSpeed(EspeakEngine):
 @pytest.mark.parametrize("speed", [0.5, 2.0, 4.0])
 async def test_every_engine_has_every_speed(engine, speed):
     async def length(**options) -> int:
-        utterance = Utterance(TEXT, VOICES[0], **options)
+        utterance = Utterance(TEXT, VOICES[0], Manner(**options))
         return [c async for c in pipeline.speak(engine, utterance, read(TEXT))][-1].end
 
     normal = await length()
@@ -83,7 +83,7 @@ async def test_every_engine_has_every_speed(engine, speed):
 
 
 async def segments_of(engine, text: str, **options) -> list[pipeline.Segment]:
-    utterance = Utterance(text, VOICES[0], with_words=True, **options)
+    utterance = Utterance(text, VOICES[0], Manner(word_times=True, **options))
     items = [item async for item in pipeline.speak(engine, utterance, read(text))]
     return [item for item in items if isinstance(item, pipeline.Segment)]
 

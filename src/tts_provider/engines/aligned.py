@@ -72,7 +72,7 @@ class AlignedEngine(Engine):
 
     def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         speech = self._engine.speak(utterance)
-        return self._with_words(utterance, speech) if utterance.with_words else speech
+        return self._with_words(utterance, speech) if utterance.manner.word_times else speech
 
     async def _with_words(
         self, utterance: Utterance, speech: AsyncGenerator[Sound, None]
@@ -108,7 +108,7 @@ class AlignedEngine(Engine):
                 log.warning("nobody here says when words of %r are spoken", utterance.voice.id)
                 return ()
             loop = asyncio.get_running_loop()
-            limit_ms = utterance.max_audio_ms
+            limit_ms = utterance.manner.max_audio_ms
             is_cut = limit_ms is not None and len(samples) * 1000 >= limit_ms * SAMPLE_RATE
             return await loop.run_in_executor(self._thread, _align, samples, reference, is_cut)
         except Exception:

@@ -71,21 +71,28 @@ class Phonemes:
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One stretch of text to speak in one voice."""
+class Manner:
+    """How a client wants to be spoken to, whatever the text and the voice."""
 
-    text: str
-    voice: Voice
     temperature: float | None = None
     """0 is greedy; None is the engine's own default."""
     top_k: int | None = None
     seed: int | None = None
     """Same seed, same audio; None draws one."""
-    max_audio_ms: int | None = None
     speed: float = 1.0
-    """2 takes half the time; the pitch stays. Within the engine's own `speeds`."""
-    with_words: bool = False
+    """2 takes half the time; the pitch stays. An engine is asked within its own `speeds`."""
+    max_audio_ms: int | None = None
+    word_times: bool = False
     """Whether somebody wants `Word`s; an engine that has them anyway may ignore it."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One stretch of text to speak in one voice."""
+
+    text: str
+    voice: Voice
+    manner: Manner = field(default_factory=Manner)
     history: History = field(default_factory=History, compare=False)
     begun: bool = False
     """Something of its timeline was spoken before: it waits where a new one would be refused."""

@@ -51,7 +51,7 @@ class Segment:
     start: int
     end: int
     words: tuple[Word, ...] = ()
-    """Where the utterance is `with_words` and the engine has their times."""
+    """Where the utterance is `word_times` and the engine has their times."""
 
     @property
     def is_estimated(self) -> bool:
@@ -68,12 +68,12 @@ def speak(
     longest_s: float = math.inf,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
     """Speak the passages of one text; chunks follow one another without a gap, and only where the
-    utterance is `with_words` each passage's are followed by its `Segment`.
+    utterance is `word_times` each passage's are followed by its `Segment`.
 
     Raises `NoSpeech` where there is nothing to speak, `InvalidRequest` where there is more than
     `longest_s`, and what the engine raises.
     """
-    timeline = _Timeline(0, longest_s, utterance.max_audio_ms)
+    timeline = _Timeline(0, longest_s, utterance.manner.max_audio_ms)
     return _speak(engine, utterance, _shorten_lead(passages), timeline, mark, is_whole=True)
 
 
@@ -160,13 +160,13 @@ async def _speak(
                         yield chunk
                 # Who wants words hears of those before the limit when their passage is over. An
                 # engine that ends at the limit itself may remember what it said.
-                if timeline.is_beyond and not utterance.with_words:
+                if timeline.is_beyond and not utterance.manner.word_times:
                     return
         if (chunk := timeline.place(await chain.finish(chunker.finish()))) is not None:
             yield chunk
-        if utterance.with_words or not is_whole:
+        if utterance.manner.word_times or not is_whole:
             end, words = timeline.cut(timeline.position), list[Word]()
-            if utterance.with_words:
+            if utterance.manner.word_times:
                 words = time_words(passage, known)
             placed = (_placed(word, change, began, end) for word in words)
             heard = tuple(word for word in placed if word.start < end or not timeline.is_full)
@@ -180,12 +180,13 @@ async def _speak(
 def _within_speeds(engine: Engine, utterance: Utterance) -> tuple[Utterance, float]:
     """What the engine is asked for, and how much faster than that it shall be."""
     slowest, fastest = engine.of(utterance.voice).speeds
-    own = min(max(utterance.speed, slowest), fastest)
-    change = utterance.speed / own
-    limit_ms = utterance.max_audio_ms
+    manner = utterance.manner
+    own = min(max(manner.speed, slowest), fastest)
+    change = manner.speed / own
+    limit_ms = manner.max_audio_ms
     if limit_ms is not None:
         limit_ms = round(limit_ms * max(change, 1.0))
-    return replace(utterance, speed=own, max_audio_ms=limit_ms), change
+    return replace(utterance, manner=replace(manner, speed=own, max_audio_ms=limit_ms)), change
 
 
 def _stages(change: float, mark: Mark | None, start: int) -> list[Stage]:

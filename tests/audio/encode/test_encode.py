@@ -16,7 +16,13 @@ import ears
 from tts_provider import __version__
 from tts_provider.audio.encode import compress
 from tts_provider.audio.encode.compress import OPUS_RATES
-from tts_provider.audio.encode.encode import FORMATS, StreamEncoder, check_format, create_encoder
+from tts_provider.audio.encode.encode import (
+    FORMATS,
+    Output,
+    StreamEncoder,
+    check_format,
+    create_encoder,
+)
 from tts_provider.audio.pcm import SAMPLE_RATES, wav_data_at
 from tts_provider.errors import InvalidRequest
 
@@ -188,7 +194,7 @@ async def test_beside_the_event_loop_the_file_is_the_same(audio_format, speech):
     samples = speech[: 24_000 * 2]
     encoder = create_encoder(audio_format, 24_000, 48_000)
     whole = encoder.start() + encoder.push(samples) + encoder.finish()
-    with contextlib.closing(StreamEncoder(audio_format, 24_000, 48_000)) as beside:
+    with contextlib.closing(StreamEncoder(Output(audio_format, 48_000), 24_000)) as beside:
         made = await beside.start() + await beside.push(samples) + await beside.finish()
         assert made == whole
         assert beside.patches() == encoder.patches()
@@ -204,7 +210,7 @@ async def test_a_long_chunk_is_encoded_in_short_turns(monkeypatch, speech):
         return push(self, samples)
 
     monkeypatch.setattr(compress.CompressedEncoder, "push", watch)
-    with contextlib.closing(StreamEncoder("mp3", 24_000, 24_000)) as encoder:
+    with contextlib.closing(StreamEncoder(Output("mp3", 24_000), 24_000)) as encoder:
         await encoder.start()
         await encoder.push(np.tile(speech, 3))
         await encoder.finish()
@@ -229,7 +235,7 @@ async def test_one_that_is_cancelled_is_closed_when_its_piece_is_done(monkeypatc
 
     monkeypatch.setattr(compress.CompressedEncoder, "push", wait)
     monkeypatch.setattr(compress.CompressedEncoder, "close", note)
-    encoder = StreamEncoder("mp3", 24_000, 24_000)
+    encoder = StreamEncoder(Output("mp3", 24_000), 24_000)
     await encoder.start()
     pushing = asyncio.create_task(encoder.push(speech))
     await asyncio.to_thread(begun.wait, 20)

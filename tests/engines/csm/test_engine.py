@@ -29,7 +29,7 @@ from tts_provider.engines.ensemble import Ensemble
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import Utterance
+from tts_provider.speech.engine import History, Manner, Utterance
 from tts_provider.speech.reading import read
 from tts_provider.voices.builtin import Chosen
 
@@ -109,7 +109,10 @@ async def engine(small_folder, faults):
 
 
 def utterance(text: str = "Hello there.", **options) -> Utterance:
-    return Utterance(text, SPEAKERS[0], **({"seed": 1, "max_audio_ms": 800} | options))
+    """`options` of its manner, or its history."""
+    history = options.pop("history", History())
+    manner = Manner(**({"seed": 1, "max_audio_ms": 800} | options))
+    return Utterance(text, SPEAKERS[0], manner, history)
 
 
 async def speak(engine, **options) -> np.ndarray:
@@ -318,7 +321,7 @@ async def test_words_are_found_behind_the_speech(engine):
     text = "One, two: three."
     asked = utterance(text, max_audio_ms=None)
     plain = [chunk async for chunk in engine.speak(asked)]
-    asked = utterance(text, max_audio_ms=None, with_words=True)
+    asked = utterance(text, max_audio_ms=None, word_times=True)
     aligned = AlignedEngine(engine, [espeak]).speak(asked)
     *spoken, last = [chunk async for chunk in aligned]
     assert all(np.array_equal(a.samples, b.samples) for a, b in zip(plain, spoken, strict=True))

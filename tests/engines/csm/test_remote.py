@@ -13,7 +13,7 @@ from tts_provider.config import Limits
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import History, Utterance
+from tts_provider.speech.engine import History, Manner, Utterance
 from tts_provider.voices.store import VoiceStore
 
 from .conftest import make_backend
@@ -44,7 +44,7 @@ async def converse(engine, voice) -> History:
     history = History()
     history.add(await engine.listen("Good morning.", 1, speech()[:48_000]))
     for text in ("Hello.", "How are you?", "I am well."):
-        utterance = Utterance(text, voice, seed=11, max_audio_ms=LIMIT_MS, history=history)
+        utterance = Utterance(text, voice, Manner(seed=11, max_audio_ms=LIMIT_MS), history=history)
         async with contextlib.aclosing(engine.speak(utterance)) as chunks:
             samples = np.concatenate([chunk.samples async for chunk in chunks])
         assert len(samples)

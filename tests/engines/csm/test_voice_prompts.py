@@ -19,7 +19,7 @@ from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.engines.espeak.engine import VOICES as ESPEAK_VOICES
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import History, Utterance
+from tts_provider.speech.engine import History, Manner, Utterance
 from tts_provider.voices.builtin import Candidate, Chosen
 from tts_provider.voices.store import VoiceStore
 
@@ -97,7 +97,9 @@ async def engine(small_folder, watched, recorded, tmp_path):
 
 async def codes_of(engine, text: str, voice, history: History | None = None) -> np.ndarray:
     history = history or History()
-    utterance = Utterance(text, voice, temperature=0.0, max_audio_ms=80 * FRAMES, history=history)
+    utterance = Utterance(
+        text, voice, Manner(temperature=0.0, max_audio_ms=80 * FRAMES), history=history
+    )
     async for _ in engine.speak(utterance):
         pass
     return history.segments[-1].codes
@@ -287,7 +289,7 @@ async def test_what_was_said_while_the_model_loads_is_listened_to(small_folder, 
 
 
 async def test_a_length_beyond_all_bounds(engine):
-    utterance = Utterance("Hm.", engine.voices()[0], temperature=0.0, max_audio_ms=10**400)
+    utterance = Utterance("Hm.", engine.voices()[0], Manner(temperature=0.0, max_audio_ms=10**400))
     async with aclosing(engine.speak(utterance)) as chunks:
         assert len((await anext(chunks)).samples)
 

@@ -18,7 +18,7 @@ import pytest
 
 import ears
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine, _library
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance
 
 MALE, FEMALE = VOICES
 # Of RFC 5646 what espeak has: language, script, region, variants, private use.
@@ -135,7 +135,7 @@ def test_data_behind_a_long_path_is_read(tmp_path):
 @pytest.mark.parametrize("voice", [MALE, FEMALE], ids=lambda voice: voice.id)
 async def test_its_own_rate_keeps_the_pitch_and_is_forgotten(voice):
     async def spoken(speed: float) -> np.ndarray:
-        chunks = EspeakEngine().speak(Utterance(SENTENCE * 3, voice, speed=speed))
+        chunks = EspeakEngine().speak(Utterance(SENTENCE * 3, voice, Manner(speed=speed)))
         return np.concatenate([chunk.samples async for chunk in chunks])
 
     normal = await spoken(1.0)

@@ -18,7 +18,7 @@ from tts_provider.engines.hibari.package import read_model
 from tts_provider.engines.hibari.voice import VOICES
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech import pipeline
-from tts_provider.speech.engine import SAMPLE_RATE, Phonemes, Sound, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Phonemes, Sound, Utterance
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.reading import ReadingOptions, read
 
@@ -36,7 +36,7 @@ def engine():
 
 
 async def chunks_of(engine, text: str, voice=MALE, seed: int | None = 1) -> list[Sound]:
-    return [chunk async for chunk in engine.speak(Utterance(text, voice, seed=seed))]
+    return [chunk async for chunk in engine.speak(Utterance(text, voice, Manner(seed=seed)))]
 
 
 async def speak(engine, text: str, voice=MALE, seed: int | None = 1) -> np.ndarray:
@@ -90,7 +90,7 @@ async def test_a_word_is_said_as_its_phonemes_are(engine, voice):
     }
     for text, (how, said) in texts.items():
         (passage,) = read(text, how)
-        utterance = Utterance(passage.words, voice, seed=1, phonemes=passage.phonemes)
+        utterance = Utterance(passage.words, voice, Manner(seed=1), phonemes=passage.phonemes)
         chunks = [chunk async for chunk in engine.speak(utterance)]
         assert ears.hear_digits(np.concatenate([c.samples for c in chunks])) == said.split()
         times = [word for chunk in chunks for word in chunk.words]
@@ -100,7 +100,7 @@ async def test_a_word_is_said_as_its_phonemes_are(engine, voice):
 
 
 async def test_a_word_with_a_sound_that_is_no_english_is_said_as_it_is_written(engine):
-    odd = Utterance("one two three", MALE, seed=1, phonemes=(Phonemes(4, 7, "tyχ"),))
+    odd = Utterance("one two three", MALE, Manner(seed=1), phonemes=(Phonemes(4, 7, "tyχ"),))
     samples = np.concatenate([chunk.samples async for chunk in engine.speak(odd)])
     assert np.array_equal(samples, await speak(engine, "one two three"))
 
@@ -146,7 +146,7 @@ async def test_cancelled_while_the_graph_runs_it_ends_in_the_graph(engine):
 @BOTH
 async def test_speed_is_kept_within_three_percent(engine, voice, speed):
     async def spoken(speed: float) -> np.ndarray:
-        utterance = Utterance(SENTENCE, voice, seed=1, speed=speed)
+        utterance = Utterance(SENTENCE, voice, Manner(seed=1, speed=speed))
         items = pipeline.speak(engine, utterance, read(SENTENCE))
         return np.concatenate([chunk.samples async for chunk in items])
 

@@ -22,7 +22,7 @@ from tts_provider.engines.remote.messages import Description
 from tts_provider.engines.remote.replica import Replica
 from tts_provider.server.lifecycle import bind, listen
 from tts_provider.server.transport.http import http_protocol
-from tts_provider.speech.engine import Engine, Utterance
+from tts_provider.speech.engine import Engine, Manner, Utterance
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nConnection: close\r\n\r\n"
 ESPEAK = Description(
@@ -113,7 +113,9 @@ def frames_bytes(*frames: Frame) -> bytes:
 
 
 def utterance(text: str = "Hello there, and a good day.", **fields: Any) -> Utterance:
-    return Utterance(text, VOICES[0], **fields)
+    """`fields` of it, or of its manner."""
+    manner = {name: fields.pop(name) for name in [*fields] if name in Manner.__dataclass_fields__}
+    return Utterance(text, VOICES[0], Manner(**manner), **fields)
 
 
 async def collect(engine: Engine, asked: Utterance) -> list[Any]:

@@ -64,14 +64,14 @@ async def test_words_come_with_the_audio_that_they_are_known_with():
 
     class Knowing(EspeakEngine):
         async def speak(self, utterance):
-            assert utterance.with_words
+            assert utterance.manner.word_times
             for number, words in enumerate(known):
                 # The last word is known when all is spoken.
                 samples = np.full(1920 if number < 3 else 0, 0.5, np.float32)
                 yield Sound(samples, words)
 
     async with running_replica(Knowing()) as replica, remote_engine(replica.url) as engine:
-        chunks = await collect(engine, utterance(with_words=True))
+        chunks = await collect(engine, utterance(word_times=True))
         assert [chunk.words for chunk in chunks] == known
         assert [len(chunk.samples) for chunk in chunks] == [1920, 1920, 1920, 0]
 

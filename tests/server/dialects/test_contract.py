@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 import ears
 from servers import running_server
+from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.pcm import from_s16
 from tts_provider.errors import InvalidRequest
 from tts_provider.server import app
@@ -41,7 +42,7 @@ class Telegram(Dialect):
 
     def __init__(self, handshake: Handshake) -> None:
         voice = handshake.find_voice(handshake.path["voice"])
-        self._opening = Opening(ContextSettings(voice, sample_rate=int(handshake.query["rate"])))
+        self._opening = Opening(ContextSettings(voice, Output("pcm", int(handshake.query["rate"]))))
 
     def receive(self, message: str) -> Sequence[Action]:
         if message == "BYE":

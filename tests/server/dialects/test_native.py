@@ -75,7 +75,7 @@ def test_settings_are_for_contexts_made_later():
     (action,) = talk.dialect.receive(append[:-1] + ', "voice": "ann"}')
     assert action.opening.is_first
     assert action.opening.settings.voice.id == "ann"
-    assert action.opening.settings.format == "mulaw"
+    assert action.opening.settings.output.format == "mulaw"
 
 
 @rows(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rows import rows
+from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity
 from tts_provider.server.dialects import seed
@@ -32,7 +33,7 @@ def test_the_seeds_request():
     request = read({"text": "Text to convert to speech", "speaker": 1})
     assert isinstance(request, SpeechRequest)
     assert (request.text, request.speaker) == ("Text to convert to speech", 1)
-    assert (request.format, request.sample_rate, request.stream) == ("wav", 24_000, False)
+    assert (request.output, request.stream) == (Output("wav", 24_000), False)
     assert request.request_id is None
 
 
@@ -63,7 +64,7 @@ def test_a_stream_is_pcm_unless_it_says_otherwise_and_echoes_its_id():
         "request_id": "é\n",
     }
     assert json.loads(seed.success(request, 8, 9))["duration_ms"] == 9
-    assert read({"text": "hi", "stream": True, "format": "wav"}).format == "wav"
+    assert read({"text": "hi", "stream": True, "format": "wav"}).output.format == "wav"
 
 
 @rows(
@@ -126,7 +127,7 @@ def test_null_counts_as_not_given_and_unknown_fields_are_ignored():
         | {"lang": "en", "rate": "+10%", "model": "edge", "extra_params": {"a": [1]}}
     )
     assert isinstance(request, SpeechRequest)
-    assert (request.speaker, request.format, request.seed) == (None, "wav", None)
+    assert (request.speaker, request.output.format, request.manner.seed) == (None, "wav", None)
 
 
 def test_ordinary_text_of_any_language_passes():

@@ -192,13 +192,13 @@ class Aligned(EspeakEngine):
         self.asked: list[bool] = []
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
-        self.asked.append(utterance.with_words)
+        self.asked.append(utterance.manner.word_times)
         words: list[Word] = []
         async with contextlib.aclosing(super().speak(utterance)) as chunks:
             async for chunk in chunks:
                 words += (dataclasses.replace(word, is_estimated=True) for word in chunk.words)
                 yield dataclasses.replace(chunk, words=())
-        if utterance.with_words:
+        if utterance.manner.word_times:
             yield Sound(np.zeros(0, np.float32), tuple(words))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sentences import SENTENCES
 from servers import embedded_engine
-from tts_provider.speech.engine import SAMPLE_RATE, Engine, Samples, Utterance, Word
+from tts_provider.speech.engine import SAMPLE_RATE, Engine, Manner, Samples, Utterance, Word
 from tts_provider.speech.timing.dtw import Span, find_spans
 from tts_provider.speech.timing.mfcc import measure_mfcc
 
@@ -32,7 +32,7 @@ def engine():
 
 async def say(engine: Engine, text: str, voice_id: str) -> tuple[Samples, list[Word]]:
     voice = next(voice for voice in engine.voices() if voice.id == voice_id)
-    chunks = [chunk async for chunk in engine.speak(Utterance(text, voice, seed=1))]
+    chunks = [chunk async for chunk in engine.speak(Utterance(text, voice, Manner(seed=1)))]
     words = [word for chunk in chunks for word in chunk.words]
     return np.concatenate([chunk.samples for chunk in chunks]), words
 

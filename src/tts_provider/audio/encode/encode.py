@@ -48,6 +48,20 @@ Format = Literal[
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
+@dataclass(frozen=True)
+class Output:
+    """What sound is to be made into."""
+
+    format: Format
+    sample_rate: int
+    bits_per_second: int | None = None
+    """Of a compressed format; None is the rate's own."""
+
+    def check(self) -> None:
+        """Raises `InvalidRequest` where there is no such thing."""
+        check_format(self.format, self.sample_rate, self.bits_per_second)
+
+
 class Encoder(Protocol):
     """What comes out of `start`, every `push` and `finish`, joined, is one valid file, and does
     not depend on how the samples were cut. `close` whatever is not finished."""
@@ -70,29 +84,20 @@ class StreamEncoder:
     """An encoder for the event loop, which goes on meanwhile; a long chunk is encoded piece by
     piece. One that is cancelled is to be closed."""
 
-    def __init__(
-        self,
-        audio_format: Format,
-        rate_in: int,
-        rate_out: int,
-        *,
-        bits_per_second: int | None = None,
-        is_stream: bool = False,
-    ) -> None:
-        """As `create_encoder`. Raises `InvalidRequest` where the format does not exist at
-        `rate_out`, or not with so many bits."""
-        check_format(audio_format, rate_out, bits_per_second)
+    def __init__(self, output: Output, rate_in: int, *, is_stream: bool = False) -> None:
+        """As `create_encoder`. Raises `InvalidRequest` where there is no such output."""
+        output.check()
         self._create = functools.partial(
             create_encoder,
-            audio_format,
+            output.format,
             rate_in,
-            rate_out,
-            bits_per_second=bits_per_second,
+            output.sample_rate,
+            bits_per_second=output.bits_per_second,
             is_stream=is_stream,
         )
         self._encoder: Encoder | None = None
         # A third of a second of PCM takes 0.06 ms with resampling, less than going aside.
-        self._background = None if audio_format in _LAYOUTS else Background()
+        self._background = None if output.format in _LAYOUTS else Background()
 
     async def start(self) -> bytes:
         def begin() -> bytes:

@@ -20,7 +20,7 @@ from tts_provider.engines.csm.sampling import Sampler, Sampling
 from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
-from tts_provider.speech.engine import Engine, Samples, Sound, Spoken, Utterance, Voice
+from tts_provider.speech.engine import Engine, Manner, Samples, Sound, Spoken, Utterance, Voice
 from tts_provider.voices.builtin import Chosen
 from tts_provider.voices.store import VoiceStore
 
@@ -99,7 +99,7 @@ class CsmEngine(Engine):
         self._loop = Loop(self._backend, self._max_ahead_s)
         on_progress("warming up")
         for voice in self._voices:  # which also reads their prompts
-            warm_up = Utterance("Hello.", voice, temperature=0.0, max_audio_ms=2 * FRAME_MS)
+            warm_up = Utterance("Hello.", voice, Manner(temperature=0.0, max_audio_ms=2 * FRAME_MS))
             async for _ in self.speak(warm_up):
                 pass
 
@@ -111,13 +111,14 @@ class CsmEngine(Engine):
         backend = self._working_backend()
         text = _ended(utterance.text)
         speaker = utterance.voice.speaker or 0
-        seed = secrets.randbits(63) if utterance.seed is None else utterance.seed
+        seed = secrets.randbits(63) if utterance.manner.seed is None else utterance.manner.seed
         history = utterance.history
         voice_prompt = await self._prompts.find(utterance.voice, backend.encode)
         prefix = None if voice_prompt is None else self._segment(voice_prompt)
         prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
         shared = None if prefix is None else (utterance.voice.id, len(prefix))
-        normal, temperature, top_k = self._sampling, utterance.temperature, utterance.top_k
+        normal, manner = self._sampling, utterance.manner
+        temperature, top_k = manner.temperature, manner.top_k
         # Greedy says the same nothing again.
         for attempt in range(1 if temperature == 0 else _ATTEMPTS):
             sampler = Sampler(
@@ -174,8 +175,8 @@ class CsmEngine(Engine):
         """
         codebooks, positions = self._config.codebooks, self._config.positions
         now = text_prompt(self._tokenizer.encode(text, speaker), codebooks)
-        if utterance.max_audio_ms is not None:
-            limit_ms = utterance.max_audio_ms
+        if utterance.manner.max_audio_ms is not None:
+            limit_ms = utterance.manner.max_audio_ms
         else:
             limit_ms = max(_SHORTEST_LIMIT_MS, _longest_ms(text))
         max_frames = min(-(-limit_ms // FRAME_MS), positions)

@@ -339,7 +339,7 @@ class EspeakEngine(Engine):
         library, text = _library(), utterance.text
         cancelled = threading.Event()
         work = functools.partial(
-            library.synthesize, text, utterance.voice, utterance.speed, cancelled
+            library.synthesize, text, utterance.voice, utterance.manner.speed, cancelled
         )
         resampler = Resampler(library.sample_rate, SAMPLE_RATE)
         made = 0

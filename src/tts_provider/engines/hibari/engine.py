@@ -27,6 +27,7 @@ from tts_provider.engines.scripts import LANGUAGES, LATIN, Script, split_scripts
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import (
     Engine,
+    Manner,
     Sound,
     Utterance,
     Voice,
@@ -62,7 +63,7 @@ class HibariEngine(Engine):
         self._graph = await asyncio.to_thread(Graph, self._model)
         self._phonemiser = await asyncio.to_thread(Phonemiser)
         for voice in VOICES:  # the first words take longer, and so does the first unknown one
-            async for _ in self.speak(Utterance("Zorblax is ready.", voice, seed=0)):
+            async for _ in self.speak(Utterance("Zorblax is ready.", voice, Manner(seed=0))):
                 pass
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
@@ -90,7 +91,7 @@ class HibariEngine(Engine):
             return
         assert self._phonemiser is not None, "load() comes first"
         # A seed only draws its hiss: without one it speaks alike too.
-        seed = utterance.seed or 0
+        seed = utterance.manner.seed or 0
         loop = asyncio.get_running_loop()
         pronunciation = await loop.run_in_executor(
             self._threads, self._phonemiser.pronounce, script.text, script.part(utterance.phonemes)

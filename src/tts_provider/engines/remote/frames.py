@@ -129,9 +129,9 @@ class Bounds:
         as much as the request allows, where that is more."""
         characters = len(utterance.text)
         signs = characters + sum(len(part.ipa) for part in utterance.phonemes)
-        audio_s = (_LEAST_AUDIO_S + _AUDIO_S_A_CHARACTER * signs) / min(utterance.speed, 1.0)
-        if utterance.max_audio_ms is not None:
-            audio_s = max(audio_s, utterance.max_audio_ms / 1000 + 1.0)
+        audio_s = (_LEAST_AUDIO_S + _AUDIO_S_A_CHARACTER * signs) / min(utterance.manner.speed, 1.0)
+        if utterance.manner.max_audio_ms is not None:
+            audio_s = max(audio_s, utterance.manner.max_audio_ms / 1000 + 1.0)
         return cls(int(audio_s * SAMPLE_RATE), characters, math.ceil(audio_s * _CODES_A_SECOND))
 
     @classmethod

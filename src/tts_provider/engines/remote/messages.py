@@ -24,7 +24,7 @@ from tts_provider.engines.remote.frames import (
     spoken_facts,
 )
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import History, Phonemes, Samples, Utterance, Voice
+from tts_provider.speech.engine import History, Manner, Phonemes, Samples, Utterance, Voice
 from tts_provider.speech.lexicon import LONGEST_ENTRY
 
 VERSION = 1
@@ -113,17 +113,17 @@ class SpeakRequest(Message):
     @classmethod
     def of(cls, utterance: Utterance) -> SpeakRequest:
         """Raises `InvalidRequest` where the contract has no room for it."""
-        kept = utterance.history.segments[-_HISTORY_SEGMENTS:]
+        manner, kept = utterance.manner, utterance.history.segments[-_HISTORY_SEGMENTS:]
         return _made(
             cls,
             text=utterance.text,
             voice=utterance.voice.id,
-            temperature=utterance.temperature,
-            top_k=utterance.top_k,
-            seed=utterance.seed,
-            max_audio_ms=utterance.max_audio_ms,
-            speed=utterance.speed,
-            with_words=utterance.with_words,
+            temperature=manner.temperature,
+            top_k=manner.top_k,
+            seed=manner.seed,
+            max_audio_ms=manner.max_audio_ms,
+            speed=manner.speed,
+            with_words=manner.word_times,
             history=[spoken_facts(spoken) for spoken in kept],
             history_count=utterance.history.count,
             ahead_s=utterance.ahead_s,
@@ -139,14 +139,16 @@ class SpeakRequest(Message):
         return Utterance(
             text=self.text,
             voice=voice,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            seed=self.seed,
-            max_audio_ms=self.max_audio_ms,
-            speed=self.speed,
-            with_words=self.with_words,
             history=History(segments, self.history_count),
             phonemes=tuple(part.phonemes() for part in self.phonemes),
+            manner=Manner(
+                temperature=self.temperature,
+                top_k=self.top_k,
+                seed=self.seed,
+                max_audio_ms=self.max_audio_ms,
+                speed=self.speed,
+                word_times=self.with_words,
+            ),
         )
 
 

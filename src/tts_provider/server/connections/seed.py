@@ -126,12 +126,7 @@ class SpeechSocket(Socket):
             utterance = Utterance(
                 text=request.text,
                 voice=self._service.find_voice(request.voice, request.speaker),
-                temperature=request.temperature,
-                top_k=request.top_k,
-                seed=request.seed,
-                max_audio_ms=request.max_audio_ms,
-                speed=request.speed,
-                with_words=request.timestamps,
+                manner=request.manner,
             )
             if request.stream:
                 await self._stream(request, utterance)
@@ -171,7 +166,7 @@ class SpeechSocket(Socket):
             for position, data in encoder.patches():
                 audio[position : position + len(data)] = data
         if (signer := self._service.signer) is not None:
-            audio = bytearray(await asyncio.to_thread(signer.sign, audio, request.format))
+            audio = bytearray(await asyncio.to_thread(signer.sign, audio, request.output.format))
         self._connection.finish_turn()
         length_ms = end * 1000 // SAMPLE_RATE
         success = seed.success(request, len(audio), length_ms, words, is_estimated=is_estimated)
@@ -218,4 +213,4 @@ class SpeechSocket(Socket):
 
 
 def _encoder(request: seed.SpeechRequest) -> StreamEncoder:
-    return StreamEncoder(request.format, SAMPLE_RATE, request.sample_rate)
+    return StreamEncoder(request.output, SAMPLE_RATE)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.audio.encode.encode import StreamEncoder
+from tts_provider.audio.encode.encode import Output, StreamEncoder
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server.connections.socket import stop, wait_for
 from tts_provider.server.dialects.contexts import Item
@@ -70,17 +70,9 @@ class Timeline:
         self._listener = listener
         self._todo: deque[Item] = deque()
         self._changed = asyncio.Event()
-        self._utterance = Utterance(
-            text="",
-            voice=settings.voice,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            seed=settings.seed,
-            speed=settings.speed,
-            with_words=settings.words,
-        )
+        self._utterance = Utterance(text="", voice=settings.voice, manner=settings.manner)
         self._meter = Meter(service.metrics, listener.endpoint, settings.voice.id)
-        self._audio = _Encoding(settings)
+        self._audio = _Encoding(settings.output)
         self._position = 0  # of the timeline's end, in samples
         self._audible = False
         self._played_until_s = 0.0  # when the listener will have heard all that was sent
@@ -248,8 +240,8 @@ class _Encoding:
     (RFC 3533 section 4, "chaining"). MP3 would have 50 ms of silence at each join, so its encoder
     goes on until a flush."""
 
-    def __init__(self, settings: ContextSettings) -> None:
-        self._settings = settings
+    def __init__(self, output: Output) -> None:
+        self._output = output
         self._encoder: StreamEncoder | None = None
         self._segment_start = 0  # in samples
         self._data_bytes = 0  # of this segment
@@ -258,29 +250,22 @@ class _Encoding:
 
     async def push(self, chunk: AudioChunk) -> _Piece | None:
         if self._encoder is None:
-            format_, rate = self._settings.format, self._settings.sample_rate
-            self._encoder = StreamEncoder(
-                format_,
-                SAMPLE_RATE,
-                rate,
-                bits_per_second=self._settings.bits_per_second,
-                is_stream=True,
-            )
+            self._encoder = StreamEncoder(self._output, SAMPLE_RATE, is_stream=True)
             self._segment_start, self._data_bytes = chunk.start, 0
             data = await self._encoder.start() + await self._encoder.push(chunk.samples)
         else:
             data = await self._encoder.push(chunk.samples)
         self._data_bytes += len(data)
-        sample_bytes = _BYTES_PER_SAMPLE.get(self._settings.format)
+        sample_bytes = _BYTES_PER_SAMPLE.get(self._output.format)
         if sample_bytes is None:
             return self._piece(data, _ms(chunk.end))
         # A resampler holds the last few samples back: count what is there.
-        made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._settings.sample_rate
+        made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._output.sample_rate
         return self._piece(data, _ms(self._segment_start + made))
 
     async def end_segment(self, segment: Segment) -> _Piece | None:
         """What the encoder still holds of it."""
-        return None if self._settings.format == "mp3" else await self.flush(segment.end)
+        return None if self._output.format == "mp3" else await self.flush(segment.end)
 
     async def flush(self, end: int) -> _Piece | None:
         """What the encoder still holds, where the timeline is `end` samples long."""

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import WireError
 from tts_provider.server.service.service import Said
-from tts_provider.speech.engine import SAMPLE_RATE, Voice, Word
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Voice, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
@@ -23,27 +24,23 @@ TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
 no way to say that a frame is short, and runs from one flush to the next."""
 
 
+_PCM = Output("pcm", SAMPLE_RATE)
+
+
 @dataclass(frozen=True)
 class ContextSettings:
     """What a context is made with."""
 
     voice: Voice
-    format: TimelineFormat = "pcm"
-    sample_rate: int = SAMPLE_RATE
+    output: Output = _PCM
+    """Its format is a `TimelineFormat`."""
     audio: Literal["base64", "binary"] = "base64"
     """How a dialect that has both sends it."""
-    bits_per_second: int | None = None
-    """Of a compressed format; None is the rate's own."""
     clause_pause_s: float | None = None
     """How long a writer pauses before a clause is spoken; None is the server's limit."""
-    seed: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    speed: float = 1.0
+    manner: Manner = field(default_factory=Manner)
     reading: ReadingOptions = AS_WRITTEN
     """How the client wants its text to be read."""
-    words: bool = False
-    """Whether the client wants to know when each word is spoken."""
 
 
 # What a message asks for

@@ -6,9 +6,9 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from tts_provider.audio.encode.encode import check_format
+from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
@@ -41,7 +41,7 @@ from tts_provider.server.dialects.dialect import (
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, parse_object, read_said
 from tts_provider.server.service.service import voice_facts
 from tts_provider.server.service.word import word_facts
-from tts_provider.speech.engine import SAMPLE_RATE
+from tts_provider.speech.engine import SAMPLE_RATE, Manner
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 FORMATS: tuple[TimelineFormat, ...] = ("pcm", "mulaw", "alaw", "opus")
@@ -114,11 +114,7 @@ class NativeDialect(Dialect):
             case Loading():
                 return [_encode("session.loading")]
             case Updated(settings):
-                values = {name: getattr(settings, name) for name in _SETTINGS}
-                values["voice"] = settings.voice.id
-                if settings.words:
-                    values[_WORDS] = True
-                return [_encode("session.updated", **values, **_reading(settings.reading))]
+                return [_encode("session.updated", **_facts(settings))]
 
     def _read(self, fields: Fields, context_id: str | None, length: int) -> Action:
         kind = fields.choice("type", tuple(_FIELDS))
@@ -156,21 +152,51 @@ class NativeDialect(Dialect):
 
     def _read_settings(self, fields: Fields) -> ContextSettings:
         voice = fields.string("voice")
-        given = {
-            "voice": None if voice is None else self._find_voice(voice),
-            "format": fields.choice("format", FORMATS),
-            "sample_rate": fields.integer_choice("sample_rate", SAMPLE_RATES),
-            "audio": fields.choice("audio", AUDIO_WAYS),
-            "seed": fields.integer("seed", 0, MAX_SEED),
-            "temperature": fields.number("temperature", 0.0, 2.0),
-            "top_k": fields.integer("top_k", 1, 2048),
-            "speed": fields.number("speed", SLOWEST, FASTEST, may_be_text=True),
-            "words": fields.boolean(_WORDS),
-            "reading": fields.reading(),
-        }
-        settings = replace(self._settings, **{k: v for k, v in given.items() if v is not None})
-        check_format(settings.format, settings.sample_rate)
+        settings = _replaced(
+            self._settings,
+            voice=None if voice is None else self._find_voice(voice),
+            output=_replaced(
+                self._settings.output,
+                format=fields.choice("format", FORMATS),
+                sample_rate=fields.integer_choice("sample_rate", SAMPLE_RATES),
+            ),
+            audio=fields.choice("audio", AUDIO_WAYS),
+            manner=_replaced(
+                self._settings.manner,
+                seed=fields.integer("seed", 0, MAX_SEED),
+                temperature=fields.number("temperature", 0.0, 2.0),
+                top_k=fields.integer("top_k", 1, 2048),
+                speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True),
+                word_times=fields.boolean(_WORDS),
+            ),
+            reading=fields.reading(),
+        )
+        settings.output.check()
         return settings
+
+
+_Settings = TypeVar("_Settings", ContextSettings, Output, Manner)
+
+
+def _replaced(settings: _Settings, **given: Any) -> _Settings:
+    """With what was given."""
+    return replace(settings, **{k: v for k, v in given.items() if v is not None})
+
+
+def _facts(settings: ContextSettings) -> dict[str, Any]:
+    output, manner = settings.output, settings.manner
+    return {
+        "voice": settings.voice.id,
+        "format": output.format,
+        "sample_rate": output.sample_rate,
+        "audio": settings.audio,
+        "seed": manner.seed,
+        "temperature": manner.temperature,
+        "top_k": manner.top_k,
+        "speed": manner.speed,
+        **({_WORDS: True} if manner.word_times else {}),
+        **_reading(settings.reading),
+    }
 
 
 def _reading(reading: ReadingOptions) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
@@ -37,7 +38,7 @@ from tts_provider.server.http.openapi import errors, json_body
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.transport.address import error_body
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
 from tts_provider.speech.structure.blocks import NotSpeech
@@ -336,17 +337,18 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
     utterance = Utterance(
         text=request.input,
         voice=service.find_voice(_voice_of(request), None),
-        temperature=request.temperature,
-        top_k=request.top_k,
-        seed=request.seed,
-        speed=1.0 if request.speed is None else request.speed,
-        with_words=bool(request.timestamp_granularities),
+        manner=Manner(
+            temperature=request.temperature,
+            top_k=request.top_k,
+            seed=request.seed,
+            speed=1.0 if request.speed is None else request.speed,
+            word_times=bool(request.timestamp_granularities),
+        ),
     )
     audio_format = request.response_format or "mp3"
     pieces = speak_file(
         utterance,
-        audio_format,
-        SAMPLE_RATE,
+        Output(audio_format, SAMPLE_RATE),
         ENDPOINT,
         service,
         "input",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format, check_format
+from tts_provider.audio.encode.encode import Format, Output
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
@@ -28,7 +28,7 @@ from tts_provider.server.dialects.fields import (
 )
 from tts_provider.server.service.service import Said
 from tts_provider.server.service.word import word_facts
-from tts_provider.speech.engine import SAMPLE_RATE, Word
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
@@ -47,16 +47,9 @@ class SpeechRequest:
     speaker: int | None
     voice: str | None
     stream: bool
-    format: Format
-    sample_rate: int
-    temperature: float | None
-    top_k: int | None
-    seed: int | None
-    max_audio_ms: int | None
-    speed: float
+    output: Output
+    manner: Manner
     request_id: str | None
-    timestamps: bool = False
-    """Whether to tell when each word is spoken."""
     context: tuple[Said, ...] = ()
     """What was said before, oldest first."""
     reading: ReadingOptions = AS_WRITTEN
@@ -173,7 +166,11 @@ def loading() -> str:
 
 def streaming(request: SpeechRequest) -> str:
     return _encode(
-        {"status": "streaming", "format": request.format, "sample_rate": request.sample_rate},
+        {
+            "status": "streaming",
+            "format": request.output.format,
+            "sample_rate": request.output.sample_rate,
+        },
         request.request_id,
     )
 
@@ -195,13 +192,13 @@ def success(
     body: dict[str, Any] = {
         "status": "success",
         "message": SUCCESS_MESSAGE,
-        "format": request.format,
-        "sample_rate": request.sample_rate,
+        "format": request.output.format,
+        "sample_rate": request.output.sample_rate,
         "length_bytes": length_bytes,
     }
     if request.stream:
         body["duration_ms"] = duration_ms
-    elif request.timestamps:
+    elif request.manner.word_times:
         body |= _words(spoken, is_estimated)
     return _encode(body, request.request_id)
 
@@ -264,22 +261,24 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
     check_text(text, limits)
     stream = fields.boolean("stream") or False
     audio_format: Format = fields.choice("format", FORMATS) or ("pcm" if stream else "wav")
-    sample_rate = fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE
-    check_format(audio_format, sample_rate)
+    rate = fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE
+    output = Output(audio_format, rate)
+    output.check()
     return SpeechRequest(
         text=text,
         speaker=fields.integer("speaker", 0, None, may_be_text=True),
         voice=fields.string("voice"),
         stream=stream,
-        format=audio_format,
-        sample_rate=sample_rate,
-        temperature=fields.number("temperature", 0.0, 2.0),
-        top_k=fields.integer("top_k", 1, 2048),
-        seed=fields.integer("seed", 0, MAX_SEED),
-        max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
-        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
+        output=output,
+        manner=Manner(
+            temperature=fields.number("temperature", 0.0, 2.0),
+            top_k=fields.integer("top_k", 1, 2048),
+            seed=fields.integer("seed", 0, MAX_SEED),
+            speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
+            max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
+            word_times=fields.boolean("timestamps") or False,
+        ),
         request_id=request_id,
-        timestamps=fields.boolean("timestamps") or False,
         context=tuple(
             read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)
         ),

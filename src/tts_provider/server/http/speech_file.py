@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from tts_provider.audio.encode.encode import Format, StreamEncoder, check_format
+from tts_provider.audio.encode.encode import Output, StreamEncoder
 from tts_provider.errors import Loading, WireError
 from tts_provider.server.http.answers import Piece
 from tts_provider.server.service.service import SpeechService
@@ -20,26 +20,24 @@ _LONGEST_HELD = round(2 * LONGEST_LEAD_S * SAMPLE_RATE)
 
 def speak_file(
     utterance: Utterance,
-    audio_format: Format,
-    sample_rate: int,
+    output: Output,
     endpoint: str,
     service: SpeechService,
     text_name: str,
     *,
-    bits_per_second: int | None = None,
     reading: ReadingOptions = AS_WRITTEN,
 ) -> AsyncGenerator[Piece, None]:
-    """The audio's file, in pieces that are never empty; where the utterance is `with_words`, those
+    """The audio's file, in pieces that are never empty; where the utterance is `word_times`, those
     of each segment are followed by one without bytes that has its words. `text_name` is the
     request's field that the text came in.
 
     Raises `InvalidRequest` where there is no such file, and `Loading`: over HTTP nobody can be told
     to wait.
     """
-    check_format(audio_format, sample_rate)
+    output.check()
     if not service.is_ready_for(utterance.voice) and service.admission.refusal is None:
         raise Loading("the model is still loading; try again later")
-    made = StreamEncoder(audio_format, SAMPLE_RATE, sample_rate, bits_per_second=bits_per_second)
+    made = StreamEncoder(output, SAMPLE_RATE)
     return _pieces(service.speak(utterance, endpoint, reading=reading), made, text_name)
 
 

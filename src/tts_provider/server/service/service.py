@@ -195,7 +195,7 @@ class SpeechService:
         reading: ReadingOptions = AS_WRITTEN,
     ) -> AsyncGenerator[pipeline.AudioChunk | pipeline.Segment, None]:
         """Wait for a stream, listen to what was said before, then yield the utterance's audio, and
-        its segments where it is `with_words`; its text is read as `reading` asks.
+        its segments where it is `word_times`; its text is read as `reading` asks.
 
         Raises `WireError`.
         """
@@ -288,7 +288,7 @@ class SpeechService:
     def _longest_pauses_s(self, utterance: Utterance) -> float:
         """Where it wants so little audio that it cannot be too long, its pauses are cut."""
         longest_s = self.limits.max_reply_audio_s
-        wanted_ms = utterance.max_audio_ms
+        wanted_ms = utterance.manner.max_audio_ms
         return math.inf if wanted_ms is not None and wanted_ms <= 1000 * longest_s else longest_s
 
     async def words(self, text: str, voice: Voice, reading: ReadingOptions) -> list[str]:

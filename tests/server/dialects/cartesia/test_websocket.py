@@ -4,6 +4,7 @@ import base64
 import json
 
 from rows import rows
+from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity
 from tts_provider.server.dialects.cartesia.websocket import READING, CartesiaDialect
@@ -26,6 +27,7 @@ from tts_provider.server.dialects.dialect import (
     Spoken,
     Words,
 )
+from tts_provider.speech.engine import Manner
 from written import word_at
 
 from ..conversation import VOICES, find_voice
@@ -77,14 +79,17 @@ def test_a_context_keeps_what_its_first_message_said():
         ({"voice": {"id": "ann"}}, {"voice": VOICES["ann"]}),
         ({"voice": {"mode": "id", "id": None}}, {"voice": VOICES["ann"]}),
         ({"voice": ""}, {"voice": VOICES["ann"]}),
-        ({"output_format": {**RAW, "encoding": "pcm_f32le"}}, {"format": "f32le"}),
-        ({"output_format": {**RAW, "encoding": "pcm_mulaw"}}, {"format": "mulaw"}),
+        ({"output_format": {**RAW, "encoding": "pcm_f32le"}}, {"output": Output("f32le", 24_000)}),
+        ({"output_format": {**RAW, "encoding": "pcm_mulaw"}}, {"output": Output("mulaw", 24_000)}),
         (
             {"output_format": {**RAW, "encoding": "PCM_ALAW", "sample_rate": 8000}},
-            {"format": "alaw", "sample_rate": 8000},
+            {"output": Output("alaw", 8000)},
         ),
-        ({"generation_config": {"speed": 1.5, "volume": 2, "emotion": "angry"}}, {"speed": 1.5}),
-        ({"speed": "slow"}, {"speed": 0.8}),
+        (
+            {"generation_config": {"speed": 1.5, "volume": 2, "emotion": "angry"}},
+            {"manner": Manner(speed=1.5)},
+        ),
+        ({"speed": "slow"}, {"manner": Manner(speed=0.8)}),
         ({"max_buffer_delay_ms": 3000}, {"clause_pause_s": 3.0}),
         ({"unheard_of": [1]}, {}),
     ],
@@ -149,7 +154,7 @@ def test_times_of_words_where_they_are_asked_for():
         [word_at("It", 0, 90, 0, 2), word_at("is", 90, 200, 3, 5), word_at("$5", 200, 1250, 6, 8)],
     )
     (append,) = talk.tell(transcript="x", add_timestamps=True, **{"continue": True})
-    assert append.opening.settings.words
+    assert append.opening.settings.manner.word_times
     (told,) = talk.hear(words)
     assert told["type"] == "timestamps"
     assert told["done"] is False
@@ -159,7 +164,7 @@ def test_times_of_words_where_they_are_asked_for():
         "end": [0.09, 0.2, 1.25],
     }
     (append,) = talk.tell("quiet", transcript="x", **{"continue": True})
-    assert not append.opening.settings.words
+    assert not append.opening.settings.manner.word_times
 
 
 def test_nothing_comes_after_a_cancel():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rows import rows
+from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, WireError
 from tts_provider.server.dialects.deepgram.websocket import DeepgramDialect
@@ -27,6 +28,7 @@ from tts_provider.server.dialects.dialect import (
     Refuse,
     Words,
 )
+from tts_provider.speech.engine import Manner
 from written import word_at
 
 from ..conversation import VOICES, find_voice
@@ -55,10 +57,13 @@ class Talk:
         ({}, {}),
         ({"model": "bob"}, {"voice": VOICES["bob"]}),
         ({"model": "", "mip_opt_out": "true", "tag": "a"}, {}),
-        ({"encoding": "linear16", "sample_rate": "16000"}, {"sample_rate": 16_000}),
-        ({"encoding": "mulaw"}, {"format": "mulaw", "sample_rate": 8000}),
-        ({"encoding": "ALAW", "container": "none"}, {"format": "alaw", "sample_rate": 8000}),
-        ({"sample_rate": "32000", "speed": "1.5"}, {"sample_rate": 32_000, "speed": 1.5}),
+        ({"encoding": "linear16", "sample_rate": "16000"}, {"output": Output("pcm", 16_000)}),
+        ({"encoding": "mulaw"}, {"output": Output("mulaw", 8000)}),
+        ({"encoding": "ALAW", "container": "none"}, {"output": Output("alaw", 8000)}),
+        (
+            {"sample_rate": "32000", "speed": "1.5"},
+            {"output": Output("pcm", 32_000), "manner": Manner(speed=1.5)},
+        ),
     ],
 )
 def test_what_an_address_may_say(query, settings):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rows import rows
+from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, OverCapacity
 from tts_provider.server.dialects.dialect import (
@@ -107,8 +108,8 @@ def test_nothing_is_asked_by_what_asks_for_nothing():
 def test_settings():
     dialect = multi(output_format="MP3_22050_32", seed="7", auto_mode="True")
     settings = settings_of(dialect, voice_settings={"speed": 1.2, "stability": 0.5})
-    assert (settings.voice.id, settings.format, settings.sample_rate) == ("bob", "mp3", 22_050)
-    assert (settings.bits_per_second, settings.seed, settings.speed) == (32_000, 7, 1.2)
+    assert (settings.voice.id, settings.output) == ("bob", Output("mp3", 22_050, 32_000))
+    assert (settings.manner.seed, settings.manner.speed) == (7, 1.2)
     assert settings.clause_pause_s == 0.05
     assert settings_of(multi()).clause_pause_s is None
     assert settings_of(multi()).reading == ReadingOptions(tags=True)
@@ -236,7 +237,7 @@ def test_a_context_that_could_not_begin_can_begin_again():
     dialect = multi()
     tell(dialect, text=" ", context_id="c", voice_settings={"speed": 2})
     dialect.write(Problem(OverCapacity("too many", retry_after_ms=1), "c"))
-    assert settings_of(dialect, context_id="c").speed == 1
+    assert settings_of(dialect, context_id="c").manner.speed == 1
     tell(dialect, text="More", context_id="c")
     dialect.write(Problem(InvalidRequest("too long"), "c"))
     assert tell(dialect, context_id="c", close_context=True) == [End("c")]

@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects.cartesia import websocket as cartesia
@@ -21,7 +22,7 @@ from tts_provider.server.dialects.fields import Fields, check_text, parse_query,
 from tts_provider.server.http.answers import AudioStream, Piece, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
-from tts_provider.speech.engine import Utterance, Voice
+from tts_provider.speech.engine import Manner, Utterance, Voice
 
 ENDPOINT = "cartesia"
 
@@ -38,23 +39,25 @@ def create_router(service: SpeechService) -> APIRouter:
     @router.post("/tts/bytes")
     async def speak(request: Request) -> Response:
         body = await _read_body(request, service.limits)
-        utterance, output = _read_request(body, service)
-        pieces = _speak(utterance, output, service)
-        return AudioStream(pieces, _MEDIA_TYPES[output.container], service)
+        utterance, file = _read_request(body, service)
+        pieces = _speak(utterance, file.output, service)
+        return AudioStream(pieces, _MEDIA_TYPES[file.container], service)
 
     @router.post("/tts/sse")
     async def speak_in_events(request: Request) -> Response:
         body = await _read_body(request, service.limits)
-        utterance, output = _read_request(body, service)
-        if output.raw is None:
+        utterance, file = _read_request(body, service)
+        if not file.is_raw:
             raise InvalidRequest(
-                f"events have the container raw; {output.container} is at /tts/bytes",
+                f"events have the container raw; {file.container} is at /tts/bytes",
                 param="output_format",
             )
         fields = Fields(body)
         context_id = fields.string("context_id")
-        wanted = replace(utterance, with_words=fields.boolean("add_timestamps") or False)
-        pieces = _events(_speak(wanted, output, service), context_id)
+        word_times = fields.boolean("add_timestamps") or False
+        manner = replace(utterance.manner, word_times=word_times)
+        wanted = replace(utterance, manner=manner)
+        pieces = _events(_speak(wanted, file.output, service), context_id)
         return AudioStream(pieces, "text/event-stream", service)
 
     @router.get("/voices")
@@ -81,9 +84,7 @@ async def _read_body(request: Request, limits: Limits) -> dict[str, Any]:
     return read_object(await read_json(request, limits))
 
 
-def _read_request(
-    body: dict[str, Any], service: SpeechService
-) -> tuple[Utterance, cartesia.Output]:
+def _read_request(body: dict[str, Any], service: SpeechService) -> tuple[Utterance, cartesia.File]:
     """Raises `InvalidRequest`."""
     fields = Fields(body)
     text = fields.string("transcript")
@@ -92,23 +93,21 @@ def _read_request(
             "transcript is needed: the text to speak", code="no_text", param="transcript"
         )
     check_text(text, service.limits, "transcript")
-    output = cartesia.read_output(fields.object("output_format"))
+    file = cartesia.read_file(fields.object("output_format"))
     voice = service.find_voice(cartesia.read_voice(body), None)
-    return Utterance(text, voice, speed=cartesia.read_speed(fields)), output
+    return Utterance(text, voice, Manner(speed=cartesia.read_speed(fields))), file
 
 
 def _speak(
-    utterance: Utterance, output: cartesia.Output, service: SpeechService
+    utterance: Utterance, output: Output, service: SpeechService
 ) -> AsyncGenerator[Piece, None]:
     """Raises `InvalidRequest` or `Loading`."""
     return speak_file(
         utterance,
-        output.format,
-        output.sample_rate,
+        output,
         ENDPOINT,
         service,
         "transcript",
-        bits_per_second=output.bits_per_second,
         reading=cartesia.READING,
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format
+from tts_provider.audio.encode.encode import Format, Output
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, WireError
@@ -36,7 +36,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object
-from tts_provider.speech.engine import Word
+from tts_provider.speech.engine import Manner, Word
 from tts_provider.speech.reading import ReadingOptions
 
 READING = ReadingOptions(tags=True)
@@ -146,19 +146,19 @@ class CartesiaDialect(Dialect):
     def _open(self, body: dict[str, Any]) -> _Context:
         fields = Fields(body)
         delay_ms = fields.integer("max_buffer_delay_ms", 0, _MAX_DELAY_MS)
-        output = read_output(fields.object("output_format"))
-        if output.raw is None:
+        file = read_file(fields.object("output_format"))
+        if not file.is_raw:
             raise InvalidRequest(
-                f"over a WebSocket the container is raw; {output.container} is at /tts/bytes",
+                f"over a WebSocket the container is raw; {file.container} is at /tts/bytes",
                 param="output_format",
             )
         settings = ContextSettings(
             self._find_voice(read_voice(body)),
-            format=output.raw,
-            sample_rate=output.sample_rate,
+            file.output,
             clause_pause_s=delay_ms / 1000 if delay_ms else None,
-            speed=read_speed(fields),
-            words=fields.boolean("add_timestamps") or False,
+            manner=Manner(
+                speed=read_speed(fields), word_times=fields.boolean("add_timestamps") or False
+            ),
             reading=READING,
         )
         return _Context(Opening(settings), flushes_each=delay_ms == 0)
@@ -181,17 +181,18 @@ class CartesiaDialect(Dialect):
 
 
 @dataclass(frozen=True)
-class Output:
-    """An `output_format`; `raw` is its format where it has no container."""
+class File:
+    """An `output_format`."""
 
     container: str
-    format: Format
-    raw: TimelineFormat | None
-    sample_rate: int
-    bits_per_second: int | None = None
+    output: Output
+
+    @property
+    def is_raw(self) -> bool:
+        return self.container == "raw"
 
 
-def read_output(fields: Fields | None) -> Output:
+def read_file(fields: Fields | None) -> File:
     """Raises `InvalidRequest` where there is no such `output_format`."""
     if fields is None:
         raise InvalidRequest(
@@ -207,15 +208,14 @@ def read_output(fields: Fields | None) -> Output:
         )
     if container == "mp3":
         bits = fields.integer_choice("bit_rate", _BIT_RATES)
-        return Output(container, "mp3", None, rate, bits)
+        return File(container, Output("mp3", rate, bits))
     encoding = fields.choice("encoding", tuple(_ENCODINGS))
     if encoding is None:
         raise InvalidRequest(
             f"output_format needs an encoding: {', '.join(_ENCODINGS)}", param="encoding"
         )
-    if container == "wav":
-        return Output(container, _WAV_ENCODINGS[encoding], None, rate)
-    return Output(container, _ENCODINGS[encoding], _ENCODINGS[encoding], rate)
+    formats = _WAV_ENCODINGS if container == "wav" else _ENCODINGS
+    return File(container, Output(formats[encoding], rate))
 
 
 def read_voice(body: Mapping[str, Any]) -> str | None:

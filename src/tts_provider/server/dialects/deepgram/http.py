@@ -13,7 +13,7 @@ from tts_provider.server.dialects.fields import Fields, check_text, parse_query,
 from tts_provider.server.http.answers import AudioStream, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
-from tts_provider.speech.engine import Utterance
+from tts_provider.speech.engine import Manner, Utterance
 
 ENDPOINT = "deepgram"
 
@@ -41,20 +41,18 @@ def create_router(service: SpeechService) -> APIRouter:
             raise InvalidRequest(
                 "the audio comes as the answer here; there are no callbacks", param="callback"
             )
-        output = deepgram.read_output(query)
+        file = deepgram.read_file(query)
         speed = deepgram.read_speed(query)
         voice = service.find_voice(query.string("model"), None)
-        utterance = Utterance(await _read_text(request, service), voice, speed=speed)
+        utterance = Utterance(await _read_text(request, service), voice, Manner(speed=speed))
         pieces = speak_file(
             utterance,
-            output.format,
-            output.sample_rate,
+            file.output,
             ENDPOINT,
             service,
             "text",
-            bits_per_second=output.bits_per_second,
         )
-        return AudioStream(pieces, _media_type(output), service)
+        return AudioStream(pieces, _media_type(file), service)
 
     return router
 
@@ -68,7 +66,7 @@ async def _read_text(request: Request, service: SpeechService) -> str:
     return text
 
 
-def _media_type(output: deepgram.Output) -> str:
-    if output.container == "wav":
+def _media_type(file: deepgram.File) -> str:
+    if file.container == "wav":
         return "audio/wav"
-    return _MEDIA_TYPES[output.encoding].format(rate=output.sample_rate)
+    return _MEDIA_TYPES[file.encoding].format(rate=file.output.sample_rate)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format, check_format
+from tts_provider.audio.encode.encode import Format, Output
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, NoSpeech, Unauthorized, WireError
 from tts_provider.server.dialects.dialect import (
@@ -39,6 +39,7 @@ from tts_provider.server.dialects.dialect import (
     TimelineFormat,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
+from tts_provider.speech.engine import Manner
 
 _MESSAGES = ("Speak", "Flush", "Clear", "Close")
 
@@ -76,12 +77,11 @@ class DeepgramDialect(Dialect):
         query.choice("container", ("none",))
         settings = ContextSettings(
             handshake.find_voice(query.string("model")),
-            format=_STREAMED[encoding],
-            sample_rate=_read_rate(query, encoding),
+            Output(_STREAMED[encoding], _read_rate(query, encoding)),
             audio="binary",
-            speed=read_speed(query),
+            manner=Manner(speed=read_speed(query)),
         )
-        check_format(settings.format, settings.sample_rate)
+        settings.output.check()
         self._opening = Opening(settings)
         self._number = 0  # of the context
         self._is_open = self._is_new = False
@@ -169,23 +169,21 @@ def _encode(kind: str, **body: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Output:
+class File:
     """What a file shall be."""
 
-    format: Format
+    output: Output
     encoding: str
     container: str
-    sample_rate: int
-    bits_per_second: int | None
 
 
-def read_output(query: Fields) -> Output:
+def read_file(query: Fields) -> File:
     """Raises `InvalidRequest` where there is no such file."""
     encoding = query.choice("encoding", tuple(_ENCODINGS)) or "mp3"
     containers = _ENCODINGS[encoding].containers
     container = query.choice("container", tuple(containers)) or next(iter(containers))
     rate, bits = _read_rate(query, encoding), query.integer("bit_rate", *_BIT_RATES)
-    return Output(containers[container], encoding, container, rate, bits)
+    return File(Output(containers[container], rate, bits), encoding, container)
 
 
 def read_speed(query: Fields) -> float:

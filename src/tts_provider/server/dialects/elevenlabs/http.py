@@ -19,13 +19,14 @@ from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Scope
 
+from tts_provider.audio.encode.encode import Output
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
 from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
 from tts_provider.server.http.answers import AudioStream, Piece, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
-from tts_provider.speech.engine import Utterance, Voice, Word
+from tts_provider.speech.engine import Manner, Utterance, Voice, Word
 
 ENDPOINT = "elevenlabs"
 
@@ -65,12 +66,12 @@ def create_router(service: SpeechService) -> APIRouter:
 
     @router.post("/v1/text-to-speech/{voice_id}/with-timestamps")
     async def speak_with_times(request: Request, voice_id: str) -> Response:
-        _, pieces = await _speak(request, voice_id, service, with_words=True)
+        _, pieces = await _speak(request, voice_id, service, word_times=True)
         return AudioStream(_one_object(pieces), "application/json", service)
 
     @router.post("/v1/text-to-speech/{voice_id}/stream/with-timestamps")
     async def stream_with_times(request: Request, voice_id: str) -> Response:
-        _, pieces = await _speak(request, voice_id, service, with_words=True)
+        _, pieces = await _speak(request, voice_id, service, word_times=True)
         return AudioStream(_lines(pieces), "application/json", service)
 
     @router.get("/v1/voices")
@@ -147,8 +148,8 @@ def create_router(service: SpeechService) -> APIRouter:
 
 
 async def _speak(
-    request: Request, voice_id: str, service: SpeechService, *, with_words: bool = False
-) -> tuple[elevenlabs.Output, AsyncGenerator[Piece, None]]:
+    request: Request, voice_id: str, service: SpeechService, *, word_times: bool = False
+) -> tuple[Output, AsyncGenerator[Piece, None]]:
     """Raises `InvalidRequest` or `Loading`."""
     limits = service.limits
     output = elevenlabs.read_output(
@@ -162,18 +163,18 @@ async def _speak(
     utterance = Utterance(
         text,
         _find_voice(voice_id, service),
-        seed=fields.integer("seed", 0, 2**32 - 1),
-        speed=elevenlabs.read_speed(fields.object("voice_settings")) or 1.0,
-        with_words=with_words,
+        Manner(
+            seed=fields.integer("seed", 0, 2**32 - 1),
+            speed=elevenlabs.read_speed(fields.object("voice_settings")) or 1.0,
+            word_times=word_times,
+        ),
     )
     return output, speak_file(
         utterance,
-        output.format,
-        output.sample_rate,
+        output,
         ENDPOINT,
         service,
         "text",
-        bits_per_second=output.bits_per_second,
         reading=elevenlabs.read_reading(fields),
     )
 

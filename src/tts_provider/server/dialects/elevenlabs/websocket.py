@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format, check_format
+from tts_provider.audio.encode.encode import Format, Output
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, NoSpeech, Unauthorized, WireError
 from tts_provider.server.dialects.dialect import (
@@ -33,7 +33,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
-from tts_provider.speech.engine import Word
+from tts_provider.speech.engine import Manner, Word
 from tts_provider.speech.reading import ReadingOptions
 
 _FORMATS: Mapping[str, Format] = {
@@ -75,15 +75,6 @@ _CODES = {
 }
 
 
-@dataclass(frozen=True)
-class Output:
-    """An `output_format`."""
-
-    format: Format
-    sample_rate: int
-    bits_per_second: int | None
-
-
 def read_output(name: str) -> Output:
     """Raises `InvalidRequest` where there is no such `output_format` here."""
     codec, _, numbers = name.strip().lower().partition("_")
@@ -96,7 +87,7 @@ def read_output(name: str) -> Output:
         )
     output = Output(_FORMATS[codec], int(rate[:9]), int(kbits[:9]) * 1000 if kbits else None)
     try:
-        check_format(output.format, output.sample_rate, output.bits_per_second)
+        output.check()
     except InvalidRequest as problem:
         raise InvalidRequest(
             f"output_format {name[:60]!r} does not exist: {problem.message}", param="output_format"
@@ -218,13 +209,13 @@ class _ElevenLabs(Dialect):
         self.idle_timeout_s = query.number("inactivity_timeout", 1, 3600) or _INACTIVITY_S
         self._settings = ContextSettings(
             handshake.find_voice(handshake.path["voice"]),
-            format=output.format,
-            sample_rate=output.sample_rate,
-            bits_per_second=output.bits_per_second,
-            seed=query.integer("seed", 0, 2**32 - 1),
+            output,
             clause_pause_s=_WHOLE_PHRASES_S if auto_mode else None,
-            # The service tells them unasked, and clients make their transcripts of them.
-            words=query.flag("sync_alignment") is not False,
+            manner=Manner(
+                seed=query.integer("seed", 0, 2**32 - 1),
+                # The service tells them unasked, and clients make their transcripts of them.
+                word_times=query.flag("sync_alignment") is not False,
+            ),
             reading=read_reading(query),
         )
         self._auto_mode = auto_mode
@@ -327,7 +318,7 @@ class _ElevenLabs(Dialect):
         settings = self._settings
         speed = read_speed(fields.object("voice_settings"))
         if speed is not None:
-            settings = replace(settings, speed=speed)
+            settings = replace(settings, manner=replace(settings.manner, speed=speed))
         config = fields.object("generation_config") or fields.object("generator_config")
         schedule = config.numbers("chunk_length_schedule", 1, 10_000) if config else None
         if schedule and not self._auto_mode:
