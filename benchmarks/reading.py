@@ -78,7 +78,7 @@ def agree(written: str, spoken: str) -> bool:
 
 
 def words_of(written: str) -> str:
-    return " ".join(passage.words for passage in read(written, _AS_NEMO))
+    return " ".join(passage.spoken for passage in read(written, _AS_NEMO))
 
 
 def loosely(words: str) -> str:

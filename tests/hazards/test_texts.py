@@ -71,7 +71,7 @@ def test_a_link_of_pictures_that_never_ends(pictures):
 
 def test_a_link_may_have_pictures_in_it():
     (passage,) = read("See [![a](b) and ![c](d)](https://example.com) here.")
-    assert passage.words == "See a and c here."
+    assert passage.spoken == "See a and c here."
 
 
 @pytest.mark.parametrize("opener", ["(", "*_", '("', "—"])
@@ -136,7 +136,7 @@ def test_a_lexicon_makes_no_more_words_than_it_may(text, entries):
     options = ReadingOptions(lexicon=Lexicon(entries))
     words = list[str]()
     with pytest.raises(InvalidRequest, match=r"the lexicon makes .* say its words") as raised:
-        words += (passage.words for passage in read(text, options))
+        words += (passage.spoken for passage in read(text, options))
     assert raised.value.code == "pronunciations_too_long"
     assert raised.value.param == "pronunciations"
     assert read_all(text, lexicon=Lexicon(entries)) < MUCH_S
@@ -145,10 +145,10 @@ def test_a_lexicon_makes_no_more_words_than_it_may(text, entries):
 def test_what_a_lexicon_may_make_is_read():
     entries = {"NVIDIA": "en vidia", "sql": "sequel", "a": "b " * 3 + "b"}
     text = "We run sql on NVIDIA. " * 900
-    assert sum(len(p.words) for p in read(text, ReadingOptions(lexicon=Lexicon(entries)))) > 20_000
+    assert sum(len(p.spoken) for p in read(text, ReadingOptions(lexicon=Lexicon(entries)))) > 20_000
     longest = Lexicon({"a": "b" * 200})
     (passage,) = read("a " * 9, ReadingOptions(lexicon=longest))
-    assert 1800 < len(passage.words) <= LONGEST_WORDS
+    assert 1800 < len(passage.spoken) <= LONGEST_WORDS
 
 
 def test_what_a_lexicon_made_too_long_is_not_spoken_later():
@@ -177,7 +177,7 @@ def test_the_words_of_a_text_in_pieces_are_bounded_too():
     reader = Reader(ReadingOptions(lexicon=Lexicon({"a": "x" * 150})))
     for _ in range(100):
         passages = reader.push("a. One. ")
-        assert sum(len(p.words) for p in passages) <= LONGEST_WORDS + MOST_WORDS * 20
+        assert sum(len(p.spoken) for p in passages) <= LONGEST_WORDS + MOST_WORDS * 20
 
 
 def test_a_lexicon_with_words_of_many_lengths():

@@ -128,4 +128,4 @@ def print_words(
 
 
 def _said(passage: Passage) -> str:
-    return f"[pause {passage.pause_s:g}s]" if passage.pause_s else printable(passage.words)
+    return f"[pause {passage.pause_s:g}s]" if passage.pause_s else printable(passage.spoken)

@@ -146,8 +146,8 @@ async def _speak(
     ramp = Chunker(change)
     for passage in passages:
         began, known = timeline.position, list[Word]()
-        if passage.words:
-            text, phonemes = passage.words, passage.phonemes
+        if passage.spoken:
+            text, phonemes = passage.spoken, passage.phonemes
             speech = engine.speak(replace(asked, text=text, phonemes=phonemes, begun=began > 0))
             chunker, chain = ramp, Chain(_stages(change, mark, began))
         else:
@@ -237,7 +237,7 @@ def _shorten_lead(passages: Iterable[Passage]) -> Iterator[Passage]:
     for passage in passages:
         if begun:
             yield passage
-        elif passage.words:
+        elif passage.spoken:
             yield from lead
             yield passage
             begun = True

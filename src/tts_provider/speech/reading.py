@@ -35,7 +35,7 @@ class Passage:
 
     text: str
     """As it was written, without its markup."""
-    words: str
+    spoken: str
     """As it is to be said. Empty where there is only a pause."""
     start: int = 0
     """Where it was written: characters of the whole text, from here to before `end`."""
@@ -43,22 +43,22 @@ class Passage:
     pause_s: float = 0.0
     """Silence instead of words."""
     phonemes: tuple[Phonemes, ...] = ()
-    """How parts of `words` are pronounced, in order, for engines that take phonemes."""
+    """How parts of `spoken` are pronounced, in order, for engines that take phonemes."""
     runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
     """Where each part of `text` was written."""
-    word_runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
-    """What of `text` each part of `words` stands for."""
+    spoken_runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
+    """What of `text` each part of `spoken` stands for."""
 
     def written_words(self) -> list[Place]:
         """Where each of the spoken words was written, in order."""
-        return align(self.text, self.words, self.runs, self.word_runs)
+        return align(self.text, self.spoken, self.runs, self.spoken_runs)
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
     """How a text is to be read."""
 
-    words: bool = True
+    normalize: bool = True
     """Without it, what was written is left to the engine, except for its structure."""
     language: str = "en"
     """The voice's, as a BCP 47 tag. English is read as words; of some others, their figures."""
@@ -176,7 +176,7 @@ class Reader:
                 start, end = place - self._place, place_after - self._place
                 yield from self._pauses(start)
                 passage = self._passage(self._plain.slice(start, end))
-                if any(map(str.isalnum, passage.words)):
+                if any(map(str.isalnum, passage.spoken)):
                     yield passage
                 done = end
             if self._segmenter.characters == 0:
@@ -208,18 +208,18 @@ class Reader:
         if is_longer and len(respelled) > LONGEST_WORDS:
             raise _too_many_words(len(respelled), len(plain), LONGEST_WORDS)
         said = self._say(text) if options.acts else self._in_words(respelled)
-        words = said.string
+        spoken = said.string
         self._written += len(plain)
         if is_longer:
-            self._respelled += len(words)
-            if len(words) > LONGEST_WORDS:
-                raise _too_many_words(len(words), len(plain), LONGEST_WORDS)
+            self._respelled += len(spoken)
+            if len(spoken) > LONGEST_WORDS:
+                raise _too_many_words(len(spoken), len(plain), LONGEST_WORDS)
             most = LONGEST_WORDS + MOST_WORDS * self._written
             if self._respelled > most:
                 raise _too_many_words(self._respelled, self._written, most)
         start, end = plain.span(0, len(plain))
-        phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(words)])
-        return Passage(plain.text, words, start, end, 0.0, phonemes, plain.runs(), said.runs())
+        phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(spoken)])
+        return Passage(plain.text, spoken, start, end, 0.0, phonemes, plain.runs(), said.runs())
 
     def _say(self, text: MappedText) -> MappedText:
         """What is said, and what a speaker is to do left as it is written."""
@@ -234,7 +234,7 @@ class Reader:
 
     def _in_words(self, text: MappedText) -> MappedText:
         language = self._options.language
-        if not self._options.words:
+        if not self._options.normalize:
             return text.on_one_line()
         if language.partition("-")[0].lower() == "en":
             return normalize(text)

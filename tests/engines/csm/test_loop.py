@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from servers import PATIENCE_S
-from tts_provider.engines.csm.loop import Audio, Finished, Job, Loop
+from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.errors import EngineFailed
@@ -95,24 +95,24 @@ class Listener:
     """A job and what it publishes."""
 
     def __init__(self, loop: Loop, frames: int = FRAMES, **options) -> None:
-        self.arrived: queue.SimpleQueue[Audio | Finished] = queue.SimpleQueue()
+        self.arrived: queue.SimpleQueue[Decoded | Finished] = queue.SimpleQueue()
         self.fail_at: type | None = None
         prompt = text_prompt([*VOICE, *TEXT], 32)
         self.job = Job(prompt, frames, Sampler(1, temperature=0), self.publish, **options)
         loop.submit(self.job)
 
-    def publish(self, item: Audio | Finished) -> None:
+    def publish(self, item: Decoded | Finished) -> None:
         if self.fail_at is not None and isinstance(item, self.fail_at):
             raise RuntimeError("a broken listener")
         self.arrived.put(item)
 
-    def next(self) -> Audio | Finished:
+    def next(self) -> Decoded | Finished:
         return self.arrived.get(timeout=PATIENCE_S)
 
     def wait(self) -> tuple[np.ndarray, Finished]:
         """All samples, and the end."""
         pieces = []
-        while isinstance(item := self.next(), Audio):
+        while isinstance(item := self.next(), Decoded):
             pieces.append(item.samples)
         return np.concatenate([np.zeros(0, np.float32), *pieces]), item
 
@@ -145,7 +145,7 @@ def test_chunks_ramp_and_the_codes_are_all_there(loop):
 
 def test_closing_fails_what_is_left_and_refuses_what_comes(loop):
     speaking = Listener(loop, 10_000)
-    assert isinstance(speaking.next(), Audio)
+    assert isinstance(speaking.next(), Decoded)
     loop.close()
     _, finished = speaking.wait()
     assert isinstance(finished.error, EngineFailed)
@@ -194,7 +194,7 @@ def test_a_saved_prompt_that_cannot_be_loaded_is_read_anew(loop, backend):
     assert np.array_equal(samples, expected)
 
 
-@pytest.mark.parametrize("where", [Audio, Finished])
+@pytest.mark.parametrize("where", [Decoded, Finished])
 def test_a_listener_that_fails_ends_its_own_stream_only(loop, backend, where):
     expected, _ = run(loop, frames=60)
     others = [Listener(loop, 60) for _ in range(2)]
@@ -205,7 +205,7 @@ def test_a_listener_that_fails_ends_its_own_stream_only(loop, backend, where):
         samples, finished = each.wait()
         assert finished.error is None
         assert np.allclose(samples, expected, atol=1e-4)
-    if where is Audio:
+    if where is Decoded:
         assert isinstance(broken.wait()[1].error, EngineFailed)
     check_all_can_speak(loop, backend, run(loop)[0])
 

@@ -10,7 +10,7 @@ import pytest
 
 from servers import PATIENCE_S
 from tts_provider.engines.csm.cpu import choice
-from tts_provider.engines.csm.loop import Audio, Finished, Job, Loop
+from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.native.library import NoKernels, open_kernels
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
@@ -71,14 +71,14 @@ def loop(backend):
 
 
 def begin(loop: Loop, ids: list[int], temperature: float = 0, **options) -> queue.SimpleQueue:
-    arrived: queue.SimpleQueue[Audio | Finished] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[Decoded | Finished] = queue.SimpleQueue()
     sampler = Sampler(1, temperature)
     loop.submit(Job(text_prompt(ids, 32), FRAMES, sampler, arrived.put, **options))
     return arrived
 
 
 def end(arrived: queue.SimpleQueue) -> Finished:
-    while isinstance(item := arrived.get(timeout=PATIENCE_S), Audio):
+    while isinstance(item := arrived.get(timeout=PATIENCE_S), Decoded):
         assert np.isfinite(item.samples).all()
     return item
 

@@ -90,12 +90,12 @@ async def test_a_word_is_said_as_its_phonemes_are(engine, voice):
     }
     for text, (how, said) in texts.items():
         (passage,) = read(text, how)
-        utterance = Utterance(passage.words, voice, Manner(seed=1), phonemes=passage.phonemes)
+        utterance = Utterance(passage.spoken, voice, Manner(seed=1), phonemes=passage.phonemes)
         chunks = [chunk async for chunk in engine.speak(utterance)]
         assert ears.hear_digits(np.concatenate([c.samples for c in chunks])) == said.split()
         times = [word for chunk in chunks for word in chunk.words]
-        timed = [passage.words[word.text_start : word.text_end] for word in times]
-        assert timed == passage.words.split()
+        timed = [passage.spoken[word.text_start : word.text_end] for word in times]
+        assert timed == passage.spoken.split()
         assert all(a.end <= b.start for a, b in itertools.pairwise(times))
 
 

@@ -22,7 +22,7 @@ from engines.remote.running import (
 from servers import PATIENCE_S, SteppedEngine
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.remote.engine import RemoteEngine
-from tts_provider.engines.remote.frames import Alive, Audio, End
+from tts_provider.engines.remote.frames import Alive, End, SamplesFrame
 from tts_provider.errors import (
     EngineFailed,
     EngineLost,
@@ -33,7 +33,7 @@ from tts_provider.errors import (
 from tts_provider.speech.engine import Sound, Utterance, Voice, Word
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
-AUDIO = Audio(np.full(1920, 0.25, np.float32))
+AUDIO = SamplesFrame(np.full(1920, 0.25, np.float32))
 LONG_TEXT = "this sentence goes on for a while and does not come to its end soon " * 3
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from tts_provider.engines.remote.frames import (
     MAX_PAYLOAD_BYTES,
     Alive,
-    Audio,
     Bounds,
     Decoder,
     End,
     NotOurs,
-    Words,
+    SamplesFrame,
+    WordsFrame,
     encode,
     error_facts,
 )
@@ -49,7 +49,7 @@ from tts_provider.speech.engine import (
 SAMPLES = np.linspace(-1, 1, 1920, dtype=np.float32)
 CODES = np.arange(96).reshape(3, 32) * 21
 WORDS = [Word(0, 960, 0, 5), Word(960, 1920, 6, 11, True)]
-FRAMES = (Alive(), Words(WORDS), Audio(SAMPLES), Spoken("Hello.", 1, CODES), End())
+FRAMES = (Alive(), WordsFrame(WORDS), SamplesFrame(SAMPLES), Spoken("Hello.", 1, CODES), End())
 BOUNDS = Bounds(samples=1_100_000, characters=100, code_frames=100)
 VOICE = Voice("female", "Female", "female", "espeak", 1)
 

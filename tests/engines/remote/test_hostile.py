@@ -29,7 +29,7 @@ from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.engines.remote import client, frames, messages, replicas
 from tts_provider.engines.remote.build import look_at
 from tts_provider.engines.remote.engine import RemoteEngine
-from tts_provider.engines.remote.frames import Alive, Audio, Bounds, End, Kind
+from tts_provider.engines.remote.frames import Alive, Bounds, End, Kind, SamplesFrame
 from tts_provider.engines.remote.messages import SpeakRequest
 from tts_provider.errors import EngineFailed, EngineLost, InvalidRequest, StartupError
 from tts_provider.server.dialects import openai
@@ -205,13 +205,17 @@ def settings_of(tmp_path):
             HEAD + frame(Kind.WORDS, b"[[0,%d,0,1,false]]" % 10**4000), "kind 2", id="digits"
         ),
         pytest.param(
-            HEAD + frames_bytes(Audio(np.array([0, np.nan], np.float32))), "not finite", id="nan"
+            HEAD + frames_bytes(SamplesFrame(np.array([0, np.nan], np.float32))),
+            "not finite",
+            id="nan",
         ),
         pytest.param(
-            HEAD + frames_bytes(Audio(np.array([0, np.inf], np.float32))), "not finite", id="inf"
+            HEAD + frames_bytes(SamplesFrame(np.array([0, np.inf], np.float32))),
+            "not finite",
+            id="inf",
         ),
         pytest.param(
-            HEAD + frames_bytes(Audio(np.array([1e30], np.float32))), "far beyond", id="loud"
+            HEAD + frames_bytes(SamplesFrame(np.array([1e30], np.float32))), "far beyond", id="loud"
         ),
         pytest.param(
             HEAD + frames_bytes(Spoken("x" * 29, 0, np.zeros((1, 32), np.int64))),

@@ -31,7 +31,7 @@ from tts_provider.server.dialects.dialect import (
     Opening,
     Problem,
     Refuse,
-    Spoken,
+    SegmentDone,
 )
 
 
@@ -58,7 +58,7 @@ class Telegram(Dialect):
         match event:
             case Audio(context_id, data=data):
                 return [context_id, data]
-            case Spoken(context_id, text):
+            case SegmentDone(context_id, text):
                 return [f"{context_id} said {text}"]
             case Done(context_id) | Cancelled(context_id):
                 return [f"{context_id} {type(event).__name__}"]

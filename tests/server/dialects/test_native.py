@@ -17,16 +17,16 @@ from tts_provider.server.dialects.dialect import (
     ContextSettings,
     Done,
     End,
+    EngineLoading,
     Flush,
     Flushed,
     Greeting,
     Handshake,
     Listen,
-    Loading,
     Opening,
     Problem,
     Refuse,
-    Spoken,
+    SegmentDone,
     Update,
     Updated,
     Words,
@@ -81,7 +81,7 @@ def test_settings_are_for_contexts_made_later():
 @rows(
     ("event", "message"),
     [
-        (Loading(), {"type": "session.loading"}),
+        (EngineLoading(), {"type": "session.loading"}),
         (
             Greeting("s", "espeak", [VOICES["ann"]], {"max_streams": 3}),
             {
@@ -113,7 +113,7 @@ def test_settings_are_for_contexts_made_later():
             },
         ),
         (
-            Spoken("c", "Hi.", 80, 240),
+            SegmentDone("c", "Hi.", 80, 240),
             {
                 "type": "audio.segment",
                 "context_id": "c",

@@ -18,7 +18,7 @@ def read_ssml(*pieces: str, options: ReadingOptions = OPTIONS) -> list[Passage]:
 
 
 def said(passages: list[Passage]) -> list[str | float]:
-    return [passage.pause_s or passage.words for passage in passages]
+    return [passage.pause_s or passage.spoken for passage in passages]
 
 
 DOCUMENTS = [
@@ -54,13 +54,13 @@ def test_documents(document, words):
 def test_phonemes_are_on_the_word_that_they_are_for():
     (passage,) = read_ssml('5 <phoneme alphabet="ipa" ph="təˈmɑːtəʊz">tomatoes</phoneme>!')
     (phonemes,) = passage.phonemes
-    assert passage.words[phonemes.start : phonemes.end] == "tomatoes"
+    assert passage.spoken[phonemes.start : phonemes.end] == "tomatoes"
     assert phonemes.ipa == "təˈmɑːtəʊz"
 
 
 def test_phonemes_are_on_the_words_that_stand_for_their_own_number():
     (passage,) = read_ssml('5 <phoneme ph="fʌɪv">5</phoneme> 5, <phoneme ph="x">USD 5</phoneme>')
-    assert passage.words == "five five five, five US dollars"
+    assert passage.spoken == "five five five, five US dollars"
     assert [(one.start, one.end, one.ipa) for one in passage.phonemes] == [
         (5, 9, "fʌɪv"),
         (16, 31, "x"),

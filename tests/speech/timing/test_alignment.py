@@ -11,7 +11,7 @@ from tts_provider.speech.timing.alignment import align
 def pairs_of(text: str, **options) -> list[tuple[str, str]]:
     """Each spoken word, and what was written for it."""
     return [
-        (passage.words[word.words_start : word.words_end], text[word.start : word.end])
+        (passage.spoken[word.spoken_start : word.spoken_end], text[word.start : word.end])
         for passage in read(text, ReadingOptions(**options))
         for word in passage.written_words()
     ]

@@ -32,7 +32,7 @@ def told(text: str, *times: tuple[str, int, int]) -> list[tuple[str, int, int]]:
     (passage,) = read(text)
     found, at = [], 0
     for word, start, end in times:
-        at = passage.words.index(word, at)
+        at = passage.spoken.index(word, at)
         found.append(Word(start, end, at, at + len(word)))
         at += len(word)
     return [(word.text, word.start, word.end) for word in time_words(passage, found)]
@@ -91,7 +91,7 @@ def test_places_are_those_of_the_text_with_its_markup():
 @given(mixed_text, st.data())
 def test_every_spoken_word_is_told_once_and_in_order(text, data):
     for passage in read(text):
-        spoken = [match.span() for match in re.finditer(r"\w+", passage.words)]
+        spoken = [match.span() for match in re.finditer(r"\w+", passage.spoken)]
         kept = [one for one in spoken if data.draw(st.booleans())] or spoken
         if not kept:
             continue

@@ -14,7 +14,7 @@ from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.csm.backend import Backend
 from tts_provider.engines.csm.build_thread import BuildThread
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
-from tts_provider.engines.csm.loop import FRAME_MS, Audio, Finished, Job, Loop
+from tts_provider.engines.csm.loop import FRAME_MS, Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import Prompt, audio_prompt, join, text_prompt
 from tts_provider.engines.csm.sampling import Sampler, Sampling
 from tts_provider.engines.csm.tokenizer import Tokenizer
@@ -207,15 +207,15 @@ class CsmEngine(Engine):
         max_frames: int,
         sampler: Sampler,
         shared: tuple[str, int] | None,
-    ) -> AsyncGenerator[Audio | Finished, None]:
+    ) -> AsyncGenerator[Decoded | Finished, None]:
         """One job through the loop; its last item is `Finished`. Raises what ended it. `shared`
         names the start of the prompt that other jobs have too, and has its frames."""
         model_loop = self._loop
         assert model_loop is not None, "load() comes first"
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Queue[Audio | Finished] = asyncio.Queue()  # bounded by max_ahead_s
+        arrived: asyncio.Queue[Decoded | Finished] = asyncio.Queue()  # bounded by max_ahead_s
 
-        def publish(item: Audio | Finished) -> None:
+        def publish(item: Decoded | Finished) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
 

@@ -41,7 +41,7 @@ _ADVICE = "try again, and if that does not help, check the model's files"
 
 
 @dataclass(frozen=True)
-class Audio:
+class Decoded:
     """Some more of a job's audio."""
 
     samples: np.ndarray  # (n,) float32
@@ -63,7 +63,7 @@ class Job:
     prompt: Prompt
     max_frames: int
     sampler: Sampler
-    publish: Callable[[Audio | Finished], None]
+    publish: Callable[[Decoded | Finished], None]
     prefix_key: str | None = None
     """Names the start of the prompt that other jobs share, `prefix_frames` long."""
     prefix_frames: int = 0
@@ -305,9 +305,9 @@ class Loop:
         for job, samples in zip(jobs, self._backend.decode(slots, codes), strict=True):
             job.decoded += frames
             job.chunks += 1
-            self._guard([job.stream], functools.partial(self._send, job, Audio(samples, frames)))
+            self._guard([job.stream], functools.partial(self._send, job, Decoded(samples, frames)))
 
-    def _send(self, job: Job, audio: Audio, _streams: list[Stream]) -> None:
+    def _send(self, job: Job, audio: Decoded, _streams: list[Stream]) -> None:
         if not np.isfinite(audio.samples).all():
             raise EngineFailed(f"the codec's samples are not finite; {_ADVICE}")
         job.publish(audio)

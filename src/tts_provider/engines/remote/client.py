@@ -20,13 +20,13 @@ import httpx2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tts_provider.engines.remote.frames import (
-    Audio,
     Bounds,
     Decoder,
     End,
     ErrorFacts,
     Frame,
     NotOurs,
+    SamplesFrame,
     error_of,
     one_line,
 )
@@ -241,7 +241,7 @@ class Answer:
             _check_pieces(pieces, received_bytes)
             for frame in decoder.push(piece):
                 quiet_s, count = 0.0, count + 1
-                if isinstance(frame, Audio):
+                if isinstance(frame, SamplesFrame):
                     samples += len(frame.samples)
                 yield frame
                 if isinstance(frame, End):

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from tts_provider.engines.kokoro.voices import find_mixture
 from tts_provider.engines.remote.client import SILENCE_S
-from tts_provider.engines.remote.frames import Audio, Bounds, Words
+from tts_provider.engines.remote.frames import Bounds, SamplesFrame, WordsFrame
 from tts_provider.engines.remote.messages import (
     VOICE_HEADER,
     Description,
@@ -86,9 +86,9 @@ class RemoteEngine(Engine):
         async with aclosing(frames):
             async for frame in frames:
                 match frame:
-                    case Words(times):
+                    case WordsFrame(times):
                         words += times
-                    case Audio(samples):
+                    case SamplesFrame(samples):
                         yield Sound(samples, tuple(words))
                         words = []
                     case Spoken():

@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 from tts_provider.engines.remote.frames import (
     MEDIA_TYPE,
     Alive,
-    Audio,
     End,
     Frame,
+    SamplesFrame,
     encode,
     error_facts,
     one_line,
@@ -168,7 +168,7 @@ class Exchange:
         async for frame in frames:
             await self._send_frame(frame)
             self._made_s = self._sent_s
-            if ahead_s is not None and isinstance(frame, Audio):
+            if ahead_s is not None and isinstance(frame, SamplesFrame):
                 now_s = loop.time()
                 heard_until_s = (heard_until_s or now_s) + len(frame.samples) / SAMPLE_RATE
                 if heard_until_s - now_s > ahead_s:

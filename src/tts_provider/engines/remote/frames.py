@@ -86,12 +86,12 @@ _KINDS = frozenset(Kind)
 
 
 @dataclass(frozen=True)
-class Audio:
+class SamplesFrame:
     samples: Samples
 
 
 @dataclass(frozen=True)
-class Words:
+class WordsFrame:
     times: Sequence[Word]
 
 
@@ -105,7 +105,7 @@ class End:
     pass
 
 
-Frame = Audio | Words | Spoken | WireError | Alive | End
+Frame = SamplesFrame | WordsFrame | Spoken | WireError | Alive | End
 
 
 class NotOurs(ValueError):
@@ -162,9 +162,9 @@ class Bounds:
 
 def encode(frame: Frame) -> bytes:
     match frame:
-        case Audio(samples):
+        case SamplesFrame(samples):
             return _pack(Kind.AUDIO, samples.astype(_SAMPLE, copy=False).tobytes())
-        case Words(times):
+        case WordsFrame(times):
             return _pack(Kind.WORDS, json.dumps(list(map(_word_facts, times))).encode())
         case Spoken():
             return _pack(Kind.SPOKEN, spoken_facts(frame).model_dump_json().encode())
@@ -230,11 +230,11 @@ def _decode(kind: int, payload: bytes, bounds: Bounds) -> Frame:
     try:
         match kind:
             case Kind.AUDIO:
-                return Audio(_read_samples(payload))
+                return SamplesFrame(_read_samples(payload))
             case Kind.WORDS:
-                return Words(_read_words(payload, bounds))
+                return WordsFrame(_read_words(payload, bounds))
             case Kind.SPOKEN:
-                spoken = read_spoken(Segment.model_validate_json(payload))
+                spoken = read_spoken(SpokenMessage.model_validate_json(payload))
                 _check_spoken(spoken, bounds)
                 return spoken
             case Kind.ERROR:
@@ -279,7 +279,7 @@ def _read_words(payload: bytes, bounds: Bounds) -> list[Word]:
     return words
 
 
-class Segment(BaseModel):
+class SpokenMessage(BaseModel):
     """What was said before, as an engine remembers it. Codes are unsigned 16-bit numbers, frame by
     frame, in base64."""
 
@@ -291,9 +291,9 @@ class Segment(BaseModel):
     codes: str
 
 
-def spoken_facts(spoken: Spoken) -> Segment:
+def spoken_facts(spoken: Spoken) -> SpokenMessage:
     codes = np.ascontiguousarray(spoken.codes, _CODE)
-    return Segment(
+    return SpokenMessage(
         text=spoken.text,
         speaker=spoken.speaker,
         codebooks=spoken.codes.shape[1],
@@ -301,7 +301,7 @@ def spoken_facts(spoken: Spoken) -> Segment:
     )
 
 
-def read_spoken(segment: Segment) -> Spoken:
+def read_spoken(segment: SpokenMessage) -> Spoken:
     """Raises `ValueError` where its codes are none."""
     data = base64.b64decode(segment.codes, validate=True)
     codes = np.frombuffer(data, _CODE).reshape(-1, segment.codebooks).astype(np.int64)

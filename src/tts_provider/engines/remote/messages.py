@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from tts_provider.engines.remote.frames import (
-    Segment,
+    SpokenMessage,
     one_line,
     read_spoken,
     spoken_facts,
@@ -90,7 +90,7 @@ class SpeakRequest(Message):
     seed: int | None = Field(None, ge=0)
     max_audio_ms: int | None = Field(None, ge=1)
     speed: float = Field(1.0, gt=0, allow_inf_nan=False)
-    history: list[Segment] = Field(default_factory=list, max_length=_HISTORY_SEGMENTS)
+    history: list[SpokenMessage] = Field(default_factory=list, max_length=_HISTORY_SEGMENTS)
     """The last segments of the same timeline."""
     history_count: int = Field(0, ge=0)
     """How many there were, which is part of the seed."""

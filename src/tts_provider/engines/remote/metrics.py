@@ -12,7 +12,7 @@ from contextlib import aclosing
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
-from tts_provider.engines.remote.frames import Audio, Frame
+from tts_provider.engines.remote.frames import Frame, SamplesFrame
 from tts_provider.errors import WireError
 from tts_provider.speech.engine import SAMPLE_RATE
 
@@ -84,7 +84,7 @@ class ReplicaMetrics:
         try:
             async with aclosing(frames):
                 async for frame in frames:
-                    if isinstance(frame, Audio):
+                    if isinstance(frame, SamplesFrame):
                         if first_audio_s is None:
                             first_audio_s = time.monotonic() - arrived_s
                             self._first_audio_s.observe(first_audio_s)

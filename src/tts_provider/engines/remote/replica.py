@@ -15,7 +15,7 @@ from contextlib import aclosing, contextmanager
 from starlette.types import Receive, Scope, Send
 
 from tts_provider.engines.remote.exchange import Exchange
-from tts_provider.engines.remote.frames import Audio, Frame, Words
+from tts_provider.engines.remote.frames import Frame, SamplesFrame, WordsFrame
 from tts_provider.engines.remote.messages import (
     Description,
     ListenRequest,
@@ -192,8 +192,8 @@ class Replica:
         async with aclosing(self._engine.speak(utterance)) as chunks:
             async for chunk in chunks:
                 if chunk.words:
-                    yield Words(chunk.words)
-                yield Audio(chunk.samples)
+                    yield WordsFrame(chunk.words)
+                yield SamplesFrame(chunk.samples)
         if history.count > known:
             for spoken in history.segments[known - history.count :]:
                 yield spoken

@@ -25,11 +25,11 @@ from tts_provider.server.dialects.dialect import (
     ContextSettings,
     Dialect,
     End,
+    EngineLoading,
     Event,
     Greeting,
     Handshake,
     Listen,
-    Loading,
     Problem,
     Refuse,
     Update,
@@ -193,7 +193,7 @@ class DialectSocket(Socket):
         )
         await self.send(greeting)
         if not service.admission.is_open and service.admission.refusal is None:
-            await self.send(Loading())
+            await self.send(EngineLoading())
 
     async def _do(self, actions: Sequence[Action]) -> None:
         """Do what one message asks for, until something of it cannot be done."""

@@ -25,7 +25,7 @@ from tts_provider.server.dialects.dialect import (
     Flushed,
     Listen,
     Problem,
-    Spoken,
+    SegmentDone,
     Words,
 )
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
@@ -173,7 +173,7 @@ class Timeline:
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._listener.spoken(self._id, passage)
-        if not (passage.words or self._audible):
+        if not (passage.spoken or self._audible):
             passage = shorten_lead(passage, self._position)
         ahead_s = self._played_until_s - asyncio.get_running_loop().time()
         allowed_s = self._service.limits.max_ahead_s - max(ahead_s, 0.0)
@@ -204,7 +204,7 @@ class Timeline:
             await self._listener.send(Words(self._id, segment.words, segment.is_estimated))
         if segment.end > segment.start and segment.text:
             place = _ms(segment.start), _ms(segment.end)
-            await self._listener.send(Spoken(self._id, segment.text, *place))
+            await self._listener.send(SegmentDone(self._id, segment.text, *place))
 
     async def _send(self, piece: _Piece | None) -> None:
         if piece is None:

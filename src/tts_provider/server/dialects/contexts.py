@@ -373,9 +373,9 @@ def _kept_bytes_of(context: _Context) -> int:
 
 def _size_bytes(item: Item | Append) -> int:
     match item:
-        case Passage(text=text, words=words, runs=runs, word_runs=word_runs):
-            runs_bytes = _RUN_BYTES * (len(runs) + len(word_runs))
-            return _ITEM_BYTES + sys.getsizeof(text) + sys.getsizeof(words) + runs_bytes
+        case Passage(text=text, spoken=spoken, runs=runs, spoken_runs=spoken_runs):
+            runs_bytes = _RUN_BYTES * (len(runs) + len(spoken_runs))
+            return _ITEM_BYTES + sys.getsizeof(text) + sys.getsizeof(spoken) + runs_bytes
         case Append(text=text):
             strings = [text]
         case Listen(said=said):

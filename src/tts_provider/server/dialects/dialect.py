@@ -143,7 +143,7 @@ class Greeting:
 
 
 @dataclass(frozen=True)
-class Loading:
+class EngineLoading:
     """The model loads; what is asked meanwhile waits."""
 
 
@@ -164,7 +164,7 @@ class Audio:
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SegmentDone:
     """This text was spoken here; its audio was sent."""
 
     context_id: str
@@ -214,7 +214,18 @@ class Problem:
     """The context is there, and goes on: what was wrong with a message need not be its first."""
 
 
-Event = Greeting | Loading | Updated | Audio | Words | Spoken | Flushed | Done | Cancelled | Problem
+Event = (
+    Greeting
+    | EngineLoading
+    | Updated
+    | Audio
+    | Words
+    | SegmentDone
+    | Flushed
+    | Done
+    | Cancelled
+    | Problem
+)
 
 
 @dataclass(frozen=True)

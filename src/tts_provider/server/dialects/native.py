@@ -22,17 +22,17 @@ from tts_provider.server.dialects.dialect import (
     Dialect,
     Done,
     End,
+    EngineLoading,
     Event,
     Flush,
     Flushed,
     Greeting,
     Handshake,
     Listen,
-    Loading,
     Opening,
     Problem,
     Refuse,
-    Spoken,
+    SegmentDone,
     TimelineFormat,
     Update,
     Updated,
@@ -89,7 +89,7 @@ class NativeDialect(Dialect):
             case Audio(data=data):
                 audio = base64.b64encode(data).decode()
                 return [_encode("audio.delta", **_place(event), audio=audio)]
-            case Spoken(context_id, text, start_ms, end_ms):
+            case SegmentDone(context_id, text, start_ms, end_ms):
                 body = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
                 return [_encode("audio.segment", context_id=context_id, **body)]
             case Words(context_id, words, is_estimated):
@@ -111,7 +111,7 @@ class NativeDialect(Dialect):
                     "limits": limits,
                 }
                 return [_encode("session.created", session_id=session_id, **facts)]
-            case Loading():
+            case EngineLoading():
                 return [_encode("session.loading")]
             case Updated(settings):
                 return [_encode("session.updated", **_facts(settings))]

@@ -181,7 +181,7 @@ class SpeechService:
         """What a request asks for, and what the server and the voice add to it."""
         return replace(
             asked,
-            words=asked.words and self._normalize_text,
+            normalize=asked.normalize and self._normalize_text,
             language=voice.language,
             acts=self.engine.of(voice).takes_acts,
             lexicon=self._lexicon.for_voice(voice.id).merged(asked.lexicon),
@@ -235,7 +235,7 @@ class SpeechService:
             longest_s=self.limits.max_reply_audio_s,
         )
         place: AbstractAsyncContextManager[None] = nullcontext()
-        if passage.words or start == 0:
+        if passage.spoken or start == 0:
             early = self.is_ready_for(utterance.voice)
             place = self.admission.admit(begun=start > 0, early=early)
         async with place, aclosing(items):
@@ -257,7 +257,7 @@ class SpeechService:
                 max_bytes=self.limits.max_waiting_bytes,  # messages have bounds of their own
                 max_audio_s=max_audio_s,
             )
-        words = " ".join(passage.words for passage in await self._read(said.text, voice))
+        words = " ".join(passage.spoken for passage in await self._read(said.text, voice))
         if not words:
             raise pipeline.nothing_to_speak()
         return await engine.listen(words, said.speaker, samples)
@@ -298,7 +298,7 @@ class SpeechService:
         """
         options = self._reading(voice, reading)
         passages = await self.readings.show(lambda: read(text, options))
-        return [passage.words for passage in passages if passage.words]
+        return [passage.spoken for passage in passages if passage.spoken]
 
     async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S

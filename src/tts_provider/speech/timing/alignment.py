@@ -23,23 +23,23 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Place:
-    """A spoken word: characters from `words_start` to before `words_end` of a passage's words.
+    """A spoken word: characters from `spoken_start` to before `spoken_end` of a passage's `spoken`.
 
     What was written for it, with the punctuation that it touches, is from `start` to before `end`
     of the whole text, which is from `text_start` to before `text_end` of the passage's own.
     """
 
-    words_start: int
-    words_end: int
+    spoken_start: int
+    spoken_end: int
     start: int
     end: int
     text_start: int
     text_end: int
 
 
-def align(text: str, words: str, runs: Sequence[Run], word_runs: Sequence[Run]) -> list[Place]:
-    """The place of every spoken word, in order; `runs` tell where `text` was written, `word_runs`
-    what of `text` the `words` stand for.
+def align(text: str, spoken: str, runs: Sequence[Run], spoken_runs: Sequence[Run]) -> list[Place]:
+    """The place of every spoken word, in order; `runs` tell where `text` was written, `spoken_runs`
+    what of `text` the `spoken` ones stand for.
 
     Each place is that of the word before or lies behind it. Where a spoken word stands for several
     written ones (`1 234 567`), or their order is another (`$5 million`), these are one.
@@ -48,9 +48,9 @@ def align(text: str, words: str, runs: Sequence[Run], word_runs: Sequence[Run]) 
     if not written:
         return []
     starts, ends = [word.text_start for word in written], [word.text_end for word in written]
-    sources = from_runs(word_runs, len(words))
+    sources = from_runs(spoken_runs, len(spoken))
     groups = list[_Group]()
-    for word in spoken_words(words):
+    for word in spoken_words(spoken):
         source = sources[slice(*word)]
         first = bisect_right(ends, min(start for start, _ in source))
         after = bisect_left(starts, max(end for _, end in source))

@@ -37,12 +37,12 @@ def _spans(places: Sequence[Place], times: Sequence[Word]) -> list[tuple[int, in
     starts, ends = [time.text_start for time in times], [time.text_end for time in times]
     owned: list[list[int]] = [[] for _ in times]
     for number, place in enumerate(places):
-        first, after = bisect_right(ends, place.words_start), bisect_left(starts, place.words_end)
+        first, after = bisect_right(ends, place.spoken_start), bisect_left(starts, place.spoken_end)
         for owner in range(first, after) or [max(after - 1, 0)]:
             owned[owner].append(number)
     parts: list[list[tuple[int, int]]] = [[] for _ in places]
     for time, numbers in zip(times, owned, strict=True):
-        lengths = [places[number].words_end - places[number].words_start for number in numbers]
+        lengths = [places[number].spoken_end - places[number].spoken_start for number in numbers]
         done = 0
         for number, length in zip(numbers, lengths, strict=True):
             start = time.start + (time.end - time.start) * done // sum(lengths)

@@ -10,7 +10,7 @@ import torch
 
 from engines.csm.conftest import make_backend, make_torch_backend
 from servers import PATIENCE_S
-from tts_provider.engines.csm.loop import Audio, Finished, Job, Loop
+from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.engines.csm.torch.backend import _memory_errors
@@ -131,7 +131,7 @@ def test_running_out_of_memory_ends_one_stream_only(backend):
         loop.submit(Job(text_prompt(ids, 32), 6, Sampler(1, temperature=0), box.put))
     finished: list[Finished] = []
     for box in arrived:
-        while isinstance(item := box.get(timeout=PATIENCE_S), Audio):
+        while isinstance(item := box.get(timeout=PATIENCE_S), Decoded):
             pass
         finished.append(item)
     loop.close()

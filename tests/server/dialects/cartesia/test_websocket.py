@@ -16,15 +16,15 @@ from tts_provider.server.dialects.dialect import (
     ContextSettings,
     Done,
     End,
+    EngineLoading,
     Flush,
     Flushed,
     Greeting,
     Handshake,
-    Loading,
     Opening,
     Problem,
     Refuse,
-    Spoken,
+    SegmentDone,
     Words,
 )
 from tts_provider.speech.engine import Manner
@@ -140,7 +140,7 @@ def test_what_is_told():
     (chunk,) = talk.hear(Audio("c", BOB, 0, 80, b"\0\1"))
     assert chunk == {**common, "type": "chunk", "data": "AAE=", "step_time": 0.0, "flush_id": 1}
     assert base64.b64decode(chunk["data"]) == b"\0\1"
-    for event in (Greeting("s", "e", [], {}), Loading(), Spoken("c", "x", 0, 80)):
+    for event in (Greeting("s", "e", [], {}), EngineLoading(), SegmentDone("c", "x", 0, 80)):
         assert talk.hear(event) == []
     assert talk.hear(Done("c", 80)) == [
         {"type": "done", "context_id": "c", "status_code": 200, "done": True}

@@ -114,7 +114,7 @@ def test_settings():
     assert settings_of(multi()).clause_pause_s is None
     assert settings_of(multi()).reading == ReadingOptions(tags=True)
     as_written = settings_of(multi(apply_text_normalization="off")).reading
-    assert as_written == ReadingOptions(tags=True, words=False)
+    assert as_written == ReadingOptions(tags=True, normalize=False)
     config = {"chunk_length_schedule": [120, 160, 250, 290]}
     assert settings_of(multi(), generation_config=config).clause_pause_s == 0.6
 

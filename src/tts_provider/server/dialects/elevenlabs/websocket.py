@@ -115,7 +115,7 @@ def read_reading(fields: Fields) -> ReadingOptions:
     """The service obeys `<break>` in any text; `apply_text_normalization` may leave its numbers to
     the voice."""
     applied = fields.choice("apply_text_normalization", ("auto", "on", "off"))
-    return ReadingOptions(words=applied != "off", tags=True)
+    return ReadingOptions(normalize=applied != "off", tags=True)
 
 
 def is_for(path: str, headers: Mapping[str, str]) -> bool:
