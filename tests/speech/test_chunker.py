@@ -32,7 +32,7 @@ def test_frames_that_are_as_long_as_a_chunk_leave_at_once():
 
 
 def test_no_splinter_is_left_behind_a_chunk():
-    assert lengths_ms(Chunker(), SOUND[: 200 * MS]) == [200]
+    assert lengths_ms(Chunker(), SOUND[: 150 * MS]) == [150]
     assert lengths_ms(Chunker(), SOUND[: 240 * MS]) == [80, 160]
 
 

@@ -24,28 +24,23 @@ class Chunker:
         self._sizes = [round(SAMPLE_RATE * ms * speed) // 1000 for ms in lengths_ms]
         self._held: list[Samples] = []
         self._count = 0  # of samples held
-        self._given = 0  # chunks
 
     def push(self, samples: Samples) -> Iterator[Samples]:
         """The chunks that are complete. What stays is nothing, or no splinter."""
-        self._hold(samples)
-        while self._count == self._size or self._count >= self._size + _SHORTEST_REST:
-            yield self._cut(self._size)
+        self._held.append(samples)
+        self._count += len(samples)
+        size = self._sizes[0]
+        while self._count == size or self._count >= size + min(size, _SHORTEST_REST):
+            yield self._cut(size)
+            size = self._sizes[0]
 
     def finish(self) -> Samples:
         """What is left of a passage; the next one goes on with chunks as long."""
         return self._cut(self._count)
 
-    @property
-    def _size(self) -> int:
-        return self._sizes[min(self._given, len(self._sizes) - 1)]
-
-    def _hold(self, samples: Samples) -> None:
-        self._held.append(samples)
-        self._count += len(samples)
-
     def _cut(self, count: int) -> Samples:
         held = np.concatenate([_NOTHING, *self._held])
-        self._held, self._count, self._given = [], 0, self._given + bool(count)
-        self._hold(held[count:])
+        self._held, self._count = [held[count:]], len(held) - count
+        if count and len(self._sizes) > 1:
+            del self._sizes[0]
         return held[:count]

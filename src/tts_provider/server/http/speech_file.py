@@ -34,10 +34,9 @@ def speak_file(
     Raises `InvalidRequest` where there is no such file, and `Loading`: over HTTP nobody can be told
     to wait.
     """
-    output.check()
+    made = StreamEncoder(output, SAMPLE_RATE)
     if not service.is_ready_for(utterance.voice) and service.admission.refusal is None:
         raise Loading("the model is still loading; try again later")
-    made = StreamEncoder(output, SAMPLE_RATE)
     return _pieces(service.speak(utterance, endpoint, reading=reading), made, text_name)
 
 
