@@ -99,9 +99,9 @@ def survey(folder: Path) -> None:
         for text in path.read_text("utf-8", "replace").split("\n%\n"):
             count += 1
             for passage in read(text):
-                places = find_spelled(passage.words)
-                spelled.update(passage.words[start:end] for start, end in places)
-                left.update(re.findall(r"[^\w\s.,;:!?'\"-]|[0-9_]", passage.words))
+                places = find_spelled(passage.spoken)
+                spelled.update(passage.spoken[start:end] for start, end in places)
+                left.update(re.findall(r"[^\w\s.,;:!?'\"-]|[0-9_]", passage.spoken))
     print(f"{count} texts; neither letters nor marks: {sum(left.values())} {dict(left) or ''}")
     print(f"{len(spelled)} words are said letter by letter, {sum(spelled.values())} times:")
     print(", ".join(f"{word} {times}" for word, times in spelled.most_common()))
@@ -132,16 +132,17 @@ async def listen(count: int, *, show: bool) -> None:
     from tts_provider.engines.hibari.engine import HibariEngine
     from tts_provider.engines.hibari.package import read_model
     from tts_provider.speech import pipeline
-    from tts_provider.speech.engine import AudioChunk, Utterance
+    from tts_provider.speech.engine import Manner, Utterance
+    from tts_provider.speech.pipeline import AudioChunk
 
     engine = HibariEngine(read_model(), threads=2, foreign=EspeakEngine())
     await engine.load(lambda _: None)
     wrong = total = 0
     for number, sentence in enumerate(sentences(count)):
         voice = engine.voices()[number % 2]
-        items = pipeline.speak(engine, Utterance(sentence, voice, seed=1), read(sentence))
+        items = pipeline.speak(engine, Utterance(sentence, voice, Manner(seed=1)), read(sentence))
         pieces = [item.samples async for item in items if isinstance(item, AudioChunk)]
-        said = comparable(ears.plain_words(" ".join(p.words for p in read(sentence))))
+        said = comparable(ears.plain_words(" ".join(p.spoken for p in read(sentence))))
         heard = comparable(ears.hear_words(np.concatenate(pieces)))
         errors = ears.edit_distance(said, heard)
         wrong, total = wrong + errors, total + len(said)

@@ -69,8 +69,8 @@ async def test_numbers_are_read_in_the_voices_language(embedded):
     async with running_server(embedded) as server:
         service = server.service
         german, english = (service.find_voice(name, None) for name in ("espeak:de", "female"))
-        assert service.new_reader(english, AS_WRITTEN).push("5 Euro. And")[0].words == "five Euro."
-        assert service.new_reader(german, AS_WRITTEN).push("5 Euro. And")[0].words == "5 Euro."
+        assert service.new_reader(english, AS_WRITTEN).push("5 Euro. And")[0].spoken == "five Euro."
+        assert service.new_reader(german, AS_WRITTEN).push("5 Euro. And")[0].spoken == "5 Euro."
 
 
 async def test_an_unknown_voice_is_told_in_a_short_sentence(embedded):

@@ -674,7 +674,7 @@ KINDS = {
 
 def said(text: str, options: ReadingOptions | None = None) -> str:
     passages = read(text, options) if options else read(text)
-    return " | ".join(passage.words or f"[{passage.pause_s:g}]" for passage in passages)
+    return " | ".join(passage.spoken or f"[{passage.pause_s:g}]" for passage in passages)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -692,9 +692,9 @@ def test_a_second_reading_changes_nothing(kind):
 
 def test_phonemes_in_kokoros_markup_are_the_words():
     (passage,) = read("The [Kokoro](/kˈOkəɹO/) voice, [docs](/docs/intro).")
-    assert passage.words == "The Kokoro voice, docs."
+    assert passage.spoken == "The Kokoro voice, docs."
     (phonemes,) = passage.phonemes
-    assert passage.words[phonemes.start : phonemes.end] == "Kokoro"
+    assert passage.spoken[phonemes.start : phonemes.end] == "Kokoro"
     assert phonemes.ipa == "kˈOkəɹO"
 
 

@@ -20,7 +20,7 @@ from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Run
 from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import encode
-from tts_provider.speech.engine import SAMPLE_RATE, AudioChunk, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Sound, Utterance
 
 pytestmark = pytest.mark.slow(
     "a minute, and 120 MB to fetch once: the real model's words, voices, times and seams"
@@ -40,7 +40,7 @@ def engine(tmp_path_factory):
     asyncio.run(engine.close())
 
 
-async def chunks_of(engine, text: str, name: str) -> list[AudioChunk]:
+async def chunks_of(engine, text: str, name: str) -> list[Sound]:
     voice = next((each for each in engine.voices() if each.id == name), None)
     utterance = Utterance(text, voice or engine.mixture(name))
     return [chunk async for chunk in engine.speak(utterance)]

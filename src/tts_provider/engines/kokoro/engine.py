@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from tts_provider.engines.espeak.engine import EspeakEngine
-from tts_provider.engines.jobs import Chunks
 from tts_provider.engines.kokoro.files import KokoroFiles
 from tts_provider.engines.kokoro.network.graph import Frames, Network, Run
 from tts_provider.engines.kokoro.network.norms import Norms
@@ -37,16 +36,8 @@ from tts_provider.engines.pronunciation import Pronunciation
 from tts_provider.engines.scripts import LANGUAGES as SCRIPTS
 from tts_provider.engines.scripts import LATIN, Script, split_scripts
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import (
-    AudioChunk,
-    Engine,
-    Samples,
-    Utterance,
-    Voice,
-    WordTime,
-)
+from tts_provider.speech.engine import Engine, Sound, Utterance, Voice
 
-_Heard = tuple[Samples, Sequence[WordTime]]
 _Made = TypeVar("_Made")
 
 STREAMS_A_CORE = 2
@@ -104,32 +95,29 @@ class KokoroEngine(Engine):
                     async for _ in spoken:
                         pass
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[AudioChunk, None]:
-        made = Chunks()
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
+        made = 0
         for script in split_scripts(utterance.text):
-            begun = made.end
-            async with aclosing(self._speak_script(script, utterance)) as pieces:
-                async for samples, words in pieces:
-                    moved = [_moved(word, begun, script.at) for word in words]
-                    for chunk in made.push(samples, moved):
-                        yield chunk
-        for chunk in made.finish():
-            yield chunk
+            begun = made
+            async with aclosing(self._speak_script(script, utterance)) as sounds:
+                async for sound in sounds:
+                    made += len(sound.samples)
+                    yield sound.moved(begun, script.at)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     async def _speak_script(
         self, script: Script, utterance: Utterance
-    ) -> AsyncGenerator[_Heard, None]:
+    ) -> AsyncGenerator[Sound, None]:
         """Times and places are the script's own."""
         voice = self._reader_of(script, utterance.voice)
         if voice.source != SOURCE:
             assert self._foreign is not None
             other = replace(utterance, text=script.text, voice=voice, phonemes=())
             async with aclosing(self._foreign.speak(other)) as spoken:
-                async for chunk in spoken:
-                    yield chunk.samples, chunk.words
+                async for sound in spoken:
+                    yield sound
             return
         asked = script.part(utterance.phonemes)
         run, begun = Run(), 0
@@ -141,15 +129,15 @@ class KokoroEngine(Engine):
             if not piece.words:
                 continue
             count = 0
-            async with aclosing(self._speak_piece(piece, voice, utterance.speed)) as pieces:
-                async for samples, words in pieces:
-                    count += len(samples)
-                    yield samples, [_moved(word, begun, 0) for word in words]
+            async with aclosing(self._speak_piece(piece, voice, utterance.manner.speed)) as sounds:
+                async for sound in sounds:
+                    count += len(sound.samples)
+                    yield sound.moved(begun)
             begun += count
 
     async def _speak_piece(
         self, piece: Pronunciation, voice: Voice, speed: float
-    ) -> AsyncGenerator[_Heard, None]:
+    ) -> AsyncGenerator[Sound, None]:
         network, norms = self._network, self._norms
         assert network is not None, "load() comes first"
         assert norms is not None
@@ -215,12 +203,3 @@ class KokoroEngine(Engine):
 
 
 _KOKORO = {"DEVANAGARI": "hi", "HIRAGANA": "ja", "KATAKANA": "ja", "CJK": "zh"}
-
-
-def _moved(word: WordTime, samples: int, characters: int) -> WordTime:
-    return WordTime(
-        word.start + samples,
-        word.end + samples,
-        word.text_start + characters,
-        word.text_end + characters,
-    )

@@ -11,7 +11,7 @@ from tts_provider.engines.hibari.sound import Gate, limit
 from tts_provider.engines.hibari.voice import LEAD_SAMPLES, pause_samples
 from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Frames
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
-from tts_provider.speech.engine import Samples, WordTime
+from tts_provider.speech.engine import Samples, Sound, Word
 
 # The first sound begins before its phoneme does.
 _EARLY_FRAMES = 4
@@ -71,26 +71,26 @@ class Performance:
         self.first = max(0, int(self._ends[0]) - _EARLY_FRAMES)
         """The first frame that is heard."""
 
-    def push(self, samples: Samples) -> tuple[Samples, list[WordTime]]:
+    def push(self, samples: Samples) -> Sound:
         """What is heard of the next samples, and the words that ended."""
         heard = self._gate.push(limit(self._gain * samples))
         self._made += len(heard)
         # Where the last one ends the silence behind it tells.
         ended = [w for w in self._waiting[:-1] if self._place_end(w.last) <= self._made]
         self._waiting = self._waiting[len(ended) :]
-        return heard, [self._timed(word) for word in ended]
+        return Sound(heard, tuple(self._timed(word) for word in ended))
 
-    def finish(self) -> tuple[Samples, list[WordTime]]:
+    def finish(self) -> Sound:
         """The pause behind it, and the words that are left."""
         left = [self._timed(word) for word in self._waiting]
         if left:
             heard = max(left[-1].start, self._gate.heard - (self._gate.dropped or 0))
             left[-1] = replace(left[-1], end=heard)
-        return self._gate.finish(), left
+        return Sound(self._gate.finish(), tuple(left))
 
-    def _timed(self, word: PronouncedWord) -> WordTime:
+    def _timed(self, word: PronouncedWord) -> Word:
         begin, end = self._place(word.first), self._place_end(word.last)
-        return WordTime(begin, max(begin, end), word.start, word.end)
+        return Word(begin, max(begin, end), word.start, word.end)
 
     def _place(self, phoneme: int) -> int:
         """Where a phoneme is heard first, in samples; where the last ends, for their number."""
