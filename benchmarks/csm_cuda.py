@@ -41,7 +41,7 @@ from full_size import full_size_config
 from tts_provider.engines.csm.config import CsmConfig, read_config
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
-from tts_provider.engines.csm.loop import Audio, Finished, Job, Loop
+from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.engines.csm.torch.backend import TorchBackend
@@ -258,13 +258,13 @@ def print_frames(bench: Bench) -> None:
 
 
 def first_audio_ms(loop: Loop, seed: int, *, key: str | None) -> float:
-    arrived: queue.SimpleQueue[Audio | Finished] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[Decoded | Finished] = queue.SimpleQueue()
     prompt = text_prompt([*VOICE_IDS, *IDS], 32)
     began = time.perf_counter()
     loop.submit(Job(prompt, 4, Sampler(seed), arrived.put, key, len(VOICE_IDS)))
     arrived.get()
     took = 1000 * (time.perf_counter() - began)
-    while isinstance(arrived.get(), Audio):
+    while isinstance(arrived.get(), Decoded):
         pass
     return took
 
@@ -280,7 +280,7 @@ def arrivals_ms(loop: Loop, rate: float, seconds: float) -> list[float]:
         over = threading.Event()
 
         def publish(
-            item: Audio | Finished, times: list[float] = times, over: threading.Event = over
+            item: Decoded | Finished, times: list[float] = times, over: threading.Event = over
         ) -> None:
             times.append(time.perf_counter())
             if isinstance(item, Finished):
