@@ -3,6 +3,10 @@ only, and once there is one ONNX Runtime refuses sessions with threads of their 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import onnxruntime as ort
 
 _shared: int | None = None
@@ -30,6 +34,26 @@ def single_thread_options() -> ort.SessionOptions:
     """For a session that computes on the thread that calls it; on the shared pool too, where there
     is one."""
     return _options(1)
+
+
+@contextmanager
+def sessions_of_others() -> Iterator[None]:
+    """Around the import of a package that opens sessions and says nothing of threads: where there
+    is the shared pool they are on it, since ONNX Runtime would refuse them."""
+    if _shared is None:
+        yield
+        return
+
+    class OnSharedPool(ort.InferenceSession):  # type: ignore[misc]
+        def __init__(self, model: Any, sess_options: Any = None, **more: Any) -> None:
+            super().__init__(model, sess_options or single_thread_options(), **more)
+
+    own = ort.InferenceSession
+    ort.InferenceSession = OnSharedPool
+    try:
+        yield
+    finally:
+        ort.InferenceSession = own
 
 
 def _options(threads: int) -> ort.SessionOptions:

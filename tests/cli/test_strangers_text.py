@@ -7,7 +7,7 @@ import logging
 import wave
 
 from tts_provider.audio.encode.manifest import Manifest
-from tts_provider.cli import detect, doctor, main, words
+from tts_provider.cli import detect, doctor, main, text
 from tts_provider.config import Settings
 from tts_provider.errors import TTSError
 from tts_provider.server.dialects.detect import Findings, Place, WatermarkFound
@@ -19,8 +19,8 @@ SHOWN = r"\x1b]0;title\x07\x1b[2J\r\n\x9b31m\u202e\ud800"
 
 def test_what_a_terminal_obeys_is_spelled_and_nothing_else():
     assert printable(CODES) == SHOWN
-    for text in ("Grüße, 你好", "👩‍👩‍👧", "می‌خواهم", "a\\b [c]"):
-        assert printable(text) == text
+    for plain in ("Grüße, 你好", "👩‍👩‍👧", "می‌خواهم", "a\\b [c]"):
+        assert printable(plain) == text
 
 
 def test_a_manifest_and_a_name_of_a_file(capsys, monkeypatch, tmp_path):
@@ -51,7 +51,7 @@ def test_what_a_server_says(capsys, monkeypatch):
 
 
 def test_a_text_of_strangers(capsys):
-    words.print_words("two\x1b[2Jone \x9b31m")
+    text.print_words("two\x1b[2Jone \x9b31m")
     assert capsys.readouterr().out.rstrip("\n").isprintable()
 
 

@@ -16,6 +16,7 @@ from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import encode
 from tts_provider.errors import StartupError
+from tts_provider.onnx_threads import single_thread_options
 
 IDS = encode("ðə tɹˈAn tə ðə kˈOst lˈivz ˈɜɹli ɪn ðə mˈɔɹnɪŋ, ænd ðˈɛn wi ɡˌO.")
 STYLE = np.random.default_rng(1).standard_normal((1, 256)).astype(np.float32)
@@ -35,7 +36,7 @@ def network(prepared):
 
 def whole(model: onnx.ModelProto, speed: float = 1.0) -> np.ndarray:
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+        model.SerializeToString(), single_thread_options(), providers=["CPUExecutionProvider"]
     )
     tokens, style, pace = (each.name for each in session.get_inputs())
     feeds = {tokens: [IDS], style: STYLE, pace: np.array([speed], np.float32)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -128,3 +130,17 @@ def test_any_text_has_known_sounds_and_words_in_order(readers, language, text):
         0 <= a <= b <= len(text) and 0 <= c < d <= len(said.phonemes) for a, b, c, d in places
     )
     assert all(a[0] <= b[0] and a[3] <= b[2] for a, b in itertools.pairwise(places))
+
+
+def test_japanese_is_read_where_all_sessions_share_one_pool():
+    """ONNX Runtime has one pool a process, and its package opens sessions when it is imported."""
+    pytest.importorskip("pyopenjtalk", reason="install pyopenjtalk-plus")
+    code = """
+from tts_provider import onnx_threads
+from tts_provider.engines.kokoro.phonemes.japanese import Japanese
+onnx_threads.shared_options(1)
+print(Japanese().pronounce("何ですか").phonemes)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.strip()

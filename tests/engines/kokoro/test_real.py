@@ -20,6 +20,7 @@ from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Run
 from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import encode
+from tts_provider.onnx_threads import single_thread_options
 from tts_provider.speech.engine import SAMPLE_RATE, Sound, Utterance
 
 pytestmark = pytest.mark.slow(
@@ -75,7 +76,9 @@ def test_the_parts_compute_the_same_bits_as_the_whole(engine, tmp_path_factory):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
-        real_kokoro() / "model_quantized.onnx", providers=["CPUExecutionProvider"]
+        real_kokoro() / "model_quantized.onnx",
+        single_thread_options(),
+        providers=["CPUExecutionProvider"],
     )
     phonemes = "ðə tɹˈAn tə ðə kˈOst lˈivz ˈɜɹli."
     style = engine._packs["af_heart"].style(len(phonemes))

@@ -10,6 +10,7 @@ from typing import Any
 
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.errors import StartupError
+from tts_provider.onnx_threads import sessions_of_others
 from tts_provider.speech.engine import Phonemes
 
 _SYLLABLES = """
@@ -75,7 +76,8 @@ class Japanese:
     def __init__(self) -> None:
         """Takes a second. Raises `StartupError` without the package."""
         try:
-            import pyopenjtalk
+            with sessions_of_others():
+                import pyopenjtalk
         except ImportError:
             raise StartupError(
                 "Kokoro's Japanese voices need a dictionary: pip install 'tts-provider[japanese]'"
