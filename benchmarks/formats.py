@@ -20,7 +20,8 @@ from contextlib import aclosing
 import numpy as np
 
 from tts_provider.audio.encode.compress import OPUS_RATES
-from tts_provider.audio.encode.encode import FORMATS, Format, create_encoder
+from tts_provider.audio.encode.encode import FORMATS, create_encoder
+from tts_provider.audio.encode.format import Format
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tts_provider.audio.encode.format import COMMON_FORMATS
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.selection import ENGINES, engine_names
 from tts_provider.server.logs import printable
@@ -325,8 +326,9 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
         "--format",
         dest="audio_format",
         metavar="NAME",
-        choices=("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw"),
-        help="wav, pcm, mp3, opus, flac, aac, mulaw or alaw (default: by the file's name)",
+        choices=COMMON_FORMATS,
+        help=f"{', '.join(COMMON_FORMATS[:-1])} or {COMMON_FORMATS[-1]} "
+        "(default: by the file's name)",
     )
     add("--captions", metavar="FILE", help="write captions too, as .srt or .vtt")
     add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")

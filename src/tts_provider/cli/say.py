@@ -27,7 +27,7 @@ from tts_provider.errors import StartupError, TTSError
 from tts_provider.speech.engine import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from tts_provider.audio.encode.encode import Format
+    from tts_provider.audio.encode.format import Format
 
 _BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 _LONGEST_WAV_BYTES = 0xFFFF_FFFF

@@ -18,11 +18,8 @@ from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.connections.pump import DialectSocket
 from tts_provider.server.connections.seed import SpeechSocket
 from tts_provider.server.connections.socket import Sockets, WebSocketWire
-from tts_provider.server.dialects import ERROR_SHAPES, SOCKETS, detect, openai, voices
-from tts_provider.server.dialects.cartesia import http as cartesia_http
-from tts_provider.server.dialects.deepgram import http as deepgram_http
+from tts_provider.server.dialects import APIS, KEYS, detect, voices
 from tts_provider.server.dialects.dialect import Dialect
-from tts_provider.server.dialects.elevenlabs import http as elevenlabs_http
 from tts_provider.server.http import page
 from tts_provider.server.http.answers import allowed_methods, error_response
 from tts_provider.server.http.openapi import describe
@@ -50,10 +47,11 @@ def create_app(
     """The ASGI application: host and origin checks, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
-    app.include_router(elevenlabs_http.create_router(service))
-    app.include_router(openai.create_router(service))
-    app.include_router(cartesia_http.create_router(service))
-    app.include_router(deepgram_http.create_router(service))
+    for api in APIS:
+        if api.create_router is not None:
+            app.include_router(api.create_router(service))
+        for path, dialect in api.sockets.items():
+            app.add_api_websocket_route(path, _endpoint(sockets, dialect))
     app.include_router(voices.create_router(service, store))
     app.include_router(detect.create_router(service))
     app.include_router(page.create_router())
@@ -63,9 +61,6 @@ def create_app(
         await sockets.serve(
             websocket, lambda socket, service: SpeechSocket(WebSocketWire(socket), service)
         )
-
-    for path, dialect in SOCKETS.items():
-        app.add_api_websocket_route(path, _endpoint(sockets, dialect))
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -116,7 +111,7 @@ def create_app(
             headers = {"Allow": allowed_methods(app.routes, request.scope)}
         return JSONResponse(body, problem.status_code, headers)
 
-    guarded: ASGIApp = KeyMiddleware(app, api_keys, _takes_key)
+    guarded: ASGIApp = KeyMiddleware(app, api_keys, KEYS, _takes_key)
     if allow_origins:
         guarded = CORSMiddleware(
             guarded,
@@ -128,14 +123,15 @@ def create_app(
     guarded = OriginMiddleware(guarded, allow_origins)
     if not api_keys:  # a page that came by a forged name has no key
         guarded = HostMiddleware(guarded, allow_hosts, allow_origins)
-    return AddressMiddleware(guarded, ERROR_SHAPES)
+    return AddressMiddleware(guarded, [api.errors for api in APIS if api.errors is not None])
 
 
 def _takes_key(path: str) -> bool:
     """Whether a WebSocket here may bring its key in a message."""
     return any(
         dialect.takes_key and compile_path(route)[0].match(path)
-        for route, dialect in SOCKETS.items()
+        for api in APIS
+        for route, dialect in api.sockets.items()
     )
 
 

@@ -26,7 +26,7 @@ from tts_provider.errors import EngineFailed, StartupError, TTSError
 from tts_provider.server.app import create_app
 from tts_provider.server.connections.socket import Sockets
 from tts_provider.server.connections.tcp import WyomingPort
-from tts_provider.server.dialects import SOCKETS
+from tts_provider.server.dialects import SOCKETS, VOICES
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.watermark import LIKE_PEOPLE, Watermark
 from tts_provider.server.transport.connection_limit import ACCEPTED_A_TURN, sockets_allowed
@@ -63,6 +63,7 @@ class Server:
             settings,
             settings.voice_aliases,
             store,
+            speakers=VOICES,
             normalize_text=settings.normalize_text,
             lexicon=load_lexicon(settings.lexicon) if settings.lexicon else None,
             watermark=Watermark(

@@ -15,6 +15,7 @@ from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.pcm import from_s16
 from tts_provider.errors import InvalidRequest
 from tts_provider.server import app
+from tts_provider.server.dialects.api import Api
 from tts_provider.server.dialects.dialect import (
     Action,
     Append,
@@ -69,7 +70,8 @@ class Telegram(Dialect):
 
 @pytest.fixture
 async def url(monkeypatch):
-    monkeypatch.setattr(app, "SOCKETS", {"/telegram/{voice}": Telegram})
+    api = Api("telegram", sockets={"/telegram/{voice}": Telegram})
+    monkeypatch.setattr(app, "APIS", (api,))
     async with running_server() as server:
         yield f"ws://127.0.0.1:{server.port}/telegram"
 

@@ -17,8 +17,7 @@ from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed
-from tts_provider.server.dialects.openai import MEDIA_TYPES
-from tts_provider.voices.aliases import OPENAI_VOICES
+from tts_provider.server.dialects.openai import MEDIA_TYPES, VOICES
 
 SPEECH = "/v1/audio/speech"
 
@@ -90,12 +89,12 @@ async def test_mp3_is_what_comes_without_asking_and_all_fields_of_openai_are_kno
         assert reply.status_code == 200
 
 
-@pytest.mark.parametrize("voice", OPENAI_VOICES)
+@pytest.mark.parametrize("voice", VOICES)
 async def test_openais_voices_are_a_man_and_a_woman(voice):
     async with running_server() as server:
         samples = await speak(server, input="How are you all today?", voice=voice)
         is_woman = median_pitch_hz(samples) > 150
-        assert is_woman == (OPENAI_VOICES[voice] == 1)
+        assert is_woman == (VOICES[voice] == 1)
 
 
 async def test_aliases_of_the_operator_come_first_and_every_endpoint_knows_them():

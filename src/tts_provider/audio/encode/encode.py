@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, cast, get_args
+from typing import Protocol, TypeVar, cast
 
 from tts_provider.audio.background import Background, pieces
 from tts_provider.audio.encode.compress import (
@@ -15,6 +15,7 @@ from tts_provider.audio.encode.compress import (
     CompressedFormat,
     bit_rates,
 )
+from tts_provider.audio.encode.format import AUDIO_FORMATS, Format
 from tts_provider.audio.encode.g711 import to_alaw, to_mulaw
 from tts_provider.audio.pcm import (
     SAMPLE_RATES,
@@ -31,21 +32,7 @@ from tts_provider.audio.pcm import (
 )
 from tts_provider.errors import InvalidRequest
 
-Format = Literal[
-    "wav",
-    "pcm",
-    "mp3",
-    "opus",
-    "flac",
-    "aac",
-    "mulaw",
-    "alaw",
-    "f32le",
-    "wav-f32le",
-    "wav-mulaw",
-    "wav-alaw",
-]
-FORMATS: tuple[Format, ...] = get_args(Format)
+FORMATS: tuple[Format, ...] = tuple(AUDIO_FORMATS)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.dialects import KEYS
 from tts_provider.server.http.answers import error_response
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.transport.auth import choose_subprotocol, log_refusal
@@ -214,7 +215,7 @@ class Sockets:
             log_refusal(websocket.scope, problem.code)
             await websocket.send_denial_response(error_response(problem, websocket.scope))
             return
-        await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"]))
+        await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"], KEYS.schemes))
         await self.attend(socket)
 
     async def attend(self, socket: Socket, room: Room | None = None) -> None:

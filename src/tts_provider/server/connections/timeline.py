@@ -12,6 +12,7 @@ from typing import Protocol
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode.encode import Output, StreamEncoder
+from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server.connections.socket import stop, wait_for
 from tts_provider.server.dialects.contexts import Item
@@ -36,8 +37,6 @@ from tts_provider.speech.reading import Passage
 log = logging.getLogger(__name__)
 
 _PATIENCE = 4  # pauses
-
-_BYTES_PER_SAMPLE = {"pcm": 2, "f32le": 4, "mulaw": 1, "alaw": 1}
 
 
 class Listener(Protocol):
@@ -256,7 +255,7 @@ class _Encoding:
         else:
             data = await self._encoder.push(chunk.samples)
         self._data_bytes += len(data)
-        sample_bytes = _BYTES_PER_SAMPLE.get(self._output.format)
+        sample_bytes = AUDIO_FORMATS[self._output.format].sample_bytes
         if sample_bytes is None:
             return self._piece(data, _ms(chunk.end))
         # A resampler holds the last few samples back: count what is there.

@@ -19,11 +19,6 @@ from tts_provider.server.service.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Manner, Voice, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
-TimelineFormat = Literal["pcm", "f32le", "mulaw", "alaw", "opus", "mp3"]
-"""Those that can be cut: each segment of a timeline is encoded by itself, but for MP3, which has
-no way to say that a frame is short, and runs from one flush to the next."""
-
-
 _PCM = Output("pcm", SAMPLE_RATE)
 
 
@@ -33,7 +28,7 @@ class ContextSettings:
 
     voice: Voice
     output: Output = _PCM
-    """Its format is a `TimelineFormat`."""
+    """Its format is one that can be cut."""
     audio: Literal["base64", "binary"] = "base64"
     """How a dialect that has both sends it."""
     clause_pause_s: float | None = None

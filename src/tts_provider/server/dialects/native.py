@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import Format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
@@ -33,7 +34,6 @@ from tts_provider.server.dialects.dialect import (
     Problem,
     Refuse,
     SegmentDone,
-    TimelineFormat,
     Update,
     Updated,
     Words,
@@ -44,7 +44,7 @@ from tts_provider.server.service.word import word_facts
 from tts_provider.speech.engine import SAMPLE_RATE, Manner
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
-FORMATS: tuple[TimelineFormat, ...] = ("pcm", "mulaw", "alaw", "opus")
+FORMATS: tuple[Format, ...] = ("pcm", "mulaw", "alaw", "opus")
 AUDIO_WAYS = ("base64", "binary")
 
 _SETTINGS = ("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k", "speed")

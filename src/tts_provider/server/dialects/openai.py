@@ -13,16 +13,18 @@ import math
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.server.dialects.api import Api
 from tts_provider.server.dialects.fields import check_text
 from tts_provider.server.http.answers import (
     FORM_MEDIA_TYPE,
@@ -42,20 +44,32 @@ from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
 from tts_provider.speech.structure.blocks import NotSpeech
+from tts_provider.voices.aliases import MAN, WOMAN
 
 ENDPOINT = "openai"
 
 MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 """What clients ask for by default: here names for the engine's own model."""
 
-MEDIA_TYPES = {
-    "mp3": "audio/mpeg",
-    "opus": "audio/ogg",
-    "aac": "audio/aac",
-    "flac": "audio/flac",
-    "wav": "audio/wav",
-    "pcm": "audio/pcm",
+_ResponseFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+MEDIA_TYPES = {name: AUDIO_FORMATS[name].media_type for name in get_args(_ResponseFormat)}
+# By how OpenAI's voices sound; alloy and fable could be either.
+VOICES: Mapping[str, int] = {
+    "alloy": WOMAN,
+    "ash": MAN,
+    "ballad": MAN,
+    "cedar": MAN,
+    "coral": WOMAN,
+    "echo": MAN,
+    "fable": MAN,
+    "marin": WOMAN,
+    "nova": WOMAN,
+    "onyx": MAN,
+    "sage": WOMAN,
+    "shimmer": WOMAN,
+    "verse": MAN,
 }
+
 _EVENT_STREAM = "text/event-stream"
 _EVENT_SCHEMA = {
     "type": "object",
@@ -107,9 +121,9 @@ class SpeechRequest(BaseModel):
     voice: str | VoiceId | None = Field(
         None, description="A voice id, or one of OpenAI's names; by default the male voice."
     )
-    response_format: (
-        Annotated[Literal["mp3", "opus", "aac", "flac", "wav", "pcm"], _ANY_CASE] | None
-    ) = Field(None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header.")
+    response_format: Annotated[_ResponseFormat, _ANY_CASE] | None = Field(
+        None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header."
+    )
     speed: (
         Annotated[
             float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False), BeforeValidator(_read_number)
@@ -404,3 +418,6 @@ def _words(piece: Piece) -> dict[str, Any]:
 
 def _event(body: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(body)}\n\n".encode()
+
+
+OPENAI = Api(ENDPOINT, create_router=create_router, voices=VOICES)

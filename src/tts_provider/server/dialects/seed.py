@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format, Output
+from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import COMMON_FORMATS, Format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
@@ -33,8 +34,6 @@ from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
-
-FORMATS: tuple[Format, ...] = ("wav", "pcm", "mp3", "opus", "flac", "aac", "mulaw", "alaw")
 
 # More than the model is given to hear.
 _MAX_CONTEXT = 16
@@ -260,7 +259,7 @@ def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> Spee
         raise InvalidRequest("No text provided", code="no_text", param="text")
     check_text(text, limits)
     stream = fields.boolean("stream") or False
-    audio_format: Format = fields.choice("format", FORMATS) or ("pcm" if stream else "wav")
+    audio_format: Format = fields.choice("format", COMMON_FORMATS) or ("pcm" if stream else "wav")
     rate = fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE
     output = Output(audio_format, rate)
     output.check()

@@ -72,12 +72,15 @@ class SpeechService:
         voice_aliases: Mapping[str, str] | None = None,
         store: VoiceStore | None = None,
         *,
+        speakers: Mapping[str, int] | None = None,
         normalize_text: bool = True,
         lexicon: LexiconFile | None = None,
         watermark: Watermark | None = None,
         signer: ManifestSigner | None = None,
     ) -> None:
+        """`speakers` are other services' names of voices, in lower case → this server's speaker."""
         self.engine = engine
+        self._speakers = speakers or {}
         self._store = store
         self._voice_aliases = voice_aliases or {}
         self._normalize_text = normalize_text
@@ -120,7 +123,7 @@ class SpeechService:
             for candidate in voices:
                 if candidate.id == voice:
                     return candidate
-            alias = find_alias(voice, voices, self._voice_aliases)
+            alias = find_alias(voice, voices, self._voice_aliases, self._speakers)
             if alias is not None:
                 return alias
             target = resolve_alias(voice, self._voice_aliases)

@@ -15,7 +15,8 @@ import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, QueryParams
@@ -31,15 +32,33 @@ PAGE_PATH, WEB_PREFIX = "/", "/web/"
 SUBPROTOCOL = "tts-provider"
 KEY_SUBPROTOCOL_PREFIX = "tts-provider.key."
 
-# Before a key: HTTP's word, and Deepgram's, which its clients in browsers offer as a subprotocol.
-_SCHEMES = ("bearer", "token")
-_KEY_HEADERS = ("x-api-key", "xi-api-key")
-_KEYS_IN_ADDRESS = {"/tts/websocket": ("api_key", "access_token")}
 _MISSING_KEY = "tts_provider.missing_key"
 
 # RFC 6761, 6762, 8375, and ICANN's resolution 2024.07.29.06
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".home.arpa", ".test")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+@dataclass(frozen=True)
+class KeyPlaces:
+    """Where clients put their key, beside the subprotocol that is ours."""
+
+    schemes: tuple[str, ...] = ()
+    """The word before it in `Authorization`, or offered as a subprotocol before it."""
+    headers: tuple[str, ...] = ()
+    in_address: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """A WebSocket's path → names in its query, where clients in browsers put it."""
+
+    def __or__(self, other: KeyPlaces) -> KeyPlaces:
+        return KeyPlaces(
+            self.schemes + other.schemes,
+            self.headers + other.headers,
+            {**self.in_address, **other.in_address},
+        )
+
+
+EVERYWHERE = KeyPlaces(schemes=("bearer",), headers=("x-api-key",))
+"""What every client may do."""
 
 
 class HostMiddleware:
@@ -140,15 +159,20 @@ class KeyMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Iterable[str], takes_key: Callable[[str], bool] = lambda _: False
+        self,
+        app: ASGIApp,
+        keys: Iterable[str],
+        places: KeyPlaces = EVERYWHERE,
+        takes_key: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._app = app
         self._digests = [_digest(key) for key in keys]
+        self._places = places
         self._takes_key = takes_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and self._digests and not _is_open(scope):
-            offered = offered_key(Headers(scope=scope)) or _key_in_address(scope)
+            offered = offered_key(scope, self._places)
             if offered is None and scope["type"] == "websocket" and self._takes_key(scope["path"]):
                 scope = {**scope, _MISSING_KEY: self._is_valid}
             elif offered is None or not self._is_valid(offered):
@@ -187,17 +211,21 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-def offered_key(headers: Headers) -> str | None:
-    """The key a request carries in its headers, from whichever of the places for it."""
+def offered_key(scope: Scope, places: KeyPlaces) -> str | None:
+    """The key a request carries, from whichever of the places for it."""
+    return _key_in_headers(Headers(scope=scope), places) or _key_in_address(scope, places)
+
+
+def _key_in_headers(headers: Headers, places: KeyPlaces) -> str | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() in _SCHEMES and token.strip():
+    if scheme.lower() in places.schemes and token.strip():
         return token.strip()
-    for name in _KEY_HEADERS:
+    for name in places.headers:
         if key := headers.get(name, "").strip():
             return key
     offered = ",".join(headers.getlist("sec-websocket-protocol"))
     protocols = [name.strip() for name in offered.split(",")]
-    if len(protocols) > 1 and protocols[0].lower() in _SCHEMES:
+    if len(protocols) > 1 and protocols[0].lower() in places.schemes:
         return protocols[1]
     for name in protocols:
         if name.startswith(KEY_SUBPROTOCOL_PREFIX):
@@ -209,19 +237,20 @@ def offered_key(headers: Headers) -> str | None:
     return None
 
 
-def _key_in_address(scope: Scope) -> str | None:
-    """The key in a WebSocket's query, where a service's clients in browsers put it."""
-    names = _KEYS_IN_ADDRESS.get(scope["path"], ()) if scope["type"] == "websocket" else ()
+def _key_in_address(scope: Scope, places: KeyPlaces) -> str | None:
+    names = places.in_address.get(scope["path"], ()) if scope["type"] == "websocket" else ()
     query = QueryParams(scope["query_string"])
     return next((query[name] for name in names if query.get(name)), None)
 
 
-def choose_subprotocol(offered: Iterable[str]) -> str | None:
+def choose_subprotocol(
+    offered: Iterable[str], schemes: Collection[str] = EVERYWHERE.schemes
+) -> str | None:
     """The subprotocol to accept: a browser that offered some fails without one of them."""
     names = list(offered)
     if SUBPROTOCOL in names:
         return SUBPROTOCOL
-    if names and names[0].lower() in _SCHEMES:
+    if names and names[0].lower() in schemes:
         return names[0]
     return next((name for name in names if name.startswith(KEY_SUBPROTOCOL_PREFIX)), None)
 

@@ -14,7 +14,7 @@ from ears import hear_digits, median_pitch_hz
 from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
 from tts_provider.errors import EngineFailed
-from tts_provider.voices.aliases import CARTESIA_VOICES
+from tts_provider.server.dialects.cartesia.voices import VOICES
 
 DIGITS = ["two", "one", "four"]
 RAW = {"container": "raw", "encoding": "pcm_s16le", "sample_rate": 24_000}
@@ -114,7 +114,7 @@ async def test_events_have_the_times_of_words_where_they_are_asked_for(wanted):
 
 async def test_well_known_voices_are_a_man_and_a_woman():
     async with running_server() as server:
-        for voice, speaker in CARTESIA_VOICES.items():
+        for voice, speaker in VOICES.items():
             reply = await ask(server, "/tts/bytes", voice=voice, transcript="How are you today?")
             assert (median_pitch_hz(from_s16(reply.content)) > 150) == speaker, voice
 

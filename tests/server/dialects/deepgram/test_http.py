@@ -10,7 +10,7 @@ import pytest
 import decoders
 from ears import hear_digits, median_pitch_hz
 from servers import GatedEngine, running_server
-from tts_provider.voices.aliases import DEEPGRAM_VOICES
+from tts_provider.server.dialects.deepgram.voices import VOICES
 
 DIGITS = ["two", "one", "four"]
 
@@ -72,7 +72,7 @@ async def test_models_are_a_man_and_a_woman():
             reply = await ask(server, body=body, **query)
             samples, rate, _ = decoders.decode(reply.content, "wav", 24_000)
             assert (median_pitch_hz(samples, rate) > 150) == is_woman, name
-    assert set(DEEPGRAM_VOICES.values()) == {0, 1}
+    assert set(VOICES.values()) == {0, 1}
 
 
 async def test_speed():

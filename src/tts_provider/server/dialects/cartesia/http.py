@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects.cartesia import websocket as cartesia
@@ -24,9 +25,7 @@ from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance, Voice
 
-ENDPOINT = "cartesia"
-
-_MEDIA_TYPES = {"raw": "application/octet-stream", "wav": "audio/wav", "mp3": "audio/mpeg"}
+_BARE = "application/octet-stream"
 _GENDERS = {"male": "masculine", "female": "feminine"}
 _PAGE, _LARGEST_PAGE = 10, 100
 
@@ -41,7 +40,8 @@ def create_router(service: SpeechService) -> APIRouter:
         body = await _read_body(request, service.limits)
         utterance, file = _read_request(body, service)
         pieces = _speak(utterance, file.output, service)
-        return AudioStream(pieces, _MEDIA_TYPES[file.container], service)
+        media_type = _BARE if file.is_raw else AUDIO_FORMATS[file.output.format].media_type
+        return AudioStream(pieces, media_type, service)
 
     @router.post("/tts/sse")
     async def speak_in_events(request: Request) -> Response:
@@ -105,7 +105,7 @@ def _speak(
     return speak_file(
         utterance,
         output,
-        ENDPOINT,
+        cartesia.CartesiaDialect.name,
         service,
         "transcript",
         reading=cartesia.READING,

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format, Output
+from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import Format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, WireError
@@ -32,7 +33,6 @@ from tts_provider.server.dialects.dialect import (
     Opening,
     Problem,
     Refuse,
-    TimelineFormat,
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object
@@ -46,7 +46,7 @@ READING = ReadingOptions(tags=True)
 _MORE, _LAST = 206, 200
 _MAX_DELAY_MS = 5000
 
-_ENCODINGS: Mapping[str, TimelineFormat] = {
+_ENCODINGS: Mapping[str, Format] = {
     "pcm_s16le": "pcm",
     "pcm_f32le": "f32le",
     "pcm_mulaw": "mulaw",

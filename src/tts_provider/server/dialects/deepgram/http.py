@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.dialects.deepgram import websocket as deepgram
 from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
@@ -15,18 +16,13 @@ from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance
 
-ENDPOINT = "deepgram"
-
 # RFC 2586 has 16-bit samples the other way round.
 _BARE_PCM = "audio/l16;rate={rate};channels=1;endianness=little-endian"
 _MEDIA_TYPES = {
     "linear16": _BARE_PCM,
     "mulaw": "audio/mulaw;rate={rate}",
     "alaw": "audio/alaw;rate={rate}",
-    "mp3": "audio/mpeg",
     "opus": "audio/ogg;codecs=opus",
-    "flac": "audio/flac",
-    "aac": "audio/aac",
 }
 
 
@@ -48,7 +44,7 @@ def create_router(service: SpeechService) -> APIRouter:
         pieces = speak_file(
             utterance,
             file.output,
-            ENDPOINT,
+            deepgram.DeepgramDialect.name,
             service,
             "text",
         )
@@ -67,6 +63,6 @@ async def _read_text(request: Request, service: SpeechService) -> str:
 
 
 def _media_type(file: deepgram.File) -> str:
-    if file.container == "wav":
-        return "audio/wav"
-    return _MEDIA_TYPES[file.encoding].format(rate=file.output.sample_rate)
+    own = None if file.container == "wav" else _MEDIA_TYPES.get(file.encoding)
+    media_type = own or AUDIO_FORMATS[file.output.format].media_type
+    return media_type.format(rate=file.output.sample_rate)

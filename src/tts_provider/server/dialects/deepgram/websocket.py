@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format, Output
+from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import AUDIO_FORMATS, Format
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, NoSpeech, Unauthorized, WireError
 from tts_provider.server.dialects.dialect import (
@@ -36,7 +37,6 @@ from tts_provider.server.dialects.dialect import (
     Opening,
     Problem,
     Refuse,
-    TimelineFormat,
 )
 from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
 from tts_provider.speech.engine import Manner
@@ -53,7 +53,6 @@ class _Encoding:
     sample_rate: int
 
 
-_STREAMED: Mapping[str, TimelineFormat] = {"linear16": "pcm", "mulaw": "mulaw", "alaw": "alaw"}
 # https://developers.deepgram.com/docs/tts-media-output-settings
 _ENCODINGS: Mapping[str, _Encoding] = {
     "linear16": _Encoding({"wav": "wav", "none": "pcm"}, 24_000),
@@ -63,6 +62,12 @@ _ENCODINGS: Mapping[str, _Encoding] = {
     "opus": _Encoding({"ogg": "opus"}, 48_000),
     "flac": _Encoding({"none": "flac"}, 48_000),
     "aac": _Encoding({"none": "aac"}, 22_050),
+}
+# Samples without a container.
+_STREAMED: Mapping[str, Format] = {
+    name: bare
+    for name, encoding in _ENCODINGS.items()
+    if (bare := encoding.containers.get("none")) and AUDIO_FORMATS[bare].sample_bytes
 }
 _HIGHEST_RATE = 48_000
 _BIT_RATES = (4000, 192_000)

@@ -20,6 +20,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
 from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
@@ -28,16 +29,6 @@ from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance, Voice, Word
 
-ENDPOINT = "elevenlabs"
-
-_MEDIA_TYPES = {
-    "pcm": "audio/pcm",
-    "mp3": "audio/mpeg",
-    "opus": "audio/ogg",
-    "mulaw": "audio/basic",
-    "alaw": "audio/x-alaw-basic",
-    "wav": "audio/wav",
-}
 _CATEGORIES = {"enrolled": "cloned"}
 _PAGE, _LARGEST_PAGE = 10, 100
 # There is no limit here, and clients that show what is left subtract from one.
@@ -62,7 +53,7 @@ def create_router(service: SpeechService) -> APIRouter:
     @router.post("/v1/text-to-speech/{voice_id}/stream")
     async def speak(request: Request, voice_id: str) -> Response:
         output, pieces = await _speak(request, voice_id, service)
-        return AudioStream(pieces, _MEDIA_TYPES[output.format], service)
+        return AudioStream(pieces, AUDIO_FORMATS[output.format].media_type, service)
 
     @router.post("/v1/text-to-speech/{voice_id}/with-timestamps")
     async def speak_with_times(request: Request, voice_id: str) -> Response:
@@ -172,7 +163,7 @@ async def _speak(
     return output, speak_file(
         utterance,
         output,
-        ENDPOINT,
+        elevenlabs.StreamInput.name,
         service,
         "text",
         reading=elevenlabs.read_reading(fields),

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tts_provider.audio.encode.encode import Format, Output
+from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.encode.format import AUDIO_FORMATS, Format
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, NoSpeech, Unauthorized, WireError
 from tts_provider.server.dialects.dialect import (
@@ -200,7 +201,7 @@ class _ElevenLabs(Dialect):
         handshake = self._handshake
         query = parse_query(handshake.query)
         output = read_output(query.string("output_format") or DEFAULT_OUTPUT)
-        if output.format not in ("pcm", "mulaw", "alaw", "opus", "mp3"):
+        if not AUDIO_FORMATS[output.format].can_be_cut:
             raise InvalidRequest(
                 f"{output.format} cannot be streamed in pieces; pcm_{output.sample_rate} can",
                 param="output_format",
