@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects.contexts import Contexts
-from tts_provider.server.dialects.dialect import Handshake, Refuse, Update
+from tts_provider.server.dialects.dialect import (
+    Action,
+    Append,
+    Begun,
+    Dialect,
+    Handshake,
+    Refuse,
+    Update,
+)
 from tts_provider.server.dialects.native import NativeDialect
 from tts_provider.speech.engine import Voice
 from tts_provider.speech.reading import Passage, Reader, ReadingOptions
@@ -24,6 +33,14 @@ def find_voice(name: str | None) -> Voice:
 
 def new_reader(_voice: Voice, reading: ReadingOptions) -> Reader:
     return Reader(reading)
+
+
+def tell_begun(dialect: Dialect, actions: Sequence[Action], begun: set[str]) -> None:
+    """As the pump does where the first text of a context was taken; `begun` has those that were."""
+    for action in actions:
+        if isinstance(action, Append) and action.context_id not in begun:
+            begun.add(action.context_id)
+            dialect.write(Begun(action.context_id))
 
 
 class Conversation:

@@ -93,7 +93,7 @@ def test_text_that_is_not_spoken_yet_is_bounded_whatever_was_flushed():
     (refusal,) = talk.tell("input_text.append", text="y" * 60)
     assert refusal.error.code == "text_too_long"
     assert "120" in refusal.error.message
-    talk.contexts.spoken("c", Passage("x" * 60, "x" * 60))
+    talk.contexts.find("c").spoken(Passage("x" * 60, "x" * 60))
     assert talk.tell("input_text.append", text="y" * 60) == []
 
 
@@ -104,7 +104,7 @@ def test_audio_that_is_not_heard_yet_is_bounded():
     assert listen.opening.settings.voice.id == "bob"
     (refusal,) = talk.tell("context.append_audio", text="Hi.", audio=audio)
     assert refusal.error.code == "too_much_audio"
-    talk.contexts.heard("c", listen.said)
+    talk.contexts.find("c").heard(listen.said)
     (again,) = talk.tell("context.append_audio", text="Hi.", audio=audio)
     assert again.said == listen.said
 
@@ -113,8 +113,8 @@ def test_a_long_context_keeps_no_more_text_than_a_short_one():
     contexts = Contexts(Limits(), new_reader)
     for _ in range(3000):
         for passage in contexts.take(Append("c", " sentence of some length. Another", OPENING)):
-            contexts.spoken("c", passage)
-    context = contexts._open["c"]
+            contexts.find("c").spoken(passage)
+    context = contexts.find("c")
     assert context.unspoken == 0
     assert context.reader.characters < 100
 
@@ -208,8 +208,8 @@ def test_what_was_done_makes_room():
         assert problem.code == "too_much_waiting"
         assert len(items) > 20
         for item in items:
-            contexts.taken("c", item)
-            contexts.heard("c", item.said)
+            contexts.find("c").taken(item)
+            contexts.find("c").heard(item.said)
 
 
 def test_a_full_connection_can_end_and_cancel():

@@ -19,6 +19,7 @@ from tts_provider.server.dialects.contexts import Contexts
 from tts_provider.server.dialects.dialect import (
     Append,
     Audio,
+    Begun,
     ContextSettings,
     Done,
     End,
@@ -94,10 +95,10 @@ async def test_a_first_message_that_is_half_refused_is_spoken_and_done():
 
 
 def test_a_context_whose_first_message_was_half_refused_is_known():
-    half = Problem(InvalidRequest("no room"), "c", is_open=True)
-    whole = replace(half, is_open=False)
+    half = Problem(InvalidRequest("no room"), "c")
     dialect = CartesiaDialect(handshake())
     (append,) = dialect.receive(cartesia("c", "Hi", "bob"))
+    dialect.write(Begun("c"))
     dialect.write(half)
     audio = Audio("c", append.opening.settings, 0, 80, b"\0\1")
     assert json.loads(dialect.write(audio)[0])["type"] == "chunk"
@@ -105,11 +106,12 @@ def test_a_context_whose_first_message_was_half_refused_is_known():
 
     labs = MultiStreamInput(handshake())
     labs.receive('{"text": "Hi", "context_id": "c", "flush": true}')
+    labs.write(Begun("c"))
     labs.write(half)
     assert labs.receive('{"close_context": true, "context_id": "c"}') == [End("c")]
     for dialect in (CartesiaDialect(handshake()), labs):
         dialect.receive(cartesia("d", "Hi", "bob"))
-        dialect.write(replace(whole, context_id="d"))
+        dialect.write(replace(half, context_id="d"))
     assert dialect.receive('{"close_context": true, "context_id": "d"}') == []
 
 
@@ -263,10 +265,10 @@ def test_who_has_nothing_waiting_has_room():
     for number in range(100):
         name = str(number)
         for item in contexts.take(Append(name, "One. Two. ", opening({}))):
-            contexts.taken(name, item)
-            contexts.spoken(name, item)
+            contexts.find(name).taken(item)
+            contexts.find(name).spoken(item)
         for item in contexts.take(Flush(name, "f", may_be_empty=True)):
-            contexts.taken(name, item)
+            contexts.find(name).taken(item)
         contexts.finish(name)
 
 
@@ -274,6 +276,7 @@ def test_dialects_count_what_they_keep():
     labs = MultiStreamInput(handshake())
     before = labs.kept_bytes
     labs.receive(json.dumps({"text": "a", "context_id": "c" * 100}))
+    labs.write(Begun("c" * 100))
     assert labs.kept_bytes > before + 100
     labs.write(Done("c" * 100, 0))
     assert labs.kept_bytes == before

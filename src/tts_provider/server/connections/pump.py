@@ -18,25 +18,24 @@ from tts_provider.server.dialects.dialect import (
     Answer,
     Append,
     Audio,
+    Begun,
     Cancel,
     Cancelled,
     Close,
     ContextAction,
-    ContextSettings,
     Dialect,
     End,
     EngineLoading,
     Event,
     Greeting,
     Handshake,
-    Listen,
     Problem,
     Refuse,
     Update,
     Updated,
 )
-from tts_provider.server.service.service import Said, SpeechService
-from tts_provider.speech.reading import PIECE_CHARACTERS, Passage
+from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.reading import PIECE_CHARACTERS
 
 
 class DialectSocket(Socket):
@@ -144,7 +143,8 @@ class DialectSocket(Socket):
             self._service.count_error(event.error)
         messages = self._dialect.write(event)
         if not isinstance(event, Audio):
-            await self._send_together(messages)
+            if messages:
+                await self._send_together(messages)
             if isinstance(event, Problem):
                 await self._close_after(event)
             await self._do(self._dialect.follow(event))
@@ -158,18 +158,6 @@ class DialectSocket(Socket):
             if not sending.cancelled():
                 sending.exception()  # the connection's end is noticed by whoever reads
             raise
-
-    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
-        return self._contexts.take_clause(context_id, is_patient=is_patient)
-
-    def taken(self, context_id: str, item: Item) -> None:
-        self._contexts.taken(context_id, item)
-
-    def spoken(self, context_id: str, passage: Passage) -> None:
-        self._contexts.spoken(context_id, passage)
-
-    def heard(self, context_id: str, said: Said) -> None:
-        self._contexts.heard(context_id, said)
 
     def finish(self, context_id: str) -> None:
         """The context is over; its id is not used again."""
@@ -197,10 +185,16 @@ class DialectSocket(Socket):
 
     async def _do(self, actions: Sequence[Action]) -> None:
         """Do what one message asks for, until something of it cannot be done."""
-        for number, action in enumerate(actions):
+        is_refused = False
+        for action in actions:
+            # Whoever said that this was the end waits for it.
+            if is_refused and not (
+                isinstance(action, End) and self._contexts.find(action.context_id)
+            ):
+                continue
             match action:
                 case Refuse(error, context_id):
-                    await self._tell_problem(error, context_id)
+                    await self.send(Problem(error, context_id))
                 case Update(settings):
                     await self.send(Updated(settings))
                 case Answer(messages):
@@ -211,26 +205,17 @@ class DialectSocket(Socket):
                     try:
                         await self._do_in_context(action)
                     except WireError as problem:
-                        await self._tell_problem(problem, action.context_id)
-                        # Whoever said that this was the end waits for it.
-                        rest = [each for each in actions[number + 1 :] if self._is_end(each)]
-                        await self._do(rest)
-                        return
-
-    def _is_end(self, action: Action) -> bool:
-        return isinstance(action, End) and self._contexts.is_open(action.context_id)
-
-    async def _tell_problem(self, problem: WireError, context_id: str | None) -> None:
-        is_open = self._contexts.is_open(context_id)
-        await self.send(Problem(problem, context_id, is_open=is_open))
+                        is_refused = True
+                        await self.send(Problem(problem, action.context_id))
 
     async def _do_in_context(self, action: ContextAction) -> None:
-        items = await self._take(action)
-        context_id = action.context_id
-        if isinstance(action, (Append, Listen)):
-            if not self._contexts.is_open(context_id):  # it ended while its text was read
+        items, context_id = await self._take(action), action.context_id
+        if context_id not in self._timelines:
+            context = self._contexts.find(context_id)
+            if context is None:  # it ended while its text was read
                 return
-            self._begin(context_id, action.opening.settings)
+            await self.send(Begun(context_id))
+            self._timelines[context_id] = Timeline(context, self._service, self)
         timeline = self._timelines[context_id]
         if isinstance(action, Cancel):
             await timeline.stop()
@@ -252,17 +237,10 @@ class DialectSocket(Socket):
             raise
         return self._contexts.complete(reading, passages)
 
-    def _begin(self, context_id: str, settings: ContextSettings) -> None:
-        if context_id not in self._timelines:
-            self._timelines[context_id] = Timeline(context_id, settings, self._service, self)
-
     def _is_done(self) -> bool:
         """No context has anything to say, or a sentence to come in a turn that has begun: one that
         has not is refused while the server drains."""
-        timelines = self._timelines.items()
-        return not any(
-            t.is_busy or (t.has_begun and self._contexts.has_text(name)) for name, t in timelines
-        )
+        return not any(t.is_busy or t.is_within_sentence for t in self._timelines.values())
 
     async def _watch(self) -> None:
         """Close the connection when the server goes, when the client is done, or when nothing

@@ -15,10 +15,9 @@ from tts_provider.audio.encode.encode import Output, StreamEncoder
 from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server.connections.socket import stop, wait_for
-from tts_provider.server.dialects.contexts import Item
+from tts_provider.server.dialects.contexts import Context, Item
 from tts_provider.server.dialects.dialect import (
     Audio,
-    ContextSettings,
     Done,
     End,
     Event,
@@ -45,10 +44,6 @@ class Listener(Protocol):
     endpoint: str
 
     async def send(self, event: Event) -> None: ...
-    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]: ...
-    def taken(self, context_id: str, item: Item) -> None: ...
-    def spoken(self, context_id: str, passage: Passage) -> None: ...
-    def heard(self, context_id: str, said: Said) -> None: ...
     def wake(self) -> None: ...
     def finish(self, context_id: str) -> None: ...
 
@@ -56,15 +51,9 @@ class Listener(Protocol):
 class Timeline:
     """Begins to work when it is made; it ends with `Done`, or by `stop`."""
 
-    def __init__(
-        self,
-        context_id: str,
-        settings: ContextSettings,
-        service: SpeechService,
-        listener: Listener,
-    ) -> None:
-        self._id = context_id
-        self._settings = settings
+    def __init__(self, context: Context, service: SpeechService, listener: Listener) -> None:
+        self._context, self._id = context, context.id
+        self._settings = settings = context.opening.settings
         self._service = service
         self._listener = listener
         self._todo: deque[Item] = deque()
@@ -87,6 +76,11 @@ class Timeline:
     def has_begun(self) -> bool:
         """Something was spoken."""
         return self._position > 0
+
+    @property
+    def is_within_sentence(self) -> bool:
+        """Something was spoken, and a sentence behind it has begun that is not complete."""
+        return self.has_begun and self._context.has_text
 
     @property
     def is_heard(self) -> bool:
@@ -156,14 +150,14 @@ class Timeline:
         while not self._todo:
             ahead_s = self._played_until_s - asyncio.get_running_loop().time()
             if not await wait_for(self._changed, max(pause_s, ahead_s - pause_s)):
-                self._todo += self._listener.take_clause(self._id)
+                self._todo += self._context.take_clause()
                 # A full stop that may stand in a number or an address is an end after a while.
                 if not self._todo and not await wait_for(self._changed, _PATIENCE * pause_s):
-                    self._todo += self._listener.take_clause(self._id, is_patient=True)
+                    self._todo += self._context.take_clause(is_patient=True)
                     if not self._todo:
                         await wait_for(self._changed, None)
         item = self._todo.popleft()
-        self._listener.taken(self._id, item)
+        self._context.taken(item)
         return item
 
     async def _speak(self, passage: Passage) -> None:
@@ -171,7 +165,7 @@ class Timeline:
         await self._pace(self._service.limits.max_ahead_s / 2)
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
-        self._listener.spoken(self._id, passage)
+        self._context.spoken(passage)
         if not (passage.spoken or self._audible):
             passage = shorten_lead(passage, self._position)
         ahead_s = self._played_until_s - asyncio.get_running_loop().time()
@@ -194,7 +188,7 @@ class Timeline:
         except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
             await self._listener.send(Problem(problem, self._id))
         finally:
-            self._listener.heard(self._id, said)
+            self._context.heard(said)
 
     async def _end_segment(self, segment: Segment) -> None:
         await self._send(await self._audio.end_segment(segment))

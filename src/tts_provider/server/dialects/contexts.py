@@ -45,9 +45,11 @@ Item = Passage | Listen | Flush | End
 
 
 @dataclass
-class _Context:
-    """What the client may still do with a context."""
+class Context:
+    """A text that is being written, and what of it is still to be spoken: its timeline takes from
+    it, and there is room for more."""
 
+    id: str
     reader: Reader
     opening: Opening
     unspoken: int = 0
@@ -64,16 +66,67 @@ class _Context:
     is_reading: bool = False
     """Another thread has its reader."""
 
+    @property
+    def has_text(self) -> bool:
+        """Whether a sentence has begun that is not complete."""
+        return self.is_reading or self.reader.characters > 0
+
+    @property
+    def kept_bytes(self) -> int:
+        return (
+            _ITEM_BYTES
+            + _lexicon(self.opening).size_bytes
+            + self.waiting_bytes
+            + _CHARACTER_BYTES * self.reader.characters
+            + _MARK_BYTES * self.reader.marks
+        )
+
+    def take_clause(self, *, is_patient: bool = False) -> list[Passage]:
+        """The writer pauses, for long if `is_patient`: what can be spoken already."""
+        if self.is_reading:
+            return []
+        return self.count(self.reader.take_clause(is_patient=is_patient))
+
+    def taken(self, item: Item) -> None:
+        """The timeline does it now."""
+        self.waiting_bytes -= _size_bytes(item)
+
+    def spoken(self, passage: Passage) -> None:
+        """A passage's turn has come."""
+        self.unspoken -= len(passage.text)
+        self.unspoken_pause_s -= passage.pause_s
+
+    def heard(self, said: Said) -> None:
+        """The other side's audio was looked at."""
+        self.unheard_bytes -= len(said.audio)
+
+    def close_text(self) -> list[Passage]:
+        """What is left of the text, which ends here."""
+        passages = []
+        if self.cut_character:
+            self.cut_character = ""
+            passages = self.reader.push("\ufffd")
+        return self.count([*passages, *self.reader.flush()])
+
+    def count(self, passages: list[Passage]) -> list[Passage]:
+        self.unspoken += sum(len(passage.text) for passage in passages)
+        self.unspoken_pause_s += sum(passage.pause_s for passage in passages)
+        self.wait(*passages)
+        return passages
+
+    def wait(self, *items: Item) -> list[Item]:
+        self.waiting_bytes += sum(map(_size_bytes, items))
+        return [*items]
+
 
 @dataclass
 class Reading:
     """A text that was taken and is to be read: its passages become those of its context."""
 
-    context_id: str
     text: str
     cut_character: str
     is_first: bool
-    context: _Context = field(repr=False)
+    context: Context = field(repr=False)
     longest_s: float
     """So long the context's audio may be."""
     unspoken: int = 0
@@ -105,7 +158,7 @@ class Contexts:
         self._limits = limits
         self._new_reader = new_reader
         self._kept_bytes = kept_bytes
-        self._open: dict[str, _Context] = {}
+        self._open: dict[str, Context] = {}
         self._finished: OrderedDict[str, None] = OrderedDict()
 
     def take(self, action: ContextAction) -> list[Item]:
@@ -129,11 +182,11 @@ class Contexts:
                 return self._flush(action)
             case End(context_id):
                 context = self._find_writable(context_id)
-                passages = self._close_text(context)
+                passages = context.close_text()
                 context.ended = True
-                return [*passages, *self._wait(context, action)]
+                return [*passages, *context.wait(action)]
             case Cancel(context_id):
-                self._find(context_id)
+                self._get(context_id)
                 self.finish(context_id)
                 return []
 
@@ -155,13 +208,13 @@ class Contexts:
         context = self._open_or_find(action.context_id, action.opening)
         context.is_reading = True
         longest_s = self._limits.max_reply_audio_s
-        return Reading(action.context_id, text, cut, known is None, context, longest_s)
+        return Reading(text, cut, known is None, context, longest_s)
 
     def complete(self, reading: Reading, passages: list[Passage]) -> list[Item]:
         """What the timeline is to do now: nothing where the context is over meanwhile."""
         context = reading.context
         context.is_reading = False
-        if self._open.get(reading.context_id) is not context:
+        if self._open.get(context.id) is not context:
             return []
         context.cut_character = reading.cut_character
         context.unflushed = context.unflushed or bool(reading.text.strip())
@@ -173,8 +226,8 @@ class Contexts:
     def abandon(self, reading: Reading) -> None:
         """It could not be read: a context that it was to begin does not."""
         reading.context.is_reading = False
-        if reading.is_first and self._open.get(reading.context_id) is reading.context:
-            del self._open[reading.context_id]
+        if reading.is_first and self._open.get(reading.context.id) is reading.context:
+            del self._open[reading.context.id]
 
     def _check(self, action: ContextAction) -> None:
         if not 0 < len(action.context_id) <= LONGEST_ID:
@@ -186,36 +239,9 @@ class Contexts:
         if not isinstance(action, (Cancel, End)):  # which make room
             self._check_room(_size_bytes(action) + self._opening_bytes(action))
 
-    def take_clause(self, context_id: str, *, is_patient: bool = False) -> list[Passage]:
-        """The writer pauses, for long if `is_patient`: what can be spoken already."""
-        context = self._open.get(context_id)
-        if context is None or context.is_reading:
-            return []
-        return self._count(context, context.reader.take_clause(is_patient=is_patient))
-
-    def has_text(self, context_id: str) -> bool:
-        """Whether a sentence has begun that is not complete."""
-        context = self._open.get(context_id)
-        return context is not None and (context.is_reading or context.reader.characters > 0)
-
-    def taken(self, context_id: str, item: Item) -> None:
-        """The timeline does it now: there is room for more."""
-        if context_id in self._open:
-            self._open[context_id].waiting_bytes -= _size_bytes(item)
-
-    def spoken(self, context_id: str, passage: Passage) -> None:
-        """A passage's turn has come: there is room for more text."""
-        if context_id in self._open:
-            self._open[context_id].unspoken -= len(passage.text)
-            self._open[context_id].unspoken_pause_s -= passage.pause_s
-
-    def heard(self, context_id: str, said: Said) -> None:
-        """The other side's audio was looked at: there is room for more."""
-        if context_id in self._open:
-            self._open[context_id].unheard_bytes -= len(said.audio)
-
-    def is_open(self, context_id: str | None) -> bool:
-        return context_id in self._open
+    def find(self, context_id: str) -> Context | None:
+        """None where there is none that is open."""
+        return self._open.get(context_id)
 
     def check_kept(self) -> None:
         """Raises `InvalidRequest` where the dialect alone keeps more than may wait."""
@@ -243,7 +269,7 @@ class Contexts:
         if _lexicon(action.opening) is not _lexicon(context.opening):
             # Each message's may be another, and none of them is counted.
             action = replace(action, opening=context.opening)
-        return self._wait(context, action)
+        return context.wait(action)
 
     def _flush(self, action: Flush) -> list[Item]:
         if len(action.flush_id or "") > LONGEST_ID:
@@ -258,11 +284,11 @@ class Contexts:
                 code="nothing_to_flush",
                 param="context_id",
             )
-        passages = self._close_text(context)
+        passages = context.close_text()
         context.unflushed = False
-        return [*passages, *self._wait(context, action)]
+        return [*passages, *context.wait(action)]
 
-    def _open_or_find(self, context_id: str, opening: Opening) -> _Context:
+    def _open_or_find(self, context_id: str, opening: Opening) -> Context:
         if context_id in self._open:
             context = self._find_writable(context_id)
             if opening.is_first:
@@ -284,11 +310,11 @@ class Contexts:
             )
         settings = opening.settings
         reader = self._new_reader(settings.voice, settings.reading)
-        self._open[context_id] = _Context(reader, opening)
+        self._open[context_id] = Context(context_id, reader, opening)
         return self._open[context_id]
 
-    def _find_writable(self, context_id: str) -> _Context:
-        context = self._find(context_id)
+    def _find_writable(self, context_id: str) -> Context:
+        context = self._get(context_id)
         if context.ended:
             raise InvalidRequest(
                 f"context {context_id!r} was ended; begin another one",
@@ -297,7 +323,7 @@ class Contexts:
             )
         return context
 
-    def _find(self, context_id: str) -> _Context:
+    def _get(self, context_id: str) -> Context:
         if context_id in self._open:
             return self._open[context_id]
         if context_id in self._finished:
@@ -308,7 +334,7 @@ class Contexts:
             param="context_id",
         )
 
-    def _check_length(self, context: _Context, text: str) -> None:
+    def _check_length(self, context: Context, text: str) -> None:
         waiting, limit = context.unspoken + context.reader.characters, self._limits
         if waiting + len(text) > limit.max_text_characters:
             raise InvalidRequest(
@@ -320,7 +346,7 @@ class Contexts:
 
     def _check_room(self, more_bytes: int) -> None:
         """All that waits on this connection has one bound, whatever it is."""
-        waiting_bytes = self._kept_bytes() + sum(map(_kept_bytes_of, self._open.values()))
+        waiting_bytes = self._kept_bytes() + sum(each.kept_bytes for each in self._open.values())
         self._check_waiting(waiting_bytes, more_bytes)
 
     def _check_waiting(self, waiting_bytes: int, more_bytes: int) -> None:
@@ -338,37 +364,9 @@ class Contexts:
             return 0
         return _ITEM_BYTES + _lexicon(action.opening).size_bytes
 
-    def _close_text(self, context: _Context) -> list[Passage]:
-        passages = []
-        if context.cut_character:
-            context.cut_character = ""
-            passages = context.reader.push("\ufffd")
-        return self._count(context, [*passages, *context.reader.flush()])
-
-    def _count(self, context: _Context, passages: list[Passage]) -> list[Passage]:
-        context.unspoken += sum(len(passage.text) for passage in passages)
-        context.unspoken_pause_s += sum(passage.pause_s for passage in passages)
-        self._wait(context, *passages)
-        return passages
-
-    def _wait(self, context: _Context, *items: Item) -> list[Item]:
-        context.waiting_bytes += sum(map(_size_bytes, items))
-        return [*items]
-
 
 def _lexicon(opening: Opening) -> Lexicon:
     return opening.settings.reading.lexicon
-
-
-def _kept_bytes_of(context: _Context) -> int:
-    reader = context.reader
-    return (
-        _ITEM_BYTES
-        + _lexicon(context.opening).size_bytes
-        + context.waiting_bytes
-        + _CHARACTER_BYTES * reader.characters
-        + _MARK_BYTES * reader.marks
-    )
 
 
 def _size_bytes(item: Item | Append) -> int:

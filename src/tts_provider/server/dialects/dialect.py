@@ -148,6 +148,13 @@ class Updated:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """There is this context now: the first message of it, or some of that, was taken."""
+
+    context_id: str
+
+
+@dataclass(frozen=True)
 class Audio:
     """A stretch of the timeline as bytes of the context's format."""
 
@@ -205,14 +212,13 @@ class Problem:
     context_id: str | None = None
     is_over: bool = False
     """The context is over: its `Done` is next."""
-    is_open: bool = False
-    """The context is there, and goes on: what was wrong with a message need not be its first."""
 
 
 Event = (
     Greeting
     | EngineLoading
     | Updated
+    | Begun
     | Audio
     | Words
     | SegmentDone

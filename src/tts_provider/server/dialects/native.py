@@ -17,6 +17,7 @@ from tts_provider.server.dialects.dialect import (
     Action,
     Append,
     Audio,
+    Begun,
     Cancel,
     Cancelled,
     ContextSettings,
@@ -111,6 +112,8 @@ class NativeDialect(Dialect):
                     "limits": limits,
                 }
                 return [_encode("session.created", session_id=session_id, **facts)]
+            case Begun():
+                return []
             case EngineLoading():
                 return [_encode("session.loading")]
             case Updated(settings):

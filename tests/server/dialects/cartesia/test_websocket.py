@@ -30,7 +30,7 @@ from tts_provider.server.dialects.dialect import (
 from tts_provider.speech.engine import Manner
 from written import word_at
 
-from ..conversation import VOICES, find_voice
+from ..conversation import VOICES, find_voice, tell_begun
 
 RAW = {"container": "raw", "encoding": "pcm_s16le", "sample_rate": 24_000}
 FIRST = {
@@ -46,10 +46,13 @@ OPENING = Opening(BOB)
 class Talk:
     def __init__(self) -> None:
         self.dialect = CartesiaDialect(Handshake(Limits(), find_voice))
+        self.begun: set[str] = set()
 
     def tell(self, context_id: str | None = "c", **fields):
         message = {"context_id": context_id, **FIRST, **fields}
-        return self.dialect.receive(json.dumps(message))
+        actions = self.dialect.receive(json.dumps(message))
+        tell_begun(self.dialect, actions, self.begun)
+        return actions
 
     def hear(self, event):
         return [json.loads(message) for message in self.dialect.write(event)]
@@ -206,7 +209,8 @@ def test_contexts_that_are_refused_are_forgotten():
     talk = Talk()
     full = OverCapacity("full", retry_after_ms=1, code="too_many_contexts")
     for number in range(100):
-        talk.tell(str(number), transcript="x", **{"continue": True})
+        message = {"context_id": str(number), **FIRST, "transcript": "x", "continue": True}
+        talk.dialect.receive(json.dumps(message))
         talk.hear(Problem(full, str(number)))
     assert talk.dialect._contexts == {}
     (append,) = talk.tell("7", transcript="x", voice="ann", **{"continue": True})

@@ -31,7 +31,7 @@ from tts_provider.server.dialects.dialect import (
 from tts_provider.speech.engine import Manner
 from written import word_at
 
-from ..conversation import VOICES, find_voice
+from ..conversation import VOICES, find_voice, tell_begun
 
 SETTINGS = ContextSettings(VOICES["ann"], audio="binary")
 OPENING = Opening(SETTINGS)
@@ -40,9 +40,12 @@ OPENING = Opening(SETTINGS)
 class Talk:
     def __init__(self, **query: str) -> None:
         self.dialect = DeepgramDialect(Handshake(Limits(), find_voice, query=query))
+        self.begun: set[str] = set()
 
     def tell(self, kind: str, **fields):
-        return self.dialect.receive(json.dumps({"type": kind, **fields}))
+        actions = self.dialect.receive(json.dumps({"type": kind, **fields}))
+        tell_begun(self.dialect, actions, self.begun)
+        return actions
 
     def hear(self, event):
         return [
@@ -124,14 +127,14 @@ def test_where_nothing_was_said_a_flush_and_a_clear_are_answered_too():
 
 def test_a_text_that_is_refused_begins_nothing():
     talk = Talk()
-    talk.tell("Speak", text="\0")
+    talk.dialect.receive(json.dumps({"type": "Speak", "text": "\0"}))
     (warning,) = talk.hear(Problem(InvalidRequest("no text", code="invalid_text"), "0"))
     assert warning == {"type": "Warning", "description": "no text", "code": "invalid_text"}
     assert isinstance(talk.tell("Flush")[0], Answer)
     talk.tell("Speak", text="x")
     talk.tell("Speak", text="\0")
-    talk.hear(Problem(InvalidRequest("no text"), "1"))
-    assert talk.tell("Flush") == [Flush("1", may_be_empty=True)]
+    talk.hear(Problem(InvalidRequest("no text"), "0"))
+    assert talk.tell("Flush") == [Flush("0", may_be_empty=True)]
 
 
 def test_after_a_failure_there_is_another_context():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -14,6 +15,7 @@ from tts_provider.server.dialects.dialect import (
     Append,
     Audio,
     Close,
+    Dialect,
     Done,
     End,
     Flush,
@@ -31,9 +33,11 @@ from tts_provider.server.dialects.elevenlabs.websocket import (
 from tts_provider.speech.reading import ReadingOptions
 from written import word_at
 
-from ..conversation import find_voice
+from ..conversation import find_voice, tell_begun
 
 DEFAULT = "default"
+BEGUN: WeakKeyDictionary[Dialect, set[str]] = WeakKeyDictionary()
+"""Which contexts there are, as the pump would know."""
 
 
 def handshake(check_key=None, **query: str) -> Handshake:
@@ -52,10 +56,13 @@ def multi(**query: str) -> MultiStreamInput:
 def tell(dialect, **body: Any) -> list[Any]:
     """What a message asks for; an append as its context and text."""
     actions = dialect.receive(json.dumps(body))
+    tell_begun(dialect, actions, BEGUN.setdefault(dialect, set()))
     return [(a.context_id, a.text) if isinstance(a, Append) else a for a in actions]
 
 
 def written(dialect, event) -> list[dict[str, Any]]:
+    if isinstance(event, Done):
+        BEGUN.get(dialect, set()).discard(event.context_id)
     return [json.loads(message) for message in dialect.write(event)]
 
 
@@ -235,7 +242,8 @@ def test_nothing_but_white_space_is_no_problem():
 
 def test_a_context_that_could_not_begin_can_begin_again():
     dialect = multi()
-    tell(dialect, text=" ", context_id="c", voice_settings={"speed": 2})
+    first = {"text": " ", "context_id": "c", "voice_settings": {"speed": 2}}
+    dialect.receive(json.dumps(first))
     dialect.write(Problem(OverCapacity("too many", retry_after_ms=1), "c"))
     assert settings_of(dialect, context_id="c").manner.speed == 1
     tell(dialect, text="More", context_id="c")

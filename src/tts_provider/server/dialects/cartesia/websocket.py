@@ -20,6 +20,7 @@ from tts_provider.server.dialects.dialect import (
     Action,
     Append,
     Audio,
+    Begun,
     Cancel,
     Cancelled,
     ContextSettings,
@@ -69,8 +70,6 @@ class _Context:
     opening: Opening
     flushes_each: bool
     """The client keeps text back until it is to be spoken, so that each message of it is."""
-    begun: bool = False
-    """Its first message was not refused: there was another."""
     failed: bool = False
     flushes: int = 0
     flushed: int = 0
@@ -82,20 +81,23 @@ class CartesiaDialect(Dialect):
     def __init__(self, handshake: Handshake) -> None:
         self._find_voice = handshake.find_voice
         self._contexts: dict[str, _Context] = {}
+        self._beginning: _Context | None = None
+        """What the last message may have begun."""
 
     def receive(self, message: str) -> Sequence[Action]:
         context_id = None
         try:
             body = parse_object(message)
             context_id = Fields(body).string("context_id")
-            if context_id in self._contexts:
-                self._contexts[context_id].begun = True
             return self._read(body, context_id)
         except WireError as problem:
             return [Refuse(problem, context_id)]
 
     def write(self, event: Event) -> Sequence[str | bytes]:
         match event:
+            case Begun(context_id):
+                assert self._beginning is not None, "a message begins it"
+                self._contexts[context_id] = self._beginning
             case Audio(context_id, data=data):
                 return [chunk(data, context_id, flush_id=self._flush_id(context_id))]
             case Words(context_id, words):
@@ -111,7 +113,8 @@ class CartesiaDialect(Dialect):
                 # Its client has forgotten it: nothing more is expected of it.
                 del self._contexts[context_id]
             case Problem(error, context_id):
-                self._note_problem(event)
+                if event.is_over and context_id in self._contexts:
+                    self._contexts[context_id].failed = True
                 return [failure(error, context_id)]
         return []
 
@@ -132,7 +135,7 @@ class CartesiaDialect(Dialect):
         context, actions = self._contexts.get(context_id), list[Action]()
         is_first = context is None
         if context is None:
-            context = self._contexts[context_id] = self._open(body)
+            context = self._beginning = self._open(body)
         # One without text begins too: its place and its id count.
         if text or (is_first and text is not None):
             actions.append(Append(context_id, text, context.opening))
@@ -166,15 +169,6 @@ class CartesiaDialect(Dialect):
     def _flush_id(self, context_id: str) -> int:
         """Of what is spoken now: flushes are counted from 1."""
         return self._contexts[context_id].flushed + 1
-
-    def _note_problem(self, problem: Problem) -> None:
-        context_id = problem.context_id
-        if context_id is None or context_id not in self._contexts:
-            return
-        if problem.is_over:
-            self._contexts[context_id].failed = True
-        elif not (self._contexts[context_id].begun or problem.is_open):
-            del self._contexts[context_id]
 
 
 # What WebSocket and HTTP read

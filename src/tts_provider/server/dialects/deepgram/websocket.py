@@ -22,6 +22,7 @@ from tts_provider.server.dialects.dialect import (
     Answer,
     Append,
     Audio,
+    Begun,
     Cancel,
     Cancelled,
     Close,
@@ -89,11 +90,10 @@ class DeepgramDialect(Dialect):
         settings.output.check()
         self._opening = Opening(settings)
         self._number = 0  # of the context
-        self._is_open = self._is_new = False
+        self._is_open = False
         self._answers = 0
 
     def receive(self, message: str) -> Sequence[Action]:
-        self._is_new = False
         try:
             return self._read(Fields(parse_object(message)))
         except WireError as problem:
@@ -112,6 +112,8 @@ class DeepgramDialect(Dialect):
                         model_uuid=str(uuid.uuid5(uuid.NAMESPACE_URL, voice)),
                     )
                 ]
+            case Begun():
+                self._is_open = True
             case Audio(data=data):
                 return [data]
             case Flushed():
@@ -122,7 +124,7 @@ class DeepgramDialect(Dialect):
             case Done(context_id):
                 self._forget(context_id)
             case Problem(error, context_id, is_over):
-                if is_over or (self._is_new and not event.is_open):
+                if is_over:
                     self._forget(context_id)
                 return [_describe(error)]
         return []
@@ -136,8 +138,6 @@ class DeepgramDialect(Dialect):
             text = fields.string("text")
             if text is None:
                 raise InvalidRequest("Speak needs a text", code="no_text", param="text")
-            self._is_new = not self._is_open
-            self._is_open = True
             return [Append(context_id, text, self._opening)]
         if kind == "Flush":
             if not self._is_open:
@@ -148,7 +148,7 @@ class DeepgramDialect(Dialect):
         return [End(context_id), Close()] if self._is_open else [Close()]
 
     def _forget(self, context_id: str | None) -> None:
-        """The context is over, or was never begun; what is said next is in another."""
+        """The context is over; what is said next is in another."""
         if context_id == str(self._number):
             self._number += 1
             self._is_open = False

@@ -20,6 +20,7 @@ from tts_provider.server.dialects.dialect import (
     Action,
     Append,
     Audio,
+    Begun,
     Close,
     ContextSettings,
     Dialect,
@@ -190,7 +191,8 @@ class _ElevenLabs(Dialect):
     def __init__(self, handshake: Handshake) -> None:
         self._handshake, self._check_key = handshake, handshake.check_key
         self._streams: dict[str, _Stream] = {}
-        self._begun: str | None = None
+        self._beginning: dict[str, _Stream] = {}
+        """What the last message may have begun."""
         self._is_served = False
         # What an address asks for is no stranger's business: a refusal names the voices.
         if self._check_key is None:
@@ -231,7 +233,7 @@ class _ElevenLabs(Dialect):
         return self._check_key is not None
 
     def receive(self, message: str) -> Sequence[Action]:
-        context_id, self._begun = None, None
+        context_id, self._beginning = None, {}
         try:
             fields = Fields(self._parse(message))
             context_id = self._context_id(fields)
@@ -247,6 +249,8 @@ class _ElevenLabs(Dialect):
 
     def write(self, event: Event) -> Sequence[str | bytes]:
         match event:
+            case Begun(context_id):
+                self._streams[context_id] = self._beginning.pop(context_id)
             case Audio(context_id, data=data):
                 return [self._audio(context_id, base64.b64encode(data).decode(), None)]
             case Words(context_id, words):
@@ -256,8 +260,6 @@ class _ElevenLabs(Dialect):
                 self._streams.pop(context_id, None)
                 return [self._final(context_id)]
             case Problem(error, context_id) if not self._is_silence(event):
-                if context_id == self._begun and not (event.is_over or event.is_open):
-                    self._streams.pop(context_id or "", None)  # it could not even begin
                 body = {
                     "message": error.message,
                     "error": error_code(error),
@@ -290,11 +292,14 @@ class _ElevenLabs(Dialect):
         self._read_address()
         return body
 
+    def _find(self, context_id: str) -> _Stream | None:
+        return self._streams.get(context_id) or self._beginning.get(context_id)
+
     def _append(self, fields: Fields, context_id: str, text: str) -> list[Action]:
         stream = self._streams.get(context_id)
         if stream is None:
             stream = _Stream(Opening(self._read_settings(fields)))
-            self._streams[context_id], self._begun = stream, context_id
+            self._beginning[context_id] = stream
         has_text = bool(text.strip())
         stream.has_text = stream.has_text or has_text
         stream.is_unflushed = stream.is_unflushed or has_text
@@ -302,14 +307,14 @@ class _ElevenLabs(Dialect):
 
     def _flush(self, context_id: str) -> list[Action]:
         """A flush of nothing is nothing to ElevenLabs."""
-        stream = self._streams.get(context_id)
+        stream = self._find(context_id)
         if stream is None or not stream.is_unflushed or stream.is_ended:
             return []
         stream.is_unflushed = False
         return [Flush(context_id)]
 
     def _end(self, context_id: str) -> list[Action]:
-        stream = self._streams.get(context_id)
+        stream = self._find(context_id)
         if stream is None or stream.is_ended:
             return []
         stream.is_ended = True
