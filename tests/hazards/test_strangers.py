@@ -113,9 +113,9 @@ async def test_one_that_was_refused_counts_until_it_is_gone():
             socket = await all_.enter_async_context(open_way(server, WAYS[1]))
             socket.transport.pause_reading()  # it never answers the close
             await socket.send("x")
-        while len(server._uvicorn.server_state.connections) > 2:
+        while len(server.connections) > 2:
             await asyncio.sleep(0)
-        assert len(server.sockets._open) <= 2
+        assert len(server.sockets.connections) <= 2
 
 
 async def test_wyoming_has_a_limit_of_its_own():
@@ -152,7 +152,7 @@ async def test_the_voices_are_told_to_nobody_without_a_key():
 async def test_strangers_are_sent_away_when_the_server_stops():
     async with running_server(api_keys="k", handshake_timeout_s=1000.0) as server:
         async with open_way(server, WAYS[1]) as stranger:
-            while not server.sockets._strangers:
+            while not server.sockets.strangers:
                 await asyncio.sleep(0)
             server.stop()
             assert (await close_of(stranger))[1] == 1012

@@ -158,7 +158,7 @@ def test_any_actions_leave_contexts_that_fit_together(actions):
             open_ids.remove(action.context_id)
         else:
             open_ids.add(action.context_id)
-        assert set(contexts._open) == open_ids
+        assert contexts.names == open_ids
         assert len(open_ids) <= Limits().max_contexts
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.errors import EngineFailed, InvalidRequest, WireError
-from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
+from tts_provider.server.connections.socket import Socket, Wire, wait_for
+from tts_provider.server.connections.tasks import Tasks
 from tts_provider.server.connections.timeline import Timeline
 from tts_provider.server.dialects.contexts import Contexts, Item
 from tts_provider.server.dialects.dialect import (
@@ -66,7 +67,8 @@ class DialectSocket(Socket):
         self._contexts = Contexts(
             service.limits, service.new_reader, lambda: self._dialect.kept_bytes
         )
-        self._timelines: dict[str, Timeline] = {}
+        self._tasks = Tasks()
+        self._timelines: dict[str, tuple[Timeline, asyncio.Task[None]]] = {}
         self._is_closing = False
         self._asked: Sequence[Action] = ()  # by the message that had the key
 
@@ -117,24 +119,19 @@ class DialectSocket(Socket):
         return message
 
     async def run(self) -> None:
-        watching: asyncio.Task[None] | None = None
-        try:
-            await self._greet()
-            watching = asyncio.create_task(self._watch())
-            await self._do(self._asked)
-            while (text := await self._receive()) is not None:
-                await self._do(self._dialect.receive(text))
-                self._contexts.check_kept()
-                self.wake()
-        except InvalidRequest as problem:
-            await self.refuse(problem)
-        except WebSocketDisconnect:
-            pass
-        finally:
-            for timeline in list(self._timelines.values()):
-                await timeline.stop()
-            if watching is not None:
-                await stop(watching)
+        async with self._tasks:
+            try:
+                await self._greet()
+                self._tasks.start(self._watch())
+                await self._do(self._asked)
+                while (text := await self._receive()) is not None:
+                    await self._do(self._dialect.receive(text))
+                    self._contexts.check_kept()
+                    self.wake()
+            except InvalidRequest as problem:
+                await self.refuse(problem)
+            except WebSocketDisconnect:
+                pass
 
     async def send(self, event: Event) -> None:
         """Tell of an event. Audio that was begun to be sent is sent, whoever is cancelled: its
@@ -142,26 +139,34 @@ class DialectSocket(Socket):
         if isinstance(event, Problem):
             self._service.count_error(event.error)
         messages = self._dialect.write(event)
-        if not isinstance(event, Audio):
-            if messages:
-                await self._send_together(messages)
-            if isinstance(event, Problem):
-                await self._close_after(event)
-            await self._do(self._dialect.follow(event))
+        if isinstance(event, Audio):
+            audio_s = (event.end_ms - event.start_ms) / 1000
+            await self._send_whole(messages, audio_s)
             return
-        audio_s = (event.end_ms - event.start_ms) / 1000
-        sending = asyncio.create_task(self._send_together(messages, audio_s))
+        if messages:
+            await self._send_together(messages)
+        if isinstance(event, Problem):
+            await self._close_after(event)
+        await self._do(self._dialect.follow(event))
+
+    async def _send_whole(self, messages: Sequence[str | bytes], audio_s: float) -> None:
+        sending = self._tasks.start(self._send_together(messages, audio_s))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
             await asyncio.wait({sending})
-            if not sending.cancelled():
-                sending.exception()  # the connection's end is noticed by whoever reads
             raise
 
     def finish(self, context_id: str) -> None:
         """The context is over; its id is not used again."""
         self._contexts.finish(context_id)
+
+    async def _speak(self, context_id: str, timeline: Timeline) -> None:
+        await timeline.run()
+        self._leave(context_id)
+
+    def _leave(self, context_id: str) -> None:
+        """All is told of it, so that the connection may be closed."""
         self._timelines.pop(context_id, None)
         self.wake()
 
@@ -215,12 +220,16 @@ class DialectSocket(Socket):
             if context is None:  # it ended while its text was read
                 return
             await self.send(Begun(context_id))
-            self._timelines[context_id] = Timeline(context, self._service, self)
-        timeline = self._timelines[context_id]
+            timeline = Timeline(context, self._service, self)
+            self._timelines[context_id] = (
+                timeline,
+                self._tasks.start(self._speak(context_id, timeline)),
+            )
+        timeline, speaking = self._timelines[context_id]
         if isinstance(action, Cancel):
-            await timeline.stop()
-            self.finish(context_id)
+            await self._tasks.stop(speaking)
             await self.send(Cancelled(context_id, timeline.audio_ms))
+            self._leave(context_id)
         else:
             timeline.add(*items)
 
@@ -233,14 +242,14 @@ class DialectSocket(Socket):
         except InvalidRequest:
             self._contexts.abandon(reading)
             if action.context_id in self._timelines:
-                self._timelines[action.context_id].add()  # it could take no clause meanwhile
+                self._timelines[action.context_id][0].add()  # it could take no clause meanwhile
             raise
         return self._contexts.complete(reading, passages)
 
     def _is_done(self) -> bool:
         """No context has anything to say, or a sentence to come in a turn that has begun: one that
         has not is refused while the server drains."""
-        return not any(t.is_busy or t.is_within_sentence for t in self._timelines.values())
+        return not any(t.is_busy or t.is_within_sentence for t, _ in self._timelines.values())
 
     async def _watch(self) -> None:
         """Close the connection when the server goes, when the client is done, or when nothing
@@ -260,7 +269,7 @@ class DialectSocket(Socket):
                     await self.close(1000, "all was spoken")
                     return
                 in_time = await wait_for(self._woken, idle_s)
-                if not in_time and not any(t.is_heard for t in self._timelines.values()):
+                if not in_time and not any(t.is_heard for t, _ in self._timelines.values()):
                     await self.close(1000, f"nothing was asked for {idle_s:g} s")
                     return
         except WebSocketDisconnect:

@@ -15,7 +15,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.audio.encode.encode import StreamEncoder
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
-from tts_provider.server.connections.socket import Socket, Wire, stop, wait_for
+from tts_provider.server.connections.socket import Socket, Wire, wait_for
+from tts_provider.server.connections.tasks import Tasks
 from tts_provider.server.dialects import seed
 from tts_provider.server.service.service import SpeechService, unexpected_failure
 from tts_provider.server.transport.websocket import fragments
@@ -31,23 +32,21 @@ class SpeechSocket(Socket):
     def __init__(self, wire: Wire, service: SpeechService) -> None:
         super().__init__(wire, service)
         self._connection = seed.Connection(service.limits)
+        self._tasks = Tasks()
         self._speaking: asyncio.Task[None] | None = None
         self._cancelled = False
         self._lost = False
 
     async def run(self) -> None:
-        answering: asyncio.Task[None] | None = None
-        try:
-            admission = self._service.admission
-            if not admission.is_open and admission.refusal is None:
-                await self._send_together([seed.loading()])
-            answering = asyncio.create_task(self._answer_turns())
-            await self._read_messages()
-        except WebSocketDisconnect:
-            pass
-        finally:
-            if answering is not None:
-                await stop(answering)
+        async with self._tasks:
+            try:
+                admission = self._service.admission
+                if not admission.is_open and admission.refusal is None:
+                    await self._send_together([seed.loading()])
+                self._tasks.start(self._answer_turns())
+                await self._read_messages()
+            except WebSocketDisconnect:
+                pass
 
     async def _read_messages(self) -> None:
         while (text := await self._receive()) is not None:
@@ -102,12 +101,8 @@ class SpeechSocket(Socket):
             return
         # A task of its own: a cancel ends this turn, not the connection.
         self._cancelled = False
-        self._speaking = asyncio.create_task(self._speak(turn))
-        try:
-            await asyncio.wait({self._speaking})
-        finally:
-            if not self._speaking.done():
-                await stop(self._speaking)
+        self._speaking = self._tasks.start(self._speak(turn))
+        await asyncio.wait({self._speaking})
         if self._speaking.cancelled() and self._cancelled:
             self._connection.finish_turn()
             await self._send_together([seed.cancelled(turn.request_id)])

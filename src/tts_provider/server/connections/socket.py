@@ -7,15 +7,16 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects import KEYS
 from tts_provider.server.http.answers import error_response
+from tts_provider.server.service.line import Line
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.transport.auth import choose_subprotocol, log_refusal
 from tts_provider.server.transport.websocket import protocol_of
@@ -92,7 +93,8 @@ class Socket(ABC):
         self._service = service
         self._woken = asyncio.Event()
         # Whoever sends holds it: what belongs together stays together and a message's fragments
-        # unbroken when a cancel is acknowledged or an error told meanwhile.
+        # unbroken when a cancel is acknowledged or an error told meanwhile. A task that does all
+        # the sending would be simpler, and each chunk would wait another turn of the event loop.
         self._sending = asyncio.Lock()
 
     @property
@@ -169,29 +171,8 @@ class Socket(ABC):
             await self._wire.send(message)
 
 
-class Room:
-    """For so many connections at once."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._inside = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self._inside >= self._limit
-
-    def over_capacity(self) -> OverCapacity:
-        return OverCapacity(
-            f"{self._limit} connections are open, the limit; try again later", retry_after_ms=1000
-        )
-
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        self._inside += 1
-        try:
-            yield
-        finally:
-            self._inside -= 1
+def connections_line(places: int) -> Line:
+    return Line(places, "{} connections are open, the limit; try again later")
 
 
 class Sockets:
@@ -199,9 +180,10 @@ class Sockets:
 
     def __init__(self, service: SpeechService) -> None:
         self._service = service
-        self._room = Room(service.limits.max_connections)
-        self._strangers: dict[Socket, None] = {}  # the oldest first
-        self._open: set[Socket] = set()
+        self._line = connections_line(service.limits.max_connections)
+        self.strangers: dict[Socket, None] = {}
+        """Those whose client has still to show a key, the oldest first."""
+        self.connections: set[Socket] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -218,35 +200,35 @@ class Sockets:
         await websocket.accept(choose_subprotocol(websocket.scope["subprotocols"], KEYS.schemes))
         await self.attend(socket)
 
-    async def attend(self, socket: Socket, room: Room | None = None) -> None:
-        """Serve a connection that was accepted, until it is closed; it counts in `room`, or with
+    async def attend(self, socket: Socket, line: Line | None = None) -> None:
+        """Serve a connection that was accepted, until it is closed; it counts in `line`, or with
         all others."""
-        room = room or self._room
-        self._open.add(socket)
+        line = line or self._line
+        self.connections.add(socket)
         self._empty.clear()
         try:
             if not await self._is_known(socket):
                 return
-            if not room.is_full:
-                with room.place():
+            if not line.is_full:
+                with line.place():
                     await self._run(socket)
                 return
         finally:
-            self._open.remove(socket)
-            if not self._open:
+            self.connections.remove(socket)
+            if not self.connections:
                 self._empty.set()
-        await socket.refuse(room.over_capacity())
+        await socket.refuse(line.refusal())
 
     async def _is_known(self, socket: Socket) -> bool:
         """Whether its client needs no key, or shows one. Of strangers there are few, and the oldest
         gives way: they keep out neither who has a key nor, for long, one another."""
         if not socket.is_for_stranger:
             return True
-        self._strangers[socket] = None
+        self.strangers[socket] = None
         limit = self._service.limits.max_unauthenticated_connections
-        if len(self._strangers) > limit:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
+        if len(self.strangers) > limit:
+            oldest = next(iter(self.strangers))
+            del self.strangers[oldest]
             oldest.cut_off()
             log.warning(
                 "more than %d connections had shown no key, the limit; the oldest was ended", limit
@@ -254,7 +236,7 @@ class Sockets:
         try:
             return await socket.show_key()
         finally:
-            self._strangers.pop(socket, None)
+            self.strangers.pop(socket, None)
 
     async def _run(self, socket: Socket) -> None:
         self._service.metrics.connections.inc()
@@ -265,7 +247,7 @@ class Sockets:
 
     def wake(self) -> None:
         """Something about the server changed: connections without a turn look at it now."""
-        for socket in self._open:
+        for socket in self.connections:
             socket.wake()
 
     async def wait_closed(self) -> None:
@@ -274,7 +256,7 @@ class Sockets:
 
     async def close_all(self, code: int, reason: str) -> None:
         """Close what is left, whatever it is doing, and wait until it is."""
-        await asyncio.gather(*(socket.close_now(code, reason) for socket in self._open))
+        await asyncio.gather(*(socket.close_now(code, reason) for socket in self.connections))
         await self.wait_closed()
 
 
@@ -298,11 +280,3 @@ async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:
         if timer is not None:
             timer.cancel()
     return in_time
-
-
-async def stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-    error = None if task.cancelled() else task.exception()
-    if error is not None and not isinstance(error, WebSocketDisconnect):
-        raise error

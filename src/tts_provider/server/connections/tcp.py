@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.connections.pump import DialectSocket
-from tts_provider.server.connections.socket import Room, Sockets, too_many_messages
+from tts_provider.server.connections.socket import Sockets, connections_line, too_many_messages
 from tts_provider.server.dialects.fields import parse_object
 from tts_provider.server.dialects.wyoming import WyomingDialect
 from tts_provider.server.service.service import SpeechService
@@ -133,7 +133,7 @@ class WyomingPort:
         self._service = service
         self._sockets = sockets
         # Whoever needs no key shall not keep out who has one.
-        self._room = Room(service.limits.max_wyoming_connections)
+        self._line = connections_line(service.limits.max_wyoming_connections)
         self._servers: list[asyncio.Server] = []
 
     async def open(self, listeners: Sequence[socket.socket]) -> None:
@@ -150,7 +150,7 @@ class WyomingPort:
         wire = TcpWire(reader, writer, self._service.limits)
         try:
             connection = DialectSocket(wire, self._service, WyomingDialect)
-            await self._sockets.attend(connection, self._room)
+            await self._sockets.attend(connection, self._line)
         except Exception:  # a fault of ours ends the connection, as on every other endpoint
             log.exception("a Wyoming connection failed unexpectedly")
         finally:

@@ -14,7 +14,8 @@ from starlette.websockets import WebSocketDisconnect
 from tts_provider.audio.encode.encode import Output, StreamEncoder
 from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
-from tts_provider.server.connections.socket import stop, wait_for
+from tts_provider.server.connections.pace import Pace
+from tts_provider.server.connections.socket import wait_for
 from tts_provider.server.dialects.contexts import Context, Item
 from tts_provider.server.dialects.dialect import (
     Audio,
@@ -49,7 +50,7 @@ class Listener(Protocol):
 
 
 class Timeline:
-    """Begins to work when it is made; it ends with `Done`, or by `stop`."""
+    """`run` is its task, which ends with `Done` unless it is cancelled: then without a word."""
 
     def __init__(self, context: Context, service: SpeechService, listener: Listener) -> None:
         self._context, self._id = context, context.id
@@ -63,9 +64,8 @@ class Timeline:
         self._audio = _Encoding(settings.output)
         self._position = 0  # of the timeline's end, in samples
         self._audible = False
-        self._played_until_s = 0.0  # when the listener will have heard all that was sent
+        self._pace = Pace(asyncio.get_running_loop().time)
         self._working = False
-        self._task = asyncio.create_task(self._run())
 
     @property
     def is_busy(self) -> bool:
@@ -85,7 +85,7 @@ class Timeline:
     @property
     def is_heard(self) -> bool:
         """It is busy, or its listener still hears what was sent."""
-        return self.is_busy or self._played_until_s > asyncio.get_running_loop().time()
+        return self.is_busy or self._pace.ahead_s > 0
 
     @property
     def audio_ms(self) -> int:
@@ -99,11 +99,7 @@ class Timeline:
         self._todo += items
         self._changed.set()
 
-    async def stop(self) -> None:
-        """End without a word; what was begun to be sent is sent."""
-        await stop(self._task)
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
         try:
             problem = await self._work_or_say_why()
             self._listener.finish(self._id)
@@ -148,8 +144,7 @@ class Timeline:
         hear, that is the clause which is there."""
         pause_s = self._settings.clause_pause_s or self._service.limits.clause_pause_s
         while not self._todo:
-            ahead_s = self._played_until_s - asyncio.get_running_loop().time()
-            if not await wait_for(self._changed, max(pause_s, ahead_s - pause_s)):
+            if not await wait_for(self._changed, max(pause_s, self._pace.ahead_s - pause_s)):
                 self._todo += self._context.take_clause()
                 # A full stop that may stand in a number or an address is an end after a while.
                 if not self._todo and not await wait_for(self._changed, _PATIENCE * pause_s):
@@ -162,14 +157,13 @@ class Timeline:
 
     async def _speak(self, passage: Passage) -> None:
         # Who has much to hear waits here, where it holds no place that others could speak in.
-        await self._pace(self._service.limits.max_ahead_s / 2)
+        await self._pace.wait(self._service.limits.max_ahead_s / 2)
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._context.spoken(passage)
         if not (passage.spoken or self._audible):
             passage = shorten_lead(passage, self._position)
-        ahead_s = self._played_until_s - asyncio.get_running_loop().time()
-        allowed_s = self._service.limits.max_ahead_s - max(ahead_s, 0.0)
+        allowed_s = self._service.limits.max_ahead_s - max(self._pace.ahead_s, 0.0)
         utterance = replace(self._utterance, ahead_s=allowed_s)
         items = self._service.speak_passage(utterance, passage, self._position, self._meter)
         async with contextlib.aclosing(items):
@@ -203,19 +197,12 @@ class Timeline:
         if piece is None:
             return
         audio_s = (piece.end_ms - piece.start_ms) / 1000
-        await self._pace(self._service.limits.max_ahead_s - audio_s)
-        now_s = asyncio.get_running_loop().time()
-        self._played_until_s = max(self._played_until_s, now_s) + audio_s
+        await self._pace.wait(self._service.limits.max_ahead_s - audio_s)
+        self._pace.send(audio_s)
         self._audio.sent_ms = piece.end_ms
         await self._listener.send(
             Audio(self._id, self._settings, piece.start_ms, piece.end_ms, piece.data)
         )
-
-    async def _pace(self, allowed_s: float) -> None:
-        """Wait while the listener has more than this left to hear."""
-        ahead_s = self._played_until_s - asyncio.get_running_loop().time()
-        if ahead_s > allowed_s:
-            await asyncio.sleep(ahead_s - allowed_s)
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,11 @@ class Contexts:
         if not isinstance(action, (Cancel, End)):  # which make room
             self._check_room(_size_bytes(action) + self._opening_bytes(action))
 
+    @property
+    def names(self) -> set[str]:
+        """Ids of those that are open."""
+        return set(self._open)
+
     def find(self, context_id: str) -> Context | None:
         """None where there is none that is open."""
         return self._open.get(context_id)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
@@ -15,10 +14,11 @@ from tts_provider.audio.pcm import Samples
 from tts_provider.audio.watermark.detect import Detection, detect
 from tts_provider.audio.watermark.spectrum import SAMPLE_RATE
 from tts_provider.audio.watermark.weights import is_installed
-from tts_provider.errors import InvalidRequest, OverCapacity
+from tts_provider.errors import InvalidRequest
 from tts_provider.server.http.answers import arriving, while_connected
 from tts_provider.server.http.form import read_form
 from tts_provider.server.http.openapi import errors
+from tts_provider.server.service.line import Line
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.watermark import decoder
 
@@ -96,7 +96,7 @@ def create_router(service: SpeechService) -> APIRouter:
     )
     async def detect_audio(request: Request) -> Findings:
         """Look for the watermark of this server's speech, its tag, and a manifest."""
-        async with detections.take_place():
+        with detections.line.place():
             data = await arriving(
                 _read(request, service), "the audio", service.limits.upload_timeout_s
             )
@@ -110,21 +110,12 @@ class _Detections:
 
     def __init__(self, service: SpeechService) -> None:
         self._service = service
-        self._free = _MAX_UPLOADS
-        self._working = asyncio.Semaphore(1)
-
-    @asynccontextmanager
-    async def take_place(self) -> AsyncIterator[None]:
-        if not self._free:
-            raise OverCapacity(
-                f"{_MAX_UPLOADS} files are being looked at, the limit; come back in a moment",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
+        self.line = Line(
+            _MAX_UPLOADS,
+            "{} files are being looked at, the limit; come back in a moment",
+            turns=1,
+            retry_after_ms=_RETRY_AFTER_MS,
+        )
 
     async def look(self, data: bytearray) -> Findings:
         limits = self._service.limits
@@ -135,10 +126,10 @@ class _Detections:
         return findings(data, samples, manifest, found)
 
     async def _detect(self, samples: Samples) -> Detection:
-        await self._working.acquire()
+        await self.line.turn.acquire()
         work = asyncio.get_running_loop().run_in_executor(None, lambda: detect(decoder(), samples))
         # A thread cannot be ended: whoever leaves, the next begins when it has.
-        work.add_done_callback(lambda _: self._working.release())
+        work.add_done_callback(lambda _: self.line.turn.release())
         return await asyncio.shield(work)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +12,11 @@ from pydantic import BaseModel
 
 from tts_provider.audio.decode.decode_process import Decoders
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest, OverCapacity
+from tts_provider.errors import InvalidRequest
 from tts_provider.server.http.answers import arriving, while_connected
 from tts_provider.server.http.form import Form, read_form
 from tts_provider.server.http.openapi import errors
+from tts_provider.server.service.line import Line
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Voice
 from tts_provider.voices.store import Added, VoiceStore
@@ -98,7 +98,7 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
     )
     async def enrol_voice(request: Request) -> EnrolledVoice:
         """Make a voice of a recording of somebody who has agreed to it."""
-        async with enrolments.take_place():
+        with enrolments.line.place():
             service.decoders.prepare()
             reading = _read(request, service.limits)
             form = await arriving(reading, "the recording", service.limits.upload_timeout_s)
@@ -138,21 +138,12 @@ class _Enrolments:
 
     def __init__(self, limits: Limits, decoders: Decoders) -> None:
         self._limits, self._decoders = limits, decoders
-        self._limit = self._free = _UPLOADS_A_WORKER * limits.max_enrolments
-        self._working = asyncio.Semaphore(limits.max_enrolments)
-
-    @asynccontextmanager
-    async def take_place(self) -> AsyncIterator[None]:
-        if not self._free:
-            raise OverCapacity(
-                f"{self._limit} voices are being enrolled, the limit; come back in a moment",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
+        self.line = Line(
+            _UPLOADS_A_WORKER * limits.max_enrolments,
+            "{} voices are being enrolled, the limit; come back in a moment",
+            turns=limits.max_enrolments,
+            retry_after_ms=_RETRY_AFTER_MS,
+        )
 
     async def enrol(self, store: VoiceStore, form: Form) -> Added:
         name, transcript = _text(form, "name"), _text(form, "transcript")
@@ -160,7 +151,7 @@ class _Enrolments:
         if "audio" not in form.files:
             raise InvalidRequest("audio must be a file of the form", param="audio")
         await asyncio.to_thread(store.check, name, transcript, consent)
-        async with self._working:
+        async with self.line.turn:
             recording = await self._decoders.decode(
                 form.files.pop("audio"),
                 max_bytes=self._limits.max_voice_upload_bytes,

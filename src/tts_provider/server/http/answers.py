@@ -101,12 +101,22 @@ async def arriving(reading: Coroutine[Any, Any, _Read], what: str, timeout_s: fl
 async def while_connected(request: Request, work: Coroutine[Any, Any, _Read]) -> _Read:
     """Work for a request whose body was read. Raises what it raises, and `InvalidRequest` where
     the client leaves, which cancels it."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.create_task(_wait_disconnected(request.receive))
+    try:
+        return await _until_left(work, request.receive)
+    except ClientDisconnect:
+        raise InvalidRequest(
+            "the client left before it was answered", code="disconnected"
+        ) from None
+
+
+async def _until_left(work: Coroutine[Any, Any, _Read], receive: Receive) -> _Read:
+    """What it gives. Raises `ClientDisconnect` where the client leaves first, which cancels it."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_wait_disconnected(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise InvalidRequest("the client left before it was answered", code="disconnected")
+            raise ClientDisconnect
         return working.result()
     finally:
         working.cancel()
@@ -160,17 +170,10 @@ class AudioStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         protocol = http_protocol_of(scope)
-        sending = asyncio.create_task(self._send_pieces(protocol, send))
-        leaving = asyncio.create_task(_wait_disconnected(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done() and not sending.result():
+        with contextlib.suppress(ClientDisconnect):
+            if not await _until_left(self._send_pieces(protocol, send), receive):
                 protocol.reset()
-                await leaving
-        finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+                await _wait_disconnected(receive)
 
     async def _send_pieces(self, protocol: HttpProtocol, send: Send) -> bool:
         """Whether all were sent. Raises `WireError` where not even the headers were."""

@@ -10,15 +10,13 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
 
-from tts_provider.errors import OverCapacity
+from tts_provider.server.service.line import Line
 
 _THREADS = 2
-_RETRY_AFTER_MS = 1000
 
 _Read = TypeVar("_Read")
 
@@ -33,9 +31,8 @@ class Readings:
 
     def __init__(self, most_shown: int) -> None:
         """`most_shown` requests may wait at a time only to see what would be spoken."""
-        self._most_shown = most_shown
-        self._shown = 0
-        self._turn = asyncio.Semaphore(1)
+        full = "{} texts wait to be shown as words, the limit; try again later"
+        self._shown = Line(most_shown, full, turns=1)
 
     async def read(self, reading: Callable[[], Iterable[_Read]]) -> list[_Read]:
         """All that it yields; where it is cancelled, its thread stops behind the next of them."""
@@ -60,19 +57,6 @@ class Readings:
 
         Raises `OverCapacity` where too many wait.
         """
-        with self._place():
-            async with self._turn:
+        with self._shown.place():
+            async with self._shown.turn:
                 return await self.read(reading)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._shown >= self._most_shown:
-            raise OverCapacity(
-                f"{self._shown} texts wait to be shown as words, the limit; try again later",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        self._shown += 1
-        try:
-            yield
-        finally:
-            self._shown -= 1
