@@ -20,6 +20,11 @@ was expected, what arrived.
         └── EngineFailed        the engine broke; the request is lost (1011 when it cannot load)
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TTSError(Exception):
     """Base of everything this package raises on purpose."""
@@ -52,6 +57,12 @@ class WireError(TTSError):
             self.code = code
         if http_status is not None:
             self.http_status = http_status
+
+    def about(self, param: str) -> WireError:
+        """The same error, of a field that has another name where it is told."""
+        other = type(self).__new__(type(self), *self.args)
+        other.__dict__.update(self.__dict__, param=param)
+        return other
 
 
 class InvalidRequest(WireError):
@@ -133,3 +144,14 @@ class EngineLost(WireError):
     http_status = 503
     close_code = 1013
     retryable = True
+
+
+@contextmanager
+def text_named(name: str) -> Iterator[None]:
+    """Errors of the text within are of the field `name`, which it came in."""
+    try:
+        yield
+    except WireError as problem:
+        if problem.param != "text":
+            raise
+        raise problem.about(name) from None

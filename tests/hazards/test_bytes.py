@@ -105,7 +105,7 @@ async def test_a_thousand_strange_clients(seed, caplog):
             await asyncio.gather(*(say(server.port, draw) for draw in draws))
             async with open_socket(server) as socket:
                 assert (await ask(socket, text="Hi."))["status"] == "success"
-        while server._uvicorn.server_state.connections:
+        while server.connections:
             await asyncio.sleep(0)
         await asyncio.wait_for(server.service.admission.wait_idle(), 20)
     faults = [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")]

@@ -17,7 +17,7 @@ def counted(server, name: str) -> float:
 
 
 async def connections_end(server) -> None:
-    while server._uvicorn.server_state.connections:
+    while server.connections:
         await asyncio.sleep(0)
 
 

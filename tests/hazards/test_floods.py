@@ -36,7 +36,7 @@ async def get(port: int, path: str = "/health") -> bytes:
 
 def connection_of(server):
     """The server's side of the only connection."""
-    (connection,) = server._uvicorn.server_state.connections
+    (connection,) = server.connections
     return connection
 
 
@@ -70,7 +70,7 @@ async def test_a_body_in_chunks_of_a_byte_lets_others_in():
     async with running_server() as server:
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(UPLOAD + b"1\r\na\r\n" * 40_000)
-        while not (connections := server._uvicorn.server_state.connections):
+        while not (connections := server.connections):
             await asyncio.sleep(0)
         (connection,) = connections
         while not connection._held:
@@ -166,7 +166,7 @@ async def test_connections_that_say_nothing_keep_nobody_out(caplog):
         assert b" 200 " in await get(server.port)
         async with open_socket(server) as talk:
             assert (await ask(talk, text="Hello."))["status"] == "success"
-        assert len(server._uvicorn.server_state.connections) <= 20
+        assert len(server.connections) <= 20
         for connection in silent:
             connection.close()
     assert len([r for r in caplog.records if r.levelno >= logging.WARNING]) <= 2
@@ -181,7 +181,7 @@ async def test_where_all_are_at_work_the_newest_is_refused_quickly():
                 assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == (
                     "over_capacity"
                 )
-        while server._uvicorn.server_state.connections:
+        while server.connections:
             await asyncio.sleep(0)
         assert b" 200 " in await get(server.port)
 
@@ -205,7 +205,7 @@ async def test_what_is_wrong_below_our_routes_has_their_shape(data, status, code
         writer.close()
         assert head.startswith(f"HTTP/1.1 {status} ".encode())
         assert json.loads(body)["error"]["code"] == code
-        while server._uvicorn.server_state.tasks:
+        while server.requests:
             await asyncio.sleep(0)
     assert not [r for r in caplog.records if r.levelname == "ERROR"]
 
@@ -221,7 +221,7 @@ async def test_a_broken_chunk_after_the_answer_began_ends_the_connection(caplog)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"\0\0\0 nothing\r\n\r\n")
         writer.transport.abort()
-        while server._uvicorn.server_state.tasks:
+        while server.requests:
             await asyncio.sleep(0)
     assert not [r for r in caplog.records if r.levelname == "ERROR"]
 
@@ -244,6 +244,6 @@ async def test_who_is_gone_is_not_written_to(data, caplog):
             async with raw_socket(server.port, path) as (_, writer):
                 writer.write(data * 16_000)
                 await writer.drain()
-        while server._uvicorn.server_state.connections:
+        while server.connections:
             await asyncio.sleep(0)
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]

@@ -90,9 +90,9 @@ async def test_a_client_that_vanishes_is_no_fault(caplog):
         await until(lambda: server.service.admission.active == 0)
         _, writer = await connect(server)
         writer.write(request_bytes()[:200])  # and one within its body
-        await until(lambda: len(server._uvicorn.server_state.tasks) == 1)
+        await until(lambda: len(server.requests) == 1)
         writer.transport.abort()
-        await until(lambda: not server._uvicorn.server_state.tasks)
+        await until(lambda: not server.requests)
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]
 
 

@@ -317,7 +317,7 @@ async def test_an_upload_that_does_not_come_holds_the_end_up_no_longer_than_the_
             b"POST /v1/audio/voices HTTP/1.1\r\nHost: here\r\nContent-Length: 999\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
         )
-        while not server._uvicorn.server_state.tasks:
+        while not server.requests:
             await asyncio.sleep(0)
     with pytest.raises(ConnectionResetError):
         await reader.read()

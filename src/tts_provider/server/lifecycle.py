@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
@@ -76,7 +76,7 @@ class Server:
             signer=_signer(settings),
         )
         self.sockets = Sockets(self.service)
-        app = create_app(
+        self.app = create_app(
             self.service,
             self.sockets,
             store,
@@ -85,7 +85,7 @@ class Server:
             allow_hosts=(*settings.allow_hosts, settings.host.lower()),
         )
         config = uvicorn.Config(
-            app,
+            self.app,
             http=http_protocol(settings.handshake_timeout_s, sockets_allowed(settings.max_sockets)),
             ws=websocket_protocol(
                 settings,
@@ -117,6 +117,16 @@ class Server:
         self.port = settings.port
         self.wyoming = WyomingPort(self.service, self.sockets)
         self.wyoming_port = settings.wyoming_port
+
+    @property
+    def connections(self) -> Collection[Any]:
+        """uvicorn's protocols, one for each that is open, whatever it is."""
+        return self._uvicorn.server_state.connections
+
+    @property
+    def requests(self) -> Collection[asyncio.Task[None]]:
+        """Those that are answered, over HTTP or a WebSocket."""
+        return self._uvicorn.server_state.tasks
 
     async def run(self) -> int:
         """Serve until stopped; returns the process's exit code.
@@ -272,19 +282,18 @@ class Server:
     async def _finish(self) -> None:
         await self.service.admission.wait_idle()
         await self.sockets.wait_closed()
-        while tasks := set(self._uvicorn.server_state.tasks):  # an upload is one too
+        while tasks := set(self.requests):  # an upload is one too
             await asyncio.wait(tasks)
 
     async def _cut_off(self) -> None:
         """End every connection, whatever it is doing; who reads hears why."""
-        connections = self._uvicorn.server_state.connections
-        for connection in list(connections):
+        for connection in list(self.connections):
             if isinstance(connection, HttpProtocol):
                 connection.reset()
         closing = asyncio.create_task(self.sockets.close_all(1001, "the server stops now"))
         await asyncio.wait({closing}, timeout=_GOODBYE_S)
         closing.cancel()
-        for connection in list(connections):
+        for connection in list(self.connections):
             connection.transport.abort()
 
     def _listening(self) -> None:

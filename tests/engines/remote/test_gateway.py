@@ -140,7 +140,7 @@ async def test_a_gateway_without_an_engine_stops_when_it_is_told():
         async with open_socket(server) as socket:
             assert (await receive(socket))["status"] == "loading"
             await send(socket, text="Hello.")
-            while server.sockets._open and not server.service.admission._decided._waiters:
+            while server.sockets.connections and not server.service.admission._decided._waiters:
                 await asyncio.sleep(0)
             server.stop()
             assert (await receive(socket))["code"] == "draining"

@@ -76,7 +76,7 @@ async def test_contexts_without_text_count_and_their_ids_are_short():
         await socket.send(cartesia("more", ""))
         told = await receive(socket)
         assert (told["context_id"], told["error_code"]) == ("more", "too_many_contexts")
-        (open_,) = server.sockets._open
+        (open_,) = server.sockets.connections
         assert set(open_._dialect._contexts) == {f"c{n}" for n in range(Limits().max_contexts)}
         await socket.send(json.dumps({"context_id": "c0", "cancel": True}))
         await socket.send(cartesia("more", "Two.", **{"continue": False}))
@@ -182,10 +182,10 @@ def test_requests_that_wait_have_one_bound(request_):
     problem = until_refused(lambda: connection.receive(json.dumps(request_)))
     assert isinstance(problem, OverCapacity)
     assert problem.code == "too_much_waiting"
-    before = len(connection._waiting)
+    before = len(connection.waiting)
     connection.next_turn()
     assert connection.receive(json.dumps(request_)) is None
-    assert len(connection._waiting) == before
+    assert len(connection.waiting) == before
 
 
 async def test_who_has_too_much_waiting_is_told_and_closed():

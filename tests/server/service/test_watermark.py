@@ -117,7 +117,7 @@ def is_marked(samples: np.ndarray) -> bool:
 
 def routes_of(server: Server) -> set[tuple[str, str]]:
     """HTTP routes and WebSockets of the running app, as kind and path."""
-    app: Any = server._uvicorn.config.app
+    app: Any = server.app
     while not isinstance(app, FastAPI):
         app = app._app if hasattr(app, "_app") else app.app
     return {(type(route).__name__, route.path) for route in _flat(app.routes)}

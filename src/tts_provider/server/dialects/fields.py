@@ -59,6 +59,20 @@ def read_object(body: bytes) -> dict[str, Any]:
         raise InvalidRequest("the body is not UTF-8", code="invalid_json") from None
 
 
+def no_text(message: str, name: str = "text") -> InvalidRequest:
+    """What is said where a text is missing: the field `name`."""
+    return InvalidRequest(message, code="no_text", param=name)
+
+
+def read_text(fields: Fields, limits: Limits, missing: str, name: str = "text") -> str:
+    """A whole text to speak. Raises `InvalidRequest`, which says `missing` where there is none."""
+    text = fields.string(name)
+    if text is None or not text.strip():
+        raise no_text(missing, name)
+    check_text(text, limits, name)
+    return text
+
+
 def parse_query(query: Mapping[str, str]) -> Fields:
     """An address's parameters; an empty one counts as not given."""
     return Fields({name: value for name, value in query.items() if value}, is_text=True)
@@ -70,12 +84,8 @@ def _refuse_constant(name: str) -> None:
 
 def read_said(fields: Fields, limits: Limits) -> Said:
     """Raises `InvalidRequest` where text or audio are missing or are none."""
-    text, audio = fields.string("text"), fields.string("audio")
-    if text is None or not text.strip():
-        raise InvalidRequest(
-            "what was said before needs its text and its audio", code="no_text", param="text"
-        )
-    check_text(text, limits)
+    text = read_text(fields, limits, "what was said before needs its text and its audio")
+    audio = fields.string("audio")
     try:
         data = base64.b64decode(audio or "", validate=True)
     except (binascii.Error, ValueError):

@@ -39,7 +39,7 @@ from tts_provider.server.dialects.dialect import (
     Updated,
     Words,
 )
-from tts_provider.server.dialects.fields import MAX_SEED, Fields, parse_object, read_said
+from tts_provider.server.dialects.fields import MAX_SEED, Fields, no_text, parse_object, read_said
 from tts_provider.server.service.service import voice_facts
 from tts_provider.server.service.word import word_facts
 from tts_provider.speech.engine import SAMPLE_RATE, Manner
@@ -144,7 +144,7 @@ class NativeDialect(Dialect):
             return Flush(context_id, fields.string("flush_id"))
         text = fields.string("text")
         if text is None:
-            raise InvalidRequest("input_text.append needs a text", code="no_text", param="text")
+            raise no_text("input_text.append needs a text")
         return Append(context_id, text, self._opening(fields))
 
     def _opening(self, fields: Fields) -> Opening:

@@ -23,9 +23,9 @@ from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.errors import InvalidRequest, WireError, text_named
 from tts_provider.server.dialects.api import Api
-from tts_provider.server.dialects.fields import check_text
+from tts_provider.server.dialects.fields import check_text, no_text
 from tts_provider.server.http.answers import (
     FORM_MEDIA_TYPE,
     AudioStream,
@@ -237,13 +237,9 @@ def create_router(service: SpeechService) -> APIRouter:
         """A text as it would be spoken, without speaking it."""
         asked = await _read(request, service.limits)
         voice = service.find_voice(_voice_of(asked), None)
-        try:
+        with text_named("input"):
             reading = service.words(asked.input, voice, asked.reading())
             return SpokenWords(segments=await while_connected(request, reading))
-        except InvalidRequest as problem:
-            if problem.param == "text":
-                problem.param = "input"
-            raise
 
     @router.get("/models")
     async def list_models() -> ModelList:
@@ -317,7 +313,7 @@ def read_request(body: bytes | Mapping[str, str], limits: Limits) -> SpeechReque
             param="timestamp_granularities",
         )
     if not request.input.strip():
-        raise InvalidRequest("input is blank; send a text", code="no_text", param="input")
+        raise no_text("input is blank; send a text", "input")
     check_text(request.input, limits, "input")
     return request
 
@@ -333,7 +329,7 @@ def _as_invalid_request(error: ValidationError) -> InvalidRequest:
         return InvalidRequest("the body must be a JSON object", code="invalid_type")
     name = str(where[0])
     if kind in ("missing", "string_too_short") and name == "input":
-        return InvalidRequest("input is needed: the text to speak", code="no_text", param=name)
+        return no_text("input is needed: the text to speak", name)
     if name == "voice":
         message = 'Input should be a string or an object {"id": "..."}'
     got = json.dumps(problem["input"], default=str)

@@ -23,9 +23,9 @@ from tts_provider.errors import InvalidRequest, OverCapacity, WireError
 from tts_provider.server.dialects.fields import (
     MAX_SEED,
     Fields,
-    check_text,
     parse_object,
     read_said,
+    read_text,
 )
 from tts_provider.server.service.service import Said
 from tts_provider.server.service.word import word_facts
@@ -80,7 +80,7 @@ class Connection:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._waiting: deque[Turn] = deque()
+        self.waiting: deque[Turn] = deque()
         self._active: Turn | None = None
 
     def receive(self, message: str) -> CancelRequest | None:
@@ -94,14 +94,14 @@ class Connection:
         request = _read(message, self._limits)
         if isinstance(request, CancelRequest):
             return request
-        if len(self._waiting) >= self._limits.max_pending_requests:
+        if len(self.waiting) >= self._limits.max_pending_requests:
             # The queue is full, so what follows the refusal cannot be kept in order either.
             raise OverCapacity(
-                f"this connection has {len(self._waiting)} requests waiting, the limit; "
+                f"this connection has {len(self.waiting)} requests waiting, the limit; "
                 "wait for answers before sending more",
                 retry_after_ms=1000,
             )
-        waiting_bytes, limit = sum(map(_size_bytes, self._waiting)), self._limits.max_waiting_bytes
+        waiting_bytes, limit = sum(map(_size_bytes, self.waiting)), self._limits.max_waiting_bytes
         if waiting_bytes + _size_bytes(request) > limit:
             raise OverCapacity(
                 f"{waiting_bytes} bytes of requests wait on this connection; the limit is {limit}; "
@@ -109,14 +109,14 @@ class Connection:
                 code="too_much_waiting",
                 retry_after_ms=1000,
             )
-        self._waiting.append(request)
+        self.waiting.append(request)
         return None
 
     def next_turn(self) -> Turn | None:
         """Begin the next turn, or None while there is none."""
         assert self._active is None
-        if self._waiting:
-            self._active = self._waiting.popleft()
+        if self.waiting:
+            self._active = self.waiting.popleft()
         return self._active
 
     def finish_turn(self) -> None:
@@ -126,8 +126,8 @@ class Connection:
     def cancel(self, cancel: CancelRequest) -> tuple[list[str], bool]:
         """Drop what waits under this id. Returns the messages to send at once, and whether the
         active turn has the id too and must be stopped before its acknowledgement is sent."""
-        dropped = [turn for turn in self._waiting if turn.request_id == cancel.request_id]
-        self._waiting = deque(turn for turn in self._waiting if turn not in dropped)
+        dropped = [turn for turn in self.waiting if turn.request_id == cancel.request_id]
+        self.waiting = deque(turn for turn in self.waiting if turn not in dropped)
         stop_active = (
             isinstance(self._active, SpeechRequest) and self._active.request_id == cancel.request_id
         )
@@ -254,10 +254,7 @@ def _read_command(fields: Fields, request_id: str | None, limits: Limits) -> Tur
 
 
 def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> SpeechRequest:
-    text = fields.string("text")
-    if text is None or not text.strip():
-        raise InvalidRequest("No text provided", code="no_text", param="text")
-    check_text(text, limits)
+    text = read_text(fields, limits, "No text provided")
     stream = fields.boolean("stream") or False
     audio_format: Format = fields.choice("format", COMMON_FORMATS) or ("pcm" if stream else "wav")
     rate = fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE

@@ -32,7 +32,7 @@ from tts_provider.server.dialects.dialect import (
     Problem,
     Refuse,
 )
-from tts_provider.server.dialects.fields import Fields, parse_object
+from tts_provider.server.dialects.fields import Fields, no_text, parse_object
 from tts_provider.speech.engine import SAMPLE_RATE, Voice
 
 _ATTRIBUTION = {"name": "tts-provider", "url": "https://pypi.org/project/tts-provider/"}
@@ -155,7 +155,7 @@ class WyomingDialect(Dialect):
     def _write(self, request: _Request, data: Fields) -> list[Action]:
         text = data.string("text")
         if text is None:
-            raise InvalidRequest("there is no text to speak", code="no_text", param="text")
+            raise no_text("there is no text to speak")
         request.has_text = True
         if request is self._requests[0]:
             return [Append(request.id, text, request.opening)]

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from tts_provider.audio.encode.encode import Output, StreamEncoder
-from tts_provider.errors import Loading, WireError
+from tts_provider.errors import Loading, text_named
 from tts_provider.server.http.answers import Piece
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
@@ -46,7 +46,7 @@ async def _pieces(
     with contextlib.closing(made) as encoder:
         # `sent` and `end` are positions on the timeline: what is `held` lies between.
         held, sent, end, audible = [await encoder.start()], 0, 0, False
-        try:
+        with text_named(text_name):
             async with contextlib.aclosing(speech) as items:
                 async for item in items:
                     if isinstance(item, Segment):
@@ -60,10 +60,6 @@ async def _pieces(
                     if audible and (data := b"".join(held)):
                         yield Piece(data, (end - sent) / SAMPLE_RATE)
                         held, sent = [], end
-        except WireError as problem:
-            if problem.param == "text":
-                problem.param = text_name
-            raise
         held.append(await encoder.finish())
         if data := b"".join(held):
             yield Piece(data, (end - sent) / SAMPLE_RATE)

@@ -108,12 +108,14 @@ class SpeechService:
         if not self.engine.voices():
             await self.admission.wait_open()
 
-    def find_voice(self, voice: str | None, speaker: int | None) -> Voice:
+    def find_voice(
+        self, voice: str | None, speaker: int | None, *, unknown_status: int | None = None
+    ) -> Voice:
         """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
         it is empty, that speaker's, else speaker 0's.
 
-        Raises `InvalidRequest` listing the engine's voices, or saying who can speak in this one,
-        and `Loading` where they are not known yet.
+        Raises `InvalidRequest` listing the engine's voices, over HTTP with `unknown_status`, or
+        saying who can speak in this one, and `Loading` where they are not known yet.
         """
         voices = self.engine.voices()
         if not voices:
@@ -140,6 +142,7 @@ class SpeechService:
                 f"there is no voice {voice[:64]!r}; this server has {known}{others}",
                 code="unknown_voice",
                 param="voice",
+                http_status=unknown_status,
             )
         for candidate in voices:
             if candidate.speaker == (speaker or 0):
@@ -149,6 +152,7 @@ class SpeechService:
             f"there is no speaker {speaker}; this server has {known}",
             code="unknown_voice",
             param="speaker",
+            http_status=unknown_status,
         )
 
     def _find_enrolled(self, voice: str) -> Voice | None:

@@ -19,7 +19,7 @@ from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects.cartesia import websocket as cartesia
-from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
+from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
 from tts_provider.server.http.answers import AudioStream, Piece, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
@@ -69,12 +69,7 @@ def create_router(service: SpeechService) -> APIRouter:
 
     @router.get("/voices/{voice_id}")
     async def get_voice(voice_id: str) -> Response:
-        try:
-            voice = service.find_voice(voice_id, None)
-        except InvalidRequest as problem:
-            if problem.code == "unknown_voice":
-                problem.http_status = 404
-            raise
+        voice = service.find_voice(voice_id, None, unknown_status=404)
         return JSONResponse(_facts(voice, started))
 
     return router
@@ -87,12 +82,8 @@ async def _read_body(request: Request, limits: Limits) -> dict[str, Any]:
 def _read_request(body: dict[str, Any], service: SpeechService) -> tuple[Utterance, cartesia.File]:
     """Raises `InvalidRequest`."""
     fields = Fields(body)
-    text = fields.string("transcript")
-    if text is None or not text.strip():
-        raise InvalidRequest(
-            "transcript is needed: the text to speak", code="no_text", param="transcript"
-        )
-    check_text(text, service.limits, "transcript")
+    missing = "transcript is needed: the text to speak"
+    text = read_text(fields, service.limits, missing, "transcript")
     file = cartesia.read_file(fields.object("output_format"))
     voice = service.find_voice(cartesia.read_voice(body), None)
     return Utterance(text, voice, Manner(speed=cartesia.read_speed(fields))), file

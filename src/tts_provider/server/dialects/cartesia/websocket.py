@@ -36,7 +36,7 @@ from tts_provider.server.dialects.dialect import (
     Refuse,
     Words,
 )
-from tts_provider.server.dialects.fields import Fields, parse_object
+from tts_provider.server.dialects.fields import Fields, no_text, parse_object
 from tts_provider.speech.engine import Manner, Word
 from tts_provider.speech.reading import ReadingOptions
 
@@ -126,11 +126,7 @@ class CartesiaDialect(Dialect):
             return [Cancel(context_id)]
         text, flush = fields.string("transcript"), fields.boolean("flush")
         if text is None and not flush:
-            raise InvalidRequest(
-                "a message needs a transcript, a flush or a cancel",
-                code="no_text",
-                param="transcript",
-            )
+            raise no_text("a message needs a transcript, a flush or a cancel", "transcript")
         continues = fields.boolean("continue")
         context, actions = self._contexts.get(context_id), list[Action]()
         is_first = context is None

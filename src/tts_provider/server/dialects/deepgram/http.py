@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import InvalidRequest
 from tts_provider.server.dialects.deepgram import websocket as deepgram
-from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
+from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
 from tts_provider.server.http.answers import AudioStream, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
@@ -55,11 +55,8 @@ def create_router(service: SpeechService) -> APIRouter:
 
 async def _read_text(request: Request, service: SpeechService) -> str:
     """Raises `InvalidRequest`."""
-    text = Fields(read_object(await read_json(request, service.limits))).string("text")
-    if text is None or not text.strip():
-        raise InvalidRequest("text is needed: what to speak", code="no_text", param="text")
-    check_text(text, service.limits)
-    return text
+    fields = Fields(read_object(await read_json(request, service.limits)))
+    return read_text(fields, service.limits, "text is needed: what to speak")
 
 
 def _media_type(file: deepgram.File) -> str:

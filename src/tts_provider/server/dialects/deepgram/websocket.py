@@ -39,7 +39,7 @@ from tts_provider.server.dialects.dialect import (
     Problem,
     Refuse,
 )
-from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
+from tts_provider.server.dialects.fields import Fields, no_text, parse_object, parse_query
 from tts_provider.speech.engine import Manner
 
 _MESSAGES = ("Speak", "Flush", "Clear", "Close")
@@ -137,7 +137,7 @@ class DeepgramDialect(Dialect):
         if kind == "Speak":
             text = fields.string("text")
             if text is None:
-                raise InvalidRequest("Speak needs a text", code="no_text", param="text")
+                raise no_text("Speak needs a text")
             return [Append(context_id, text, self._opening)]
         if kind == "Flush":
             if not self._is_open:

@@ -21,9 +21,8 @@ from starlette.types import Scope
 
 from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.encode.format import AUDIO_FORMATS
-from tts_provider.errors import InvalidRequest
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
-from tts_provider.server.dialects.fields import Fields, check_text, parse_query, read_object
+from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
 from tts_provider.server.http.answers import AudioStream, Piece, read_json
 from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
@@ -147,10 +146,7 @@ async def _speak(
         request.query_params.get("output_format") or elevenlabs.DEFAULT_OUTPUT
     )
     fields = Fields(read_object(await read_json(request, limits)))
-    text = fields.string("text")
-    if text is None or not text.strip():
-        raise InvalidRequest("text is needed: what to speak", code="no_text", param="text")
-    check_text(text, limits)
+    text = read_text(fields, limits, "text is needed: what to speak")
     utterance = Utterance(
         text,
         _find_voice(voice_id, service),
@@ -171,12 +167,7 @@ async def _speak(
 
 
 def _find_voice(voice_id: str, service: SpeechService) -> Voice:
-    try:
-        return service.find_voice(voice_id, None)
-    except InvalidRequest as problem:
-        if problem.code == "unknown_voice":
-            problem.http_status = 404
-        raise
+    return service.find_voice(voice_id, None, unknown_status=404)
 
 
 async def _one_object(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:

@@ -34,7 +34,7 @@ from tts_provider.server.dialects.dialect import (
     Refuse,
     Words,
 )
-from tts_provider.server.dialects.fields import Fields, parse_object, parse_query
+from tts_provider.server.dialects.fields import Fields, no_text, parse_object, parse_query
 from tts_provider.speech.engine import Manner, Word
 from tts_provider.speech.reading import ReadingOptions
 
@@ -390,9 +390,7 @@ class StreamInput(_ElevenLabs):
                 )
             return []
         if text is None and not is_flush:
-            raise InvalidRequest(
-                'a message needs a text; {"text": ""} is the end', code="no_text", param="text"
-            )
+            raise no_text('a message needs a text; {"text": ""} is the end')
         if text == "" and not is_flush:
             if stream is None:
                 return [*self._append(fields, context_id, " "), *self._end(context_id), Close()]
