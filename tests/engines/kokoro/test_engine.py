@@ -382,8 +382,9 @@ async def test_names_mixtures_words_and_places_on_a_server(folder, place):
         assert service.find_voice("shimmer", None).id == "af_sky"
         assert service.find_voice("nova", None).id == "af_heart"  # af_nova's file is not here
         assert service.find_voice("af_heart(2)+af_sky", None).id == "af_heart(2)+af_sky"
-        with pytest.raises(InvalidRequest, match="at most 4"):
-            service.find_voice("+".join(["af_heart"] * 5), None)
+        with pytest.raises(InvalidRequest, match="at most 4") as caught:
+            service.find_voice("+".join(["af_heart"] * 5), None, unknown_status=404)
+        assert caught.value.http_status == 404
         info = await ask(socket, command="info")
         mixture = service.find_voice("af_heart+af_sky", None)
         assert all(service._watermark.marks(each) for each in (*engine.voices(), mixture))

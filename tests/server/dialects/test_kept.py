@@ -178,7 +178,7 @@ async def test_all_that_wait_on_a_connection_have_one_bound():
     ids=["text", "info", "refusal", "voice", "dictionary", "audio", "context"],
 )
 def test_requests_that_wait_have_one_bound(request_):
-    connection = Connection(Limits(max_waiting_bytes=1_000_000))
+    connection = Connection(Limits(max_waiting_bytes=1_000_000, max_message_bytes=100_000))
     problem = until_refused(lambda: connection.receive(json.dumps(request_)))
     assert isinstance(problem, OverCapacity)
     assert problem.code == "too_much_waiting"

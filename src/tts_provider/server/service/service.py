@@ -129,7 +129,7 @@ class SpeechService:
             if alias is not None:
                 return alias
             target = resolve_alias(voice, self._voice_aliases)
-            mixed = self.engine.mixture(target)
+            mixed = self._find_mixture(target, unknown_status)
             if mixed is not None:
                 return mixed
             enrolled = self._find_enrolled(target) or self._find_enrolled(target.lower())
@@ -154,6 +154,15 @@ class SpeechService:
             param="speaker",
             http_status=unknown_status,
         )
+
+    def _find_mixture(self, name: str, unknown_status: int | None) -> Voice | None:
+        """Raises `InvalidRequest` where it is one that cannot be spoken."""
+        try:
+            return self.engine.mixture(name)
+        except InvalidRequest as problem:
+            raise InvalidRequest(
+                problem.message, code=problem.code, param=problem.param, http_status=unknown_status
+            ) from None
 
     def _find_enrolled(self, voice: str) -> Voice | None:
         # A small file is read here, on the event loop, once for each voice.
