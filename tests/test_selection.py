@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,18 @@ def test_a_gateway_has_no_voices_but_those_of_its_replicas():
     choice = choose_engine(settings)
     assert choice.engine == "remote"
     assert build_engine(choice, settings).voices() == ()
+
+
+def test_a_cache_that_may_not_be_read_is_told_and_not_used(monkeypatch, caplog):
+    """Root may read all of them, so the system's refusal is played here."""
+    glob = Path.glob
+
+    def refused(self: Path, pattern: str) -> object:
+        if self.name == "snapshots":
+            raise PermissionError(13, "Permission denied", str(self))
+        return glob(self, pattern)
+
+    monkeypatch.setattr(Path, "glob", refused)
+    assert choose_engine(load_settings({})).engine == "hibari"
+    assert "cannot read" in caplog.text
+    assert "set HF_HOME" in caplog.text

@@ -185,6 +185,10 @@ def may_download(settings: Settings) -> bool:
 
 
 def find_snapshots(settings: Settings) -> list[Path]:
-    """CSM-1B's snapshots in the Hugging Face cache."""
+    """CSM-1B's snapshots in the Hugging Face cache; none where it is somebody else's."""
     folder = hub_cache(settings) / cache_name(CSM_REPOSITORY) / "snapshots"
-    return sorted(path for path in folder.glob("*") if path.is_dir())
+    try:
+        return sorted(path for path in folder.glob("*") if path.is_dir())
+    except PermissionError:
+        log.warning("cannot read %s, so nothing in it is used; set HF_HOME to another", folder)
+        return []
