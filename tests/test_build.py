@@ -94,6 +94,7 @@ def test_a_wheel_has_the_libraries_and_no_sources(project, tmp_path, monkeypatch
 
 @here_they_run
 @needs_zig
+@pytest.mark.slow("10 s of a compiler: an edit of a kernel leaves alone what runs")
 def test_an_edit_is_compiled_and_leaves_alone_what_runs(project):
     folder = project / "src" / NATIVE
     built = folder / "kernels-avx2.so"
@@ -119,6 +120,7 @@ def test_an_edit_is_compiled_and_leaves_alone_what_runs(project):
 
 @here_they_run
 @needs_zig
+@pytest.mark.slow("10 s of a compiler: what does not compile ends the build with a sentence")
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [

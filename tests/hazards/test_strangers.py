@@ -102,6 +102,7 @@ async def test_strangers_take_no_place_of_who_has_a_key():
         writer.close()
 
 
+@pytest.mark.slow("20 s: strangers who never answer a close count until they are gone")
 async def test_one_that_was_refused_counts_until_it_is_gone():
     """Else each could stay for the time that a goodbye may take."""
     limits = {"max_unauthenticated_connections": 2}

@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from servers import REPOSITORY
 
 
+@pytest.mark.slow("10 s: every part of the benchmark for CUDA runs, on the CPU and at toy size")
 def test_the_smoke_run_goes_through_every_part(tmp_path):
     report_path = tmp_path / "report.json"
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "csm_cuda.py"), "--smoke"]
