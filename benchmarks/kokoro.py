@@ -42,6 +42,7 @@ from tts_provider.engines.kokoro.voices import read_pack
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 from tts_provider.speech.languages import read_figures
+from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.reading import ReadingOptions, read
 
 TEN_WORDS = "The train to the coast leaves very early in the morning."
@@ -131,7 +132,7 @@ def compare_chunks(engine: KokoroEngine) -> None:
 
 def plain_words(text: str, language: str) -> list[str]:
     """What is compared: words, kana, or syllables of pinyin with their tones."""
-    text = read_figures(text, language).lower()
+    text = read_figures(MappedText(text), language).string.lower()
     if language == "ja":
         import pyopenjtalk
 

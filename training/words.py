@@ -9,7 +9,7 @@ import numpy as np
 
 from tts_provider.engines.hibari.engine import HibariEngine
 from tts_provider.engines.hibari.package import read_model
-from tts_provider.speech.engine import Utterance, Voice
+from tts_provider.speech.engine import Manner, Utterance, Voice
 
 FRAME = 1920
 """Samples of 24 kHz in a frame, 80 ms."""
@@ -74,5 +74,5 @@ async def hibari() -> AsyncIterator[HibariEngine]:
 
 
 async def _speak(engine: HibariEngine, text: str, voice: Voice) -> np.ndarray:
-    said = Utterance(text, voice, seed=0)
+    said = Utterance(text, voice, Manner(seed=0))
     return np.concatenate([chunk.samples async for chunk in engine.speak(said)])

@@ -412,7 +412,8 @@ async def test_a_fine_tunes_speakers_language_and_sampling(small_folder, faults)
     assert made.model == "someone/her-voice"
 
     async def say(seed: int, **options) -> np.ndarray:
-        spoken = Utterance("Hallo.", made.voices()[2], seed=seed, max_audio_ms=400, **options)
+        manner = Manner(seed=seed, max_audio_ms=400, **options)
+        spoken = Utterance("Hallo.", made.voices()[2], manner)
         return np.concatenate([chunk.samples async for chunk in made.speak(spoken)])
 
     assert np.array_equal(await say(1), await say(2)), "the model's own: greedy"
