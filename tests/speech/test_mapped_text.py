@@ -129,3 +129,11 @@ def test_many_edits_take_linear_time():
         assert min(spent(16_000) for _ in range(3)) < 24 * min(spent(2000) for _ in range(3))
     finally:
         gc.enable()
+
+
+def test_a_text_is_as_written_until_it_is_edited():
+    text = MappedText("1 2")
+    assert text.is_as_written
+    assert not text.sub(NUMBER, "one").is_as_written
+    assert not text.slice(2, 3).is_as_written
+    assert text.slice(0, 1).is_as_written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -211,3 +213,12 @@ def test_a_respelt_word_stands_for_the_one_that_is_written():
     text = "5 sql, NVIDIA 5"
     said = normalize(Lexicon({"sql": "S 2 Q", "NVIDIA": "en vidia"}).respell(MappedText(text)))
     assert written(said, text) == "five=5 | S two Q=sql | en vidia=NVIDIA | five=5"
+
+
+def test_a_short_text_that_comes_again_knows_what_was_written_where_it_stands():
+    """It is read once; a respelled one has other places, and is read anew."""
+    first, again = (normalize(MappedText("$5 a day")) for _ in range(2))
+    assert first is again
+    respelled = normalize(MappedText("$5 per day").sub(re.compile("per"), "a"))
+    assert respelled.string == first.string
+    assert respelled.runs() != first.runs()

@@ -69,6 +69,11 @@ class MappedText:
     def __repr__(self) -> str:
         return f"MappedText({self.string!r})"
 
+    @property
+    def is_as_written(self) -> bool:
+        """Whether each character stands for itself, in its place."""
+        return all(place == (at, at + 1) for at, place in enumerate(self._places))
+
     def runs(self) -> tuple[Run, ...]:
         """Where all of it was written, in few words."""
         return to_runs(self._places)

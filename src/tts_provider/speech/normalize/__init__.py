@@ -24,6 +24,7 @@ like words of any language. docs/text.md says which reading each kind has.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -59,6 +60,8 @@ from tts_provider.speech.normalize.units import read_compounds, read_feet, read_
 from tts_provider.speech.normalize.years import read_decades, read_years
 
 __all__ = ["DIGIT_STEPS", "SAY_AS", "STEPS", "normalize", "say_as"]
+
+_SHORT = 16  # characters
 
 _Step = tuple[Callable[[MappedText], MappedText], re.Pattern[str] | None]
 
@@ -151,6 +154,19 @@ def normalize(text: MappedText) -> MappedText:
     A second time changes nothing, and no digit 0-9 is left. Nothing is refused; a text without
     anything to say becomes the empty string.
     """
+    if len(text) <= _SHORT and text.is_as_written:
+        return _normalize_short(text.string)
+    return _take_steps(text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _normalize_short(text: str) -> MappedText:
+    """Short passages come again and again, and each costs nearly what a sentence does: 20 000
+    characters may have thousands."""
+    return _take_steps(MappedText(text))
+
+
+def _take_steps(text: MappedText) -> MappedText:
     for step, needs in STEPS:
         if needs is None or text.search(needs):
             text = step(text)
