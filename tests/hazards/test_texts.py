@@ -174,10 +174,17 @@ def test_what_comes_behind_a_refused_text_keeps_its_place():
 
 
 def test_the_words_of_a_text_in_pieces_are_bounded_too():
+    """All pieces together, or 500 of them would have 500 times as many."""
     reader = Reader(ReadingOptions(lexicon=Lexicon({"a": "x" * 150})))
+    spoken, refused = 0, set[str]()
     for _ in range(100):
-        passages = reader.push("a. One. ")
-        assert sum(len(p.spoken) for p in passages) <= LONGEST_WORDS + MOST_WORDS * 20
+        try:
+            spoken += sum(len(p.spoken) for p in reader.push("a. One. "))
+        except InvalidRequest as problem:
+            refused.add(problem.code)
+    assert refused == {"pronunciations_too_long"}
+    assert spoken <= LONGEST_WORDS + MOST_WORDS * 800
+    assert reader.push("What has no such word is read on. And ")
 
 
 def test_a_lexicon_with_words_of_many_lengths():

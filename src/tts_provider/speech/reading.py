@@ -26,7 +26,7 @@ LONGEST_WORDS = 2000
 """Characters of words that a lexicon may make of one passage: seven times the longest."""
 
 MOST_WORDS = 3
-"""So many for each character, and `LONGEST_WORDS` more, it may make of what is read in one go."""
+"""So many for each character, and `LONGEST_WORDS` more, it may make of all that a reader reads."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Reader:
         self._segmenter = Segmenter()
         self._plain = PlainText()
         self._place = 0  # of `_plain` in all plain text
-        self._written = self._respelled = 0  # characters of what is read in this go
+        self._written = self._respelled = 0  # characters of all that was read
 
     @property
     def characters(self) -> int:
@@ -117,7 +117,6 @@ class Reader:
 
     def feed(self, text: str) -> Iterator[Passage]:
         """The same; each passage is read when it is asked for, and all have to be."""
-        self._written = self._respelled = 0
         for at in range(0, len(text), PIECE_CHARACTERS):
             piece, rest = text[at : at + PIECE_CHARACTERS], text[at + PIECE_CHARACTERS :]
             try:
@@ -134,7 +133,6 @@ class Reader:
 
     def flush(self) -> list[Passage]:
         """What is left, as if the text ended here. Raises as `push` does."""
-        self._written = self._respelled = 0
         return list(self._passages(self._cut_all()))
 
     def take_clause(self, *, is_patient: bool = False) -> list[Passage]:
@@ -142,7 +140,6 @@ class Reader:
 
         `$3.` may become `$3.50`, and `example.` an address: these wait for who `is_patient`.
         """
-        self._written = self._respelled = 0
         is_closed = self._structure.is_in_gap
         spans = self._segmenter.take_clause(is_closed=is_closed, is_patient=is_patient)
         return list(self._passages(spans))
