@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is compiled when the package is installed.
 KERNELS := hatch_build.py $(wildcard src/tts_provider/engines/csm/native/*.[ch])
 
-# Two at a time, each with 1 GB; a worker that has finished takes over tests of another.
+# Two at a time, each with up to 2 GB; a worker that has finished takes over tests of another.
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist worksteal
 # They have targets of their own.
@@ -55,7 +55,7 @@ format: .venv/test.stamp
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/server.py
 
-# The table of docs/security.md, in ten minutes; it reads /proc.
+# The table of docs/security.md, in about a quarter of an hour; it reads /proc.
 hazards: .venv/test.stamp
 	$(BIN)/python benchmarks/hazards
 
