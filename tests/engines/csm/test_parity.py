@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from engines.csm.conftest import make_backend
 from tts_provider.engines.csm.prompt import audio_prompt, join, text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 
@@ -164,6 +165,18 @@ def test_the_same_seed_says_the_same_alone_and_in_company(small_backend):
     assert np.array_equal(alone, sampled(3))
     assert np.array_equal(alone, sampled(5))
     assert alone.max() < 2048
+
+
+def test_a_seed_says_the_same_on_every_backend(small_backend, small_folder, tmp_path_factory):
+    """Their logits differ in the last bits, which moves no random number."""
+    other = make_backend(small_folder, tmp_path_factory.mktemp("cache"), "float32", slots=1)
+    said = []
+    for backend in (other, small_backend):
+        slot, sampler = backend.acquire(), Sampler((3, 0, 0), 1.0, 200, depth_temperature=0.8)
+        backend.prefill(slot, text_prompt(TEXT_IDS, 32))
+        said.append([backend.step([slot], [sampler])[0] for _ in range(10)])
+        backend.release(slot)
+    assert np.array_equal(*said)
 
 
 def test_the_depth_decoder_may_be_sampled_otherwise_than_the_backbone(small_backend, expected):

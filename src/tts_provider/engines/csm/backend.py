@@ -44,8 +44,8 @@ class Backend(ABC):
     @abstractmethod
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
         """One 80 ms frame for every slot given: codes (slots, codebooks). The frame is what the
-        slot reads first in its next step. It is `NO_CODE` throughout where logits were not finite:
-        such a slot is of no use until it is released."""
+        slot reads first in its next step, and its sampler's `frames` is one more. It is `NO_CODE`
+        throughout where logits were not finite: such a slot is of no use until it is released."""
 
     @abstractmethod
     def save_prefix(self, slot: int) -> Any:

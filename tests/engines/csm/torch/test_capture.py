@@ -15,7 +15,7 @@ from engines.csm.small_codec import make_small_mimi, mimi_config_of, mimi_weight
 from tts_provider.engines.csm.config import CSM_1B
 from tts_provider.engines.csm.files.checkpoint import expected_shapes
 from tts_provider.engines.csm.torch.mimi import MimiDecoder, MimiWeights
-from tts_provider.engines.csm.torch.sampling import noise
+from tts_provider.engines.csm.torch.sampling import candidates, noise
 from tts_provider.engines.csm.torch.weights import load_language
 
 META = torch.device("meta")
@@ -48,9 +48,10 @@ def test_a_frame_and_a_piece_of_a_prompt(dtype):
         )
         with NothingLeaves():
             numbers = integers(ROWS)
-            draws = noise(numbers, numbers, numbers, CSM_1B.codebooks, 64)
-            inverse = torch.empty((ROWS, 1), device=META)
-            codes, is_finite = depth.speak(backbone.hidden[numbers], draws, inverse)
+            draws = noise(numbers, numbers, CSM_1B.codebooks, 2048)
+            allowed, inverses = candidates(numbers, 64), torch.empty((ROWS, 2), device=META)
+            hidden = backbone.hidden[numbers]
+            codes, is_finite = depth.speak(hidden, draws, (allowed, allowed), inverses)
             backbone.read(backbone.embed_frames(codes)[:, None], numbers, numbers, numbers, 256)
             x = backbone.embed(integers(64), integers(64, 32))[None]
             backbone.read(x, numbers[:1], numbers[:1], numbers[:1], 2048)

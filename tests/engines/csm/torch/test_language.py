@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
-from tts_provider.engines.csm.torch.sampling import noise
+from tts_provider.engines.csm.torch.sampling import candidates, noise
 from tts_provider.engines.csm.torch.weights import load_language, reader
 
 SLOTS = 4
@@ -91,15 +91,16 @@ def test_the_depth_decoder_says_the_same_in_any_company(language):
     backbone, depth = language
     for slot in range(3):
         read(backbone, slot, random_codes(5, 32, seed=slot))
-    seeds, frames = torch.tensor([1, 2, 3, 0]), torch.tensor([0, 4, 9, 0])
-    top_k = torch.tensor([1, 50, 3, 1])
-    inverse = torch.full((4, 1), 1 / 0.9)
+    keys, frames = torch.tensor([1, 2, 3, 0]), torch.tensor([0, 4, 9, 0])
+    allowed = candidates(torch.tensor([1, 50, 3, 1]), 64)
+    inverses = torch.full((4, 2), 1 / 0.9)
     hidden = backbone.hidden[[0, 1, 2, SLOTS]]
-    draws = noise(seeds, frames, top_k, 32, 64)
-    together, _ = depth.speak(hidden, draws, inverse)
+    draws = noise(keys, frames, 32, 2048)
+    together, _ = depth.speak(hidden, draws, (allowed, allowed), inverses)
     assert together.shape == (4, 32)
     assert together.max() < 2048
     for row in range(3):
         one = slice(row, row + 1)
-        alone, _ = depth.speak(hidden[one], draws[one], inverse[one])
+        both = (allowed[one], allowed[one])
+        alone, _ = depth.speak(hidden[one], draws[one], both, inverses[one])
         assert torch.equal(alone[0], together[row])

@@ -102,8 +102,9 @@ class CpuBackend(Backend):
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
         self._read_frames([slot for slot in slots if slot in self._next])
         codes = self._run_depth(slots, samplers)
-        for slot, frame in zip(slots, codes, strict=True):
+        for slot, sampler, frame in zip(slots, samplers, codes, strict=True):
             self._next[slot] = frame
+            sampler.frames += 1
         return codes
 
     def save_prefix(self, slot: int) -> Prefix:

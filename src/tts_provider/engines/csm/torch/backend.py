@@ -30,7 +30,13 @@ from tts_provider.engines.csm.torch.mimi import (
     MimiWeights,
     ring_positions,
 )
-from tts_provider.engines.csm.torch.sampling import NARROW_TOP_K, bound_inverse, noise, seed_bits
+from tts_provider.engines.csm.torch.sampling import (
+    NARROW_TOP_K,
+    bound_inverse,
+    candidates,
+    noise,
+    signed,
+)
 from tts_provider.engines.csm.torch.weights import Read, load_language
 from tts_provider.errors import EngineFailed, StartupError
 
@@ -39,7 +45,7 @@ log = logging.getLogger(__name__)
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _SHORTEST_SPAN = 256
 _WIDE_ROWS = 8
-"""Rows of a long top-k in one run: each has a noise of its own for every code there is."""
+"""Rows of a long top-k in one run: every logit of theirs is sorted."""
 _PIECES = [16, 32, 64]
 """Prompt positions read in one run."""
 _CHUNKS = (MOST_FRAMES, 2, 1)
@@ -48,11 +54,9 @@ _CODEC_FRAMES = 256
 """Frames of all rows together in one run of the codec: an activation of theirs is 126 MB."""
 
 # Columns of a step's row: its slot and how much it has read; then what sampling needs.
-_SLOT, _LENGTH, _FRAME, _SEED, _TOP_K, _DEPTH_TOP_K = range(6)
-# Floats, as their bits. A temperature of the depth decoder's own makes its noise wider or narrower,
-# so that one division serves all codebooks.
-_INVERSE_TEMPERATURE, _DEPTH_NOISE, _COLUMNS = 6, 7, 8
-_LEAST_NOISE, _MOST_NOISE = 1e-30, 1e30
+_SLOT, _LENGTH, _FRAME, _KEY, _TOP_K, _DEPTH_TOP_K = range(6)
+# Float64, as their bits: one copy takes all columns. One over temperature, code 0's and the others'.
+_INVERSE, _DEPTH_INVERSE, _COLUMNS = 6, 7, 8
 # Columns of a prompt's row: the first row's say where the prompt goes; then token and codes.
 _COUNT, _TOKEN, _CODES = 2, 3, 4
 
@@ -176,7 +180,6 @@ class TorchBackend(Backend):
         self._table[:, _SLOT] = np.arange(slots + 1)
         self._table[:, [_TOP_K, _DEPTH_TOP_K]] = 1
         self._frames = np.zeros(slots + 1, np.int64)  # that the codec has decoded
-        self._samplers: list[Sampler | None] = [None] * slots
         self._free = list(range(slots - 1, -1, -1))
 
     def _capture(self, mimi: MimiConfig) -> None:
@@ -217,16 +220,11 @@ class TorchBackend(Backend):
     def _speak(self, rows: int, width: int) -> None:
         """A frame of each row; `width` bounds top-k."""
         table = self._rows.tensor[:rows]
-        floats = table[:, _INVERSE_TEMPERATURE:].view(torch.float64).float()
-        inverse, depth_noise = floats[:, :1], floats[:, 1:]  # [rows, 1] each
-        depth_top_k = table[:, _DEPTH_TOP_K, None].expand(-1, self.codebooks - 1)
-        top_k = torch.cat((table[:, _TOP_K, None], depth_top_k), 1)  # [rows, codebooks]
-        draws = noise(
-            table[:, _SEED], table[:, _FRAME], top_k, self.codebooks, width
-        )  # [rows, codebooks, width]
-        draws[:, 1:] *= depth_noise[:, :, None]
+        inverses = table[:, _INVERSE:].view(torch.float64).float()  # [rows, 2]
+        first, others = (candidates(table[:, column], width) for column in (_TOP_K, _DEPTH_TOP_K))
+        draws = noise(table[:, _KEY], table[:, _FRAME], self.codebooks, self._codebook_size)
         hidden = self._backbone.hidden[table[:, _SLOT]]
-        codes, is_finite = self._depth.speak(hidden, draws, inverse)
+        codes, is_finite = self._depth.speak(hidden, draws, (first, others), inverses)
         self._codes[:rows, :-1], self._codes[:rows, -1] = codes, is_finite
 
     def _read(self, rows: int, span: int) -> None:
@@ -257,12 +255,10 @@ class TorchBackend(Backend):
         with torch.no_grad(), self._language.active():
             self._backbone.reset(slot)
         self._table[slot, _LENGTH:] = 0
-        self._samplers[slot] = None
         self._frames[slot] = 0
         return self._free.pop()
 
     def release(self, slot: int) -> None:
-        self._samplers[slot] = None
         self._free.append(slot)
 
     @torch.no_grad()
@@ -292,6 +288,8 @@ class TorchBackend(Backend):
         for group, captured in groups:
             with _memory_errors(), self._language.active():
                 codes[group] = self._step(index[group], captured=captured)
+        for sampler in samplers:
+            sampler.frames += 1
         return codes
 
     def _step(self, slots: np.ndarray, *, captured: bool) -> np.ndarray:
@@ -309,29 +307,17 @@ class TorchBackend(Backend):
         span = fitting(self._spans, min(int(self._table[slots, _LENGTH].max()) + 1, self.positions))
         self._read_graphs[rows, span]()
         self._table[slots, _LENGTH] += 1
-        self._table[slots, _FRAME] += 1
         frames = receive()
         frames[frames[:, -1] == 0] = NO_CODE
         return frames[:, :-1]
 
     def _set_sampler(self, slot: int, sampler: Sampler) -> None:
         row = self._table[slot]
-        if self._samplers[slot] is not sampler:
-            self._samplers[slot] = sampler
-            row[_FRAME], row[_SEED] = 0, seed_bits(sampler.seed)
-        temperature, top_k = sampler.of_book(0)
-        depth_temperature, depth_top_k = sampler.of_book(1)
-        row[_TOP_K] = 1 if temperature == 0 else min(top_k, self._codebook_size)
-        row[_DEPTH_TOP_K] = 1 if depth_temperature == 0 else min(depth_top_k, self._codebook_size)
-        inverse = np.float64(1.0 if temperature == 0 else bound_inverse(temperature))
-        # The noise of equal temperatures is not touched, whatever rounding would do to it.
-        is_own = depth_temperature not in (0, temperature)
-        # Within float32: with zero or infinity a product would be NaN.
-        depth_noise = np.float64(
-            min(max(depth_temperature * inverse, _LEAST_NOISE), _MOST_NOISE) if is_own else 1.0
-        )
-        row[_INVERSE_TEMPERATURE] = inverse.view(np.int64)  # its bits: one copy takes all columns
-        row[_DEPTH_NOISE] = depth_noise.view(np.int64)
+        row[_FRAME], row[_KEY] = sampler.frames, signed(sampler.key)
+        for book, top_k_at, inverse_at in ((0, _TOP_K, _INVERSE), (1, _DEPTH_TOP_K, _DEPTH_INVERSE)):
+            temperature, top_k = sampler.of_book(book)
+            row[top_k_at] = 1 if temperature == 0 else min(top_k, self._codebook_size)
+            row[inverse_at] = np.float64(bound_inverse(temperature)).view(np.int64)
 
     @torch.no_grad()
     def save_prefix(self, slot: int) -> Prefix:

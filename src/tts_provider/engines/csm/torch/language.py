@@ -160,10 +160,17 @@ class Depth:
         self._table, self._projection, self._head, self._heads = table, projection, head, heads
 
     def speak(
-        self, hidden: Tensor, noise: Tensor, inverse_temperature: Tensor
+        self,
+        hidden: Tensor,
+        noise: Tensor,
+        candidates: tuple[Tensor, Tensor],
+        inverse_temperatures: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """hidden [B, W], noise [B, codebooks, width], temperature [B, 1] → codes [B, codebooks],
-        and whether the logits that they were drawn from were finite, bool [B]."""
+        """hidden [B, W], noise [B, codebooks, codes] → codes [B, codebooks], and whether the logits
+        that they were drawn from were finite, bool [B].
+
+        Candidates [B, width] and temperatures [B, 2] are those of code 0 and those of the others.
+        """
         transformer = self._transformer
         config, rows = transformer.config, len(hidden)
         books = len(self._heads) + 1
@@ -171,7 +178,9 @@ class Depth:
         shape = (config.layers, rows, 2, config.kv_heads, books + 1, config.head_size)
         kv = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
 
-        code, best = pick(F.linear(hidden, self._head), noise[:, 0], inverse_temperature)
+        inverse, depth_inverse = inverse_temperatures.split(1, dim=1)
+        logits = F.linear(hidden, self._head)
+        code, best = pick(logits, noise[:, 0], candidates[0], inverse)
         codes, bests = [code], [best]
         # The backbone's state and code 0 go in together: one reading of the weights for both.
         first = F.linear(hidden, self._projection)
@@ -181,7 +190,7 @@ class Depth:
             x = transformer.run(x, *self._at(kv, start, sequence))
             last = transformer.finish(x.unflatten(0, (rows, sequence))[:, -1])
             logits = F.linear(last, self._heads[book - 1])  # [B, codes]
-            code, best = pick(logits, noise[:, book], inverse_temperature)
+            code, best = pick(logits, noise[:, book], candidates[1], depth_inverse)
             codes.append(code)
             bests.append(best)
             x = self._table[book][code]  # [B, depth W]

@@ -1,77 +1,84 @@
-"""Sampling on the device: temperature, top-k and a row's own random numbers, no synchronisation.
+"""Sampling on the device, without synchronisation: what engines/csm/sampling.py defines.
 
-A draw is Gumbel-max: of the k best logits, each less the best, divided by the temperature and
-raised by noise of its own, the largest. The noise is a hash of (seed, frame, codebook, rank): it
-depends on nothing else, so company changes no row's draws, and a whole frame's noise is made at
-once.
+The noise of all codes of a frame is made at once, before anything is drawn: that is a few kernels a
+frame, not a few for each codebook.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tts_provider.engines.csm.sampling import BOOK_SHIFT, FRAME_SHIFT, MIX_1, MIX_2, STEP
+
 NARROW_TOP_K = 64
-"""What the captured graphs draw from at most; rows that ask for more go a slower way."""
+"""What the common graphs draw from at most; rows that ask for more go a slower way."""
 
-# SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): the n-th
-# number of a seed needs no number before it. Constants as the signed integers torch computes with.
-_STEP = 0x9E3779B97F4A7C15 - 2**64
-_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
-_MIX_2 = 0x94D049BB133111EB - 2**64
+_VALUES_AT_ONCE = 2**22
+"""Integers that noise is made from at a time, 34 MB and as much again."""
 
 
-def seed_bits(seed: int | Sequence[int]) -> int:
-    """A sampler's seed as one well-mixed signed 64-bit integer."""
-    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64).view(np.int64)[0])
+def signed(bits: int) -> int:
+    """64 bits as the signed integer that torch computes with; it wraps as C's unsigned does."""
+    return bits - 2**64 if bits >= 2**63 else bits
 
 
-def noise(seeds: Tensor, frames: Tensor, top_k: Tensor, codebooks: int, width: int) -> Tensor:
-    """Gumbel noise of a frame, float32 [B, codebooks, width]; minus infinity from rank top_k on.
+def noise(keys: Tensor, frames: Tensor, codebooks: int, codes: int) -> Tensor:
+    """Gumbel noise of a frame, float32 [B, codebooks, codes].
 
-    `seeds` and `frames` (how many the seed has made) are int64 [B], `top_k` too or [B, codebooks].
+    `keys` and `frames`, those of each row's sampler, are int64 [B].
     """
-    ranks = torch.arange(width, device=seeds.device)
-    books = torch.arange(codebooks, device=seeds.device)
-    # 2048 is the longest top_k: no two draws of a seed share a number, whatever the width.
-    number = ((frames[:, None, None] * codebooks + books[:, None]) << 11) + ranks
-    uniform = _uniform(seeds[:, None, None] + (number + 1) * _STEP)
-    gumbel = -torch.log(-torch.log(uniform))  # [B, codebooks, width]
-    return gumbel.masked_fill(ranks >= top_k.view(len(top_k), -1, 1), -torch.inf)
+    device = keys.device
+    books = torch.arange(codebooks, device=device)
+    numbers = (frames[:, None] << FRAME_SHIFT) + (books << BOOK_SHIFT) + 1
+    starts = keys[:, None] + numbers * signed(STEP)  # [B, codebooks]
+    steps = torch.arange(codes, device=device) * signed(STEP)
+    gumbel = torch.empty((len(keys), codebooks, codes), device=device)
+    count = max(1, _VALUES_AT_ONCE // (len(keys) * codes))
+    for first in range(0, codebooks, count):
+        part = slice(first, first + count)
+        _mix(starts[:, part, None] + steps, gumbel[:, part])
+    return gumbel.log_().neg_().log_().neg_()
+
+
+def _mix(z: Tensor, uniform: Tensor) -> None:
+    """int64 → float32 strictly between 0 and 1; z is overwritten."""
+    for bits, factor in ((30, MIX_1), (27, MIX_2)):
+        # As if z were unsigned: what is shifted in are zeros.
+        z.bitwise_xor_((z >> bits).bitwise_and_((1 << (64 - bits)) - 1)).mul_(signed(factor))
+    z.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).bitwise_or_(1)
+    torch.mul(z, 2.0**-24, out=uniform)
+
+
+def candidates(top_k: Tensor, width: int) -> Tensor:
+    """What is added to the `width` largest logits: 0 to the first top_k, minus infinity to the
+    others. top_k int64 [B] → float32 [B, width]."""
+    ranks = torch.arange(width, device=top_k.device)
+    zeros = torch.zeros((len(top_k), width), device=top_k.device)
+    return zeros.masked_fill(ranks >= top_k[:, None], -torch.inf)
 
 
 def bound_inverse(temperature: float) -> float:
-    """1 / temperature as a normal float32 above 0: with zero or infinity a product would be NaN."""
+    """1 / temperature as a normal float32 above 0: with zero or infinity a product would be NaN.
+    Greedy is a temperature of 0 here, too, and has one candidate."""
     limits = np.finfo(np.float32)
-    return min(max(1 / temperature, float(limits.tiny)), float(limits.max))
+    inverse = 1.0 if temperature == 0 else 1 / temperature
+    return min(max(inverse, float(limits.tiny)), float(limits.max))
 
 
-def pick(logits: Tensor, noise: Tensor, inverse_temperature: Tensor) -> tuple[Tensor, Tensor]:
+def pick(
+    logits: Tensor, noise: Tensor, candidates: Tensor, inverse_temperature: Tensor
+) -> tuple[Tensor, Tensor]:
     """A code of each row, int64 [B], and its best logit, float32 [B], which is finite where all
     logits are numbers and none is infinite, but for minus infinity, which is never drawn.
 
-    logits [B, codes], noise [B, width], temperature [B, 1]. With top_k 1 only the best has finite
-    noise: that is greedy.
+    logits [B, codes], noise [B, codes], candidates [B, width], temperature [B, 1]. Of equal logits
+    `topk` takes which it likes.
     """
-    values, codes = logits.topk(min(noise.shape[1], logits.shape[1]))  # [B, width], best first
+    values, codes = logits.topk(min(candidates.shape[1], logits.shape[1]))  # [B, width]
     values = values.float()  # NaN is the best of all
     best = values[:, :1]
-    scores = torch.addcmul(noise[:, : values.shape[1]], values - best, inverse_temperature)
+    scores = torch.addcmul(candidates[:, : values.shape[1]], values - best, inverse_temperature)
+    scores += noise.gather(1, codes)
     return codes.gather(1, scores.argmax(1, keepdim=True)).squeeze(1), best.squeeze(1)
-
-
-def _uniform(z: Tensor) -> Tensor:
-    """SplitMix64's mixing of int64 → float32 strictly between 0 and 1."""
-    z = (z ^ _shift_right(z, 30)) * _MIX_1
-    z = (z ^ _shift_right(z, 27)) * _MIX_2
-    z = z ^ _shift_right(z, 31)
-    # 23 bits and a half: as many as float32 holds exactly, so neither 0 nor 1 comes out.
-    return (_shift_right(z, 41).float() + 0.5) * 2.0**-23
-
-
-def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """As if z were unsigned."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
