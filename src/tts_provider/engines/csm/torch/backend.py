@@ -55,7 +55,7 @@ _CODEC_FRAMES = 256
 
 # Columns of a step's row: its slot and how much it has read; then what sampling needs.
 _SLOT, _LENGTH, _FRAME, _KEY, _TOP_K, _DEPTH_TOP_K = range(6)
-# Float64, as their bits: one copy takes all columns. One over temperature, code 0's and the others'.
+# Float64, as their bits: one copy takes all columns. One over temperature, of code 0 and the rest.
 _INVERSE, _DEPTH_INVERSE, _COLUMNS = 6, 7, 8
 # Columns of a prompt's row: the first row's say where the prompt goes; then token and codes.
 _COUNT, _TOKEN, _CODES = 2, 3, 4
@@ -314,7 +314,10 @@ class TorchBackend(Backend):
     def _set_sampler(self, slot: int, sampler: Sampler) -> None:
         row = self._table[slot]
         row[_FRAME], row[_KEY] = sampler.frames, signed(sampler.key)
-        for book, top_k_at, inverse_at in ((0, _TOP_K, _INVERSE), (1, _DEPTH_TOP_K, _DEPTH_INVERSE)):
+        for book, top_k_at, inverse_at in (
+            (0, _TOP_K, _INVERSE),
+            (1, _DEPTH_TOP_K, _DEPTH_INVERSE),
+        ):
             temperature, top_k = sampler.of_book(book)
             row[top_k_at] = 1 if temperature == 0 else min(top_k, self._codebook_size)
             row[inverse_at] = np.float64(bound_inverse(temperature)).view(np.int64)
