@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 
 from servers import SteppedEngine, ask, open_socket, receive, running_server, send
-from tts_provider.audio.encode.encode import Output, StreamEncoder
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import NoSpeech
-from tts_provider.server.http.speech_file import _pieces
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
-from tts_provider.speech.pipeline import AudioChunk, speak, speak_passages
+from tts_provider.speech.engine import SAMPLE_RATE, Sound, Utterance
+from tts_provider.speech.pipeline import AudioChunk, Progress, speak, speak_passages
 from tts_provider.speech.reading import Passage
 
 BREAK = '<break time="10s"/>'
@@ -50,7 +48,8 @@ async def test_others_have_a_turn_for_each_chunk_of_silence():
     engine = EspeakEngine()
     taking = asyncio.create_task(take_turns())
     chunks = 0
-    async for item in speak_passages(engine, Utterance("", engine.voices()[0]), [pause(60.0)]):
+    utterance, within = Utterance("", engine.voices()[0]), Progress(is_audible=True)
+    async for item in speak_passages(engine, utterance, [pause(60.0)], within):
         chunks += isinstance(item, AudioChunk)
     taking.cancel()
     assert chunks > 100
@@ -73,18 +72,34 @@ async def test_nothing_but_pauses_is_told_before_any_is_made():
         await anext(items)
 
 
+class Silent(EspeakEngine):
+    """It says nothing for 96 s."""
+
+    async def speak(self, utterance):
+        for _ in range(300):
+            await asyncio.sleep(0)
+            yield Sound(_SILENCE)
+
+
 async def test_what_is_kept_back_is_bounded_where_an_engine_says_nothing():
     """Bytes were appended to bytes until something was audible: as many copies as chunks."""
+    engine = Silent()
+    utterance = Utterance("", engine.voices()[0])
+    chunks = speak(engine, utterance, [Passage("a", "a")], holds_silence=True)
+    first = await anext(chunks)
+    await chunks.aclose()
+    assert first.start == 0
+    assert len(first.samples) <= 2.5 * SAMPLE_RATE
 
-    async def silence():
-        for number in range(300):
-            await asyncio.sleep(0)
-            yield AudioChunk(_SILENCE, number * len(_SILENCE))
 
-    pieces = _pieces(silence(), StreamEncoder(Output("pcm", SAMPLE_RATE), SAMPLE_RATE), "text")
-    first = await anext(pieces)
-    await pieces.aclose()
-    assert first.audio_s <= 2.5
+async def test_silence_that_is_kept_back_leaves_with_the_first_sound():
+    engine = EspeakEngine()
+    utterance, passages = Utterance("", engine.voices()[0]), [pause(0.5), Passage("a", "a")]
+    at_once = [chunk.samples async for chunk in speak(engine, utterance, passages)]
+    held = [c.samples async for c in speak(engine, utterance, passages, holds_silence=True)]
+    assert held[0].any()
+    assert len(held) < len(at_once)
+    assert np.array_equal(np.concatenate(held), np.concatenate(at_once))
 
 
 async def test_forty_breaks_are_one_second():

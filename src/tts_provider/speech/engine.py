@@ -26,6 +26,11 @@ Samples = npt.NDArray[np.float32]
 """Mono audio in [-1, 1], shape (n,)."""
 
 
+def to_ms(samples: int) -> int:
+    """So many samples in whole milliseconds."""
+    return samples * 1000 // SAMPLE_RATE
+
+
 @dataclass(frozen=True)
 class Voice:
     id: str
@@ -125,11 +130,11 @@ class Word:
 
     @property
     def start_ms(self) -> int:
-        return self.start * 1000 // SAMPLE_RATE
+        return to_ms(self.start)
 
     @property
     def end_ms(self) -> int:
-        return self.end * 1000 // SAMPLE_RATE
+        return to_ms(self.end)
 
     def moved(self, samples: int, characters: int = 0) -> Word:
         """The same word, where so much comes before it."""

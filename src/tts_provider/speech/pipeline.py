@@ -23,8 +23,9 @@ _PAUSE_MS = CHUNKS_MS[-1:]
 _SILENCE = SAMPLE_RATE * _PAUSE_MS[0] // 1000
 _NONE = Chain(())
 
-LONGEST_LEAD_S = 1.0
-"""Of all pauses before the first word together."""
+_LONGEST_LEAD_S = 1.0  # of all pauses before the first word together
+# An engine's own silence, before its first word, comes behind them.
+_LONGEST_HELD = round(2 * _LONGEST_LEAD_S * SAMPLE_RATE)
 
 Mark = Callable[[int], Stage]
 """Makes what marks a passage that begins at a sample of the timeline."""
@@ -53,10 +54,15 @@ class Segment:
     words: tuple[Word, ...] = ()
     """Where the utterance is `word_times` and the engine has their times."""
 
-    @property
-    def is_estimated(self) -> bool:
-        """The words' times were found afterwards."""
-        return any(word.is_estimated for word in self.words)
+
+@dataclass
+class Progress:
+    """How far a timeline is."""
+
+    position: int = 0
+    """Samples until now, those that were cut off too."""
+    is_audible: bool = False
+    """Something of it can be heard."""
 
 
 def speak(
@@ -66,48 +72,65 @@ def speak(
     *,
     mark: Mark | None = None,
     longest_s: float = math.inf,
+    holds_silence: bool = False,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
     """Speak the passages of one text; chunks follow one another without a gap, and only where the
-    utterance is `word_times` each passage's are followed by its `Segment`.
+    utterance is `word_times` each passage's are followed by its `Segment`. With `holds_silence` the
+    first chunk is audible, or longer than any silence before speech: until then it may turn out
+    that there is nothing to hear.
 
     Raises `NoSpeech` where there is nothing to speak, `InvalidRequest` where there is more than
     `longest_s`, and what the engine raises.
     """
-    timeline = _Timeline(0, longest_s, utterance.manner.max_audio_ms)
-    return _speak(engine, utterance, _shorten_lead(passages), timeline, mark, is_whole=True)
+    placing = _Placing(Progress(), longest_s, utterance.manner.max_audio_ms, holds_silence)
+    return _speak(engine, utterance, _shorten_lead(passages), placing, mark, is_whole=True)
 
 
 def speak_passages(
     engine: Engine,
     utterance: Utterance,
     passages: Iterable[Passage],
-    start: int = 0,
+    progress: Progress | None = None,
     *,
     mark: Mark | None = None,
     longest_s: float = math.inf,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
-    """Speak one passage after the other from `start` on, each followed by what it was. Raises
-    `InvalidRequest` where they are longer than `longest_s`, and what the engine raises."""
-    timeline = _Timeline(start, longest_s)
-    return _speak(engine, utterance, passages, timeline, mark, is_whole=False)
+    """Speak one passage after the other where the timeline's `progress` is, and goes on, each
+    followed by what it was. Raises `InvalidRequest` where they are longer than `longest_s`, and
+    what the engine raises."""
+    progress = progress or Progress()
+    passages = (
+        passage if passage.spoken or progress.is_audible else _shortened(passage, progress.position)
+        for passage in passages
+    )
+    placing = _Placing(progress, longest_s)
+    return _speak(engine, utterance, passages, placing, mark, is_whole=False)
 
 
-class _Timeline:
+class _Placing:
     """Where the next sound is placed, and how much there may be."""
 
-    def __init__(self, start: int, longest_s: float, max_audio_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        longest_s: float,
+        max_audio_ms: int | None = None,
+        holds_silence: bool = False,
+    ) -> None:
         """Up to `max_audio_ms` is cut; more than `longest_s` is wrong."""
-        self.position = start
-        """Samples until now, those that were cut off too."""
-        self.is_audible = False
+        self.progress = progress
         self._longest_s = longest_s
-        self._longest = math.inf if longest_s == math.inf else start + longest_s * SAMPLE_RATE
+        self._longest = math.inf
+        if longest_s != math.inf:
+            self._longest = progress.position + longest_s * SAMPLE_RATE
         self._limit = None if max_audio_ms is None else SAMPLE_RATE * max_audio_ms // 1000
+        self._held: list[Samples] | None = [] if holds_silence else None
 
     def place(self, samples: Samples) -> AudioChunk | None:
-        """What of it is heard. Raises `InvalidRequest` where it is too much."""
-        start, self.position = self.position, self.position + len(samples)
-        chunk = AudioChunk(samples[: max(0, self.cut(self.position) - start)], start)
+        """What of it is heard now. Raises `InvalidRequest` where it is too much."""
+        progress = self.progress
+        start, progress.position = progress.position, progress.position + len(samples)
+        chunk = AudioChunk(samples[: max(0, self.cut(progress.position) - start)], start)
         if not len(chunk.samples):
             return None
         if chunk.end > self._longest:
@@ -117,35 +140,49 @@ class _Timeline:
                 code="audio_too_long",
                 param="text",
             )
-        self.is_audible = self.is_audible or bool(chunk.samples.any())
-        return chunk
+        progress.is_audible = progress.is_audible or bool(chunk.samples.any())
+        return chunk if self._held is None else self._hold(chunk)
+
+    def _hold(self, chunk: AudioChunk) -> AudioChunk | None:
+        assert self._held is not None
+        self._held.append(chunk.samples)
+        if not (self.progress.is_audible or self.is_full) and chunk.end <= _LONGEST_HELD:
+            return None
+        samples, self._held = np.concatenate(self._held), None
+        return AudioChunk(samples, chunk.end - len(samples))
 
     def cut(self, position: int) -> int:
         return position if self._limit is None else min(position, self._limit)
 
     @property
+    def is_holding(self) -> bool:
+        """Nothing was heard yet."""
+        return self._held is not None
+
+    @property
     def is_full(self) -> bool:
-        return self._limit is not None and self.position >= self._limit
+        return self._limit is not None and self.progress.position >= self._limit
 
     @property
     def is_beyond(self) -> bool:
         """There is more than is heard."""
-        return self._limit is not None and self.position > self._limit
+        return self._limit is not None and self.progress.position > self._limit
 
 
 async def _speak(
     engine: Engine,
     utterance: Utterance,
     passages: Iterable[Passage],
-    timeline: _Timeline,
+    placing: _Placing,
     mark: Mark | None,
     *,
     is_whole: bool,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
+    progress = placing.progress
     asked, change = _within_speeds(engine, utterance)
     ramp = Chunker(change)
     for passage in passages:
-        began, known = timeline.position, list[Word]()
+        began, known = progress.position, list[Word]()
         if passage.spoken:
             text, phonemes = passage.spoken, passage.phonemes
             speech = engine.speak(replace(asked, text=text, phonemes=phonemes, begun=began > 0))
@@ -156,24 +193,24 @@ async def _speak(
             async for sound in speech:
                 known += sound.words
                 for samples in chunker.push(sound.samples):
-                    if (chunk := timeline.place(await chain.push(samples))) is not None:
+                    if (chunk := placing.place(await chain.push(samples))) is not None:
                         yield chunk
                 # Who wants words hears of those before the limit when their passage is over. An
                 # engine that ends at the limit itself may remember what it said.
-                if timeline.is_beyond and not utterance.manner.word_times:
+                if placing.is_beyond and not utterance.manner.word_times:
                     return
-        if (chunk := timeline.place(await chain.finish(chunker.finish()))) is not None:
+        if (chunk := placing.place(await chain.finish(chunker.finish()))) is not None:
             yield chunk
-        if utterance.manner.word_times or not is_whole:
-            end, words = timeline.cut(timeline.position), list[Word]()
+        if not placing.is_holding and (utterance.manner.word_times or not is_whole):
+            end, words = placing.cut(progress.position), list[Word]()
             if utterance.manner.word_times:
                 words = time_words(passage, known)
             placed = (_placed(word, change, began, end) for word in words)
-            heard = tuple(word for word in placed if word.start < end or not timeline.is_full)
+            heard = tuple(word for word in placed if word.start < end or not placing.is_full)
             yield Segment(passage.text, began, end, heard)
-        if timeline.is_full:
+        if placing.is_full:
             break
-    if is_whole and not timeline.is_audible:
+    if is_whole and not progress.is_audible:
         raise nothing_to_speak()
 
 
@@ -225,9 +262,9 @@ def check_pauses(pauses_s: float, longest_s: float) -> None:
         )
 
 
-def shorten_lead(pause: Passage, position: int) -> Passage:
+def _shortened(pause: Passage, position: int) -> Passage:
     """A pause before the first word of a timeline, which is `position` samples long by now."""
-    left_s = max(0.0, LONGEST_LEAD_S - position / SAMPLE_RATE)
+    left_s = max(0.0, _LONGEST_LEAD_S - position / SAMPLE_RATE)
     return replace(pause, pause_s=min(pause.pause_s, left_s))
 
 
@@ -242,7 +279,7 @@ def _shorten_lead(passages: Iterable[Passage]) -> Iterator[Passage]:
             yield passage
             begun = True
         else:
-            lead.append(shorten_lead(passage, position))
+            lead.append(_shortened(passage, position))
             position += round(lead[-1].pause_s * SAMPLE_RATE)
 
 

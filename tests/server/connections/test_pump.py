@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 import random
 import sys
@@ -12,7 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -20,10 +18,12 @@ from websockets.exceptions import ConnectionClosed
 import decoders
 import ears
 from servers import PATIENCE_S, GatedEngine, SteppedEngine, running_server
+from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.pcm import from_s16
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.server.lifecycle import Server
-from tts_provider.speech.engine import Utterance
+from tts_provider.server.service.pieces import PieceEncoder
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance
 
 PATIENT = 1000.0  # no writer pauses so long
 LONG_TEXT = "This is one sentence of many. " * 300
@@ -539,11 +539,6 @@ async def test_a_whole_text_equals_the_seeds_stream():
     async with running_server() as server, TalkTo(server) as talk:
         heard = await talk.speak("c", text)
         utterance = Utterance(text, VOICES[0])
-        chunks = [c.samples async for c in server.service.speak(utterance, "test")]
-    assert audio_of(heard, "c") == _pcm(np.concatenate(chunks))
-
-
-def _pcm(samples: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    out.write((np.clip(samples, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes())
-    return out.getvalue()
+        encoder = PieceEncoder(Output("pcm", SAMPLE_RATE))
+        pieces = [piece.data async for piece in server.service.speak(utterance, encoder, "test")]
+    assert audio_of(heard, "c") == b"".join(pieces)

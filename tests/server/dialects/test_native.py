@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,7 +124,7 @@ def test_settings_are_for_contexts_made_later():
             },
         ),
         (
-            Words("c", [word_at("$5", 80, 400, 9, 11)], is_estimated=True),
+            Words("c", [replace(word_at("$5", 80, 400, 9, 11), is_estimated=True)]),
             {
                 "type": "audio.words",
                 "context_id": "c",

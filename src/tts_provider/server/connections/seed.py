@@ -13,15 +13,15 @@ from collections.abc import AsyncGenerator
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.audio.encode.encode import StreamEncoder
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server.connections.socket import Socket, Wire, wait_for
 from tts_provider.server.connections.tasks import Tasks
 from tts_provider.server.dialects import seed
+from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.service import SpeechService, unexpected_failure
 from tts_provider.server.transport.websocket import fragments
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance, Word
-from tts_provider.speech.pipeline import AudioChunk, Segment
+from tts_provider.speech.engine import SAMPLE_RATE, Utterance, Word, to_ms
+from tts_provider.speech.pipeline import Segment
 
 log = logging.getLogger(__name__)
 
@@ -139,32 +139,30 @@ class SpeechSocket(Socket):
             self._connection.finish_turn()
             await self._send_error(unexpected_failure(), request.request_id)
 
-    def _chunks(
-        self, request: seed.SpeechRequest, utterance: Utterance
-    ) -> AsyncGenerator[AudioChunk | Segment, None]:
-        return self._service.speak(utterance, ENDPOINT, request.context, request.reading)
+    def _make(
+        self, request: seed.SpeechRequest, utterance: Utterance, encoder: PieceEncoder
+    ) -> AsyncGenerator[Piece | Segment, None]:
+        return self._service.speak(
+            utterance, encoder, ENDPOINT, context=request.context, reading=request.reading
+        )
 
     async def _reply(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
         """The seed's reply: one success, then the whole file in one message."""
-        end, words, is_estimated = 0, list[Word](), False
-        with contextlib.closing(_encoder(request)) as encoder:
-            audio = bytearray(await encoder.start())
-            async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, Segment):
-                        words += chunk.words
-                        is_estimated = is_estimated or chunk.is_estimated
-                        continue
-                    audio += await encoder.push(chunk.samples)
-                    end = chunk.end
-            audio += await encoder.finish()
-            for position, data in encoder.patches():
-                audio[position : position + len(data)] = data
+        audio, end, words = bytearray(), 0, list[Word]()
+        encoder = PieceEncoder(request.output)
+        async with contextlib.aclosing(self._make(request, utterance, encoder)) as speech:
+            async for item in speech:
+                if isinstance(item, Segment):
+                    words += item.words
+                else:
+                    audio += item.data
+                    end = item.end
+        for position, data in encoder.patches:
+            audio[position : position + len(data)] = data
         if (signer := self._service.signer) is not None:
             audio = bytearray(await asyncio.to_thread(signer.sign, audio, request.output.format))
         self._connection.finish_turn()
-        length_ms = end * 1000 // SAMPLE_RATE
-        success = seed.success(request, len(audio), length_ms, words, is_estimated=is_estimated)
+        success = seed.success(request, len(audio), to_ms(end), words)
         async with self._sending:
             await self._send({"type": "websocket.send", "text": success})
             for fragment in fragments(audio):
@@ -172,32 +170,20 @@ class SpeechSocket(Socket):
                 await self._send(fragment, share * end / SAMPLE_RATE)
 
     async def _stream(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
-        with contextlib.closing(_encoder(request)) as encoder:
-            # `sent` and `end` are positions on the timeline: what is in `pending` lies between.
-            pending, sent_bytes, sent, end = await encoder.start(), 0, 0, 0
-            async with contextlib.aclosing(self._chunks(request, utterance)) as chunks:
-                async for chunk in chunks:
-                    if isinstance(chunk, Segment):
-                        await self._send_words(request, chunk)
-                        continue
-                    if end == 0:
-                        await self._send_together([seed.streaming(request)])
-                    end = chunk.end
-                    pending += await encoder.push(chunk.samples)
-                    if pending:
-                        await self._send_together([pending], (end - sent) / SAMPLE_RATE)
-                        sent_bytes, sent, pending = sent_bytes + len(pending), end, b""
-            pending += await encoder.finish()
+        sent_bytes, end = 0, 0
+        speech = self._make(request, utterance, PieceEncoder(request.output))
+        async with contextlib.aclosing(speech):
+            async for item in speech:
+                if isinstance(item, Segment):
+                    if item.words:
+                        await self._send_together([seed.words(item.words, request)])
+                    continue
+                if not sent_bytes:
+                    await self._send_together([seed.streaming(request)])
+                await self._send_together([item.data], item.audio_s)
+                sent_bytes, end = sent_bytes + len(item.data), item.end
         self._connection.finish_turn()
-        if pending:
-            await self._send_together([pending], (end - sent) / SAMPLE_RATE)
-            sent_bytes += len(pending)
-        await self._send_together([seed.success(request, sent_bytes, end * 1000 // SAMPLE_RATE)])
-
-    async def _send_words(self, request: seed.SpeechRequest, segment: Segment) -> None:
-        if segment.words:
-            words = seed.words(segment.words, request, is_estimated=segment.is_estimated)
-            await self._send_together([words])
+        await self._send_together([seed.success(request, sent_bytes, to_ms(end))])
 
     def _describe(self, problem: WireError) -> list[str]:
         return [seed.error(problem)]
@@ -205,7 +191,3 @@ class SpeechSocket(Socket):
     async def _send_error(self, problem: WireError, request_id: str | None) -> None:
         self._service.count_error(problem)
         await self._send_together([seed.error(problem, request_id)])
-
-
-def _encoder(request: seed.SpeechRequest) -> StreamEncoder:
-    return StreamEncoder(request.output, SAMPLE_RATE)

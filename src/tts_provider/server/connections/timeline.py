@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.audio.encode.encode import Output, StreamEncoder
-from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
 from tts_provider.server.connections.pace import Pace
 from tts_provider.server.connections.socket import wait_for
@@ -29,9 +27,10 @@ from tts_provider.server.dialects.dialect import (
     SegmentDone,
     Words,
 )
+from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
-from tts_provider.speech.engine import SAMPLE_RATE, Utterance
-from tts_provider.speech.pipeline import AudioChunk, Segment, nothing_to_speak, shorten_lead
+from tts_provider.speech.engine import Utterance, to_ms
+from tts_provider.speech.pipeline import Progress, Segment, nothing_to_speak
 from tts_provider.speech.reading import Passage
 
 log = logging.getLogger(__name__)
@@ -61,9 +60,9 @@ class Timeline:
         self._changed = asyncio.Event()
         self._utterance = Utterance(text="", voice=settings.voice, manner=settings.manner)
         self._meter = Meter(service.metrics, listener.endpoint, settings.voice.id)
-        self._audio = _Encoding(settings.output)
-        self._position = 0  # of the timeline's end, in samples
-        self._audible = False
+        self._encoder = PieceEncoder(settings.output, is_cut=True)
+        self._progress = Progress()
+        self._sent_ms = 0
         self._pace = Pace(asyncio.get_running_loop().time)
         self._working = False
 
@@ -75,7 +74,7 @@ class Timeline:
     @property
     def has_begun(self) -> bool:
         """Something was spoken."""
-        return self._position > 0
+        return self._progress.position > 0
 
     @property
     def is_within_sentence(self) -> bool:
@@ -90,7 +89,7 @@ class Timeline:
     @property
     def audio_ms(self) -> int:
         """Audio sent."""
-        return self._audio.sent_ms
+        return self._sent_ms
 
     def add(self, *items: Item) -> None:
         """More to do, or the news that text has arrived."""
@@ -111,7 +110,7 @@ class Timeline:
 
     async def _work_or_say_why(self) -> WireError | None:
         try:
-            with contextlib.closing(self._audio), self._meter.measure():
+            with contextlib.closing(self._encoder), self._meter.measure():
                 await self._work()
         except WireError as problem:
             return problem
@@ -129,14 +128,14 @@ class Timeline:
                 case Passage():
                     await self._speak(item)
                 case Flush(_, flush_id):
-                    await self._send(await self._audio.flush(self._position))
+                    await self._flush()
                     await self._listener.send(Flushed(self._id, flush_id))
                 case Listen(_, said):
                     await self._listen(said)
             self._working = False
             self._listener.wake()
-        await self._send(await self._audio.flush(self._position))
-        if not self._audible:
+        await self._flush()
+        if not self._progress.is_audible:
             raise nothing_to_speak()
 
     async def _next(self) -> Item:
@@ -161,18 +160,17 @@ class Timeline:
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._context.spoken(passage)
-        if not (passage.spoken or self._audible):
-            passage = shorten_lead(passage, self._position)
         allowed_s = self._service.limits.max_ahead_s - max(self._pace.ahead_s, 0.0)
         utterance = replace(self._utterance, ahead_s=allowed_s)
-        items = self._service.speak_passage(utterance, passage, self._position, self._meter)
-        async with contextlib.aclosing(items):
-            async for item in items:
-                if isinstance(item, AudioChunk):
-                    self._audible = self._audible or bool(item.samples.any())
-                    await self._send(await self._audio.push(item))
+        speech = self._service.speak_passage(
+            utterance, self._encoder, passage, self._progress, self._meter
+        )
+        async with contextlib.aclosing(speech):
+            async for item in speech:
+                if isinstance(item, Piece):
+                    await self._send(item)
                 else:
-                    await self._end_segment(item)
+                    await self._tell(item)
 
     async def _listen(self, said: Said) -> None:
         try:
@@ -184,87 +182,22 @@ class Timeline:
         finally:
             self._context.heard(said)
 
-    async def _end_segment(self, segment: Segment) -> None:
-        await self._send(await self._audio.end_segment(segment))
-        self._position = segment.end
+    async def _tell(self, segment: Segment) -> None:
+        """What was spoken, behind its audio."""
         if segment.words:
-            await self._listener.send(Words(self._id, segment.words, segment.is_estimated))
+            await self._listener.send(Words(self._id, segment.words))
         if segment.end > segment.start and segment.text:
-            place = _ms(segment.start), _ms(segment.end)
+            place = to_ms(segment.start), to_ms(segment.end)
             await self._listener.send(SegmentDone(self._id, segment.text, *place))
 
-    async def _send(self, piece: _Piece | None) -> None:
-        if piece is None:
-            return
-        audio_s = (piece.end_ms - piece.start_ms) / 1000
-        await self._pace.wait(self._service.limits.max_ahead_s - audio_s)
-        self._pace.send(audio_s)
-        self._audio.sent_ms = piece.end_ms
+    async def _flush(self) -> None:
+        for piece in await self._encoder.flush():
+            await self._send(piece)
+
+    async def _send(self, piece: Piece) -> None:
+        await self._pace.wait(self._service.limits.max_ahead_s - piece.audio_s)
+        self._pace.send(piece.audio_s)
+        self._sent_ms = piece.end_ms
         await self._listener.send(
             Audio(self._id, self._settings, piece.start_ms, piece.end_ms, piece.data)
         )
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Bytes, and the stretch of the timeline that they are counted as."""
-
-    data: bytes
-    start_ms: int
-    end_ms: int
-
-
-class _Encoding:
-    """The timeline as bytes. Every segment is encoded by itself, so that its end does not wait for
-    the next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file
-    (RFC 3533 section 4, "chaining"). MP3 would have 50 ms of silence at each join, so its encoder
-    goes on until a flush."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._encoder: StreamEncoder | None = None
-        self._segment_start = 0  # in samples
-        self._data_bytes = 0  # of this segment
-        self._made_ms = 0
-        self.sent_ms = 0
-
-    async def push(self, chunk: AudioChunk) -> _Piece | None:
-        if self._encoder is None:
-            self._encoder = StreamEncoder(self._output, SAMPLE_RATE, is_stream=True)
-            self._segment_start, self._data_bytes = chunk.start, 0
-            data = await self._encoder.start() + await self._encoder.push(chunk.samples)
-        else:
-            data = await self._encoder.push(chunk.samples)
-        self._data_bytes += len(data)
-        sample_bytes = AUDIO_FORMATS[self._output.format].sample_bytes
-        if sample_bytes is None:
-            return self._piece(data, _ms(chunk.end))
-        # A resampler holds the last few samples back: count what is there.
-        made = self._data_bytes // sample_bytes * SAMPLE_RATE // self._output.sample_rate
-        return self._piece(data, _ms(self._segment_start + made))
-
-    async def end_segment(self, segment: Segment) -> _Piece | None:
-        """What the encoder still holds of it."""
-        return None if self._output.format == "mp3" else await self.flush(segment.end)
-
-    async def flush(self, end: int) -> _Piece | None:
-        """What the encoder still holds, where the timeline is `end` samples long."""
-        if self._encoder is None:
-            return None
-        encoder, self._encoder = self._encoder, None
-        with contextlib.closing(encoder):
-            return self._piece(await encoder.finish(), _ms(end))
-
-    def _piece(self, data: bytes, end_ms: int) -> _Piece | None:
-        if not data:
-            return None
-        start_ms, self._made_ms = self._made_ms, end_ms
-        return _Piece(data, start_ms, end_ms)
-
-    def close(self) -> None:
-        if self._encoder is not None:
-            self._encoder.close()
-
-
-def _ms(samples: int) -> int:
-    return samples * 1000 // SAMPLE_RATE

@@ -181,8 +181,6 @@ class Words:
 
     context_id: str
     words: Sequence[Word]
-    is_estimated: bool = False
-    """They were aligned afterwards: the engine does not say when it speaks a word."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, no_text, parse_object, read_said
 from tts_provider.server.service.service import voice_facts
-from tts_provider.server.service.word import word_facts
+from tts_provider.server.service.word import words_facts
 from tts_provider.speech.engine import SAMPLE_RATE, Manner
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
@@ -93,9 +93,8 @@ class NativeDialect(Dialect):
             case SegmentDone(context_id, text, start_ms, end_ms):
                 body = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
                 return [_encode("audio.segment", context_id=context_id, **body)]
-            case Words(context_id, words, is_estimated):
-                body = {"words": [word_facts(word) for word in words], "estimated": is_estimated}
-                return [_encode("audio.words", context_id=context_id, **body)]
+            case Words(context_id, words):
+                return [_encode("audio.words", context_id=context_id, **words_facts(words))]
             case Flushed(context_id, flush_id):
                 return [_encode("audio.flushed", context_id=context_id, flush_id=flush_id)]
             case Done(context_id, audio_ms):

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import base64
 import codecs
-import contextlib
 import json
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
@@ -29,7 +28,6 @@ from tts_provider.server.dialects.fields import check_text, no_text
 from tts_provider.server.http.answers import (
     FORM_MEDIA_TYPE,
     AudioStream,
-    Piece,
     arriving,
     media_type,
     read_json,
@@ -37,11 +35,13 @@ from tts_provider.server.http.answers import (
 )
 from tts_provider.server.http.form import MULTIPART, read_form
 from tts_provider.server.http.openapi import errors, json_body
-from tts_provider.server.http.speech_file import speak_file
+from tts_provider.server.http.speech_file import speak_file, worded
 from tts_provider.server.service.service import SpeechService
+from tts_provider.server.service.word import are_estimated
 from tts_provider.server.transport.address import error_body
 from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance
 from tts_provider.speech.lexicon import read_pronunciations
+from tts_provider.speech.pipeline import Segment
 from tts_provider.speech.reading import ReadingOptions
 from tts_provider.speech.structure.blocks import NotSpeech
 from tts_provider.voices.aliases import MAN, WOMAN
@@ -85,7 +85,7 @@ _EVENT_SCHEMA = {
 
 _MAX_SEED = 2**53 - 1  # RFC 8259 section 6: above, clients and documents round
 _NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,18})?")
-_FRAME_SAMPLES = SAMPLE_RATE * 80 // 1000
+_TOKEN_SAMPLES = SAMPLE_RATE * 80 // 1000  # what is counted for the audio
 
 
 def _read_number(value: Any) -> Any:
@@ -356,7 +356,7 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
         ),
     )
     audio_format = request.response_format or "mp3"
-    pieces = speak_file(
+    speech = speak_file(
         utterance,
         Output(audio_format, SAMPLE_RATE),
         ENDPOINT,
@@ -365,51 +365,46 @@ def speak(request: SpeechRequest, service: SpeechService) -> AudioStream:
         reading=request.reading(),
     )
     if request.stream_format == "sse":
-        return AudioStream(_events(pieces, len(utterance.text)), _EVENT_STREAM, service)
-    return AudioStream(pieces, MEDIA_TYPES[audio_format], service)
+        events = worded(speech, _Events(len(utterance.text)))
+        return AudioStream(events, _EVENT_STREAM, service)
+    return AudioStream(speech, MEDIA_TYPES[audio_format], service)
 
 
-async def _events(
-    file: AsyncGenerator[Piece, None], characters: int
-) -> AsyncGenerator[Piece, None]:
-    """The same as server-sent events, with what it cost in the last."""
-    audio_s = 0.0
-    try:
-        async with contextlib.aclosing(file) as pieces:
-            async for piece in pieces:
-                if piece.data:
-                    audio = base64.b64encode(piece.data).decode()
-                    delta = {"type": "speech.audio.delta", "audio": audio}
-                    yield Piece(_event(delta), piece.audio_s)
-                    audio_s += piece.audio_s
-                if piece.words:
-                    yield Piece(_event(_words(piece)), 0.0)
-    except WireError as problem:
-        if audio_s:
-            yield Piece(_event(error_body(problem)), 0.0)
-        raise
-    frames = math.ceil(round(audio_s * SAMPLE_RATE) / _FRAME_SAMPLES)
-    usage = {
-        "input_tokens": characters,
-        "output_tokens": frames,
-        "total_tokens": characters + frames,
-    }
-    yield Piece(_event({"type": "speech.audio.done", "usage": usage}), 0.0)
+class _Events:
+    """Server-sent events, with what it cost in the last."""
 
+    def __init__(self, characters: int) -> None:
+        self._characters = characters
 
-def _words(piece: Piece) -> dict[str, Any]:
-    """As OpenAI's transcriptions have them, in seconds, with their places in the text."""
-    words = [
-        {
-            "word": word.text,
-            "start": word.start_ms / 1000,
-            "end": word.end_ms / 1000,
-            "from": word.text_start,
-            "to": word.text_end,
+    def audio(self, data: bytes) -> bytes:
+        return _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+
+    def words(self, segment: Segment) -> bytes:
+        """As OpenAI's transcriptions have them, in seconds, with their places in the text."""
+        words = [
+            {
+                "word": word.text,
+                "start": word.start_ms / 1000,
+                "end": word.end_ms / 1000,
+                "from": word.text_start,
+                "to": word.text_end,
+            }
+            for word in segment.words
+        ]
+        estimated = are_estimated(segment.words)
+        return _event({"type": "speech.audio.words", "words": words, "estimated": estimated})
+
+    def problem(self, problem: WireError) -> bytes:
+        return _event(error_body(problem))
+
+    def end(self, samples: int) -> bytes:
+        frames = math.ceil(samples / _TOKEN_SAMPLES)
+        usage = {
+            "input_tokens": self._characters,
+            "output_tokens": frames,
+            "total_tokens": self._characters + frames,
         }
-        for word in piece.words
-    ]
-    return {"type": "speech.audio.words", "words": words, "estimated": piece.is_estimated}
+        return _event({"type": "speech.audio.done", "usage": usage})
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -28,7 +28,7 @@ from tts_provider.server.dialects.fields import (
     read_text,
 )
 from tts_provider.server.service.service import Said
-from tts_provider.server.service.word import word_facts
+from tts_provider.server.service.word import words_facts
 from tts_provider.speech.engine import SAMPLE_RATE, Manner, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
@@ -174,8 +174,8 @@ def streaming(request: SpeechRequest) -> str:
     )
 
 
-def words(spoken: Sequence[Word], request: SpeechRequest, *, is_estimated: bool) -> str:
-    return _encode({"status": "words", **_words(spoken, is_estimated)}, request.request_id)
+def words(spoken: Sequence[Word], request: SpeechRequest) -> str:
+    return _encode({"status": "words", **words_facts(spoken)}, request.request_id)
 
 
 def success(
@@ -183,8 +183,6 @@ def success(
     length_bytes: int,
     duration_ms: int,
     spoken: Sequence[Word] = (),
-    *,
-    is_estimated: bool = False,
 ) -> str:
     """Exactly the seed's five keys for a whole reply, unless it was asked for the words' times; a
     stream's end tells its duration too, and its words' times were told before."""
@@ -198,7 +196,7 @@ def success(
     if request.stream:
         body["duration_ms"] = duration_ms
     elif request.manner.word_times:
-        body |= _words(spoken, is_estimated)
+        body |= words_facts(spoken)
     return _encode(body, request.request_id)
 
 
@@ -215,10 +213,6 @@ def error(problem: WireError, request_id: str | None = None) -> str:
     if isinstance(problem, OverCapacity):
         body["retry_after_ms"] = problem.retry_after_ms
     return _encode(body, request_id)
-
-
-def _words(words: Sequence[Word], is_estimated: bool) -> dict[str, Any]:
-    return {"words": [word_facts(word) for word in words], "estimated": is_estimated}
 
 
 def _encode(body: dict[str, Any], request_id: str | None) -> str:

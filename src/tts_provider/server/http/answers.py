@@ -7,8 +7,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -18,10 +17,11 @@ from starlette.types import Receive, Scope, Send
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.server.service.pieces import Piece
 from tts_provider.server.service.service import SpeechService, unexpected_failure
 from tts_provider.server.transport.address import error_body_of, error_headers_of
 from tts_provider.server.transport.http import HttpProtocol, http_protocol_of
-from tts_provider.speech.engine import Word
+from tts_provider.speech.pipeline import Segment
 
 log = logging.getLogger(__name__)
 
@@ -138,18 +138,6 @@ async def _read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Bytes of a body, and how much audio is in them."""
-
-    data: bytes
-    audio_s: float
-    words: Sequence[Word] = ()
-    """Those that are spoken in it or before it, where they were asked for; it may have no bytes."""
-    is_estimated: bool = False
-    """The words' times were found afterwards."""
-
-
 class AudioStream(Response):
     """A body that is sent piece by piece, as it is made.
 
@@ -159,8 +147,12 @@ class AudioStream(Response):
     """
 
     def __init__(
-        self, pieces: AsyncGenerator[Piece, None], media_type: str, service: SpeechService
+        self,
+        pieces: AsyncGenerator[Piece, None] | AsyncGenerator[Piece | Segment, None],
+        media_type: str,
+        service: SpeechService,
     ) -> None:
+        """Segments among them are not told."""
         self.status_code = 200
         self.media_type = media_type
         self.background = None
@@ -181,6 +173,8 @@ class AudioStream(Response):
         try:
             async with contextlib.aclosing(self._pieces):
                 async for piece in self._pieces:
+                    if isinstance(piece, Segment):
+                        continue
                     if not started:
                         protocol.keep_little_unsent()
                         await send(self._start())

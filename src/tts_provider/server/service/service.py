@@ -7,7 +7,13 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    closing,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -17,9 +23,17 @@ from tts_provider import __version__
 from tts_provider.audio.decode.decode_process import Decoders
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Limits
-from tts_provider.errors import EngineFailed, InvalidRequest, Loading, UnsentAudio, WireError
+from tts_provider.errors import (
+    EngineFailed,
+    InvalidRequest,
+    Loading,
+    UnsentAudio,
+    WireError,
+    text_named,
+)
 from tts_provider.server.service.admission import Admission
 from tts_provider.server.service.metrics import Metrics
+from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.readings import Readings
 from tts_provider.server.service.watermark import Watermark
 from tts_provider.speech import pipeline
@@ -29,6 +43,7 @@ from tts_provider.speech.engine import (
     Spoken,
     Utterance,
     Voice,
+    to_ms,
 )
 from tts_provider.speech.lexicon import LexiconFile
 from tts_provider.speech.reading import (
@@ -206,19 +221,24 @@ class SpeechService:
     async def speak(
         self,
         utterance: Utterance,
+        encoder: PieceEncoder,
         endpoint: str,
+        *,
         context: Sequence[Said] = (),
         reading: ReadingOptions = AS_WRITTEN,
-    ) -> AsyncGenerator[pipeline.AudioChunk | pipeline.Segment, None]:
-        """Wait for a stream, listen to what was said before, then yield the utterance's audio, and
-        its segments where it is `word_times`; its text is read as `reading` asks.
+        text_name: str = "text",
+        holds_silence: bool = False,
+    ) -> AsyncGenerator[Piece | pipeline.Segment, None]:
+        """Wait for a stream, listen to what was said before, then yield the utterance as the bytes
+        of one file, and its segments where it is `word_times`; its text is read as `reading` asks.
+        The encoder is closed then. With `holds_silence` bytes come when there is something to hear.
 
-        Raises `WireError`.
+        Raises `WireError`, whose text is called `text_name`.
         """
         meter = Meter(self.metrics, endpoint, utterance.voice.id)
         meter.characters = len(utterance.text)
         meter.begin()
-        with meter.measure():
+        with closing(encoder), text_named(text_name), meter.measure():
             async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
                 await self._listen_to_all(context, utterance)
                 longest_s = self._longest_pauses_s(utterance)
@@ -231,32 +251,43 @@ class SpeechService:
                     passages,
                     mark=await self._watermark.mark(utterance.voice),
                     longest_s=self.limits.max_reply_audio_s,
+                    holds_silence=holds_silence,
                 )
                 async with aclosing(items):
                     while (item := await meter.next(items)) is not None:
-                        yield item
+                        for made in await encoder.push(item):
+                            yield made
+            for rest in await encoder.flush():
+                yield rest
 
     async def speak_passage(
-        self, utterance: Utterance, passage: Passage, start: int, meter: Meter
-    ) -> AsyncGenerator[pipeline.AudioChunk | pipeline.Segment, None]:
-        """Wait for a stream, then speak one passage of a context, from `start` on its timeline.
+        self,
+        utterance: Utterance,
+        encoder: PieceEncoder,
+        passage: Passage,
+        progress: pipeline.Progress,
+        meter: Meter,
+    ) -> AsyncGenerator[Piece | pipeline.Segment, None]:
+        """Wait for a stream, then speak one passage of a context, whose timeline made `progress`.
         A place is held for a passage only, so contexts take turns with everybody else; silence
         within a context takes none."""
+        has_begun = progress.position > 0
+        place: AbstractAsyncContextManager[None] = nullcontext()
+        if passage.spoken or not has_begun:
+            early = self.is_ready_for(utterance.voice)
+            place = self.admission.admit(begun=has_begun, early=early)
         items = pipeline.speak_passages(
             self.engine,
             utterance,
             [passage],
-            start,
+            progress,
             mark=await self._watermark.mark(utterance.voice),
             longest_s=self.limits.max_reply_audio_s,
         )
-        place: AbstractAsyncContextManager[None] = nullcontext()
-        if passage.spoken or start == 0:
-            early = self.is_ready_for(utterance.voice)
-            place = self.admission.admit(begun=start > 0, early=early)
         async with place, aclosing(items):
             while (item := await meter.next(items)) is not None:
-                yield item
+                for made in await encoder.push(item):
+                    yield made
 
     async def listen(self, said: Said, voice: Voice, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
         """What was said before, for the history of an utterance in `voice`. To be called with a
@@ -447,7 +478,7 @@ class Meter:
                     "voice": self._voice,
                     "characters": self.characters,
                     "first_audio_ms": _ms(self._first_audio_s),
-                    "audio_ms": self._samples * 1000 // SAMPLE_RATE,
+                    "audio_ms": to_ms(self._samples),
                     "engine_ms": _ms(self._engine_s),
                 },
             )

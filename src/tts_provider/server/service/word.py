@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tts_provider.speech.engine import Word
 
 
-def word_facts(word: Word) -> dict[str, Any]:
+def words_facts(words: Sequence[Word]) -> dict[str, Any]:
+    return {"words": [_facts(word) for word in words], "estimated": are_estimated(words)}
+
+
+def are_estimated(words: Sequence[Word]) -> bool:
+    """Their times were found afterwards."""
+    return any(word.is_estimated for word in words)
+
+
+def _facts(word: Word) -> dict[str, Any]:
     return {
         "text": word.text,
         "start_ms": word.start_ms,

@@ -16,8 +16,10 @@ import decoders
 import ears
 from servers import PATIENCE_S, running_server
 from tts_provider.audio.pcm import from_s16
-from tts_provider.server.dialects.elevenlabs.http import _lines, _one_object
-from tts_provider.server.http.answers import Piece
+from tts_provider.server.dialects.elevenlabs.http import _Lines, _OneObject
+from tts_provider.server.http.speech_file import worded
+from tts_provider.server.service.pieces import Piece
+from tts_provider.speech.pipeline import Segment
 from written import word_at
 
 DIGITS = ["two", "one", "four"]
@@ -289,33 +291,37 @@ async def test_errors_before_the_route_are_in_its_shape_too():
         assert (await client.get("/v1/audio/models")).json()["error"]["code"] == "unauthorized"
 
 
-async def pieces():
-    yield Piece(b"\1\2", 0.1, (word_at("Hi", 0, 100, 0, 2),))
-    yield Piece(b"\3\4", 0.1)
-    yield Piece(b"\5\6\7", 0.1, (word_at("you.", 200, 400, 3, 7),))
+async def speech():
+    yield Piece(b"\1\2", 0, 2400)
+    yield Segment("Hi", 0, 2400, (word_at("Hi", 0, 100, 0, 2),))
+    yield Piece(b"\3\4", 2400, 4800)
+    yield Piece(b"\5\6\7", 4800, 9600)
+    yield Segment("you.", 2400, 9600, (word_at("you.", 200, 400, 3, 7),))
 
 
 async def test_characters_of_words_with_times_from_the_beginning():
-    body = b"".join([piece.data async for piece in _one_object(pieces())])
+    body = b"".join([piece.data async for piece in worded(speech(), _OneObject())])
     whole = json.loads(body)
     assert base64.b64decode(whole["audio_base64"]) == b"\1\2\3\4\5\6\7"
     assert "".join(whole["alignment"]["characters"]) == "Hi you."
     starts = [0.0, 0.05, 0.1, 0.2, 0.25, 0.3, 0.35]
     assert whole["alignment"]["character_start_times_seconds"] == starts
     assert whole["normalized_alignment"] == whole["alignment"]
-    lines = [json.loads(piece.data) async for piece in _lines(pieces())]
+    lines = [json.loads(piece.data) async for piece in worded(speech(), _Lines())]
     assert [line["alignment"] and line["alignment"]["characters"] for line in lines] == [
+        None,
         ["H", "i"],
+        None,
         None,
         [" ", "y", "o", "u", "."],
     ]
-    assert lines[2]["alignment"]["character_end_times_seconds"] == [0.2, *starts[4:], 0.4]
+    assert lines[4]["alignment"]["character_end_times_seconds"] == [0.2, *starts[4:], 0.4]
     assert b"".join(base64.b64decode(line["audio_base64"]) for line in lines) == bytes(range(1, 8))
 
 
 async def test_nothing_but_audio_without_words():
     async def silent():
-        yield Piece(b"\1", 0.1)
+        yield Piece(b"\1", 0, 2400)
 
-    whole = json.loads(b"".join([piece.data async for piece in _one_object(silent())]))
+    whole = json.loads(b"".join([piece.data async for piece in worded(silent(), _OneObject())]))
     assert whole == {"audio_base64": "AQ==", "alignment": None, "normalized_alignment": None}

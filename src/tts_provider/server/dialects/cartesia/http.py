@@ -5,8 +5,7 @@ https://docs.cartesia.ai/api-reference/tts/bytes
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -20,10 +19,11 @@ from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects.cartesia import websocket as cartesia
 from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
-from tts_provider.server.http.answers import AudioStream, Piece, read_json
-from tts_provider.server.http.speech_file import speak_file
+from tts_provider.server.http.answers import AudioStream, read_json
+from tts_provider.server.http.speech_file import Speech, speak_file, worded
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance, Voice
+from tts_provider.speech.pipeline import Segment
 
 _BARE = "application/octet-stream"
 _GENDERS = {"male": "masculine", "female": "feminine"}
@@ -39,9 +39,9 @@ def create_router(service: SpeechService) -> APIRouter:
     async def speak(request: Request) -> Response:
         body = await _read_body(request, service.limits)
         utterance, file = _read_request(body, service)
-        pieces = _speak(utterance, file.output, service)
+        speech = _speak(utterance, file.output, service)
         media_type = _BARE if file.is_raw else AUDIO_FORMATS[file.output.format].media_type
-        return AudioStream(pieces, media_type, service)
+        return AudioStream(speech, media_type, service)
 
     @router.post("/tts/sse")
     async def speak_in_events(request: Request) -> Response:
@@ -57,8 +57,8 @@ def create_router(service: SpeechService) -> APIRouter:
         word_times = fields.boolean("add_timestamps") or False
         manner = replace(utterance.manner, word_times=word_times)
         wanted = replace(utterance, manner=manner)
-        pieces = _events(_speak(wanted, file.output, service), context_id)
-        return AudioStream(pieces, "text/event-stream", service)
+        events = worded(_speak(wanted, file.output, service), _Events(context_id))
+        return AudioStream(events, "text/event-stream", service)
 
     @router.get("/voices")
     async def list_voices(request: Request) -> Response:
@@ -89,9 +89,7 @@ def _read_request(body: dict[str, Any], service: SpeechService) -> tuple[Utteran
     return Utterance(text, voice, Manner(speed=cartesia.read_speed(fields))), file
 
 
-def _speak(
-    utterance: Utterance, output: Output, service: SpeechService
-) -> AsyncGenerator[Piece, None]:
+def _speak(utterance: Utterance, output: Output, service: SpeechService) -> Speech:
     """Raises `InvalidRequest` or `Loading`."""
     return speak_file(
         utterance,
@@ -103,26 +101,23 @@ def _speak(
     )
 
 
-async def _events(
-    file: AsyncGenerator[Piece, None], context_id: str | None
-) -> AsyncGenerator[Piece, None]:
-    """The same as server-sent events, with the times of words where the file has them."""
-    begun = False
-    try:
-        async with contextlib.aclosing(file) as pieces:
-            async for piece in pieces:
-                if piece.data:
-                    chunk = cartesia.chunk(piece.data, context_id)
-                    yield Piece(_event("chunk", chunk), piece.audio_s)
-                    begun = True
-                if piece.words:
-                    times = cartesia.timestamps(piece.words, context_id)
-                    yield Piece(_event("timestamps", times), 0.0)
-    except WireError as problem:
-        if begun:
-            yield Piece(_event("error", cartesia.failure(problem, context_id)), 0.0)
-        raise
-    yield Piece(_event("done", cartesia.done(context_id)), 0.0)
+class _Events:
+    """Server-sent events, with the times of words where the file has them."""
+
+    def __init__(self, context_id: str | None) -> None:
+        self._context_id = context_id
+
+    def audio(self, data: bytes) -> bytes:
+        return _event("chunk", cartesia.chunk(data, self._context_id))
+
+    def words(self, segment: Segment) -> bytes:
+        return _event("timestamps", cartesia.timestamps(segment.words, self._context_id))
+
+    def problem(self, problem: WireError) -> bytes:
+        return _event("error", cartesia.failure(problem, self._context_id))
+
+    def end(self, samples: int) -> bytes:
+        return _event("done", cartesia.done(self._context_id))
 
 
 def _event(kind: str, message: str) -> bytes:

@@ -41,14 +41,14 @@ def create_router(service: SpeechService) -> APIRouter:
         speed = deepgram.read_speed(query)
         voice = service.find_voice(query.string("model"), None)
         utterance = Utterance(await _read_text(request, service), voice, Manner(speed=speed))
-        pieces = speak_file(
+        speech = speak_file(
             utterance,
             file.output,
             deepgram.DeepgramDialect.name,
             service,
             "text",
         )
-        return AudioStream(pieces, _media_type(file), service)
+        return AudioStream(speech, _media_type(file), service)
 
     return router
 

@@ -7,9 +7,8 @@ https://elevenlabs.io/docs/api-reference/text-to-speech/convert
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -21,12 +20,14 @@ from starlette.types import Scope
 
 from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.encode.format import AUDIO_FORMATS
+from tts_provider.errors import WireError
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
 from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
-from tts_provider.server.http.answers import AudioStream, Piece, read_json
-from tts_provider.server.http.speech_file import speak_file
+from tts_provider.server.http.answers import AudioStream, read_json
+from tts_provider.server.http.speech_file import Speech, speak_file, worded
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance, Voice, Word
+from tts_provider.speech.pipeline import Segment
 
 _CATEGORIES = {"enrolled": "cloned"}
 _PAGE, _LARGEST_PAGE = 10, 100
@@ -51,18 +52,18 @@ def create_router(service: SpeechService) -> APIRouter:
     @router.post("/v1/text-to-speech/{voice_id}")
     @router.post("/v1/text-to-speech/{voice_id}/stream")
     async def speak(request: Request, voice_id: str) -> Response:
-        output, pieces = await _speak(request, voice_id, service)
-        return AudioStream(pieces, AUDIO_FORMATS[output.format].media_type, service)
+        output, speech = await _speak(request, voice_id, service)
+        return AudioStream(speech, AUDIO_FORMATS[output.format].media_type, service)
 
     @router.post("/v1/text-to-speech/{voice_id}/with-timestamps")
     async def speak_with_times(request: Request, voice_id: str) -> Response:
-        _, pieces = await _speak(request, voice_id, service, word_times=True)
-        return AudioStream(_one_object(pieces), "application/json", service)
+        _, speech = await _speak(request, voice_id, service, word_times=True)
+        return AudioStream(worded(speech, _OneObject()), "application/json", service)
 
     @router.post("/v1/text-to-speech/{voice_id}/stream/with-timestamps")
     async def stream_with_times(request: Request, voice_id: str) -> Response:
-        _, pieces = await _speak(request, voice_id, service, word_times=True)
-        return AudioStream(_lines(pieces), "application/json", service)
+        _, speech = await _speak(request, voice_id, service, word_times=True)
+        return AudioStream(worded(speech, _Lines()), "application/json", service)
 
     @router.get("/v1/voices")
     async def list_voices() -> Response:
@@ -139,7 +140,7 @@ def create_router(service: SpeechService) -> APIRouter:
 
 async def _speak(
     request: Request, voice_id: str, service: SpeechService, *, word_times: bool = False
-) -> tuple[Output, AsyncGenerator[Piece, None]]:
+) -> tuple[Output, Speech]:
     """Raises `InvalidRequest` or `Loading`."""
     limits = service.limits
     output = elevenlabs.read_output(
@@ -170,35 +171,59 @@ def _find_voice(voice_id: str, service: SpeechService) -> Voice:
     return service.find_voice(voice_id, None, unknown_status=404)
 
 
-async def _one_object(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+class _OneObject:
     """`{"audio_base64": …, "alignment": …}`, written while the audio is made."""
-    head, left, words = b'{"audio_base64": "', b"", list[Word]()
-    async with contextlib.aclosing(pieces):
-        async for piece in pieces:
-            words += piece.words
-            data = left + piece.data
-            whole = len(data) // 3 * 3  # base64 has an end only where it ends
-            left = data[whole:]
-            yield Piece(head + base64.b64encode(data[:whole]), piece.audio_s)
-            head = b""
-    tail = json.dumps({"alignment": _align(words), "normalized_alignment": _align(words)})
-    yield Piece(head + base64.b64encode(left) + b'", ' + tail[1:].encode(), 0.0)
+
+    def __init__(self) -> None:
+        self._head, self._left, self._words = b'{"audio_base64": "', b"", list[Word]()
+
+    def audio(self, data: bytes) -> bytes:
+        data = self._left + data
+        whole = len(data) // 3 * 3  # base64 has an end only where it ends
+        head, self._head, self._left = self._head, b"", data[whole:]
+        return head + base64.b64encode(data[:whole])
+
+    def words(self, segment: Segment) -> bytes:
+        self._words += segment.words
+        return b""
+
+    def problem(self, problem: WireError) -> bytes:
+        return b""
+
+    def end(self, samples: int) -> bytes:
+        alignment = _align(self._words)
+        tail = json.dumps({"alignment": alignment, "normalized_alignment": alignment})
+        return self._head + base64.b64encode(self._left) + b'", ' + tail[1:].encode()
 
 
-async def _lines(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-    """An object for each piece of audio, a line each; times are from the beginning."""
-    position, end_ms = 0, 0
-    async with contextlib.aclosing(pieces):
-        async for piece in pieces:
-            alignment = _align(piece.words, position, end_ms)
-            if piece.words:
-                position, end_ms = piece.words[-1].text_end, piece.words[-1].end_ms
-            body = {
-                "audio_base64": base64.b64encode(piece.data).decode(),
-                "alignment": alignment,
-                "normalized_alignment": alignment,
-            }
-            yield Piece(json.dumps(body).encode() + b"\n", piece.audio_s)
+class _Lines:
+    """An object for each piece of audio and for each segment's words, a line each; times are from
+    the beginning."""
+
+    def __init__(self) -> None:
+        self._position, self._end_ms = 0, 0
+
+    def audio(self, data: bytes) -> bytes:
+        return self._line(data, None)
+
+    def words(self, segment: Segment) -> bytes:
+        alignment = _align(segment.words, self._position, self._end_ms)
+        self._position, self._end_ms = segment.words[-1].text_end, segment.words[-1].end_ms
+        return self._line(b"", alignment)
+
+    def problem(self, problem: WireError) -> bytes:
+        return b""
+
+    def end(self, samples: int) -> bytes:
+        return b""
+
+    def _line(self, data: bytes, alignment: dict[str, Any] | None) -> bytes:
+        body = {
+            "audio_base64": base64.b64encode(data).decode(),
+            "alignment": alignment,
+            "normalized_alignment": alignment,
+        }
+        return json.dumps(body).encode() + b"\n"
 
 
 def _align(words: Sequence[Word], position: int = 0, start_ms: int = 0) -> dict[str, Any] | None:
