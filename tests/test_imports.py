@@ -18,17 +18,18 @@ MODULES = {
 
 # A room imports from these rooms of ours, and from itself; the longest name that fits is the room.
 # `server` itself is what stands above its rooms: routes, start and stop, the log.
-BELOW_SERVER = {"__init__", "errors", "config", "audio", "speech", "voices"}
+BELOW_SERVER = {"__init__", "errors", "config", "waiting", "audio", "speech", "voices"}
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
     "onnx_threads": set(),
-    "audio": {"__init__", "errors", "config"},
+    "waiting": {"errors"},
+    "audio": {"__init__", "errors", "config", "waiting"},
     "audio/watermark": {"errors", "audio", "onnx_threads"},
     "speech": {"errors", "config", "audio"},
     "speech/engine": {"errors"},
     "voices": {"errors", "config", "audio", "speech"},
-    "engines": {"errors", "config", "onnx_threads", "audio", "speech", "voices"},
+    "engines": {"errors", "config", "waiting", "onnx_threads", "audio", "speech", "voices"},
     "server": {*BELOW_SERVER, "server"},
     "server/transport": {"errors", "config"},
     "server/service": BELOW_SERVER,

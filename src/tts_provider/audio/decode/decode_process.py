@@ -32,7 +32,8 @@ from tts_provider.audio.decode.decode_child import (
 )
 from tts_provider.audio.encode.manifest import Manifest
 from tts_provider.audio.pcm import Samples
-from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity
+from tts_provider.errors import EngineFailed, InvalidRequest
+from tts_provider.waiting.line import Line, try_later
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,10 @@ class Decoders:
     refused."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(os.cpu_count() or 1)
-        self._waiting = 0
+        full = f"{_MAX_WAITING} audio files wait to be decoded, the limit; come back in a moment"
+        self._line = Line(
+            os.cpu_count() or 1, try_later(full, _RETRY_AFTER_MS), waiting=_MAX_WAITING
+        )
         self._ready: asyncio.Task[Process] | None = None
         self._working: set[Process] = set()
         self._closed = False
@@ -91,20 +94,8 @@ class Decoders:
         self, data: bytes | bytearray, max_bytes: int, max_audio_s: float, *, wants_manifest: bool
     ) -> tuple[Samples, Manifest | None]:
         check_size(data, max_bytes)
-        if self._waiting >= _MAX_WAITING:
-            raise OverCapacity(
-                f"{self._waiting} audio files wait to be decoded, the limit; come back in a moment",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
-        try:
+        async with self._line.place():
             return await self._decode(data, max_audio_s, wants_manifest=wants_manifest)
-        finally:
-            self._places.release()
 
     async def close(self) -> None:
         """End the one that is ready, and those that work."""

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from starlette.types import Receive, Scope, Send
 
@@ -27,6 +27,8 @@ from tts_provider.engines.remote.messages import REPLICA_HEADER
 from tts_provider.engines.remote.proof import PROOF_HEADER, Proof
 from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.speech.engine import SAMPLE_RATE
+from tts_provider.waiting.leaving import Left, until_left
+from tts_provider.waiting.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -120,15 +122,13 @@ class Exchange:
         sign of life at least every `alive_s`."""
         await self._start(200, MEDIA_TYPE)
         self._sent_s = self._made_s = asyncio.get_running_loop().time()
-        speaking = asyncio.create_task(self._send_frames(frames, ahead_s))
         living = asyncio.create_task(self._show_life(alive_s))
-        leaving = asyncio.create_task(self._wait_left())
         try:
-            await asyncio.wait({speaking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            with suppress(Left, OSError):  # which some servers tell so
+                await until_left(self._send_frames(frames, ahead_s), self._receive)
         finally:
-            for task in (speaking, living, leaving):
-                task.cancel()
-            await asyncio.gather(speaking, living, leaving, return_exceptions=True)
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
 
     async def _start(
         self, status: int, media_type: str, headers: list[tuple[bytes, bytes]] | None = None
@@ -163,16 +163,13 @@ class Exchange:
         await self._send_frame(last)
 
     async def _send_all(self, frames: AsyncGenerator[Frame, None], ahead_s: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        heard_until_s = 0.0  # when a listener who began with the first audio has heard it all
+        pace = Pace(asyncio.get_running_loop().time)
         async for frame in frames:
             await self._send_frame(frame)
             self._made_s = self._sent_s
             if ahead_s is not None and isinstance(frame, SamplesFrame):
-                now_s = loop.time()
-                heard_until_s = (heard_until_s or now_s) + len(frame.samples) / SAMPLE_RATE
-                if heard_until_s - now_s > ahead_s:
-                    await asyncio.sleep(heard_until_s - now_s - ahead_s)
+                pace.send(len(frame.samples) / SAMPLE_RATE)
+                await pace.wait(ahead_s)
 
     async def _send_frame(self, frame: Frame) -> None:
         loop = asyncio.get_running_loop()
@@ -202,7 +199,3 @@ class Exchange:
                 return
             else:
                 await self._send_frame(Alive())
-
-    async def _wait_left(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass

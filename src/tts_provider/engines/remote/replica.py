@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from starlette.types import Receive, Scope, Send
 
@@ -28,15 +28,14 @@ from tts_provider.errors import (
     Draining,
     InvalidRequest,
     Loading,
-    OverCapacity,
     WireError,
 )
 from tts_provider.speech.engine import Engine, Samples, Utterance, Voice
 from tts_provider.voices.store import VoiceStore
+from tts_provider.waiting.line import Line, try_later
 
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 """A minute of samples to listen to, in base64, is half of it."""
-_RETRY_AFTER_MS = 1000
 
 
 class Replica:
@@ -62,10 +61,14 @@ class Replica:
         self._alive_s = alive_s
         self._is_loaded = False
         self._is_draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.active = 0
+        full = f"all {max_streams} streams of the replica are busy; try again later"
+        self._line = Line(max_streams, try_later(full), waiting=0)
         self.metrics = ReplicaMetrics(lambda: self.active, lambda: self.refusal is None)
+
+    @property
+    def active(self) -> int:
+        """Passages that are spoken, or heard."""
+        return self._line.taken
 
     @property
     def refusal(self) -> WireError | None:
@@ -86,7 +89,7 @@ class Replica:
 
     async def wait_idle(self) -> None:
         """Until nothing is spoken."""
-        await self._idle.wait()
+        await self._line.wait_empty()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -162,28 +165,16 @@ class Replica:
             max_streams=self._max_streams,
         )
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """A place to speak. Raises `WireError` where there is none."""
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        """A place to speak, which raises `OverCapacity` where there is none. Raises `WireError`
+        where nobody has one."""
         self._check_open()
-        if self.active >= self._max_streams:
-            raise OverCapacity(
-                f"all {self._max_streams} streams of the replica are busy; try again later",
-                retry_after_ms=_RETRY_AFTER_MS,
-            )
-        self.active += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self.active -= 1
-            if not self.active:
-                self._idle.set()
+        return self._line.place()
 
     async def _speak(self, exchange: Exchange) -> None:
         request = read_message(SpeakRequest, await exchange.read_body(_MAX_BODY_BYTES))
         utterance = request.utterance(self._find_voice(request.voice))
-        with self._place():
+        async with self._place():
             frames = self.metrics.watch(self._speech(utterance), utterance.voice.id)
             await exchange.stream(frames, ahead_s=request.ahead_s, alive_s=self._alive_s)
 
@@ -203,7 +194,7 @@ class Replica:
         body = await exchange.read_body(_MAX_BODY_BYTES)
         request = await asyncio.to_thread(read_message, ListenRequest, body)
         samples = await asyncio.to_thread(request.audio)
-        with self._place():
+        async with self._place():
             heard = self._heard(request, samples)
             await exchange.stream(heard, ahead_s=None, alive_s=self._alive_s)
 

@@ -16,10 +16,10 @@ from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects import KEYS
 from tts_provider.server.http.answers import error_response
-from tts_provider.server.service.line import Line
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.transport.auth import choose_subprotocol, log_refusal
 from tts_provider.server.transport.websocket import protocol_of
+from tts_provider.waiting.line import Line, try_later
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,8 @@ class Socket(ABC):
 
 
 def connections_line(places: int) -> Line:
-    return Line(places, "{} connections are open, the limit; try again later")
+    full = f"{places} connections are open, the limit; try again later"
+    return Line(places, try_later(full), waiting=0)
 
 
 class Sockets:
@@ -209,15 +210,15 @@ class Sockets:
         try:
             if not await self._is_known(socket):
                 return
-            if not line.is_full:
-                with line.place():
+            if (refusal := line.refusal()) is None:
+                async with line.place():
                     await self._run(socket)
                 return
         finally:
             self.connections.remove(socket)
             if not self.connections:
                 self._empty.set()
-        await socket.refuse(line.refusal())
+        await socket.refuse(refusal)
 
     async def _is_known(self, socket: Socket) -> bool:
         """Whether its client needs no key, or shows one. Of strangers there are few, and the oldest

@@ -12,7 +12,6 @@ from typing import Protocol
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.errors import InvalidRequest, NoSpeech, WireError
-from tts_provider.server.connections.pace import Pace
 from tts_provider.server.connections.socket import wait_for
 from tts_provider.server.dialects.contexts import Context, Item
 from tts_provider.server.dialects.dialect import (
@@ -32,6 +31,7 @@ from tts_provider.server.service.service import Meter, Said, SpeechService, unex
 from tts_provider.speech.engine import Utterance, to_ms
 from tts_provider.speech.pipeline import Progress, Segment, nothing_to_speak
 from tts_provider.speech.reading import Passage
+from tts_provider.waiting.pace import Pace
 
 log = logging.getLogger(__name__)
 

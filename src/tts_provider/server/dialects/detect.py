@@ -18,9 +18,9 @@ from tts_provider.errors import InvalidRequest
 from tts_provider.server.http.answers import arriving, while_connected
 from tts_provider.server.http.form import read_form
 from tts_provider.server.http.openapi import errors
-from tts_provider.server.service.line import Line
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.watermark import decoder
+from tts_provider.waiting.line import Line, try_later
 
 PATH = "/v1/audio/detect"
 
@@ -96,7 +96,7 @@ def create_router(service: SpeechService) -> APIRouter:
     )
     async def detect_audio(request: Request) -> Findings:
         """Look for the watermark of this server's speech, its tag, and a manifest."""
-        with detections.line.place():
+        async with detections.uploads.place():
             data = await arriving(
                 _read(request, service), "the audio", service.limits.upload_timeout_s
             )
@@ -110,12 +110,9 @@ class _Detections:
 
     def __init__(self, service: SpeechService) -> None:
         self._service = service
-        self.line = Line(
-            _MAX_UPLOADS,
-            "{} files are being looked at, the limit; come back in a moment",
-            turns=1,
-            retry_after_ms=_RETRY_AFTER_MS,
-        )
+        full = f"{_MAX_UPLOADS} files are being looked at, the limit; come back in a moment"
+        self.uploads = Line(_MAX_UPLOADS, try_later(full, _RETRY_AFTER_MS), waiting=0)
+        self._line = Line(1)
 
     async def look(self, data: bytearray) -> Findings:
         limits = self._service.limits
@@ -126,10 +123,10 @@ class _Detections:
         return findings(data, samples, manifest, found)
 
     async def _detect(self, samples: Samples) -> Detection:
-        await self.line.turn.acquire()
+        await self._line.enter()
         work = asyncio.get_running_loop().run_in_executor(None, lambda: detect(decoder(), samples))
         # A thread cannot be ended: whoever leaves, the next begins when it has.
-        work.add_done_callback(lambda _: self.line.turn.release())
+        work.add_done_callback(lambda _: self._line.leave())
         return await asyncio.shield(work)
 
 

@@ -16,10 +16,10 @@ from tts_provider.errors import InvalidRequest
 from tts_provider.server.http.answers import arriving, while_connected
 from tts_provider.server.http.form import Form, read_form
 from tts_provider.server.http.openapi import errors
-from tts_provider.server.service.line import Line
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Voice
 from tts_provider.voices.store import Added, VoiceStore
+from tts_provider.waiting.line import Line, try_later
 
 PATH = "/v1/audio/voices"
 
@@ -98,7 +98,7 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
     )
     async def enrol_voice(request: Request) -> EnrolledVoice:
         """Make a voice of a recording of somebody who has agreed to it."""
-        with enrolments.line.place():
+        async with enrolments.uploads.place():
             service.decoders.prepare()
             reading = _read(request, service.limits)
             form = await arriving(reading, "the recording", service.limits.upload_timeout_s)
@@ -138,12 +138,10 @@ class _Enrolments:
 
     def __init__(self, limits: Limits, decoders: Decoders) -> None:
         self._limits, self._decoders = limits, decoders
-        self.line = Line(
-            _UPLOADS_A_WORKER * limits.max_enrolments,
-            "{} voices are being enrolled, the limit; come back in a moment",
-            turns=limits.max_enrolments,
-            retry_after_ms=_RETRY_AFTER_MS,
-        )
+        uploads = _UPLOADS_A_WORKER * limits.max_enrolments
+        full = f"{uploads} voices are being enrolled, the limit; come back in a moment"
+        self.uploads = Line(uploads, try_later(full, _RETRY_AFTER_MS), waiting=0)
+        self._line = Line(limits.max_enrolments)
 
     async def enrol(self, store: VoiceStore, form: Form) -> Added:
         name, transcript = _text(form, "name"), _text(form, "transcript")
@@ -151,7 +149,7 @@ class _Enrolments:
         if "audio" not in form.files:
             raise InvalidRequest("audio must be a file of the form", param="audio")
         await asyncio.to_thread(store.check, name, transcript, consent)
-        async with self.line.turn:
+        async with self._line.place():
             recording = await self._decoders.decode(
                 form.files.pop("audio"),
                 max_bytes=self._limits.max_voice_upload_bytes,

@@ -22,6 +22,7 @@ from tts_provider.server.service.service import SpeechService, unexpected_failur
 from tts_provider.server.transport.address import error_body_of, error_headers_of
 from tts_provider.server.transport.http import HttpProtocol, http_protocol_of
 from tts_provider.speech.pipeline import Segment
+from tts_provider.waiting.leaving import Left, until_left, wait_left
 
 log = logging.getLogger(__name__)
 
@@ -102,26 +103,11 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, _Read]) ->
     """Work for a request whose body was read. Raises what it raises, and `InvalidRequest` where
     the client leaves, which cancels it."""
     try:
-        return await _until_left(work, request.receive)
-    except ClientDisconnect:
+        return await until_left(work, request.receive)
+    except Left:
         raise InvalidRequest(
             "the client left before it was answered", code="disconnected"
         ) from None
-
-
-async def _until_left(work: Coroutine[Any, Any, _Read], receive: Receive) -> _Read:
-    """What it gives. Raises `ClientDisconnect` where the client leaves first, which cancels it."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_wait_disconnected(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _read_body(request: Request, limit_bytes: int) -> bytes:
@@ -162,10 +148,10 @@ class AudioStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         protocol = http_protocol_of(scope)
-        with contextlib.suppress(ClientDisconnect):
-            if not await _until_left(self._send_pieces(protocol, send), receive):
+        with contextlib.suppress(Left):
+            if not await until_left(self._send_pieces(protocol, send), receive):
                 protocol.reset()
-                await _wait_disconnected(receive)
+                await wait_left(receive)
 
     async def _send_pieces(self, protocol: HttpProtocol, send: Send) -> bool:
         """Whether all were sent. Raises `WireError` where not even the headers were."""
@@ -209,8 +195,3 @@ def _as_wire_error(error: Exception) -> WireError:
 
 def _body(data: bytes, *, more: bool) -> dict[str, object]:
     return {"type": "http.response.body", "body": data, "more_body": more}
-
-
-async def _wait_disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

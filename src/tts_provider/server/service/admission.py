@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tts_provider.config import Limits
 from tts_provider.errors import Draining, OverCapacity, WireError
+from tts_provider.waiting.line import Line
 
 _FIRST_GUESS_S = 1.0
 _AVERAGE_WEIGHT = 0.1
@@ -23,26 +23,28 @@ _RETRY_AFTER_MS = (250, 60_000)
 class Admission:
     def __init__(self, limits: Limits) -> None:
         self._max_streams = limits.max_streams
-        self._max_queued = limits.max_queued_requests
-        # Who waits, and whether for a stream only and not for the model.
-        self._line: deque[tuple[asyncio.Future[None], bool]] = deque()
-        self._open = False
+        self._line = Line(
+            limits.max_streams, self._full, waiting=limits.max_queued_requests, is_open=False
+        )
+        self._is_loaded = False
         self._refusal: WireError | None = None
         self._average_s = _FIRST_GUESS_S
         self._decided = asyncio.Event()
         self._started: list[float] = []  # when each that speaks began
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.active = 0
+
+    @property
+    def active(self) -> int:
+        """Requests that are spoken."""
+        return self._line.taken
 
     @property
     def queued(self) -> int:
-        return len(self._line)
+        return self._line.waiting
 
     @property
     def is_open(self) -> bool:
         """The model is loaded and requests are let in."""
-        return self._open and self._refusal is None
+        return self._is_loaded and self._refusal is None
 
     @property
     def refusal(self) -> WireError | None:
@@ -51,23 +53,23 @@ class Admission:
 
     def open(self) -> None:
         """The model is ready: let in those who wait."""
-        self._open = True
+        self._is_loaded = True
         self._decided.set()
-        self._let_in()
+        self._line.open()
 
     def drain(self) -> None:
         """Refuse what is new; what is in line and speaking goes on. Before the model is ready
         nothing in line can be finished, so it is refused too."""
         self._refusal = Draining("the server is shutting down; connect again")
         self._decided.set()
-        if not self._open:
-            self._refuse_line(self._refusal)
+        if not self._is_loaded:
+            self._line.end(self._refusal)
 
     def fail(self, problem: WireError) -> None:
         """The model cannot be loaded: everybody in line hears why."""
         self._refusal = problem
         self._decided.set()
-        self._refuse_line(problem)
+        self._line.end(problem)
 
     async def wait_open(self) -> None:
         """Until requests are let in. Raises why they are not and will not be."""
@@ -77,7 +79,7 @@ class Admission:
 
     async def wait_idle(self) -> None:
         """Until nobody is speaking or in line."""
-        await self._idle.wait()
+        await self._line.wait_empty()
 
     @asynccontextmanager
     async def admit(self, *, begun: bool = False, early: bool = False) -> AsyncIterator[None]:
@@ -86,7 +88,9 @@ class Admission:
         Raises `OverCapacity` where the line is full, `Draining` or the load's failure. What has
         `begun` goes on while the server drains, and may wait where the line is full.
         """
-        await self._enter(begun, early)
+        if self._refusal is not None and not (begun and isinstance(self._refusal, Draining)):
+            raise self._refusal
+        await self._line.enter(early=early, beyond=begun)
         started = time.monotonic()
         self._started.append(started)
         try:
@@ -95,69 +99,17 @@ class Admission:
             self._started.remove(started)
             spoken_s = time.monotonic() - started
             self._average_s += _AVERAGE_WEIGHT * (spoken_s - self._average_s)
-            self._leave()
+            self._line.leave()
 
-    async def _enter(self, begun: bool, early: bool) -> None:
-        if self._refusal is not None and not (begun and isinstance(self._refusal, Draining)):
-            raise self._refusal
-        is_next = not self._line if self._open else early
-        if is_next and self.active < self._max_streams:
-            self.active += 1
-            self._idle.clear()
-            return
-        if len(self._line) >= self._max_queued and not begun:
-            raise OverCapacity(
-                f"all {self._max_streams} streams are busy and {len(self._line)} requests wait, "
-                "the limit; try again later",
-                retry_after_ms=self._retry_after_ms(),
-            )
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((place, early))
-        self._idle.clear()
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self._leave()  # let in and cancelled in the same instant
-            else:
-                self._remove(place, early)
-            raise
-
-    def _leave(self) -> None:
-        self.active -= 1
-        self._let_in()
-
-    def _remove(self, place: asyncio.Future[None], early: bool) -> None:
-        if (place, early) in self._line:
-            self._line.remove((place, early))
-        self._update_idle()
-
-    def _let_in(self) -> None:
-        waiting, self._line = self._line, deque()
-        for place, early in waiting:
-            if not (self._open or early) or self.active >= self._max_streams:
-                self._line.append((place, early))
-            elif not place.done():
-                self.active += 1
-                place.set_result(None)
-        self._update_idle()
-
-    def _refuse_line(self, problem: WireError) -> None:
-        for place, _ in self._line:
-            if not place.done():
-                place.set_exception(problem)
-        self._line.clear()
-        self._update_idle()
-
-    def _update_idle(self) -> None:
-        if self.active == 0 and not self._line:
-            self._idle.set()
-
-    def _retry_after_ms(self) -> int:
-        """When who stands in line now will have been served, judged by how long requests took
-        lately, and take now: before, who comes back waits as long or is refused again."""
+    def _full(self) -> OverCapacity:
+        """Who comes back before those in line now have been served waits as long or is refused
+        again: that is judged by how long requests took lately, and take now."""
         low, high = _RETRY_AFTER_MS
         now_s = time.monotonic()
         speaking_s = sum(now_s - started for started in self._started) / self._max_streams
-        line_s = max(self._average_s, speaking_s) * (len(self._line) + 1) / self._max_streams
-        return int(min(max(1000 * line_s, low), high))
+        line_s = max(self._average_s, speaking_s) * (self.queued + 1) / self._max_streams
+        return OverCapacity(
+            f"all {self._max_streams} streams are busy and {self.queued} requests wait, "
+            "the limit; try again later",
+            retry_after_ms=int(min(max(1000 * line_s, low), high)),
+        )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tts_provider.server.service.line import Line
+from tts_provider.waiting.line import Line, try_later
 
 _THREADS = 2
 
@@ -31,8 +31,8 @@ class Readings:
 
     def __init__(self, most_shown: int) -> None:
         """`most_shown` requests may wait at a time only to see what would be spoken."""
-        full = "{} texts wait to be shown as words, the limit; try again later"
-        self._shown = Line(most_shown, full, turns=1)
+        full = f"{most_shown} texts wait to be shown as words, the limit; try again later"
+        self._shown = Line(1, try_later(full), waiting=most_shown - 1)
 
     async def read(self, reading: Callable[[], Iterable[_Read]]) -> list[_Read]:
         """All that it yields; where it is cancelled, its thread stops behind the next of them."""
@@ -57,6 +57,5 @@ class Readings:
 
         Raises `OverCapacity` where too many wait.
         """
-        with self._shown.place():
-            async with self._shown.turn:
-                return await self.read(reading)
+        async with self._shown.place():
+            return await self.read(reading)

@@ -1,4 +1,4 @@
-"""Who owns a task, how far ahead a listener is, who waits in line: without sockets or clocks."""
+"""Who owns a task: without sockets or clocks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import asyncio
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.errors import OverCapacity
-from tts_provider.server.connections.pace import Pace
 from tts_provider.server.connections.tasks import Tasks
-from tts_provider.server.service.line import Line
 
 
 async def test_an_owner_waits_for_what_it_ends_and_forgets_what_ended():
@@ -47,31 +44,3 @@ async def test_an_owner_tells_what_failed_but_no_client_that_left():
     await asyncio.sleep(0)
     with pytest.raises(ZeroDivisionError):
         await tasks.__aexit__()
-
-
-async def test_a_listener_hears_at_its_own_speed():
-    now_s = 100.0
-    pace = Pace(lambda: now_s)
-    assert pace.ahead_s < 0
-    pace.send(2.0)
-    assert pace.ahead_s == 2
-    now_s = 101.0
-    pace.send(3.0)
-    assert pace.ahead_s == 4
-    await pace.wait(4.0)
-    now_s = 110.0
-    assert pace.ahead_s == -5
-    pace.send(1.0)  # it begins when it comes
-    assert pace.ahead_s == 1
-
-
-async def test_a_line_has_so_many_places_and_turns():
-    line = Line(2, "{} wait", turns=1, retry_after_ms=7)
-    with line.place(), line.place():
-        assert line.is_full
-        with pytest.raises(OverCapacity, match="2 wait") as caught, line.place():
-            pass
-        assert caught.value.retry_after_ms == 7
-        async with line.turn:
-            assert line.turn.locked()
-    assert not line.is_full
