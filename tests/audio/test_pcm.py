@@ -8,13 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tts_provider import __version__
+from tts_provider.audio.encode.tag import find_tag
 from tts_provider.audio.pcm import (
     SAMPLE_RATES,
+    WAV_MULAW,
+    WAV_PCM,
     Resampler,
     from_s16,
     to_s16,
     wav_data_at,
     wav_header,
+    wav_tag,
 )
 
 
@@ -47,7 +52,24 @@ def test_wav_header_with_and_without_a_length(rate):
         assert len(file.readframes(2**20)) == len(audio)
 
 
+@pytest.mark.parametrize("coding", [WAV_PCM, WAV_MULAW])
+@pytest.mark.parametrize("data_bytes", [0, 1, 100])
+def test_the_tag_stands_behind_the_audio(coding, data_bytes):
+    tag = wav_tag(data_bytes)
+    header = wav_header(8000, data_bytes, coding, behind_bytes=len(tag))
+    file = header + bytes(data_bytes) + tag
+    assert len(header) == (44 if coding is WAV_PCM else 58)
+    assert int.from_bytes(file[4:8], "little") == len(file) - 8
+    assert find_tag(tag) == f"tts-provider {__version__}"
+    assert find_tag(header) is None
+    # RIFF aligns its chunks to two bytes.
+    at = len(header) + data_bytes + data_bytes % 2
+    assert file[at : at + 4] == b"LIST"
+    assert at + 8 + int.from_bytes(file[at + 4 : at + 8], "little") == len(file)
+
+
 def test_where_the_audio_begins():
+    assert len(wav_header(8000)) == 44
     for header in (wav_header(8000), wav_header(24_000, 2**31)):
         assert wav_data_at(header) == wav_data_at(header + b"data") == len(header)
     plain = b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + bytes(16) + b"data\xff\xff\xff\xff"

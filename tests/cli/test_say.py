@@ -17,7 +17,9 @@ from websockets.asyncio.server import serve
 import decoders
 import ears
 from servers import PATIENCE_S, clean_environment, run_cli, server_process
-from tts_provider.audio.pcm import from_s16, wav_data_at
+from tts_provider import __version__
+from tts_provider.audio.encode.tag import find_tag
+from tts_provider.audio.pcm import from_s16, wav_data_at, wav_tag
 from tts_provider.errors import TTSError
 
 
@@ -42,8 +44,7 @@ def test_text_from_a_pipe_and_audio_into_one(server, tmp_path):
     samples, rate = ears.read_wav(whole.stdout)
     assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
     streamed = run_cli(tmp_path, *arguments, "--stream", **options)
-    at = wav_data_at(whole.stdout)
-    assert streamed.stdout[at:] == whole.stdout[at:]
+    assert decoders.wav_data(streamed.stdout) == decoders.wav_data(whole.stdout)
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -250,7 +251,8 @@ def test_a_streamed_file_says_its_length(server, tmp_path):
     assert run_cli(tmp_path, *arguments, "d.wav").returncode == 0
     data = (tmp_path / "d.wav").read_bytes()
     with wave.open(io.BytesIO(data)) as file:
-        assert file.getnframes() == (len(data) - wav_data_at(data)) // 2
+        assert file.getnframes() == (len(data) - 44 - len(wav_tag(0))) // 2
+    assert find_tag(data) == f"tts-provider {__version__}"
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
 
 

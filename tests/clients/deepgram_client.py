@@ -48,6 +48,8 @@ def main(url: str, key: str, text: str, long_text: str) -> None:
         "aac": {"encoding": "aac"},
     }.items():
         report[name] = encode(b"".join(client.speak.v1.audio.generate(text=text, **options)))
+    models = client.manage.v1.models.list().tts
+    report["models"] = [[model.canonical_name, model.languages] for model in models]
     with client.speak.v1.connect(
         model="aura-2-thalia-en", encoding="linear16", sample_rate=24_000
     ) as socket:

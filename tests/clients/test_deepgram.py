@@ -26,6 +26,7 @@ async def test_the_package():
     samples = from_s16(base64.b64decode(report["websocket"]))
     assert hear_digits(samples) == DIGITS
     assert median_pitch_hz(samples) > 150
+    assert report["models"][:2] == [["male", ["en-US"]], ["female", ["en-US"]]]
     assert report["cleared"] == ["Cleared"]
     assert report["flushed"] == ["Flushed"]
     assert report["warned"] == ["Warning"]

@@ -4,6 +4,7 @@ import json
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from servers import ask, open_socket, receive, running_server
@@ -44,8 +45,6 @@ async def test_unknown_paths_are_404_in_one_shape(path, code):
 
 
 async def test_a_socket_on_an_unknown_path_is_404():
-    from websockets.asyncio.client import connect
-
     async with running_server() as server:
         with pytest.raises(InvalidStatus) as caught:
             async with connect(f"ws://127.0.0.1:{server.port}/v2/stream"):
@@ -68,3 +67,35 @@ async def test_a_method_that_a_path_does_not_take(path, methods):
         reply = await client.put(f"http://127.0.0.1:{server.port}{path}")
         assert (reply.status_code, reply.json()["error"]["code"]) == (405, "method_not_allowed")
         assert set(reply.headers["allow"].split(", ")) == methods
+
+
+@pytest.mark.parametrize(
+    ("asked", "there_is"),
+    [
+        ("/audio/speech", "/v1/audio/speech"),
+        ("/v1/v1/audio/speech", "/v1/audio/speech"),
+        ("/models", "/v1/models"),
+        ("/v1/health", "/health"),
+        ("/v1/tts/bytes", "/tts/bytes"),
+        ("/audio/nothing", None),
+        ("/v1/v1", None),
+    ],
+)
+async def test_a_path_without_v1_or_with_it_twice(asked, there_is):
+    async with running_server() as server, httpx2.AsyncClient() as client:
+        reply = await client.post(f"http://127.0.0.1:{server.port}{asked}", json={"input": "a"})
+        message = reply.json()["error"]["message"]
+        meant = f"; this server has {there_is}" if there_is else ""
+        assert (reply.status_code, message) == (404, f"Not Found: POST {asked}{meant}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "there_is"),
+    [("/stream", "/v1/stream"), ("/v1/v1/stream", "/v1/stream"), ("/v1/nothing", "/")],
+)
+async def test_a_websocket_without_v1_or_with_it_twice(asked, there_is):
+    async with running_server() as server:
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"ws://127.0.0.1:{server.port}{asked}")
+        body = json.loads(refused.value.response.body)
+        assert body["error"]["message"].endswith(f"; the endpoint is {there_is}")

@@ -16,6 +16,8 @@ SAMPLE_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 # RIFF sizes of a stream whose length is not known yet: players read on until the end.
 _UNKNOWN_BYTES = 0xFFFF_FFFF
+UNKNOWN_WAV_SIZE = struct.pack("<I", _UNKNOWN_BYTES)
+"""As a header has it, at byte 4."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -50,10 +52,15 @@ WAV_MULAW = WavCoding(7, 1)
 
 
 def wav_header(
-    sample_rate: int, data_bytes: int | None = None, coding: WavCoding = WAV_PCM
+    sample_rate: int,
+    data_bytes: int | None = None,
+    coding: WavCoding = WAV_PCM,
+    *,
+    behind_bytes: int = 0,
 ) -> bytes:
-    """What stands before mono audio, with a tag that says what made it; its size depends on the
-    coding only. `data_bytes` is None where the length is not known.
+    """What stands before mono audio: for PCM the 44 bytes that many clients cut off unread. Its size
+    depends on the coding only. `data_bytes` is None where the length is not known, `behind_bytes`
+    are those of `wav_tag` where it follows the audio.
 
     http://soundfile.sapp.org/doc/WaveFormat/, and for other codings than PCM
     https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html
@@ -72,15 +79,20 @@ def wav_header(
         form += struct.pack("<H", 0)  # no more about the coding
         samples = _UNKNOWN_BYTES if data_bytes is None else data_bytes // coding.sample_bytes
         fact = _chunk(b"fact", struct.pack("<I", samples))
-    info = b"INFO" + _chunk(b"ISFT", _text(tag.SOFTWARE)) + _chunk(b"ICMT", _text(tag.COMMENT))
-    body = b"WAVE" + _chunk(b"fmt ", form) + fact + _chunk(b"LIST", info)
+    body = b"WAVE" + _chunk(b"fmt ", form) + fact
     after_riff_bytes = len(body) + 8
     if data_bytes is None:
         riff_bytes = data_bytes = _UNKNOWN_BYTES
     else:
-        riff_bytes = after_riff_bytes + data_bytes
+        riff_bytes = after_riff_bytes + data_bytes + behind_bytes
     before_data = struct.pack("<4sI", b"RIFF", riff_bytes) + body
     return before_data + struct.pack("<4sI", b"data", data_bytes)
+
+
+def wav_tag(data_bytes: int) -> bytes:
+    """What says who made it, behind so much audio."""
+    info = b"INFO" + _chunk(b"ISFT", _text(tag.SOFTWARE)) + _chunk(b"ICMT", _text(tag.COMMENT))
+    return bytes(data_bytes % 2) + _chunk(b"LIST", info)
 
 
 def wav_data_at(header: bytes) -> int | None:

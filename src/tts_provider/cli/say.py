@@ -13,7 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tts_provider.audio.pcm import BYTES_PER_SAMPLE, from_s16, wav_data_at, wav_header
+from tts_provider.audio.pcm import (
+    BYTES_PER_SAMPLE,
+    UNKNOWN_WAV_SIZE,
+    from_s16,
+    wav_data_at,
+    wav_header,
+    wav_tag,
+)
 from tts_provider.cli.captions import caption_format, write_captions
 from tts_provider.cli.player import play
 from tts_provider.client import (
@@ -197,8 +204,8 @@ def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
                     for piece in pieces:
                         file.write(piece)
                 finally:
-                    if first.startswith(b"RIFF"):
-                        _write_wav_sizes(file, wav_data_at(first))
+                    if first.startswith(b"RIFF") and first[4:8] == UNKNOWN_WAV_SIZE:
+                        _finish_wav(file, wav_data_at(first))
         except OSError as error:
             raise StartupError(f"cannot write {output}: {error.strerror}") from error
 
@@ -212,13 +219,17 @@ def _write_captions(name: str, text: str, words: Sequence[SpokenWord]) -> None:
         raise StartupError(f"cannot write {name}: {error.strerror}") from error
 
 
-def _write_wav_sizes(file: BinaryIO, data_at: int | None) -> None:
-    """Replace the sizes of a stream's header, which say that its length is not known."""
+def _finish_wav(file: BinaryIO, data_at: int | None) -> None:
+    """A stream's header says that its length is not known: now it is, and there is room for the
+    tag behind the audio."""
     if data_at is None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return
-    wav_bytes = file.tell()
-    if wav_bytes <= _LONGEST_WAV_BYTES:
-        for position, size_bytes in ((4, wav_bytes - 8), (data_at - 4, wav_bytes - data_at)):
+    data_bytes = file.tell() - data_at
+    behind = wav_tag(data_bytes)
+    riff_bytes = data_at + data_bytes + len(behind) - 8
+    if riff_bytes <= _LONGEST_WAV_BYTES:
+        file.write(behind)
+        for position, size_bytes in ((4, riff_bytes), (data_at - 4, data_bytes)):
             file.seek(position)
             file.write(size_bytes.to_bytes(4, "little"))
 

@@ -21,7 +21,7 @@ from tts_provider.server.connections.socket import Sockets, WebSocketWire
 from tts_provider.server.dialects import APIS, KEYS, detect, voices
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.http import page
-from tts_provider.server.http.answers import allowed_methods, error_response
+from tts_provider.server.http.answers import allowed_methods, error_response, meant_path
 from tts_provider.server.http.openapi import describe
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.transport.address import AddressMiddleware, error_body_of
@@ -82,9 +82,12 @@ def create_app(
         """Prometheus's text format."""
         return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
+    known = list(app.routes)
+
     @app.websocket("/{path:path}")
     async def no_such_socket(websocket: WebSocket, path: str) -> None:
-        message = f"there is no WebSocket at /{path}; the endpoint is /"
+        meant = meant_path(known, websocket.scope) or "/"
+        message = f"there is no WebSocket at /{path}; the endpoint is {meant}"
         body = _error(websocket.scope, "not_found", message)
         await websocket.send_denial_response(JSONResponse(body, status_code=404))
         log_refusal(websocket.scope, "not_found")
@@ -104,6 +107,8 @@ def create_app(
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, problem: HTTPException) -> Response:
         message = f"{problem.detail}: {request.method} {request.url.path}"
+        if problem.status_code == 404 and (meant := meant_path(app.routes, request.scope)):
+            message += f"; this server has {meant}"
         codes = {404: "not_found", 405: "method_not_allowed"}
         body = _error(request.scope, codes.get(problem.status_code, "http_error"), message)
         headers = problem.headers

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recordings
-from servers import run_cli, running_server
+from servers import ask, open_socket, receive, run_cli, running_server
 from signing import make_identity
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.audio.watermark.weights import importlib as package_importlib
@@ -43,6 +43,14 @@ async def test_what_was_spoken_here_is_found_by_its_mark_and_its_tag(audio_forma
     assert 0.6 <= found["watermark"]["score"] <= 1
     (place,) = found["watermark"]["places"]
     assert 0 <= place["start_ms"] < place["end_ms"] <= found["duration_ms"]
+    is_tagged = audio_format != "wav"  # a stream of WAV has no place for it
+    assert (found["tag"] or "").startswith("tts-provider ") is is_tagged
+
+
+async def test_a_wav_whose_length_is_known_has_the_tag():
+    async with running_server() as server, open_socket(server) as socket:
+        await ask(socket, text=TEXT)
+        found = (await look(server, await receive(socket))).json()
     assert found["tag"].startswith("tts-provider ")
 
 
@@ -57,7 +65,7 @@ async def test_a_recording_of_others_has_neither():
 
 async def test_without_the_package_only_the_tag_is_looked_for(monkeypatch):
     async with running_server() as server:
-        data = await speak(server, "wav")
+        data = await speak(server, "mp3")
 
         def missing(name: str) -> None:
             raise package_importlib.metadata.PackageNotFoundError(name)

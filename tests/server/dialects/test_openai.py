@@ -63,6 +63,7 @@ async def test_every_format_says_the_words(audio_format):
         assert reply.status_code == 200
         assert reply.headers["content-type"] == MEDIA_TYPES[audio_format]
         assert "content-length" not in reply.headers  # it leaves while it is made
+        assert reply.headers["x-accel-buffering"] == "no"
         samples = decode(reply.content, audio_format)
         assert hear_digits(samples) == ["two", "one", "four"]
         # A lossy encoder's delay and its last frame are audio to who cannot know their length.
@@ -325,6 +326,8 @@ async def test_models_are_the_engines_and_openais_names_for_it():
         assert ids == ["espeak-ng", "tts-1", "tts-1-hd", "gpt-4o-mini-tts"]
         for model in listed["data"]:
             assert (await client.get(f"/v1/models/{model['id']}")).json() == model
+        voices = [(voice["canonical_name"], voice["languages"]) for voice in listed["tts"]]
+        assert voices[:2] == [("male", ["en-US"]), ("female", ["en-US"])]
         reply = await client.get("/v1/models/sesame/csm-1b")
         assert (reply.status_code, error_of(reply)["code"]) == (404, "model_not_found")
         audio = (await client.get("/v1/audio/models")).json()["models"]

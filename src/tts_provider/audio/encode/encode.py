@@ -29,6 +29,7 @@ from tts_provider.audio.pcm import (
     to_f32,
     to_s16,
     wav_header,
+    wav_tag,
 )
 from tts_provider.errors import InvalidRequest
 
@@ -58,8 +59,9 @@ class Encoder(Protocol):
     def finish(self) -> bytes: ...
 
     def patches(self) -> list[tuple[int, bytes]]:
-        """After `finish`: what to write over the file at these positions, where it is still
-        whole. They are lengths, which a stream's header cannot know."""
+        """After `finish`: what to write over the file at these positions, or behind its end, where
+        it is still whole. They are lengths, which a stream's header cannot know, and what has no
+        place in a stream."""
 
     def close(self) -> None: ...
 
@@ -159,7 +161,9 @@ class PcmEncoder:
     def patches(self) -> list[tuple[int, bytes]]:
         if self._wav is None:
             return []
-        return [(0, wav_header(self._rate, self._data_bytes, self._wav))]
+        behind = wav_tag(self._data_bytes)
+        header = wav_header(self._rate, self._data_bytes, self._wav, behind_bytes=len(behind))
+        return [(0, header), (len(header) + self._data_bytes, behind)]
 
     def close(self) -> None:
         pass

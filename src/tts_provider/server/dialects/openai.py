@@ -11,6 +11,7 @@ import json
 import math
 import re
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
@@ -39,7 +40,7 @@ from tts_provider.server.http.speech_file import speak_file, worded
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.word import are_estimated
 from tts_provider.server.transport.address import error_body
-from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance, Voice
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.pipeline import Segment
 from tts_provider.speech.reading import ReadingOptions
@@ -186,9 +187,22 @@ class Model(BaseModel):
     owned_by: str = "tts-provider"
 
 
+class VoiceModel(BaseModel):
+    """A voice, which is a model of its own to Deepgram's clients."""
+
+    name: str
+    canonical_name: str
+    architecture: str
+    languages: list[str]
+    version: str
+    uuid: str
+    metadata: dict[str, list[str]]
+
+
 class ModelList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Model]
+    tts: list[VoiceModel] = Field(description="The voices, as Deepgram's clients ask for them.")
 
 
 class AudioModel(BaseModel):
@@ -244,7 +258,10 @@ def create_router(service: SpeechService) -> APIRouter:
     @router.get("/models")
     async def list_models() -> ModelList:
         """The engine's model, and OpenAI's names for it."""
-        return ModelList(data=[Model(id=model, created=started) for model in known_models()])
+        return ModelList(
+            data=[Model(id=model, created=started) for model in known_models()],
+            tts=[_voice_model(voice, service.engine.model) for voice in await service.voices()],
+        )
 
     @router.get("/models/{model:path}", responses=errors(404))
     async def get_model(model: str) -> Model:
@@ -405,6 +422,19 @@ class _Events:
             "total_tokens": self._characters + frames,
         }
         return _event({"type": "speech.audio.done", "usage": usage})
+
+
+def _voice_model(voice: Voice, model: str) -> VoiceModel:
+    """https://developers.deepgram.com/reference/management-api/models/list"""
+    return VoiceModel(
+        name=voice.name,
+        canonical_name=voice.id,
+        architecture=voice.source,
+        languages=[voice.language],
+        version=model,
+        uuid=str(uuid.uuid5(uuid.NAMESPACE_URL, voice.id)),
+        metadata={"tags": [voice.gender], "use_cases": []},
+    )
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -58,6 +58,17 @@ def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> str:
     return ", ".join(methods)
 
 
+def meant_path(routes: Iterable[BaseRoute], scope: Scope) -> str | None:
+    """The path that there is, where one was asked for without `/v1` or with it twice, as clients
+    make it that join a base address with their own; None where that is no path here either."""
+    routes, path = list(routes), scope["path"]
+    for other in (f"/v1{path}", path.removeprefix("/v1")):
+        moved = {**scope, "path": other}
+        if other != path and any(route.matches(moved)[0] != Match.NONE for route in routes):
+            return other
+    return None
+
+
 async def read_body(request: Request, limits: Limits) -> bytes:
     """The whole body, whatever its `Content-Length` says.
 
@@ -142,7 +153,8 @@ class AudioStream(Response):
         self.status_code = 200
         self.media_type = media_type
         self.background = None
-        self.init_headers({"Cache-Control": "no-store"})
+        # nginx would keep pieces back until it has some pages of them.
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._pieces = pieces
         self._service = service
 

@@ -104,6 +104,24 @@ async def test_a_stream_of_mp3_has_no_gaps():
     assert lengths_s[0] <= lengths_s[1] < lengths_s[0] + 0.15
 
 
+@pytest.mark.parametrize("way", ["stream-input", "multi-stream-input"])
+async def test_whole_phrases_end_words_only_in_auto_mode(way):
+    """A client that sends sentences, each without a space behind it."""
+    heard = {}
+    async with running_server() as server:
+        for auto_mode in ("true", "false"):
+            query = {"output_format": "pcm_24000", "auto_mode": auto_mode}
+            async with open_socket(server, way, query=query) as socket:
+                await tell(socket, {"text": "Two one four."}, {"text": "Nine, six."})
+                end = {"close_context": True} if way == "multi-stream-input" else {"text": ""}
+                await tell(socket, end)
+                told = await hear_until_final(socket)
+            spelled = [message["alignment"]["chars"] for message in told if message["alignment"]]
+            heard[auto_mode] = "".join(character for chars in spelled for character in chars)
+    assert heard["true"].split() == ["Two", "one", "four.", "Nine,", "six."]
+    assert heard["false"].split() == ["Two", "one", "four.Nine,", "six."]
+
+
 async def test_contexts_side_by_side():
     async with running_server() as server:
         query = {"output_format": "pcm_24000"}

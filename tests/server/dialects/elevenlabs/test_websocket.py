@@ -112,6 +112,16 @@ def test_nothing_is_asked_by_what_asks_for_nothing():
     assert tell(dialect, context_id="a", close_context=True) == []
 
 
+@pytest.mark.parametrize("open_dialect", [single, multi])
+def test_the_end_of_a_message_ends_a_word_in_auto_mode(open_dialect):
+    dialect = open_dialect(auto_mode="true")
+    assert tell(dialect, text=" ") == [(DEFAULT, " ")]
+    assert tell(dialect, text="Four.") == [(DEFAULT, "Four. ")]
+    assert tell(dialect, text="One, ", flush=True) == [(DEFAULT, "One, "), Flush(DEFAULT)]
+    as_it_is = open_dialect()
+    assert tell(as_it_is, text="Fo") == [(DEFAULT, "Fo")]
+
+
 def test_settings():
     dialect = multi(output_format="MP3_22050_32", seed="7", auto_mode="True")
     settings = settings_of(dialect, voice_settings={"speed": 1.2, "stability": 0.5})

@@ -303,6 +303,8 @@ class _ElevenLabs(Dialect):
         has_text = bool(text.strip())
         stream.has_text = stream.has_text or has_text
         stream.is_unflushed = stream.is_unflushed or has_text
+        if self._auto_mode and not text[-1].isspace():
+            text += " "  # whole phrases: "four." and "One," are two words
         return [Append(context_id, text, stream.opening)]
 
     def _flush(self, context_id: str) -> list[Action]:
