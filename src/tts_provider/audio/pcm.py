@@ -58,9 +58,9 @@ def wav_header(
     *,
     behind_bytes: int = 0,
 ) -> bytes:
-    """What stands before mono audio: for PCM the 44 bytes that many clients cut off unread. Its size
-    depends on the coding only. `data_bytes` is None where the length is not known, `behind_bytes`
-    are those of `wav_tag` where it follows the audio.
+    """What stands before mono audio: for PCM the 44 bytes that many clients cut off unread. Its
+    size depends on the coding only. `data_bytes` is None where the length is not known,
+    `behind_bytes` are those of `wav_tag` where it follows the audio.
 
     http://soundfile.sapp.org/doc/WaveFormat/, and for other codings than PCM
     https://www.mmsp.ece.mcgill.ca/Documents/AudioFormats/WAVE/WAVE.html
