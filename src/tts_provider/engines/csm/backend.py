@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import Sampler
 
@@ -29,8 +30,17 @@ class Backend(ABC):
     samples_per_frame: int
 
     @abstractmethod
-    def acquire(self) -> int:
-        """A free slot, empty. There must be one. Where it raises, none is taken."""
+    def load_adapter(self, adapter: LowRank) -> Any:
+        """What `acquire` takes for a stream that speaks with this adapter; it has `size_bytes`, and
+        its memory is given back with the last who holds it. From any thread, also during a step.
+
+        Raises `InvalidRequest` where nobody speaks with adapters here.
+        """
+
+    @abstractmethod
+    def acquire(self, adapter: Any = None) -> int:
+        """A free slot, empty, that speaks with the adapter until it is released. There must be one.
+        Where it raises, none is taken."""
 
     @abstractmethod
     def release(self, slot: int) -> None:

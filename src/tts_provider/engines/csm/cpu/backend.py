@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.cpu.language import Language
@@ -67,16 +69,21 @@ class CpuBackend(Backend):
         self._free = list(range(slots - 1, -1, -1))
         self._order: list[int] = []  # the slot of each row in use
         self._lengths = np.zeros(slots, np.int32)  # by slot
+        self._adapters: list[Any] = [None] * slots  # by slot
         self._next: dict[int, np.ndarray] = {}  # the frame a slot reads first in its next step
         self._logits = np.zeros((slots, self._vocabulary), np.float32)
         self._projected = np.zeros((slots, config.depth.width), np.float32)
 
-    def acquire(self) -> int:
+    def load_adapter(self, adapter: LowRank) -> Any:
+        return self._language.load_adapter(adapter)
+
+    def acquire(self, adapter: Any = None) -> int:
         slot = self._free[-1]
         self._decoder.reset(slot)
         self._lengths[slot] = 0
         self._logits[slot] = 0
         self._next.pop(slot, None)
+        self._adapters[slot] = adapter
         self._order.append(self._free.pop())
         return slot
 
@@ -88,11 +95,15 @@ class CpuBackend(Backend):
                 buffer[row, :, :length] = buffer[len(self._order) - 1, :, :length]
             self._order[row] = last
         self._order.pop()
+        self._adapters[slot] = None
         self._free.append(slot)
 
     def prefill(self, slot: int, prompt: Prompt) -> None:
         logits, projected = self._language.read(
-            self._embed(prompt)[None], self._order.index(slot), self._lengths[slot : slot + 1]
+            self._embed(prompt)[None],
+            self._order.index(slot),
+            self._lengths[slot : slot + 1],
+            self._adapters_of([slot]),
         )
         self._lengths[slot] += len(prompt)
         # Once they are not finite they stay so, whatever a later piece of the prompt makes of it.
@@ -153,7 +164,9 @@ class CpuBackend(Backend):
         for row, slot in enumerate(batch):
             if slot in slots:
                 x[row, 0] = self._embed_frame(self._next.pop(slot))
-        logits, projected = self._language.read(x, 0, self._lengths[batch])
+        logits, projected = self._language.read(
+            x, 0, self._lengths[batch], self._adapters_of(batch)
+        )
         for row, slot in enumerate(batch):
             if slot in slots:
                 self._lengths[slot] += 1
@@ -161,7 +174,7 @@ class CpuBackend(Backend):
 
     def _run_depth(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
         """Code 0 from the backbone's logits, the others one by one through the depth decoder."""
-        rows = len(slots)
+        rows, adapters = len(slots), self._adapters_of(slots)
         codes = np.empty((rows, self.codebooks), np.int64)
         self._sample(self._logits[list(slots)], samplers, 0, codes[:, 0])
         # The backbone's state and code 0 go in together: one reading of the weights for both. Where
@@ -169,11 +182,16 @@ class CpuBackend(Backend):
         first = self._depth_table[codes[:, 0]].astype(np.float32)
         x = np.stack([self._projected[list(slots)], first], axis=1)  # [B, 2, depth W]
         for book in range(1, self.codebooks):
-            self._sample(self._language.speak(x, book), samplers, book, codes[:, book])
+            logits = self._language.speak(x, book, adapters)
+            self._sample(logits, samplers, book, codes[:, book])
             x = self._depth_table[codes[:, book] + self._vocabulary * book].astype(np.float32)
             x = x[:, None]  # [B, 1, depth W]
         codes[(codes == NO_CODE).any(axis=1)] = NO_CODE
         return codes
+
+    def _adapters_of(self, slots: Sequence[int]) -> list[Any]:
+        adapters = [self._adapters[slot] for slot in slots]
+        return [] if all(adapter is None for adapter in adapters) else adapters
 
     def _sample(
         self, logits: np.ndarray, samplers: Sequence[Sampler], book: int, into: np.ndarray

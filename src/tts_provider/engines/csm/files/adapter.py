@@ -109,14 +109,26 @@ class Adapter:
             },
         )
 
+    def product(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """A [rank, inputs] and scale · B [outputs, rank], float32, whose product B·A is all that it
+        changes of the matrix `name`; None where it changes it otherwise.
+
+        Raises `StartupError` where they have values that are no numbers.
+        """
+        change = self.changes[name]
+        if change.whole is not None or change.a is None or change.b is None or change.is_table:
+            return None
+        a, b = (read_finite(name, part).astype(np.float32) for part in (change.a, change.b))
+        return a, np.float32(change.scale) * b
+
     def _merged(self, name: str, tensor: Tensor, change: _Change) -> Tensor:
         whole, a, b = change.whole or tensor, change.a, change.b
         if whole.shape != tensor.shape:
-            raise self._does_not_fit(name, whole.shape, tensor.shape)
+            raise self.does_not_fit(name, whole.shape, tensor.shape)
         if a is not None and b is not None:
             product = (a.shape[1], b.shape[0]) if change.is_table else (b.shape[0], a.shape[1])
             if len(tensor.shape) != 2 or product != tensor.shape:
-                raise self._does_not_fit(name, product, tensor.shape)
+                raise self.does_not_fit(name, product, tensor.shape)
 
         def read() -> np.ndarray:
             weights = read_finite(name, whole)
@@ -132,7 +144,7 @@ class Adapter:
         sources = (self.folder / ADAPTER_WEIGHTS, self.folder / ADAPTER_CONFIG)
         return Tensor(tensor.source, tensor.shape, read, (*tensor.also, *sources))
 
-    def _does_not_fit(
+    def does_not_fit(
         self, name: str, found: tuple[int, ...], expected: tuple[int, ...]
     ) -> StartupError:
         return StartupError(

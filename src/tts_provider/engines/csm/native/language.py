@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import mmap
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tts_provider.engines.csm.adapters.low_rank import BACKBONE, DEPTH, LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
 from tts_provider.engines.csm.cpu.language import Language
-from tts_provider.engines.csm.cpu.memory import forget_pages
+from tts_provider.engines.csm.native.adapter import NativeAdapter
 from tts_provider.engines.csm.native.library import (
     LANES,
     WIDEST_HEAD,
     Kernels,
     Layer,
+    LayerAdapter,
     Linear,
     NoKernels,
     Output,
     Step,
     Transformer,
 )
+from tts_provider.engines.csm.native.packed import (
+    Packed,
+    Wanted,
+    Weights,
+    address_of,
+    reserve,
+)
 from tts_provider.engines.csm.rope import rope_angles
 from tts_provider.errors import StartupError
-
-Weights = Mapping[str, np.ndarray]
-
-_HUGE_PAGE = 2 * 1024 * 1024
-_BACKBONE, _DEPTH = "backbone_model", "depth_decoder.model"
 
 
 def check_fits(config: CsmConfig, precision: str) -> None:
@@ -66,109 +66,68 @@ class NativeLanguage(Language):
             )
         self._stop = weakref.finalize(self, kernels.calls.thread_pool_stop, self._thread_pool)
         self._stop.atexit = False  # a step may be running then, and the threads end in any case
-        self._packed = _Packed(kernels, weights, list(_wanted(config, weights)), threads)
+        self._kernels, self._config = kernels, config
+        self._packed = Packed(kernels, weights, list(_wanted(config, weights)), threads)
         self._backbone, self._depth = (
             _Transformer(kernels, self._packed, weights, prefix, part, slots, positions, threads)
             for prefix, part, positions in (
-                (_BACKBONE, config.backbone, config.positions),
-                (_DEPTH, config.depth, config.codebooks + 1),
+                (BACKBONE, config.backbone, config.positions),
+                (DEPTH, config.depth, config.codebooks + 1),
             )
         )
         self.kv = self._backbone.kv
 
+    def load_adapter(self, adapter: LowRank) -> NativeAdapter:
+        return NativeAdapter(self._kernels, self._config, adapter)
+
     def read(
-        self, x: np.ndarray, first_row: int, lengths: np.ndarray
+        self,
+        x: np.ndarray,
+        first_row: int,
+        lengths: np.ndarray,
+        adapters: Sequence[NativeAdapter | None] = (),
     ) -> tuple[np.ndarray, np.ndarray]:
         heads = [self._packed.layers[name] for name in ("head.0", "projection")]
-        logits, projected = self._backbone.run(self._thread_pool, x, first_row, lengths, heads)
+        layers = [None if adapter is None else adapter.backbone for adapter in adapters]
+        logits, projected = self._backbone.run(
+            self._thread_pool, x, first_row, lengths, heads, layers
+        )
         return logits, projected
 
-    def speak(self, x: np.ndarray, codebook: int) -> np.ndarray:
+    def speak(
+        self, x: np.ndarray, codebook: int, adapters: Sequence[NativeAdapter | None] = ()
+    ) -> np.ndarray:
         lengths = np.full(len(x), 0 if codebook == 1 else codebook, np.int32)
         head = self._packed.layers[f"head.{codebook}"]
-        return self._depth.run(self._thread_pool, x, 0, lengths, [head])[0]
+        layers = [None if adapter is None else adapter.depth for adapter in adapters]
+        return self._depth.run(self._thread_pool, x, 0, lengths, [head], layers)[0]
 
     def close(self) -> None:
         self._stop()
 
 
-class _Wanted(NamedTuple):
-    """A linear layer and where it is stored: outputs `rows` of the layer `stored`."""
-
-    name: str
-    inputs: int
-    stored: str
-    rows: slice = slice(None)
-
-
-def _wanted(config: CsmConfig, weights: Weights) -> Iterator[_Wanted]:
+def _wanted(config: CsmConfig, weights: Weights) -> Iterator[Wanted]:
     """In the order in which a frame reads them."""
-    for prefix, part in ((_BACKBONE, config.backbone), (_DEPTH, config.depth)):
+    for prefix, part in ((BACKBONE, config.backbone), (DEPTH, config.depth)):
         queries, keys = part.heads * part.head_size, part.kv_heads * part.head_size
         for number in range(part.layers):
             layer = f"{prefix}.layers.{number}"
             if f"{layer}.v.codes" in weights:
-                yield _Wanted(f"{layer}.query_key", part.width, f"{layer}.qk")
-                yield _Wanted(f"{layer}.value", part.width, f"{layer}.v")
+                yield Wanted(f"{layer}.query_key", part.width, f"{layer}.qk")
+                yield Wanted(f"{layer}.value", part.width, f"{layer}.v")
             else:
                 first, rest = slice(queries + keys), slice(queries + keys, None)
-                yield _Wanted(f"{layer}.query_key", part.width, f"{layer}.qkv", first)
-                yield _Wanted(f"{layer}.value", part.width, f"{layer}.qkv", rest)
-            yield _Wanted(f"{layer}.output", queries, f"{layer}.o")
+                yield Wanted(f"{layer}.query_key", part.width, f"{layer}.qkv", first)
+                yield Wanted(f"{layer}.value", part.width, f"{layer}.qkv", rest)
+            yield Wanted(f"{layer}.output", queries, f"{layer}.o")
             first, rest = slice(part.mlp_width), slice(part.mlp_width, None)
-            yield _Wanted(f"{layer}.gate", part.width, f"{layer}.gate_up", first)
-            yield _Wanted(f"{layer}.up", part.width, f"{layer}.gate_up", rest)
-            yield _Wanted(f"{layer}.down", part.mlp_width, f"{layer}.down")
-    yield _Wanted("projection", config.backbone.width, "projection")
+            yield Wanted(f"{layer}.gate", part.width, f"{layer}.gate_up", first)
+            yield Wanted(f"{layer}.up", part.width, f"{layer}.gate_up", rest)
+            yield Wanted(f"{layer}.down", part.mlp_width, f"{layer}.down")
+    yield Wanted("projection", config.backbone.width, "projection")
     for book in range(config.codebooks):
         width = (config.depth if book else config.backbone).width
-        yield _Wanted(f"head.{book}", width, f"head.{book}")
-
-
-class _Packed:
-    """Linear layers in one region of memory, of huge pages where Linux has them to give."""
-
-    def __init__(
-        self, kernels: Kernels, weights: Weights, wanted: Sequence[_Wanted], threads: int
-    ) -> None:
-        self.layers = {want.name: _describe(want, weights) for want in wanted}
-        sizes = [kernels.calls.tiles_bytes(layer) for layer in self.layers.values()]
-        self._memory = _reserve(sum(sizes) + _HUGE_PAGE)
-        with contextlib.suppress(OSError):  # some kernels have no huge pages
-            self._memory.madvise(mmap.MADV_HUGEPAGE)
-        address = _address(self._memory)
-        address += -address % _HUGE_PAGE
-        for layer, size in zip(self.layers.values(), sizes, strict=True):
-            layer.tiles = address
-            address += size
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda want: self._pack(kernels, weights, want), wanted))
-
-    def _pack(self, kernels: Kernels, weights: Weights, want: _Wanted) -> None:
-        layer = self.layers[want.name]
-        codes, scales = (weights[f"{want.stored}.{kind}"] for kind in ("codes", "scales"))
-        codes = codes[want.rows]
-        scales = scales.reshape(-1, codes.shape[1])[want.rows]
-        assert codes.flags.c_contiguous
-        assert scales.flags.c_contiguous
-        kernels.calls.pack_tiles(layer, codes.ctypes.data, scales.ctypes.data, layer.tiles)
-        forget_pages((codes, scales))
-
-
-def _describe(want: _Wanted, weights: Weights) -> Linear:
-    outputs, blocks, row_bytes = weights[f"{want.stored}.codes"][want.rows].shape
-    block = want.inputs // blocks
-    return Linear(None, outputs, want.inputs, 8 * row_bytes // block, block)
-
-
-def _reserve(size: int) -> mmap.mmap:
-    """Zeros, which cost memory when they are written. Shared memory, the default, would be of small
-    pages whatever is asked for."""
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-
-
-def _address(memory: mmap.mmap) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        yield Wanted(f"head.{book}", width, f"head.{book}")
 
 
 class _Transformer:
@@ -177,7 +136,7 @@ class _Transformer:
     def __init__(
         self,
         kernels: Kernels,
-        packed: _Packed,
+        packed: Packed,
         weights: Weights,
         prefix: str,
         config: TransformerConfig,
@@ -211,7 +170,7 @@ class _Transformer:
             *(norm.ctypes.data, cos.ctypes.data, sin.ctypes.data),
         )
         size = kernels.calls.workspace_bytes(self._transformer, slots, threads)
-        self._workspace = _reserve(size)
+        self._workspace = reserve(size)
 
     def run(
         self,
@@ -220,6 +179,7 @@ class _Transformer:
         first_row: int,
         lengths: np.ndarray,
         layers: Sequence[Linear],
+        adapters: Sequence[ctypes.Array[LayerAdapter] | None] = (),
     ) -> list[np.ndarray]:
         """x [B, S, W] → [B, outputs] of each of `layers`, for the last position.
 
@@ -228,6 +188,7 @@ class _Transformer:
         batch, sequence, width = x.shape
         fits = batch >= 1 and sequence >= 1 and width == self._width and lengths.shape == (batch,)
         fits = fits and 0 <= first_row <= self._slots - batch
+        assert len(adapters) in (0, batch)
         if not fits or lengths.min() < 0 or lengths.max() + sequence > self._positions:
             raise ValueError(
                 f"rows {first_row} … {first_row + batch} of {self._slots}, which hold {lengths}, "
@@ -245,8 +206,19 @@ class _Transformer:
             (Output * len(layers))(
                 *(Output(layer, out.ctypes.data) for layer, out in zip(layers, found, strict=True))
             ),
-            _address(self._workspace),
+            _pointers(adapters),
+            address_of(self._workspace),
             *(batch, sequence, first_row, len(layers)),
         )
         self._run(thread_pool, step)
         return [out[:, : layer.outputs] for layer, out in zip(layers, found, strict=True)]
+
+
+def _pointers(
+    adapters: Sequence[ctypes.Array[LayerAdapter] | None],
+) -> ctypes.Array[ctypes.c_void_p] | None:
+    """Where each row's adapter has its layers; None where no row has one."""
+    if all(adapter is None for adapter in adapters):
+        return None
+    addresses = [None if adapter is None else ctypes.addressof(adapter) for adapter in adapters]
+    return (ctypes.c_void_p * len(addresses))(*addresses)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-LANES, WIDEST_HEAD = 16, 256
+LANES, WIDEST_HEAD, MOST_RANK = 16, 256, 256
 
 # Fastest first: what the compiler was allowed to use, as /proc/cpuinfo names it.
 _AVX2 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"])
@@ -50,18 +50,30 @@ class Output(ctypes.Structure):
     _fields_ = (("layer", Linear), ("out", ctypes.c_void_p))
 
 
+class LowRank(ctypes.Structure):
+    _fields_ = (("down", Linear), ("up", Linear))
+
+
+class LayerAdapter(ctypes.Structure):
+    _fields_ = tuple(
+        (name, LowRank) for name in ("query", "key", "value", "output", "gate", "up", "down")
+    )
+
+
 class Step(ctypes.Structure):
     _fields_ = (
         ("transformer", ctypes.POINTER(Transformer)),
         *((name, ctypes.c_void_p) for name in ("x", "lengths")),
         ("output", ctypes.POINTER(Output)),
+        ("adapters", ctypes.POINTER(ctypes.c_void_p)),
         ("workspace", ctypes.c_void_p),
         *((name, ctypes.c_int32) for name in ("batch", "sequence", "first_row", "outputs")),
     )
 
 
 # transformer.c's `describe`.
-_SIZES = [LANES, WIDEST_HEAD, *map(ctypes.sizeof, (Linear, Layer, Transformer, Output, Step))]
+_STRUCTURES = (Linear, Layer, Transformer, Output, LayerAdapter, Step)
+_SIZES = [LANES, WIDEST_HEAD, MOST_RANK, *map(ctypes.sizeof, _STRUCTURES)]
 
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "describe": (None, (ctypes.c_void_p,)),

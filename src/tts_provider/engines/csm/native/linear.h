@@ -18,8 +18,10 @@
 
 typedef struct {
     const uint8_t *tiles;
-    int32_t outputs, inputs, bits, block; /* `block` divides `inputs`, 16 divides `block` */
+    int32_t outputs, inputs, bits, block; /* inputs / block and block / LEAST_BLOCK are whole */
 } Linear;
+
+enum { LEAST_BLOCK = 16 };
 
 /* As many rows as the registers hold beside the weights. */
 #if defined(__AVX512F__)

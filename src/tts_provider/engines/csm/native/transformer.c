@@ -5,14 +5,15 @@
    outputs where weights are read. Nothing depends on the number of threads, on the rows beside a
    row, or on how a sequence is cut, not to the last bit. */
 
+#include <limits.h>
 #include <stdbool.h>
 
+#include "adapter.h"
 #include "linear.h"
 #include "thread_pool.h"
 
 enum {
     MOST_ROWS = 128, /* that pass through a layer at once; a longer sequence is read in pieces */
-    LEAST_BLOCK = 16,
     WIDEST_HEAD = 16 * LANES,
 };
 
@@ -42,15 +43,17 @@ typedef struct {
     const float *x;         /* [batch, sequence, width] */
     const int32_t *lengths; /* [batch]: positions that the batch's rows of the cache hold already */
     const Output *output;
-    void *workspace; /* of `workspace_bytes`, at a multiple of 64 */
+    const LayerAdapter *const *adapters; /* [batch], as `Adapting` has them; NULL: nobody has one */
+    void *workspace;                     /* of `workspace_bytes`, at a multiple of 64 */
     int32_t batch, sequence, first_row, outputs;
 } Step;
 
 /* What Python's structures must agree with. */
 void describe(int32_t *sizes) {
     const int32_t found[] = {
-        LANES,          WIDEST_HEAD,  sizeof(Linear), sizeof(Layer), sizeof(Transformer),
-        sizeof(Output), sizeof(Step),
+        LANES,          WIDEST_HEAD,          MOST_RANK,
+        sizeof(Linear), sizeof(Layer),        sizeof(Transformer),
+        sizeof(Output), sizeof(LayerAdapter), sizeof(Step),
     };
     memcpy(sizes, found, sizeof found);
 }
@@ -63,6 +66,10 @@ typedef struct {
     float *gated;         /* [rows, mlp_width] */
     float *scores;        /* [threads, positions] */
     Rounded rounded, rounded_for_value;
+    /* Where a row has an adapter: its inputs, down · x in pieces, and rounded by each thread. */
+    Rounded adapter_inputs,
+        adapter_middle; /* of the latter [threads, MOST_ALIKE, rows, MOST_RANK] */
+    float *adapter_partial;
 } Workspace;
 
 static int largest(int a, int b) { return a > b ? a : b; }
@@ -73,6 +80,13 @@ static void *take(char **at, size_t bytes) {
     void *taken = *at;
     *at += (bytes + 63) / 64 * 64;
     return taken;
+}
+
+static Rounded take_rounded(char **at, size_t codes) {
+    Rounded rounded = {.codes = take(at, codes)};
+    rounded.scales = take(at, codes / LEAST_BLOCK * sizeof(float));
+    rounded.offsets = take(at, codes / LEAST_BLOCK * sizeof(int32_t));
+    return rounded;
 }
 
 /* Returns how many bytes it takes from `room` on. */
@@ -88,12 +102,12 @@ static size_t lay_out(const Transformer *t, int batch, int threads, char *room, 
     space->attended = take(&at, rows * queries * real);
     space->gated = take(&at, rows * t->mlp_width * real);
     space->scores = take(&at, (size_t)threads * (t->positions + LANES) * real);
-    for (int i = 0; i < 2; i++) {
-        Rounded *rounded = i ? &space->rounded_for_value : &space->rounded;
-        rounded->codes = take(&at, rows * inputs);
-        rounded->scales = take(&at, rows * (inputs / LEAST_BLOCK) * real);
-        rounded->offsets = take(&at, rows * (inputs / LEAST_BLOCK) * sizeof(int32_t));
-    }
+    space->rounded = take_rounded(&at, rows * inputs);
+    space->rounded_for_value = take_rounded(&at, rows * inputs);
+    space->adapter_inputs = take_rounded(&at, rows * inputs);
+    space->adapter_middle = take_rounded(&at, threads * MOST_ALIKE * rows * MOST_RANK);
+    const size_t pieces = MOST_ALIKE * (size_t)adapt_pieces(inputs);
+    space->adapter_partial = take(&at, pieces * rows * MOST_RANK * real);
     return (size_t)(at - room);
 }
 
@@ -192,20 +206,55 @@ typedef struct {
     int from, count, rows;
     ThreadPool *pool;
     int member, members;
+    const Adapting *adapting; /* NULL where nobody has an adapter */
 } Part;
 
 static Range share_of(const Part *part, int count) {
     return share(count, part->member, part->members);
 }
 
+/* Between the rounding of a product's inputs and the product. */
+static void prepare_adapters(const Part *part, enum Matrix product) {
+    if (!part->adapting) return;
+    adapt_shrink(part->adapting, product);
+    thread_pool_barrier(part->pool);
+    adapt_gather(part->adapting, product);
+}
+
+static void round_for_adapters(const Part *part, enum Matrix product, const float *x, int row) {
+    if (part->adapting) adapt_round(part->adapting, product, x, row);
+}
+
+/* What the layer is to adapters: from tile `second_from` on it is the matrix after `matrix`. */
+typedef struct {
+    enum Matrix matrix;
+    int second_from;
+} Adapted;
+
+static const Adapted NOT_ADAPTED = {MATRICES, 0};
+
+static Adapted whole(enum Matrix matrix) { return (Adapted){matrix, INT_MAX}; }
+
+static void adapt(const Part *part, Adapted adapted, int tile, int row, int count, Floats *found) {
+    if (!part->adapting || adapted.matrix == MATRICES) return;
+    const bool is_second = tile >= adapted.second_from;
+    adapt_tile(
+        part->adapting, adapted.matrix + is_second, is_second ? tile - adapted.second_from : tile,
+        row, count, found
+    );
+}
+
 /* out[row, …] = layer · in[row]; a share of the tiles. */
-static void multiply(const Part *part, Linear layer, Rounded in, int rows, float *out, int stride) {
+static void multiply(
+    const Part *part, Linear layer, Adapted adapted, Rounded in, int rows, float *out, int stride
+) {
     const Range tiles = share_of(part, whole_tiles(layer.outputs));
     Floats found[ROWS];
     for (int tile = tiles.from; tile < tiles.to; tile++)
         for (int row = 0; row < rows; row += ROWS) {
             const int count = rows - row < ROWS ? rows - row : ROWS;
             multiply_tile(layer, tile, in, row, count, found);
+            adapt(part, adapted, tile, row, count, found);
             for (int r = 0; r < count; r++)
                 store(out + (size_t)(row + r) * stride + tile * LANES, found[r]);
         }
@@ -221,6 +270,8 @@ static void multiply_gated(const Part *part, const Layer *layer) {
             const int count = part->rows - row < ROWS ? part->rows - row : ROWS;
             multiply_tile(layer->gate, tile, part->space.rounded, row, count, gate);
             multiply_tile(layer->up, tile, part->space.rounded, row, count, up);
+            adapt(part, whole(GATE), tile, row, count, gate);
+            adapt(part, whole(UP), tile, row, count, up);
             for (int r = 0; r < count; r++) {
                 const Floats silu = gate[r] / (floats(1) + exponential(-gate[r]));
                 store(part->space.gated + (size_t)(row + r) * width + tile * LANES, silu * up[r]);
@@ -247,10 +298,14 @@ static void run_attention(const Part *part, const Layer *layer, const float *del
         );
         round_row(layer->query_key, space.h + at, space.rounded, row, rows);
         if (!is_alike) round_row(layer->value, space.h + at, for_value, row, rows);
+        round_for_adapters(part, QUERY, space.h + at, row);
     }
     thread_pool_barrier(part->pool);
-    multiply(part, layer->query_key, space.rounded, rows, space.qkv, queries + 2 * kv);
-    multiply(part, layer->value, for_value, rows, space.qkv + queries + kv, queries + 2 * kv);
+    prepare_adapters(part, QUERY);
+    const Adapted query_key = {QUERY, queries / LANES};
+    const int stride = queries + 2 * kv;
+    multiply(part, layer->query_key, query_key, space.rounded, rows, space.qkv, stride);
+    multiply(part, layer->value, whole(VALUE), for_value, rows, space.qkv + queries + kv, stride);
     thread_pool_barrier(part->pool);
     const Range heads = share_of(part, part->step->batch * t->kv_heads);
     float *scores = space.scores + (size_t)part->member * (t->positions + LANES);
@@ -262,10 +317,14 @@ static void run_attention(const Part *part, const Layer *layer, const float *del
         );
     }
     thread_pool_barrier(part->pool);
-    for (int row = mine.from; row < mine.to; row++)
-        round_row(layer->output, space.attended + (size_t)row * queries, space.rounded, row, rows);
+    for (int row = mine.from; row < mine.to; row++) {
+        const float *attended = space.attended + (size_t)row * queries;
+        round_row(layer->output, attended, space.rounded, row, rows);
+        round_for_adapters(part, OUTPUT, attended, row);
+    }
     thread_pool_barrier(part->pool);
-    multiply(part, layer->output, space.rounded, rows, space.delta, width);
+    prepare_adapters(part, OUTPUT);
+    multiply(part, layer->output, whole(OUTPUT), space.rounded, rows, space.delta, width);
     thread_pool_barrier(part->pool);
 }
 
@@ -279,14 +338,20 @@ static void run_mlp(const Part *part, const Layer *layer) {
         const size_t at = (size_t)row * width;
         add_and_norm(part->t, layer->mlp_norm, space.x + at, space.delta + at, space.h + at);
         round_row(layer->gate, space.h + at, space.rounded, row, rows);
+        round_for_adapters(part, GATE, space.h + at, row);
     }
     thread_pool_barrier(part->pool);
+    prepare_adapters(part, GATE);
     multiply_gated(part, layer);
     thread_pool_barrier(part->pool);
-    for (int row = mine.from; row < mine.to; row++)
-        round_row(layer->down, space.gated + (size_t)row * mlp_width, space.rounded, row, rows);
+    for (int row = mine.from; row < mine.to; row++) {
+        const float *gated = space.gated + (size_t)row * mlp_width;
+        round_row(layer->down, gated, space.rounded, row, rows);
+        round_for_adapters(part, DOWN, gated, row);
+    }
     thread_pool_barrier(part->pool);
-    multiply(part, layer->down, space.rounded, rows, space.delta, width);
+    prepare_adapters(part, DOWN);
+    multiply(part, layer->down, whole(DOWN), space.rounded, rows, space.delta, width);
     thread_pool_barrier(part->pool);
 }
 
@@ -308,13 +373,35 @@ static void run_outputs(const Part *part) {
         }
         thread_pool_barrier(part->pool);
         const int stride = LANES * whole_tiles(output.layer.outputs);
-        multiply(part, output.layer, space.rounded, batch, output.out, stride);
+        multiply(part, output.layer, NOT_ADAPTED, space.rounded, batch, output.out, stride);
         thread_pool_barrier(part->pool);
     }
 }
 
-static void run_piece(const Part *part) {
+static Adapting adapting_of(const Part *part) {
+    const Rounded middle = part->space.adapter_middle;
+    Adapting adapting = {
+        .adapters = part->step->adapters,
+        .rows = part->rows,
+        .rows_each = part->count,
+        .member = part->member,
+        .members = part->members,
+        .inputs = part->space.adapter_inputs,
+        .partial = part->space.adapter_partial,
+    };
+    for (int alike = 0; alike < MOST_ALIKE; alike++) {
+        const size_t at = ((size_t)part->member * MOST_ALIKE + alike) * part->rows * MOST_RANK;
+        adapting.middle[alike] = (Rounded){
+            middle.codes + at, middle.scales + at / LEAST_BLOCK, middle.offsets + at / LEAST_BLOCK
+        };
+    }
+    return adapting;
+}
+
+static void run_piece(Part *part) {
     const Step *step = part->step;
+    Adapting adapting = adapting_of(part);
+    part->adapting = step->adapters ? &adapting : NULL;
     const int width = part->t->width, count = part->count;
     const Range mine = share_of(part, part->rows);
     for (int row = mine.from; row < mine.to; row++) {
@@ -323,6 +410,7 @@ static void run_piece(const Part *part) {
         memcpy(to, step->x + position * width, width * sizeof(float));
     }
     for (int n = 0; n < part->t->layers; n++) {
+        adapting.layer = n;
         run_attention(part, part->t->layer + n, n ? part->space.delta : NULL);
         run_mlp(part, part->t->layer + n);
     }

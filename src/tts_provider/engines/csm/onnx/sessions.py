@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
 from tts_provider.engines.csm.cpu.language import Language
 from tts_provider.engines.csm.cpu.memory import use_huge_pages
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
+from tts_provider.errors import InvalidRequest
 
 Weights = Mapping[str, np.ndarray]
 
@@ -42,13 +45,21 @@ class OnnxLanguage(Language):
         ]
         self.kv = self._backbone.kv
 
+    def load_adapter(self, adapter: LowRank) -> Any:
+        raise InvalidRequest(
+            "this server's model runs on ONNX Runtime, where voices cannot have an adapter; give "
+            "it int8 or int4 on Linux and x86-64, or CUDA, or start a server with --adapter",
+            code="adapter_unsupported",
+            param="voice",
+        )
+
     def read(
-        self, x: np.ndarray, first_row: int, lengths: np.ndarray
+        self, x: np.ndarray, first_row: int, lengths: np.ndarray, adapters: Sequence[Any] = ()
     ) -> tuple[np.ndarray, np.ndarray]:
         outputs = self._backbone.run(x, first_row, lengths)
         return outputs["logits"], outputs["projected"]
 
-    def speak(self, x: np.ndarray, codebook: int) -> np.ndarray:
+    def speak(self, x: np.ndarray, codebook: int, adapters: Sequence[Any] = ()) -> np.ndarray:
         length = 0 if codebook == 1 else codebook
         hidden = self._depth.run(x, 0, np.full(len(x), length, np.int32))["hidden"]
         logits: np.ndarray = self._heads[codebook - 1].run(None, {"hidden": hidden})[0]

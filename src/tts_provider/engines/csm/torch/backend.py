@@ -12,11 +12,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.prompt import Prompt
@@ -38,7 +40,7 @@ from tts_provider.engines.csm.torch.sampling import (
     signed,
 )
 from tts_provider.engines.csm.torch.weights import Read, load_language
-from tts_provider.errors import EngineFailed, StartupError
+from tts_provider.errors import EngineFailed, InvalidRequest, StartupError
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +250,14 @@ class TorchBackend(Backend):
 
     # The contract
 
-    def acquire(self) -> int:
+    def load_adapter(self, adapter: LowRank) -> Any:
+        raise InvalidRequest(
+            "voices cannot have an adapter on CUDA; start a server for it, with --adapter",
+            code="adapter_unsupported",
+            param="voice",
+        )
+
+    def acquire(self, adapter: Any = None) -> int:
         slot = self._free[-1]
         with torch.no_grad(), self._codec.active():
             self._decoder.reset(slot)
