@@ -11,13 +11,12 @@ every job is told so, `problem` says why, and nothing more is taken.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,36 +55,37 @@ class Finished:
     error: TTSError | None = None
 
 
-@dataclass(eq=False)
-class Job:
+class Job(Stream):
     """One segment to speak."""
 
-    prompt: Prompt
-    max_frames: int
-    sampler: Sampler
-    publish: Callable[[Decoded | Finished], None]
-    prefix_key: str | None = None
-    """Names the start of the prompt that other jobs share, `prefix_frames` long."""
-    prefix_frames: int = 0
-    stream: Stream = field(init=False)
-    codes: list[np.ndarray] = field(default_factory=list)
-    decoded: int = 0
-    chunks: int = 0
-
-    def __post_init__(self) -> None:
-        cut = self.prefix_frames if self.prefix_key is not None else 0
-        self.stream = Stream(len(self.prompt), self.max_frames, cut)
+    def __init__(
+        self,
+        prompt: Prompt,
+        max_frames: int,
+        sampler: Sampler,
+        publish: Callable[[Decoded | Finished], None],
+        prefix_key: str | None = None,
+        prefix_frames: int = 0,
+    ) -> None:
+        """`prefix_key` names the start of the prompt that others have too, `prefix_frames` long."""
+        super().__init__(len(prompt), max_frames, prefix_frames if prefix_key is not None else 0)
+        self.prompt, self.sampler, self.publish = prompt, sampler, publish
+        self.prefix_key = prefix_key
+        self.codes: list[np.ndarray] = []
+        self.decoded = 0
+        self.chunks = 0
 
 
 class Loop:
     def __init__(self, backend: Backend, max_ahead_s: float) -> None:
         self._backend = backend
-        self._scheduler = Scheduler(backend.slots, max(1, int(max_ahead_s * 1000 / FRAME_MS)))
+        max_ahead_frames = max(1, int(max_ahead_s * 1000 / FRAME_MS))
+        self._scheduler = Scheduler[Job](backend.slots, max_ahead_frames)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._jobs: dict[Stream, Job] = {}
+        self._jobs: dict[Job, None] = {}  # those that are not over, in order
         self._prefixes: OrderedDict[str, Any] = OrderedDict()
         self._unreleased: list[int] = []  # slots whose release failed; it is tried again
-        self._connection_limit = threading.Lock()  # between `submit` and the end
+        self._ending = threading.Lock()  # between `submit` and the end
         self._end_reason: str | None = None
         self._thread = threading.Thread(target=self._run, name="csm", daemon=True)
         self._thread.start()
@@ -99,7 +99,7 @@ class Loop:
 
     def submit(self, job: Job) -> None:
         """The job's last item will be `Finished`. Raises `EngineFailed` when the loop has ended."""
-        with self._connection_limit:
+        with self._ending:
             if (problem := self.problem) is not None:
                 raise problem
             self._commands.put(lambda: self._add(job))
@@ -112,7 +112,7 @@ class Loop:
         """The listener has taken so many frames."""
 
         def less_ahead() -> None:
-            job.stream.ahead_frames -= frames
+            job.ahead_frames -= frames
 
         self._commands.put(less_ahead)
 
@@ -147,40 +147,43 @@ class Loop:
 
     def _take_turn(self) -> None:
         plan = self._scheduler.plan()
-        for stream in plan.start:
-            self._guard([stream], self._start)
+        for job in plan.start:
+            with self._guard(job):
+                self._start(job)
         if plan.read is not None and plan.read[0] in self._jobs:
-            stream, frames = plan.read
-            self._guard([stream], functools.partial(self._read, frames))
-        ready = [stream for stream in plan.step if stream in self._jobs]
+            job, frames = plan.read
+            with self._guard(job):
+                self._read(job, frames)
+        ready = [job for job in plan.step if job in self._jobs]
         if ready:
-            self._guard(ready, self._step)
+            with self._guard(*ready):
+                self._step(ready)
         if self._unreleased:
             self._release_again()
 
-    def _guard(self, streams: list[Stream], work: Callable[[list[Stream]], None]) -> None:
-        """A failure ends the streams it concerns and nothing else."""
+    @contextlib.contextmanager
+    def _guard(self, *jobs: Job) -> Iterator[None]:
+        """A failure within ends the jobs it concerns and nothing else."""
         try:
-            work(streams)
+            yield
         except Exception as error:  # whatever it is, the other streams go on
             log.exception("speaking failed")
-            for stream in streams:
-                if stream in self._jobs:
-                    failure = EngineFailed(f"the model failed: {_sentence(error)}")
-                    self._end(self._jobs[stream], failure)
+            for job in jobs:
+                self._end(job, EngineFailed(f"the model failed: {_sentence(error)}"))
 
     def _add(self, job: Job) -> None:
-        self._jobs[job.stream] = job
-        self._scheduler.add(job.stream)
+        self._jobs[job] = None
+        self._scheduler.add(job)
 
     def _end(self, job: Job, error: TTSError | None = None) -> None:
-        if self._jobs.pop(job.stream, None) is None:
+        if job not in self._jobs:
             return
+        del self._jobs[job]
         try:
-            self._scheduler.remove(job.stream)
-            if job.stream.slot is not None:
-                self._release(job.stream.slot)
-                job.stream.slot = None
+            self._scheduler.remove(job)
+            if job.slot is not None:
+                self._release(job.slot)
+                job.slot = None
         finally:
             self._tell_end(job, error)
 
@@ -213,73 +216,70 @@ class Loop:
                 self._scheduler.slots += 1
 
     def _end_all(self, reason: str) -> None:
-        with self._connection_limit:
+        with self._ending:
             self._end_reason = reason
         # From here on nothing is submitted; what was is in the queue or among the jobs.
         with contextlib.suppress(queue.Empty):
             while True:
                 if (command := self._commands.get_nowait()) is not None:
                     command()
-        for job in list(self._jobs.values()):
+        for job in list(self._jobs):
             try:
                 self._end(job, EngineFailed(reason))
             except Exception:  # it was told; so will the others be
                 log.exception("a stream could not be ended")
 
-    def _start(self, streams: list[Stream]) -> None:
-        (stream,) = streams
-        job = self._jobs[stream]
-        stream.slot = self._backend.acquire()
+    def _start(self, job: Job) -> None:
+        job.slot = self._backend.acquire()
         prefix = self._prefixes.get(job.prefix_key) if job.prefix_key is not None else None
         if prefix is not None:
             assert job.prefix_key is not None
             try:
-                self._backend.load_prefix(stream.slot, prefix)
+                self._backend.load_prefix(job.slot, prefix)
             except Exception:
                 del self._prefixes[job.prefix_key]  # the next one reads it anew
                 raise
             self._prefixes.move_to_end(job.prefix_key)
-            stream.read_frames = job.prefix_frames
+            job.read_frames = job.cut_frames
 
-    def _read(self, frames: int, streams: list[Stream]) -> None:
-        (stream,) = streams
-        job, start = self._jobs[stream], stream.read_frames
-        assert stream.slot is not None
-        self._backend.prefill(stream.slot, job.prompt.piece(start, start + frames))
-        stream.read_frames += frames
-        if job.prefix_key is not None and stream.read_frames == job.prefix_frames:
-            self._prefixes[job.prefix_key] = self._backend.save_prefix(stream.slot)
+    def _read(self, job: Job, frames: int) -> None:
+        start = job.read_frames
+        assert job.slot is not None
+        self._backend.prefill(job.slot, job.prompt.piece(start, start + frames))
+        job.read_frames += frames
+        if job.prefix_key is not None and job.read_frames == job.cut_frames:
+            self._prefixes[job.prefix_key] = self._backend.save_prefix(job.slot)
             if len(self._prefixes) > _PREFIXES_KEPT:
                 self._prefixes.popitem(last=False)
 
-    def _step(self, streams: list[Stream]) -> None:
-        jobs = [self._jobs[stream] for stream in streams]
-        slots = [stream.slot for stream in streams if stream.slot is not None]
-        codes = self._backend.step(slots, [job.sampler for job in jobs])
+    def _step(self, jobs: list[Job]) -> None:
+        codes = self._backend.step(_slots(jobs), [job.sampler for job in jobs])
         for job, frame in zip(jobs, codes, strict=True):
-            self._guard([job.stream], functools.partial(self._take, job, frame))
-        self._publish([job for job in jobs if job.stream in self._jobs])
+            with self._guard(job):
+                self._take(job, frame)
+        self._publish([job for job in jobs if job in self._jobs])
         for job in jobs:
-            if job.stream in self._jobs and job.stream.made_frames >= job.max_frames:
-                self._guard([job.stream], functools.partial(self._finish, job))
+            if job in self._jobs and job.made_frames >= job.max_frames:
+                with self._guard(job):
+                    self._finish(job)
 
-    def _take(self, job: Job, frame: np.ndarray, _streams: list[Stream]) -> None:
+    def _take(self, job: Job, frame: np.ndarray) -> None:
         if (frame == NO_CODE).any():
             if job.prefix_key is not None:  # it may have such numbers too
                 self._prefixes.pop(job.prefix_key, None)
             raise EngineFailed(f"its logits are not finite; {_ADVICE}")
         # The reference stops when all 32 codes are 0 and drops that frame.
         if not frame.any():
-            self._finish(job, _streams)
+            self._finish(job)
             return
         job.codes.append(frame)
-        job.stream.made_frames += 1
-        job.stream.ahead_frames += 1
+        job.made_frames += 1
+        job.ahead_frames += 1
         last = job.codes[-_SAME_FRAMES:]
         if len(last) == _SAME_FRAMES and all((frame == other).all() for other in last):
-            self._finish(job, _streams)
+            self._finish(job)
 
-    def _finish(self, job: Job, _streams: list[Stream]) -> None:
+    def _finish(self, job: Job) -> None:
         self._decode([job], len(job.codes) - job.decoded)
         self._end(job)
 
@@ -291,26 +291,28 @@ class Loop:
             if pending >= _DECODED[min(job.chunks, len(_DECODED) - 1)]:
                 due.setdefault(pending, []).append(job)
         for frames, group in due.items():
-            decode = functools.partial(self._decode_streams, frames)
-            self._guard([job.stream for job in group], decode)
-
-    def _decode_streams(self, frames: int, streams: list[Stream]) -> None:
-        self._decode([self._jobs[stream] for stream in streams], frames)
+            with self._guard(*group):
+                self._decode(group, frames)
 
     def _decode(self, jobs: list[Job], frames: int) -> None:
         if frames == 0:
             return
-        slots = [job.stream.slot for job in jobs if job.stream.slot is not None]
         codes = np.stack([np.array(job.codes[-frames:]) for job in jobs])  # [jobs, frames, books]
-        for job, samples in zip(jobs, self._backend.decode(slots, codes), strict=True):
+        for job, samples in zip(jobs, self._backend.decode(_slots(jobs), codes), strict=True):
             job.decoded += frames
             job.chunks += 1
-            self._guard([job.stream], functools.partial(self._send, job, Decoded(samples, frames)))
+            with self._guard(job):
+                _send(job, Decoded(samples, frames))
 
-    def _send(self, job: Job, audio: Decoded, _streams: list[Stream]) -> None:
-        if not np.isfinite(audio.samples).all():
-            raise EngineFailed(f"the codec's samples are not finite; {_ADVICE}")
-        job.publish(audio)
+
+def _slots(jobs: list[Job]) -> list[int]:
+    return [job.slot for job in jobs if job.slot is not None]
+
+
+def _send(job: Job, audio: Decoded) -> None:
+    if not np.isfinite(audio.samples).all():
+        raise EngineFailed(f"the codec's samples are not finite; {_ADVICE}")
+    job.publish(audio)
 
 
 def _sentence(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 PIECE_FRAMES = 64
 """Prompt frames read between two steps."""
@@ -33,27 +34,30 @@ class Stream:
         return self.read_frames >= self.prompt_frames
 
 
+_Stream = TypeVar("_Stream", bound=Stream)
+
+
 @dataclass(frozen=True)
-class Plan:
-    start: list[Stream]
+class Plan(Generic[_Stream]):
+    start: list[_Stream]
     """These get a slot now."""
-    read: tuple[Stream, int] | None
+    read: tuple[_Stream, int] | None
     """This stream reads so many frames of its prompt."""
-    step: list[Stream]
+    step: list[_Stream]
     """These make a frame; who has made none comes first, then who has the least in hand."""
 
 
 @dataclass
-class Scheduler:
+class Scheduler(Generic[_Stream]):
     slots: int
     max_ahead_frames: int
-    _waiting: deque[Stream] = field(default_factory=deque)
-    _running: list[Stream] = field(default_factory=list)
+    _waiting: deque[_Stream] = field(default_factory=deque)
+    _running: list[_Stream] = field(default_factory=list)
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: _Stream) -> None:
         self._waiting.append(stream)
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: _Stream) -> None:
         """The stream is over, or nobody wants it any more."""
         if stream in self._running:
             self._running.remove(stream)
@@ -68,7 +72,7 @@ class Scheduler:
         ahead = self.max_ahead_frames
         return any(not s.has_read or s.ahead_frames < ahead for s in self._running)
 
-    def plan(self) -> Plan:
+    def plan(self) -> Plan[_Stream]:
         """What to do next. Streams in `start` run from now on."""
         start = []
         while self._waiting and len(self._running) < self.slots:
