@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tts_provider.engines.csm import CSM_REPOSITORY
-from tts_provider.engines.csm.files.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, INDEXES
+from tts_provider.engines.csm.files.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LAYOUTS
 from tts_provider.engines.csm.files.snapshot import (
     ModelFiles,
     check_model,
@@ -19,14 +19,6 @@ from tts_provider.engines.hub.blob import RETRY, Retry
 from tts_provider.engines.hub.cache import cache_name, read_ref
 from tts_provider.errors import StartupError
 
-# The layouts of weights, best first; a repository that has one is asked for no other.
-_WEIGHTS = (
-    ("transformers*.safetensors", INDEXES[0]),
-    ("model.safetensors",),
-    ("model-*-of-*.safetensors", INDEXES[1]),
-    ("ckpt.safetensors",),
-    ("ckpt.pt",),
-)
 _REUSE = "--mode reuse --model-path FOLDER"
 _BESIDE_THE_WEIGHTS = (
     "config.json",
@@ -122,9 +114,9 @@ def _choose_weights(repository: str, names: Sequence[str]) -> tuple[str, ...]:
         adapter: tuple[str, ...] = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
     else:
         adapter = ()
-    for layout in _WEIGHTS:
-        if any(hub.matches(name, layout[:1]) for name in own):
-            return (*layout, *adapter)
+    for layout in LAYOUTS:
+        if any(hub.matches(name, layout.files[:1]) for name in own):
+            return (*layout.files, *adapter)
     if adapter:
         return adapter
     single = [name for name in own if name.endswith(".safetensors")]
@@ -133,6 +125,6 @@ def _choose_weights(repository: str, names: Sequence[str]) -> tuple[str, ...]:
     there = ", ".join(sorted(own)[:5])[:200] or "no files"
     raise StartupError(
         f"{repository} on the hub has no weights that this version knows "
-        f"({', '.join(layout[0] for layout in _WEIGHTS)}, {ADAPTER_WEIGHTS}); it has {there}: "
+        f"({', '.join(layout.files[0] for layout in LAYOUTS)}, {ADAPTER_WEIGHTS}); it has {there}: "
         "choose the model that it was made from"
     )

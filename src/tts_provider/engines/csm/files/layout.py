@@ -18,16 +18,32 @@ from typing import Any
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.errors import StartupError
 
-INDEXES = ("transformers.safetensors.index.json", "model.safetensors.index.json")
+_INDEXES = ("transformers.safetensors.index.json", "model.safetensors.index.json")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_NAMED = (
-    INDEXES[0],
-    "transformers.safetensors",
-    "model.safetensors",
-    INDEXES[1],
-    "ckpt.safetensors",
-)
 _PICKLE = "ckpt.pt"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to publish a model's weights."""
+
+    files: tuple[str, ...]
+    """Patterns of all its files; a repository that has one of the first is asked for these."""
+    names: tuple[str, ...]
+    """What a folder has of it: an index, or the only file."""
+
+
+LAYOUTS = (
+    Layout(("transformers*.safetensors", _INDEXES[0]), (_INDEXES[0], "transformers.safetensors")),
+    Layout(("model.safetensors",), ("model.safetensors",)),
+    Layout(("model-*-of-*.safetensors", _INDEXES[1]), (_INDEXES[1],)),
+    Layout(("ckpt.safetensors",), ("ckpt.safetensors",)),
+    Layout((_PICKLE,), (_PICKLE,)),
+)
+"""Best first; where there is one no other is read or fetched."""
+_NAMES = tuple(name for layout in LAYOUTS for name in layout.names)
+# A pickle comes behind whatever else may be meant.
+_NAMED = tuple(name for name in _NAMES if name != _PICKLE)
 # What trainers leave beside the weights.
 _NO_WEIGHTS = re.compile(r"adapter_model.*|optimizer.*|.*-\d+-of-\d+\.safetensors")
 _POINTER = b"version https://git-lfs.github.com"
@@ -98,7 +114,7 @@ def has_weights(folder: Path) -> bool:
     try:
         find_weight_files(folder)
     except StartupError:
-        return any((folder / name).exists() for name in (*_NAMED, _PICKLE))
+        return any((folder / name).exists() for name in _NAMES)
     return True
 
 
@@ -169,7 +185,7 @@ def _with_others(folder: Path, name: str) -> WeightFiles:
         paths = (path,)
     others = tuple(
         other
-        for other in (*_NAMED, _PICKLE)
+        for other in _NAMES
         if other != name and folder / other not in paths and (folder / other).is_file()
     )
     return WeightFiles(paths, others)
@@ -236,7 +252,7 @@ def _nothing_to_read(folder: Path) -> StartupError:
     if parts := sorted(folder.glob("*-of-*.safetensors")):
         return StartupError(
             f"{folder} is not complete: it has {parts[0].name} and no index that names its parts "
-            f"({' or '.join(INDEXES)}); {remedy(folder)}"
+            f"({' or '.join(_INDEXES)}); {remedy(folder)}"
         )
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if (about := _FOREIGN.get(path.suffix)) is not None:
@@ -251,6 +267,6 @@ def _nothing_to_read(folder: Path) -> StartupError:
                 f"{_AS_SAFETENSORS}, or rename it to {_PICKLE} if it is one of the original layout"
             )
     return StartupError(
-        f"{folder} holds no model: none of {', '.join((*INDEXES, 'transformers.safetensors'))}, "
+        f"{folder} holds no model: none of {', '.join((*_INDEXES, 'transformers.safetensors'))}, "
         f"model.safetensors, {_PICKLE} is there; {remedy(folder)}"
     )
