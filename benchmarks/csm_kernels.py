@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from bandwidth import Probe
 from tts_provider.config import available_cpus
 from tts_provider.engines.csm.config import CSM_1B
-from tts_provider.engines.csm.cpu.memory import use_huge_pages
 from tts_provider.engines.csm.onnx.graph import MICROSOFT, Graph
 from tts_provider.engines.csm.sampling import Sampler
+from tts_provider.engines.memory import use_huge_pages
 
 STORED = ("4/32", "4/64", "4/128", "8/32", "8/64", "8/128", "2/64", "2/128")
 LAYERS, ROUNDS = 6, 60

@@ -2,6 +2,7 @@
 
     python benchmarks/full_size.py FOLDER            write the checkpoint (bfloat16, 3.4 GB)
     python benchmarks/full_size.py FOLDER --speak    and start the real server on it and speak
+    python benchmarks/full_size.py FOLDER --unload   and let it unload between requests (Linux)
 
 The checkpoint has the published dimensions in the transformers layout, codec and a byte-level
 tokenizer included. What it says is noise; how fast it says it is not.
@@ -93,49 +94,83 @@ async def speak(port: str) -> None:
         print(f"TTFA {ttfa_ms:.0f} ms, {audio_s:.1f} s of audio, RTF {took_s / audio_s:.2f}")
 
 
+def start_server(
+    folder: Path, data: Path, precision: str, *flags: str
+) -> tuple[subprocess.Popen[str], str]:
+    """The server, ready, and its port."""
+    command = [
+        *(sys.executable, str(ROOT / "run_server.py"), "--host", "127.0.0.1", "--port", "0"),
+        *("--mode", "reuse", "--model-path", str(folder), "--data-dir", str(data)),
+        *("--precision", precision, *flags),
+    ]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    listening = re.search(r"ws://.*:(\d+)", wait_for_log(server, "listening on"))
+    assert listening is not None
+    wait_for_log(server, "ready: ")
+    return server, listening[1]
+
+
+def wait_for_log(server: subprocess.Popen[str], text: str) -> str:
+    assert server.stderr is not None
+    for line in server.stderr:
+        if text in line:
+            return line
+    raise SystemExit(f"the server ended before it said {text!r}")
+
+
+def memory_gb(server: subprocess.Popen[str], kind: str) -> float:
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(re.search(rf"{kind}:\s+(\d+)", status)[1]) / 1e6  # type: ignore[index]
+
+
 def run_server(folder: Path, precision: str) -> None:
     data = folder / "speak-data"
     shutil.rmtree(data, ignore_errors=True)
     for start in ("cold", "from cache"):
         began = time.monotonic()
-        command = [
-            sys.executable,
-            str(ROOT / "run_server.py"),
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-        ]
-        command += ["--mode", "reuse", "--model-path", str(folder), "--data-dir", str(data)]
-        command += ["--precision", precision]
-        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert server.stderr is not None
-        port = ""
-        for line in server.stderr:
-            if match := re.search(r"listening on ws://.*:(\d+)", line):
-                port = match[1]
-            if "ready: " in line:
-                break
+        server, port = start_server(folder, data, precision)
         print(f"{precision}: ready after {time.monotonic() - began:.1f} s ({start})")
         asyncio.run(speak(port))
-        status = Path(f"/proc/{server.pid}/status").read_text()
-        peak_kb = int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
-        print(f"peak memory {peak_kb / 1e6:.2f} GB, mapped files included")
+        print(f"peak memory {memory_gb(server, 'VmHWM'):.2f} GB, mapped files included")
         server.terminate()
         server.communicate()
     shutil.rmtree(data)
+
+
+def run_unloading(folder: Path, precision: str) -> None:
+    """What the server gives back, and what the next request waits for."""
+    data = folder / "unload-data"
+    server, port = start_server(folder, data, precision, "--unload-after", "3")
+
+    def tell(when: str) -> None:
+        kinds = {"VmRSS": "resident", "RssAnon": "of its own", "RssFile": "of mapped files"}
+        sizes = (f"{memory_gb(server, kind):.2f} GB {name}" for kind, name in kinds.items())
+        print(f"{precision}, {when}: {', '.join(sizes)}")
+
+    for _ in range(3):
+        asyncio.run(speak(port))  # which loads, but for the first
+        asyncio.run(speak(port))
+        tell("loaded")
+        wait_for_log(server, "is unloaded")
+        tell("unloaded")
+    server.terminate()
+    print(f"exit code {server.wait()}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--speak", action="store_true")
+    parser.add_argument("--unload", action="store_true")
     parser.add_argument("--precision", nargs="*", default=["int8", "int4"])
     arguments = parser.parse_args()
     write_checkpoint(arguments.folder)
     if arguments.speak:
         for precision in arguments.precision:
             run_server(arguments.folder, precision)
+    if arguments.unload:
+        for precision in arguments.precision:
+            run_unloading(arguments.folder, precision)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ _FLAGS = {
     "allow_hosts": "allow-host",
     "voice_aliases": "voice-alias",
     "engine_urls": "engine-url",
+    "unload_after_s": "unload-after",
 }
 _SERVICE_LINK = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -136,6 +137,7 @@ class Settings(BaseSettings, Limits):
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     wait_for_model: bool = False
     speak_while_loading: bool = False
+    unload_after_s: float | None = Field(None, gt=0, allow_inf_nan=False)
     kokoro_path: Path | None = None
     kokoro_precision: Literal["int8", "float32"] = "int8"
     kokoro_voices: Annotated[tuple[str, ...], NoDecode] = ()

@@ -11,6 +11,7 @@ from tts_provider.errors import StartupError
 
 if TYPE_CHECKING:
     from tts_provider.config import Settings
+    from tts_provider.engines.unloading import ModelMetrics
     from tts_provider.speech.engine import Engine
 
     Report = Callable[[str], None]
@@ -93,6 +94,7 @@ def build_engine(
     """
     from tts_provider.engines.aligned import AlignedEngine
     from tts_provider.engines.ensemble import Ensemble
+    from tts_provider.engines.unloading import ModelMetrics
 
     at = engine_names().index(choice.engine)  # one more than in the table: "auto" is first
     first = ENGINES[at - 1]
@@ -102,7 +104,8 @@ def build_engine(
         if (entry.is_beside or entry.is_embedded) and entry.find(settings)
     ]
     entries = [first] if first.is_elsewhere else [first, *beside]
-    engines = [entry.build(settings, on_progress) for entry in entries]
+    metrics = ModelMetrics()
+    engines = [_build(entry, settings, on_progress, metrics) for entry in entries]
     if len(engines) == 1:
         return engines[0]
     if not first.says_words:
@@ -111,6 +114,20 @@ def build_engine(
         ]
         engines[0] = AlignedEngine(engines[0], embedded)
     return Ensemble(engines, speak_while_loading=settings.speak_while_loading)
+
+
+def _build(entry: Entry, settings: Settings, on_progress: Report, metrics: ModelMetrics) -> Engine:
+    """Those that are small, or on other machines, stay as they are."""
+    from tts_provider.engines.unloading import UnloadingEngine
+
+    engine = entry.build(settings, on_progress)
+    if settings.unload_after_s is None or entry.is_embedded or entry.is_elsewhere:
+        return engine
+
+    def rebuild(report: Report) -> Engine:
+        return entry.build(settings, report)
+
+    return UnloadingEngine(engine, rebuild, settings.unload_after_s, metrics)
 
 
 def engine_names() -> tuple[str, ...]:

@@ -6,6 +6,7 @@ It looks and never changes anything: no download, no prepared weights, no port l
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import platform
 import socket
@@ -122,7 +123,14 @@ def _configured(settings: Settings) -> dict[str, str]:
         "data folder": str(settings.data_dir),
         "API keys": str(len(settings.api_keys) or "none: everyone who reaches the port comes in"),
         "listens on": f"{settings.host}:{settings.port}",
+        "idle models": _unloading(settings.unload_after_s),
     }
+
+
+def _unloading(after_s: float | None) -> str:
+    if after_s is None:
+        return "stay in memory; --unload-after SECONDS gives it back between requests"
+    return f"are unloaded after {after_s:g} s, and loaded again by the next request"
 
 
 def _look_at_port(settings: Settings) -> str:
@@ -158,7 +166,27 @@ def _whose_port(settings: Settings) -> str | None:
         return _ANOTHER
     finally:
         connection.close()
-    return f"{_OURS} {first_line}" if first_line.startswith("tts-provider ") else _ANOTHER
+    if not first_line.startswith("tts-provider "):
+        return _ANOTHER
+    return f"{_OURS} {first_line}{_state(host, settings.port)}"
+
+
+def _state(host: str, port: int) -> str:
+    """What a server of ours says of its model, where that is not loaded."""
+    connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE_S)
+    try:
+        connection.request("GET", "/ready")
+        facts = json.loads(connection.getresponse().read(1000))
+        model, status = facts.get("model"), facts["status"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError, AttributeError, TypeError):
+        return ""
+    finally:
+        connection.close()
+    if model == "unloaded":
+        return ", whose model is unloaded and loads on the next request"
+    if "loading" in (model, status):
+        return ", whose model is loading"
+    return "" if status == "ready" else f", which is not ready: {status}"
 
 
 def _model(settings: Settings) -> dict[str, str]:

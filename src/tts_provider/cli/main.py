@@ -309,6 +309,12 @@ def _add_engine(speaking: Callable[..., object]) -> None:
     )
     speaking("--kokoro-path", metavar="FOLDER", help="Kokoro-82M's files, downloaded otherwise")
     speaking("--kokoro-precision", metavar="int8|float32", help="its weights (default: int8)")
+    speaking(
+        "--unload-after",
+        dest="unload_after_s",
+        metavar="SECONDS",
+        help="give the model's memory back when nobody used it for so long (default: never)",
+    )
     speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
 
 

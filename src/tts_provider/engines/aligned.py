@@ -16,6 +16,7 @@ from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     Engine,
+    Residency,
     Samples,
     Sound,
     Spoken,
@@ -53,6 +54,10 @@ class AlignedEngine(Engine):
     @property
     def problem(self) -> WireError | None:
         return self._engine.problem
+
+    @property
+    def residency(self) -> Residency:
+        return self._engine.residency
 
     def of(self, voice: Voice) -> Engine:
         return self._engine.of(voice)

@@ -8,7 +8,15 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from tts_provider.errors import WireError
-from tts_provider.speech.engine import Engine, Samples, Sound, Spoken, Utterance, Voice
+from tts_provider.speech.engine import (
+    Engine,
+    Residency,
+    Samples,
+    Sound,
+    Spoken,
+    Utterance,
+    Voice,
+)
 
 
 class Ensemble(Engine):
@@ -24,6 +32,7 @@ class Ensemble(Engine):
         self.name, self.model = first.name, first.model
         self.device, self.precision = first.device, first.precision
         self.own_max_streams = first.own_max_streams
+        self.collectors = tuple(dict.fromkeys(c for engine in engines for c in engine.collectors))
         self.takes_prompts = any(engine.takes_prompts for engine in engines)
         self.takes_acts = first.takes_acts  # `of` a voice tells of the others
         self._voices: dict[str, tuple[Voice, Engine]] = {}
@@ -40,6 +49,11 @@ class Ensemble(Engine):
         """The first of theirs; who has none speaks all the same."""
         problems = (engine.problem for engine in self._engines)
         return next((problem for problem in problems if problem is not None), None)
+
+    @property
+    def residency(self) -> Residency:
+        """The first one's; `of` a voice tells of the others."""
+        return self._engines[0].residency
 
     def mixture(self, name: str) -> Voice | None:
         found = (engine.mixture(name) for engine in self._engines)

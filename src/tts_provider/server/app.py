@@ -14,7 +14,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
-from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.server.connections.pump import DialectSocket
 from tts_provider.server.connections.seed import SpeechSocket
 from tts_provider.server.connections.socket import Sockets, WebSocketWire
@@ -62,16 +62,21 @@ def create_app(
             websocket, lambda socket, service: SpeechSocket(WebSocketWire(socket), service)
         )
 
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        """The process is alive."""
-        return {"status": "ok"}
+    @app.get("/health", responses={503: {"description": "Only a restart helps."}})
+    async def health() -> Response:
+        """The process is alive, and a restart would mend nothing."""
+        if service.needs_restart:
+            return JSONResponse({"status": EngineFailed.code}, status_code=503)
+        return JSONResponse({"status": "ok"})
 
     @app.get("/ready", responses={503: {"description": "Loading, draining, failed, or no engine."}})
     async def ready() -> Response:
-        """Requests are served."""
+        """Requests are served, if need be as soon as the model is loaded again."""
         if service.is_ready:
-            return JSONResponse({"status": "ready"})
+            model = service.model_state
+            return JSONResponse(
+                {"status": "ready", **({} if model == "loaded" else {"model": model})}
+            )
         admission = service.admission
         problem = service.engine.problem if admission.is_open else admission.refusal
         state = "loading" if problem is None else problem.code

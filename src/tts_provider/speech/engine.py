@@ -22,6 +22,9 @@ SAMPLE_RATE = 24_000
 
 _HISTORY_KEPT = 16
 
+Residency = Literal["loaded", "loading", "unloaded"]
+"""Where a model is: in memory, on its way there, or not until somebody asks for it."""
+
 Samples = npt.NDArray[np.float32]
 """Mono audio in [-1, 1], shape (n,)."""
 
@@ -190,6 +193,12 @@ class Engine(ABC):
         """Why it cannot speak now, although it is loaded."""
         return None
 
+    @property
+    def residency(self) -> Residency:
+        """Once `load` has returned, whether `speak` has a model in memory: where it has not, it
+        waits until there is one."""
+        return "loaded"
+
     def mixture(self, name: str) -> Voice | None:
         """The voice that is mixed of some of `voices` and called so; None where the name is no
         mixture. Raises `InvalidRequest` for one that cannot be had."""
@@ -228,4 +237,5 @@ class Engine(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back threads and memory. Running utterances end."""
+        """Give back threads and memory. Running utterances end, and `voices` and `mixture` still
+        tell what there was."""

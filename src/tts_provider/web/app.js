@@ -25,6 +25,7 @@ const LOST = {
   1013: 'The server has as many connections as it takes.',
 };
 const FIRST_RETRY_MS = 500;
+const RELOAD_MS = 500;
 const LONGEST_RETRY_MS = 15_000;
 const CALM_FRAME_MS = 250; // for people who asked for less motion
 
@@ -69,7 +70,10 @@ async function open() {
   // A refused upgrade tells a page nothing; a refused request does.
   const listed = await server.voices();
   const opening = new Session(server.socket('v1/stream'));
-  opening.addEventListener('loading', () => setState('loading'));
+  opening.addEventListener('loading', () => {
+    setState('loading');
+    setTimeout(() => server.watchFacts(showFacts), RELOAD_MS); // who asked first hears it before it begins
+  });
   opening.addEventListener('problem', ({ detail }) => showError(sentence(detail.message)));
   created = await opening.opened;
   opening.addEventListener('close', ({ detail }) => {
@@ -301,7 +305,7 @@ async function refreshVoices(chosen) {
 
 /** @param {Record<string, any>} facts */
 function showFacts(facts) {
-  if (facts.model_loaded && state === 'loading') setState('ready');
+  if (facts.model_state !== 'loading' && state === 'loading') setState('ready');
   const rows = [
     ['Engine', facts.engine],
     ['Model', facts.model],

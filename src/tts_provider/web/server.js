@@ -117,7 +117,7 @@ export class Server {
       const facts = JSON.parse(data);
       if (facts.engine === undefined) return; // that it is loading is known
       tell(facts);
-      if (facts.model_loaded) socket.close();
+      if (facts.model_state !== 'loading') socket.close();
       else setTimeout(ask, ASK_AGAIN_MS);
     };
   }

@@ -302,12 +302,16 @@ async def test_when_the_loop_ends_the_server_is_not_ready_and_says_so(engine, fa
         address = f"http://127.0.0.1:{server.port}/ready"
         async with httpx2.AsyncClient() as client:
             assert (await client.get(address)).json() == {"status": "ready"}
+            assert (await client.get(address.replace("/ready", "/health"))).status_code == 200
             faults.step_error = SystemExit("out of its mind")
             sentence = "the model's loop ended (out of its mind); restart the server"
             for _ in range(2):  # who spoke then, and who comes later
                 await send(socket, text="Hello.", speaker=0)
                 assert (await receive(socket))["message"] == sentence
             answer = await client.get(address)
+            assert (answer.status_code, answer.json()) == (503, {"status": "engine_failed"})
+            # A liveness probe sees it too: only a restart helps.
+            answer = await client.get(address.replace("/ready", "/health"))
             assert (answer.status_code, answer.json()) == (503, {"status": "engine_failed"})
         # Another engine's voices speak all the same.
         await send(socket, text="Hello.", voice="espeak:en-gb")

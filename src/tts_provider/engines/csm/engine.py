@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from tts_provider.engines.build_thread import BuildThread
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.csm.backend import Backend
-from tts_provider.engines.csm.build_thread import BuildThread
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
 from tts_provider.engines.csm.loop import FRAME_MS, Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import Prompt, audio_prompt, join, text_prompt
@@ -76,7 +76,7 @@ class CsmEngine(Engine):
         self.device, self.precision, self.model = device, precision, model
         self.takes_acts = takes_acts
         self._config = checkpoint.config
-        self._tokenizer = Tokenizer(tokenizer, checkpoint.config.text_vocabulary)
+        self._tokenizer: Tokenizer | None = Tokenizer(tokenizer, checkpoint.config.text_vocabulary)
         self._build_backend, self._stop_building = build_backend, stop_building
         self._building: BuildThread[Backend] | None = None
         self._sampling = sampling
@@ -152,7 +152,7 @@ class CsmEngine(Engine):
             await asyncio.to_thread(self._loop.close)
         if self._backend is not None:
             self._backend.close()
-            self._backend = None
+        self._backend = self._building = self._tokenizer = None
 
     def _working_backend(self) -> Backend:
         """Raises `EngineFailed` where the loop has ended."""
@@ -161,8 +161,12 @@ class CsmEngine(Engine):
         assert self._backend is not None, "load() comes first"
         return self._backend
 
+    def _encode(self, text: str, speaker: int) -> list[int]:
+        assert self._tokenizer is not None, "close() comes last"
+        return self._tokenizer.encode(text, speaker)
+
     def _segment(self, spoken: Spoken) -> Prompt:
-        ids = self._tokenizer.encode(spoken.text, spoken.speaker)
+        ids = self._encode(spoken.text, spoken.speaker)
         return join([text_prompt(ids, self._config.codebooks), audio_prompt(spoken.codes)])
 
     def _make_prompt(
@@ -174,7 +178,7 @@ class CsmEngine(Engine):
         Raises `InvalidRequest` where both do not fit into the model's positions.
         """
         codebooks, positions = self._config.codebooks, self._config.positions
-        now = text_prompt(self._tokenizer.encode(text, speaker), codebooks)
+        now = text_prompt(self._encode(text, speaker), codebooks)
         if utterance.manner.max_audio_ms is not None:
             limit_ms = utterance.manner.max_audio_ms
         else:

@@ -132,6 +132,9 @@ class Loop:
             log.exception("the model's loop ended")
             reason = f"the model's loop ended ({_sentence(error)}); restart the server"
         self._end_all(reason)
+        # Whoever still asks is told why there is no answer; that takes no model.
+        self._prefixes.clear()
+        del self._backend
 
     def _take_commands(self, *, wait: bool) -> bool:
         """Do what was asked meanwhile; False when the loop shall end."""

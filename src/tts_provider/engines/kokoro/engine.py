@@ -106,6 +106,8 @@ class KokoroEngine(Engine):
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        self._packs, self._phonemisers = {}, Phonemisers()
+        self._network = self._norms = None
 
     async def _speak_script(
         self, script: Script, utterance: Utterance

@@ -26,6 +26,7 @@ from tts_provider.engines.remote.metrics import ReplicaMetrics
 from tts_provider.engines.remote.proof import Guard
 from tts_provider.errors import (
     Draining,
+    EngineFailed,
     InvalidRequest,
     Loading,
     WireError,
@@ -103,7 +104,11 @@ class Replica:
     async def _answer(self, exchange: Exchange) -> None:
         match exchange.method, exchange.path:
             case "GET", "/health":
-                await exchange.answer(200, "application/json", b'{"status": "ok"}')
+                if isinstance(self._engine.problem, EngineFailed):  # only a restart helps
+                    body = b'{"status": "engine_failed"}'
+                    await exchange.answer(503, "application/json", body)
+                else:
+                    await exchange.answer(200, "application/json", b'{"status": "ok"}')
             case "GET", "/ready":
                 self._check_open()
                 await exchange.answer(200, "application/json", b'{"status": "ready"}')

@@ -185,7 +185,7 @@ class DialectSocket(Socket):
             secrets.token_hex(8), service.engine.name, voices, service.limit_facts()
         )
         await self.send(greeting)
-        if not service.admission.is_open and service.admission.refusal is None:
+        if service.is_loading:
             await self.send(EngineLoading())
 
     async def _do(self, actions: Sequence[Action]) -> None:

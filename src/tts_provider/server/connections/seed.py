@@ -36,13 +36,13 @@ class SpeechSocket(Socket):
         self._speaking: asyncio.Task[None] | None = None
         self._cancelled = False
         self._lost = False
+        self._was_told_loading = False
 
     async def run(self) -> None:
         async with self._tasks:
             try:
-                admission = self._service.admission
-                if not admission.is_open and admission.refusal is None:
-                    await self._send_together([seed.loading()])
+                if self._service.is_loading:
+                    await self._tell_loading()
                 self._tasks.start(self._answer_turns())
                 await self._read_messages()
             except WebSocketDisconnect:
@@ -123,6 +123,8 @@ class SpeechSocket(Socket):
                 voice=self._service.find_voice(request.voice, request.speaker),
                 manner=request.manner,
             )
+            if not self._service.is_loaded_for(utterance.voice):
+                await self._tell_loading()
             if request.stream:
                 await self._stream(request, utterance)
             else:
@@ -138,6 +140,12 @@ class SpeechSocket(Socket):
             log.exception("a request failed unexpectedly")
             self._connection.finish_turn()
             await self._send_error(unexpected_failure(), request.request_id)
+
+    async def _tell_loading(self) -> None:
+        """Once a connection, whatever happens: clients expect no second one."""
+        if not self._was_told_loading:
+            self._was_told_loading = True
+            await self._send_together([seed.loading()])
 
     def _make(
         self, request: seed.SpeechRequest, utterance: Utterance, encoder: PieceEncoder

@@ -18,6 +18,7 @@ from tts_provider.server.dialects.dialect import (
     Audio,
     Done,
     End,
+    EngineLoading,
     Event,
     Flush,
     Flushed,
@@ -160,6 +161,7 @@ class Timeline:
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._context.spoken(passage)
+        await self._tell_loading()
         allowed_s = self._service.limits.max_ahead_s - max(self._pace.ahead_s, 0.0)
         utterance = replace(self._utterance, ahead_s=allowed_s)
         speech = self._service.speak_passage(
@@ -172,8 +174,14 @@ class Timeline:
                 else:
                     await self._tell(item)
 
+    async def _tell_loading(self) -> None:
+        """Where what comes now has to wait until the model is loaded again."""
+        if not self._service.is_loaded_for(self._settings.voice):
+            await self._listener.send(EngineLoading())
+
     async def _listen(self, said: Said) -> None:
         try:
+            await self._tell_loading()
             early = self._service.is_ready_for(self._settings.voice)
             async with self._service.admission.admit(begun=self.has_begun, early=early):
                 self._utterance.history.add(await self._service.listen(said, self._settings.voice))

@@ -40,6 +40,7 @@ from tts_provider.speech import pipeline
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     Engine,
+    Residency,
     Spoken,
     Utterance,
     Voice,
@@ -116,6 +117,11 @@ class SpeechService:
     def is_ready(self) -> bool:
         """Requests are served."""
         return self.admission.is_open and self.engine.problem is None
+
+    @property
+    def needs_restart(self) -> bool:
+        """The engine is broken for good: neither time nor another request mends it."""
+        return isinstance(self.engine.problem, EngineFailed)
 
     async def wait_for_voices(self) -> None:
         """Until the engine has voices; those on other machines are known late. Raises `WireError`
@@ -203,6 +209,23 @@ class SpeechService:
     def is_ready_for(self, voice: Voice) -> bool:
         """Whether what is asked in this voice need not wait for the model."""
         return self.admission.is_open or self.engine.can_speak_early(voice)
+
+    def is_loaded_for(self, voice: Voice) -> bool:
+        """Whether what is asked in this voice, let in, need not wait for a model that was
+        unloaded."""
+        return self.engine.of(voice).residency == "loaded"
+
+    @property
+    def model_state(self) -> Residency:
+        """Where the model is; one that is unloaded is loaded by the next request."""
+        return "loading" if self.is_loading else self.engine.residency
+
+    @property
+    def is_loading(self) -> bool:
+        """Whoever connects now waits for the model."""
+        if not self.admission.is_open:
+            return self.admission.refusal is None
+        return self.engine.residency == "loading"
 
     def new_reader(self, voice: Voice, reading: ReadingOptions) -> Reader:
         """For a text that is still being written, read as was asked for, and spoken in `voice`."""
@@ -399,6 +422,7 @@ class SpeechService:
             "available_models": [engine.model],
             "queue_size": self.admission.queued,
             "model_loaded": self.admission.is_open,
+            "model_state": self.model_state,
         }
 
 

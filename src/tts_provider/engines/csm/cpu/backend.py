@@ -17,10 +17,10 @@ from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.cpu.language import Language
-from tts_provider.engines.csm.cpu.memory import forget_pages, give_back_freed
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
 from tts_provider.engines.csm.prompt import NO_TOKEN, Prompt
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
+from tts_provider.engines.memory import forget_pages, give_back_freed
 
 Weights = Mapping[str, np.ndarray]
 

@@ -19,7 +19,6 @@ import ml_dtypes
 import numpy as np
 
 from tts_provider.engines.csm.config import TransformerConfig
-from tts_provider.engines.csm.cpu.memory import give_back_freed
 from tts_provider.engines.csm.cpu.policy import POLICIES, Kind, Precision
 from tts_provider.engines.csm.cpu.prepared import PreparedFolder
 from tts_provider.engines.csm.cpu.quantize import Blocks, packed_shapes, quantize
@@ -29,6 +28,7 @@ from tts_provider.engines.csm.files.checkpoint import (
     Checkpoint,
 )
 from tts_provider.engines.csm.files.tensors import files_key, read_safetensors
+from tts_provider.engines.memory import give_back_freed
 from tts_provider.errors import StartupError
 
 _FORMAT = 5  # raise it when what is stored changes

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tts_provider.engines.csm.cpu.memory import forget_pages
 from tts_provider.engines.csm.native.library import Kernels, Linear
+from tts_provider.engines.memory import forget_pages
 
 Weights = Mapping[str, np.ndarray]
 

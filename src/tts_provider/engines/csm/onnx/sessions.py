@@ -12,8 +12,8 @@ import onnxruntime as ort
 from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
 from tts_provider.engines.csm.cpu.language import Language
-from tts_provider.engines.csm.cpu.memory import use_huge_pages
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
+from tts_provider.engines.memory import use_huge_pages
 from tts_provider.errors import InvalidRequest
 
 Weights = Mapping[str, np.ndarray]

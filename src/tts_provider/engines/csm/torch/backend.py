@@ -387,9 +387,10 @@ class TorchBackend(Backend):
 
     def close(self) -> None:
         self._synchronize()
-        for graphs in (self._speak_graphs, self._read_graphs, self._prompt_graphs):
-            graphs.clear()
-        self._codec_graphs.clear()
+        device = self._device
+        vars(self).clear()  # weights, buffers and graphs: PyTorch gives back what nobody has
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _codec_precision(self) -> contextlib.AbstractContextManager[None]:
         """The codec is float32 in any case, in TF32 where the model is not exact either."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tts_provider.engines.csm.cpu.memory import use_huge_pages
+from tts_provider.engines.memory import use_huge_pages
 
 
 def huge_kb_behind(array: np.ndarray) -> int:

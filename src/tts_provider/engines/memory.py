@@ -54,6 +54,15 @@ def give_back_freed() -> None:
         trim(ctypes.c_size_t(0))
 
 
+def resident_bytes() -> int:
+    """What this process has in memory; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * mmap.PAGESIZE
+
+
 def _large_regions() -> Iterator[tuple[int, int]]:
     """Start and end of the memory that malloc gives out, in whole huge pages."""
     for line in Path("/proc/self/maps").read_text().splitlines():
