@@ -77,7 +77,7 @@ class RemoteEngine(Engine):
         self._replicas.watch()
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
-        body = SpeakRequest.of(utterance).model_dump_json(exclude_none=True).encode()
+        body = SpeakRequest.of(utterance).encode()
         # Enrolled voices go where their prompt is.
         headers = {VOICE_HEADER: utterance.voice.id} if utterance.voice.speaker is None else {}
         bounds = Bounds.of_speech(utterance)
@@ -98,9 +98,7 @@ class RemoteEngine(Engine):
         if not self.takes_prompts:
             return await super().listen(text, speaker, samples)
         # Up to a minute of audio in base64 is not for the event loop.
-        body = await asyncio.to_thread(
-            lambda: ListenRequest.of(text, speaker, samples).model_dump_json().encode()
-        )
+        body = await asyncio.to_thread(lambda: ListenRequest.of(text, speaker, samples).encode())
         bounds = Bounds.of_listening(text, samples)
         frames = self._replicas.ask("/listen", body, {}, bounds, waits=True)
         async with aclosing(frames):

@@ -373,9 +373,20 @@ class SpeechService:
     async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S
         for said in context:
-            spoken = await self.listen(said, utterance.voice, left_s)
+            try:
+                spoken = await self.listen(said, utterance.voice, left_s)
+            except InvalidRequest as problem:
+                if problem.code != "audio_too_long":
+                    raise
+                raise InvalidRequest(
+                    f"context may have {MAX_CONTEXT_S:g} s of audio, all recordings together; this "
+                    "has more",
+                    code=problem.code,
+                    param="context",
+                ) from None
             utterance.history.add(spoken)
-            left_s = max(left_s - len(spoken.codes) * FRAME_S, FRAME_S)
+            # Its last frame may be hardly begun: sixteen must not have less than a minute.
+            left_s = max(left_s - (len(spoken.codes) - 1) * FRAME_S, FRAME_S)
 
     @contextmanager
     def expect_reading(self, audio_s: float, disconnect: Callable[[], None]) -> Iterator[None]:
