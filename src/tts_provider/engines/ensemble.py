@@ -40,9 +40,10 @@ class Ensemble(Engine):
             for voice in engine.voices():
                 own = voice if engine is first else replace(voice, speaker=None)
                 self._voices.setdefault(voice.id, (own, engine))
+        self._all = tuple(voice for voice, _ in self._voices.values())
 
     def voices(self) -> Sequence[Voice]:
-        return [voice for voice, _ in self._voices.values()]
+        return self._all
 
     @property
     def problem(self) -> WireError | None:

@@ -61,6 +61,9 @@ class Script:
 def split_scripts(text: str) -> Iterator[Script]:
     """The runs of a text. What belongs to no script goes with what is before it, and with Latin at
     the beginning; Chinese characters beside kana are Japanese."""
+    if text.isascii():
+        yield from [Script(text, 0, LATIN)] if text else []
+        return
     has_kana = any(_script(character) in ("HIRAGANA", "KATAKANA") for character in text)
     begun, current = 0, None
     for at, character in enumerate(text):

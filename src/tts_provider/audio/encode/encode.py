@@ -74,8 +74,7 @@ class StreamEncoder:
     piece. One that is cancelled is to be closed."""
 
     def __init__(self, output: Output, rate_in: int, *, is_stream: bool = False) -> None:
-        """As `create_encoder`. Raises `InvalidRequest` where there is no such output."""
-        output.check()
+        """As `create_encoder`, which `start` calls."""
         self._create = functools.partial(
             create_encoder,
             output.format,

@@ -321,7 +321,7 @@ class EspeakEngine(Engine):
     speeds = (0.5, 2.0)  # beyond, espeak is not as slow or as fast as it is told
 
     def voices(self) -> Sequence[Voice]:
-        return [*VOICES, *map(_language_voice, _library().languages.values())]
+        return _voices()
 
     def voice_of(self, code: str, gender: Literal["male", "female", "unknown"]) -> Voice:
         """Who speaks the language of that code."""
@@ -356,6 +356,11 @@ class EspeakEngine(Engine):
 
     async def close(self) -> None:
         """Nothing to give back: the library stays for the process's other engines."""
+
+
+@functools.cache
+def _voices() -> Sequence[Voice]:
+    return (*VOICES, *map(_language_voice, _library().languages.values()))
 
 
 def _language_voice(language: Language) -> Voice:

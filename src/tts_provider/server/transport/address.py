@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tts_provider.errors import WireError
 
 _SLASHES = re.compile("/{2,}")
-_WORDS_ERRORS = "tts_provider.error_shape"
+_SHAPES = "tts_provider.error_shapes"
 
 ErrorBody = Callable[[WireError], dict[str, object]]
 
@@ -35,9 +35,7 @@ class AddressMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            path, headers = clean_path(scope["path"]), Headers(scope=scope)
-            shape = next((shape for shape in self._shapes if shape.is_for(path, headers)), _OWN)
-            scope = {**scope, "path": path, _WORDS_ERRORS: shape}
+            scope = {**scope, "path": clean_path(scope["path"]), _SHAPES: self._shapes}
             if scope.get("method") == "HEAD":
                 # RFC 9110 section 9.3.2: the same as GET, and the server leaves the body out.
                 scope["method"] = "GET"
@@ -61,8 +59,9 @@ def error_headers_of(scope: Scope) -> Callable[[WireError], Mapping[str, str]]:
 
 
 def _shape_of(scope: Scope) -> ErrorShape:
-    shape: ErrorShape = scope[_WORDS_ERRORS]
-    return shape
+    shapes: Sequence[ErrorShape] = scope[_SHAPES]
+    path, headers = scope["path"], Headers(scope=scope)
+    return next((shape for shape in shapes if shape.is_for(path, headers)), _OWN)
 
 
 def error_body(problem: WireError) -> dict[str, object]:
