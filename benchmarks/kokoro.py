@@ -33,7 +33,7 @@ from kokoro_sentences import SENTENCES as FOREIGN
 from sentences import SENTENCES
 from tts_provider.engines.kokoro.engine import KokoroEngine
 from tts_provider.engines.kokoro.files import find_folder
-from tts_provider.engines.kokoro.network.graph import Network, Run
+from tts_provider.engines.kokoro.network.graph import Network, begin_inference
 from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.network.sentences import SENTENCES as MEASURED
 from tts_provider.engines.kokoro.performance import chunks
@@ -116,13 +116,13 @@ def compare_chunks(engine: KokoroEngine) -> None:
     text = MEASURED["b"][1]
     style = pack.style(len(text))
     begun = time.process_time()
-    frames = network.plan(encode(text), style, 1.0, Run())
-    network.decode(frames, 0, len(frames), None, Run())
+    frames = network.plan(encode(text), style, 1.0, begin_inference())
+    network.decode(frames, 0, len(frames), None, begin_inference())
     cost = (time.process_time() - begun) / (len(frames) * 0.025)
-    statistics = engine._norms.of([(pack, 1.0, "a")], len(frames), Run())
-    piece = network.decode(frames, 0, len(frames), statistics, Run())
+    statistics = engine._norms.of([(pack, 1.0, "a")], len(frames), begin_inference())
+    piece = network.decode(frames, 0, len(frames), statistics, begin_inference())
     parts = [
-        chunk.cut(network.decode(frames, chunk.left, chunk.right, statistics, Run()))
+        chunk.cut(network.decode(frames, chunk.left, chunk.right, statistics, begin_inference()))
         for chunk in chunks(0, len(frames))
     ]
     error = np.concatenate(parts) - piece
@@ -180,8 +180,8 @@ def measure_levels(folder: Path, place: Path) -> None:
     for name, path in sorted(files.voices.items()):
         pack, spoken = read_pack(path), []
         for text in MEASURED[name[0]]:
-            frames = network.plan(encode(text), pack.style(len(text)), 1.0, Run())
-            samples = network.decode(frames, 0, len(frames), None, Run())
+            frames = network.plan(encode(text), pack.style(len(text)), 1.0, begin_inference())
+            samples = network.decode(frames, 0, len(frames), None, begin_inference())
             heard = np.flatnonzero(np.abs(samples) > 0.01)
             spoken.append(samples[heard[0] : heard[-1] + SAMPLE_RATE // 5])
         level_db = 20 * np.log10(np.sqrt(np.mean(np.concatenate(spoken) ** 2)))

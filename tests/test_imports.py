@@ -76,6 +76,7 @@ HOMES = {
         *(
             "engines/csm/onnx",
             "engines/hibari/graph",
+            "engines/inference",
             "engines/kokoro/network/graph",
             "onnx_threads",
         ),

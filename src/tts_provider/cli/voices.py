@@ -17,7 +17,7 @@ from tts_provider.audio.pcm import Samples
 from tts_provider.config import Settings
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.server.logs import printable
-from tts_provider.voices.enrolment import Prompt, check_transcript, make_prompt
+from tts_provider.voices.enrolment import PreparedRecording, check_transcript, make_prompt
 from tts_provider.voices.store import StoredVoice, open_store
 
 
@@ -67,7 +67,7 @@ def check_audio(settings: Settings, audio: str, transcript: str | None = None) -
     _print_warnings(prompt.warnings)
 
 
-def _facts(prompt: Prompt) -> dict[str, str]:
+def _facts(prompt: PreparedRecording) -> dict[str, str]:
     measured = prompt.measured
     return {
         "length": f"{prompt.duration_ms / 1000:.1f} s without the silence around it",

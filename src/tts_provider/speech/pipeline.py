@@ -16,7 +16,7 @@ from tts_provider.errors import InvalidRequest, NoSpeech
 from tts_provider.speech.chunker import CHUNKS_MS, Chunker
 from tts_provider.speech.engine import SAMPLE_RATE, Engine, Samples, Sound, Utterance, Word
 from tts_provider.speech.reading import Passage
-from tts_provider.speech.timing.words import time_words
+from tts_provider.speech.timing.word_times import time_words
 
 # No sound waits for a pause: it is cut into chunks that are as long at once.
 _PAUSE_MS = CHUNKS_MS[-1:]

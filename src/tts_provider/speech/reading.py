@@ -17,7 +17,7 @@ from tts_provider.speech.structure.blocks import BlockParser
 from tts_provider.speech.structure.patterns import KEPT_ACT
 from tts_provider.speech.structure.plain_text import PlainText
 from tts_provider.speech.structure.ssml import Ssml
-from tts_provider.speech.timing.alignment import Place, align, spoken_words
+from tts_provider.speech.timing.alignment import AlignedWord, align, spoken_words
 
 PIECE_CHARACTERS = 1000
 """Of a long text so much is read at a time: some milliseconds."""
@@ -49,7 +49,7 @@ class Passage:
     spoken_runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
     """What of `text` each part of `spoken` stands for."""
 
-    def written_words(self) -> list[Place]:
+    def written_words(self) -> list[AlignedWord]:
         """Where each of the spoken words was written, in order."""
         return align(self.text, self.spoken, self.runs, self.spoken_runs)
 

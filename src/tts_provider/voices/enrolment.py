@@ -42,7 +42,7 @@ Gender = Literal["male", "female", "unknown"]
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PreparedRecording:
     """A recording as a voice is made of it."""
 
     samples: Samples
@@ -60,7 +60,7 @@ class Prompt:
         return gender_of(self.measured.pitch_hz)
 
 
-def make_prompt(samples: Samples, transcript: str | None) -> Prompt:
+def make_prompt(samples: Samples, transcript: str | None) -> PreparedRecording:
     """Check a recording, (n,) at 24 kHz; without a `transcript` only the audio is looked at.
 
     Raises `InvalidRequest` where no voice can be made of it.
@@ -81,7 +81,7 @@ def make_prompt(samples: Samples, transcript: str | None) -> Prompt:
     warnings = _hear(measured)
     if transcript is not None:
         warnings += _compare(transcript, speech_s)
-    return Prompt(normalize_level(trim_silence(samples)), measured, warnings)
+    return PreparedRecording(normalize_level(trim_silence(samples)), measured, warnings)
 
 
 def gender_of(pitch_hz: float | None) -> Gender:

@@ -10,8 +10,9 @@ from onnxruntime.quantization import quantize_dynamic
 
 from engines.kokoro.small_kokoro import SMALL, small_graph, write_folder
 from tts_provider.engines.hibari.package import read_model
+from tts_provider.engines.inference import InferenceEnded
 from tts_provider.engines.kokoro.network.cut import cut
-from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Cancelled, Network, Run
+from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Network, begin_inference
 from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import encode
@@ -45,8 +46,8 @@ def whole(model: onnx.ModelProto, speed: float = 1.0) -> np.ndarray:
 
 @pytest.mark.parametrize("speed", [1.0, 0.8])
 def test_the_parts_compute_what_the_whole_does(network, speed):
-    frames = network.plan(IDS, STYLE, speed, Run())
-    samples = network.decode(frames, 0, len(frames), None, Run())
+    frames = network.plan(IDS, STYLE, speed, begin_inference())
+    samples = network.decode(frames, 0, len(frames), None, begin_inference())
     assert len(samples) == FRAME_SAMPLES * len(frames) == FRAME_SAMPLES * frames.durations.sum()
     assert len(frames.durations) == len(IDS)
     np.testing.assert_allclose(samples, whole(onnx.load_model_from_string(SMALL), speed), atol=1e-5)
@@ -67,13 +68,13 @@ def test_a_quantised_graph_is_cut_too(tmp_path):
 
 
 def test_chunks_with_given_statistics_are_the_sentence_in_one_piece(network):
-    frames = network.plan(IDS, STYLE, 1.0, Run())
-    statistics = network.measure(frames, Run())
-    piece = network.decode(frames, 0, len(frames), statistics, Run())
-    own = network.decode(frames, 0, len(frames), None, Run())
+    frames = network.plan(IDS, STYLE, 1.0, begin_inference())
+    statistics = network.measure(frames, begin_inference())
+    piece = network.decode(frames, 0, len(frames), statistics, begin_inference())
+    own = network.decode(frames, 0, len(frames), None, begin_inference())
     np.testing.assert_allclose(piece, own, atol=1e-6)
     parts = [
-        chunk.cut(network.decode(frames, chunk.left, chunk.right, statistics, Run()))
+        chunk.cut(network.decode(frames, chunk.left, chunk.right, statistics, begin_inference()))
         for chunk in chunks(5, len(frames))
     ]
     assert len(parts) > 3
@@ -82,19 +83,19 @@ def test_chunks_with_given_statistics_are_the_sentence_in_one_piece(network):
 
 
 def test_without_them_a_chunk_sounds_unlike_the_sentence(network):
-    frames = network.plan(IDS, STYLE, 1.0, Run())
-    whole_sentence = network.decode(frames, 0, len(frames), None, Run())
-    first = network.decode(frames, 0, 40, None, Run())
+    frames = network.plan(IDS, STYLE, 1.0, begin_inference())
+    whole_sentence = network.decode(frames, 0, len(frames), None, begin_inference())
+    first = network.decode(frames, 0, 40, None, begin_inference())
     error = first - whole_sentence[: len(first)]
     assert 20 * np.log10(np.linalg.norm(first) / np.linalg.norm(error)) < 40
 
 
 def test_a_cancelled_run_computes_nothing_more(network):
-    run = Run()
-    frames = network.plan(IDS, STYLE, 1.0, run)
-    run.cancel()
-    with pytest.raises(Cancelled):
-        network.decode(frames, 0, 20, None, run)
+    inference = begin_inference()
+    frames = network.plan(IDS, STYLE, 1.0, inference)
+    inference.end()
+    with pytest.raises(InferenceEnded):
+        network.decode(frames, 0, 20, None, inference)
 
 
 def without(operator: str) -> bytes:

@@ -16,7 +16,7 @@ from engines.kokoro.real_kokoro import real_kokoro
 from sentences import SENTENCES
 from tts_provider.engines.kokoro.engine import KokoroEngine
 from tts_provider.engines.kokoro.files import find_folder
-from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, Run
+from tts_provider.engines.kokoro.network.graph import FRAME_SAMPLES, begin_inference
 from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import encode
@@ -84,8 +84,8 @@ def test_the_parts_compute_the_same_bits_as_the_whole(engine, tmp_path_factory):
     style = engine._packs["af_heart"].style(len(phonemes))
     feeds = {"tokens": [encode(phonemes)], "style": style, "speed": np.ones(1, np.float32)}
     (whole,) = session.run(None, feeds)
-    frames = engine._network.plan(encode(phonemes), style, 1.0, Run())
-    parts = engine._network.decode(frames, 0, len(frames), None, Run())
+    frames = engine._network.plan(encode(phonemes), style, 1.0, begin_inference())
+    parts = engine._network.decode(frames, 0, len(frames), None, begin_inference())
     assert np.array_equal(whole.ravel(), parts)
 
 
@@ -116,11 +116,13 @@ async def test_no_seam_is_heard_between_chunks(engine):
     """Where chunks meet the sound is no less smooth than elsewhere."""
     packs, text = engine._packs, "wˌi wˈɔkt əlˈɔŋ ðə ɹˈɪvəɹ ˌʌntˈɪl ðə sˈʌn wˈɛnt dˌWn, ænd sˈæt."
     style = packs["af_heart"].style(len(text))
-    frames = engine._network.plan(encode(text), style, 1.0, Run())
-    statistics = engine._norms.of([(packs["af_heart"], 1.0, "a")], len(frames), Run())
+    frames = engine._network.plan(encode(text), style, 1.0, begin_inference())
+    statistics = engine._norms.of([(packs["af_heart"], 1.0, "a")], len(frames), begin_inference())
     pieces, places, at = [], [], 0
     for chunk in chunks(4, len(frames)):
-        made = engine._network.decode(frames, chunk.left, chunk.right, statistics, Run())
+        made = engine._network.decode(
+            frames, chunk.left, chunk.right, statistics, begin_inference()
+        )
         pieces.append(chunk.cut(made))
         places.append(at)
         at += FRAME_SAMPLES * (chunk.end - chunk.begin)

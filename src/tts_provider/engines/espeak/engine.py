@@ -26,7 +26,7 @@ from tts_provider.audio.pcm import Resampler, from_s16
 from tts_provider.engines.espeak.data_folder import make_data_folder
 from tts_provider.engines.espeak.languages import Language, find_languages
 from tts_provider.engines.jobs import run_job
-from tts_provider.engines.words import find_words
+from tts_provider.engines.word_spans import find_words
 from tts_provider.errors import EngineFailed, StartupError
 from tts_provider.speech.engine import (
     SAMPLE_RATE,

@@ -18,9 +18,10 @@ from dataclasses import replace
 import numpy as np
 
 from tts_provider.engines.espeak.engine import EspeakEngine
-from tts_provider.engines.hibari.graph import Cancelled, Graph, Run
+from tts_provider.engines.hibari.graph import Graph
 from tts_provider.engines.hibari.package import VERSION, Phonemiser
 from tts_provider.engines.hibari.voice import CHARACTERS, VOICES, Performance
+from tts_provider.engines.inference import Inference, InferenceEnded
 from tts_provider.engines.jobs import run_job
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.engines.scripts import LANGUAGES, LATIN, Script, split_scripts
@@ -100,11 +101,11 @@ class HibariEngine(Engine):
         for number, piece in enumerate(pronunciation.parts(_MOST_PHONEMES)):
             if not piece.words:
                 continue
-            run = Run()
+            inference = Inference()
             noise = np.random.default_rng((seed, script.at, number))
-            work = functools.partial(self._speak_piece, piece, utterance, run, noise)
+            work = functools.partial(self._speak_piece, piece, utterance, inference, noise)
             count = 0
-            async with aclosing(run_job(self._threads, work, run.cancel)) as sounds:
+            async with aclosing(run_job(self._threads, work, inference.end)) as sounds:
                 async for sound in sounds:
                     count += len(sound.samples)
                     yield sound.moved(begun)
@@ -127,7 +128,7 @@ class HibariEngine(Engine):
         self,
         piece: Pronunciation,
         utterance: Utterance,
-        run: Run,
+        inference: Inference,
         noise: np.random.Generator,
         emit: Callable[[Sound], None],
     ) -> None:
@@ -137,11 +138,11 @@ class HibariEngine(Engine):
         character = CHARACTERS[utterance.voice.id]
         ids = self._phonemiser.encode(piece.phonemes)
         try:
-            spectra = run.compute(self._graph, ids, character.rate, character.pitch)
+            spectra = self._graph.compute(ids, character.rate, character.pitch, inference)
             performance = Performance(spectra, character, piece.phonemes)
             waiting, made = list(piece.words), 0
             for samples in performance.make(noise):
-                run.check()
+                inference.check()
                 made += len(samples)
                 # Where the last one ends the silence behind it tells.
                 spoken = [w for w in waiting[:-1] if performance.place_end(w.last) <= made]
@@ -151,7 +152,7 @@ class HibariEngine(Engine):
             *words, last = (_timed(w, performance) for w in waiting)
             heard = max(last.start, performance.heard)
             emit(Sound(performance.finish(), (*words, replace(last, end=heard))))
-        except Cancelled:
+        except InferenceEnded:
             pass
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from tts_provider.engines.inference import Inference
 from tts_provider.errors import StartupError
 from tts_provider.onnx_threads import single_thread_options
 
@@ -49,37 +49,6 @@ class Spectra:
     durations: npt.NDArray[np.int64]  # (L,) pairs of frames for each phoneme
 
 
-class Cancelled(Exception):
-    """The run was asked to end."""
-
-
-class Run:
-    """One utterance's use of the graph, which another thread may end."""
-
-    def __init__(self) -> None:
-        self._options = onnxruntime.RunOptions()
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        """Takes effect within one operator, which is less than a millisecond."""
-        self.is_cancelled = True
-        self._options.terminate = True
-
-    def check(self) -> None:
-        """Raises `Cancelled` where that was asked for."""
-        if self.is_cancelled:
-            raise Cancelled
-
-    def compute(self, graph: Graph, ids: Sequence[int], rate: float, pitch: float) -> Spectra:
-        """Raises `Cancelled`."""
-        self.check()
-        try:
-            return graph.compute(ids, rate, pitch, self._options)
-        except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
-            self.check()
-            raise
-
-
 class Graph:
     """The network, on the thread that calls it: any number of them at once."""
 
@@ -87,9 +56,11 @@ class Graph:
         """Raises `StartupError` where `model` is not hibari's graph."""
         self._session = open_session(edit(model))
 
-    def compute(self, ids: Sequence[int], rate: float, pitch: float, options: Any) -> Spectra:
+    def compute(
+        self, ids: Sequence[int], rate: float, pitch: float, inference: Inference
+    ) -> Spectra:
         """Phonemes (L,), 0 at both ends, at `rate` times the normal tempo and `pitch` times the
-        predicted one."""
+        predicted one. Raises `InferenceEnded`."""
         feeds = {
             "ids": np.asarray([ids], np.int64),
             "speed": np.asarray([rate], np.float32),
@@ -98,7 +69,7 @@ class Graph:
         names = (*_SPECTRA, _F0, _DURATIONS)
         harmonic, turn, noise, free, phase, f0, durations = (
             output.reshape(output.shape[-2:]) if output.ndim == 3 else output.ravel()
-            for output in self._session.run(names, feeds, options)
+            for output in inference.compute(self._session, names, feeds)
         )
         return Spectra(harmonic, turn, noise, free, phase, f0, durations.astype(np.int64))
 

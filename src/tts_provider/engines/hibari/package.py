@@ -20,7 +20,7 @@ from typing import Any
 from tts_provider.engines.hibari.graph import open_session
 from tts_provider.engines.hibari.ipa import from_ipa
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
-from tts_provider.engines.words import find_words
+from tts_provider.engines.word_spans import find_words
 from tts_provider.errors import StartupError
 from tts_provider.speech.engine import Phonemes
 from tts_provider.speech.normalize.capitals import find_spelled

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tts_provider.engines.espeak.engine import EspeakEngine
+from tts_provider.engines.inference import Inference
 from tts_provider.engines.kokoro.files import KokoroFiles
-from tts_provider.engines.kokoro.network.graph import Frames, Network, Run
+from tts_provider.engines.kokoro.network.graph import Frames, Network, begin_inference
 from tts_provider.engines.kokoro.network.norms import Norms
 from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import WHOLE_FRAMES, Performance, chunks
@@ -122,11 +123,11 @@ class KokoroEngine(Engine):
                     yield sound
             return
         asked = script.part(utterance.phonemes)
-        run, begun = Run(), 0
+        inference, begun = begin_inference(), 0
         pronounce = functools.partial(
             self._phonemisers.pronounce, voice.language, script.text, asked
         )
-        whole = await self._compute(run, pronounce)
+        whole = await self._compute(inference, pronounce)
         for piece in whole.parts(MOST_PHONEMES):
             if not piece.words:
                 continue
@@ -145,32 +146,34 @@ class KokoroEngine(Engine):
         assert norms is not None
         character = character_of(voice, self._packs)
         packs = [(self._packs[part.name], part.share, part.name[0]) for part in character.parts]
-        run = Run()
+        inference = begin_inference()
 
         def plan() -> Frames:
             style = mix([(pack, share) for pack, share, _ in packs], len(piece.phonemes))
-            return network.plan(encode(piece.phonemes), style, speed, run)
+            return network.plan(encode(piece.phonemes), style, speed, inference)
 
-        frames = await self._compute(run, plan)
+        frames = await self._compute(inference, plan)
         statistics = None
         if len(frames) >= WHOLE_FRAMES:
-            statistics = await self._compute(run, lambda: norms.of(packs, len(frames), run))
+            statistics = await self._compute(
+                inference, lambda: norms.of(packs, len(frames), inference)
+            )
         performance = Performance(frames, piece, character.gain)
         for chunk in chunks(performance.first, len(frames)):
             decode = functools.partial(
-                network.decode, frames, chunk.left, chunk.right, statistics, run
+                network.decode, frames, chunk.left, chunk.right, statistics, inference
             )
-            samples = chunk.cut(await self._compute(run, decode))
+            samples = chunk.cut(await self._compute(inference, decode))
             yield performance.push(samples)
         yield performance.finish()
 
-    async def _compute(self, run: Run, work: Callable[[], _Made]) -> _Made:
+    async def _compute(self, inference: Inference, work: Callable[[], _Made]) -> _Made:
         """On a thread of the pool; who is cancelled meanwhile leaves it at once."""
         job = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
             return await job
         except asyncio.CancelledError:
-            run.cancel()
+            inference.end()
             raise
 
     def _reader_of(self, script: Script, voice: Voice) -> Voice:

@@ -41,7 +41,7 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, no_text, parse_object, read_said
 from tts_provider.server.service.service import voice_facts
-from tts_provider.server.service.word import words_facts
+from tts_provider.server.service.word_facts import words_facts
 from tts_provider.speech.engine import SAMPLE_RATE, Manner
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 

@@ -38,7 +38,7 @@ from tts_provider.server.http.form import MULTIPART, read_form
 from tts_provider.server.http.openapi import errors, json_body
 from tts_provider.server.http.speech_file import speak_file, worded
 from tts_provider.server.service.service import SpeechService
-from tts_provider.server.service.word import are_estimated
+from tts_provider.server.service.word_facts import are_estimated
 from tts_provider.server.transport.address import error_body
 from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance, Voice
 from tts_provider.speech.lexicon import read_pronunciations

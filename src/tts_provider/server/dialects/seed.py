@@ -28,7 +28,7 @@ from tts_provider.server.dialects.fields import (
     read_text,
 )
 from tts_provider.server.service.service import Said
-from tts_provider.server.service.word import words_facts
+from tts_provider.server.service.word_facts import words_facts
 from tts_provider.speech.engine import SAMPLE_RATE, Manner, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 

@@ -22,7 +22,7 @@ _TOKEN = re.compile(
 
 
 @dataclass(frozen=True)
-class Place:
+class AlignedWord:
     """A spoken word: characters from `spoken_start` to before `spoken_end` of a passage's `spoken`.
 
     What was written for it, with the punctuation that it touches, is from `start` to before `end`
@@ -37,7 +37,9 @@ class Place:
     text_end: int
 
 
-def align(text: str, spoken: str, runs: Sequence[Run], spoken_runs: Sequence[Run]) -> list[Place]:
+def align(
+    text: str, spoken: str, runs: Sequence[Run], spoken_runs: Sequence[Run]
+) -> list[AlignedWord]:
     """The place of every spoken word, in order; `runs` tell where `text` was written, `spoken_runs`
     what of `text` the `spoken` ones stand for.
 
@@ -61,7 +63,7 @@ def align(text: str, spoken: str, runs: Sequence[Run], spoken_runs: Sequence[Run
             group = groups.pop().joined(group)
         groups.append(group)
     return [
-        Place(*word, first.start, last.end, first.text_start, last.text_end)
+        AlignedWord(*word, first.start, last.end, first.text_start, last.text_end)
         for spoken, first, last in groups
         for word in spoken
     ]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from tts_provider.engines.inference import Inference
 from tts_provider.engines.kokoro.network.cut import (
     ALIGNED,
     AUDIO,
@@ -39,36 +40,10 @@ Statistics = Mapping[str, Floats]
 """The mean and the variance of each norm, (1, C, 1), by the name of the decoder's input."""
 
 
-class Cancelled(Exception):
-    """The run was asked to end."""
-
-
-class Run:
-    """One utterance's use of the network, which another thread may end."""
-
-    def __init__(self) -> None:
-        self._options = onnxruntime.RunOptions()
-        # The arena gives back behind each run what it does not need: 90 MB less, and no chunk takes
-        # longer.
-        self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        self._is_cancelled = False
-
-    def cancel(self) -> None:
-        """Takes effect within one operator, some milliseconds."""
-        self._is_cancelled = True
-        self._options.terminate = True
-
-    def compute(self, session: Any, outputs: Sequence[str], inputs: Mapping[str, Any]) -> list[Any]:
-        """Raises `Cancelled`."""
-        if self._is_cancelled:
-            raise Cancelled
-        try:
-            made: list[Any] = session.run(list(outputs), inputs, self._options)
-        except onnxruntime.capi.onnxruntime_pybind11_state.Fail:
-            if self._is_cancelled:
-                raise Cancelled from None
-            raise
-        return made
+def begin_inference() -> Inference:
+    """For one utterance. The arena gives back behind each run what it does not need: 90 MB less,
+    and no chunk takes longer."""
+    return Inference(shrinks_arena=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +74,9 @@ class Network:
         nothing = np.zeros((1, 1, 1), np.float32)
         self._own = dict.fromkeys(self._statistics, nothing)
 
-    def plan(self, ids: Sequence[int], style: Floats, speed: float, run: Run) -> Frames:
-        """The frames of phonemes (L,), 0 at both ends. Raises `Cancelled`."""
-        aligned, pitch, energy, durations = run.compute(
+    def plan(self, ids: Sequence[int], style: Floats, speed: float, inference: Inference) -> Frames:
+        """The frames of phonemes (L,), 0 at both ends. Raises `InferenceEnded`."""
+        aligned, pitch, energy, durations = inference.compute(
             self._encoder,
             (ALIGNED, PITCH, ENERGY, DURATIONS),
             {
@@ -110,24 +85,29 @@ class Network:
                 SPEED: np.asarray([speed], np.float32),
             },
         )
-        (harmonics,) = run.compute(self._harmonics, (HARMONICS,), {PITCH: pitch})
+        (harmonics,) = inference.compute(self._harmonics, (HARMONICS,), {PITCH: pitch})
         return Frames(aligned, pitch, energy, harmonics, style, durations.ravel().astype(np.int64))
 
     def decode(
-        self, frames: Frames, begin: int, end: int, statistics: Statistics | None, run: Run
+        self,
+        frames: Frames,
+        begin: int,
+        end: int,
+        statistics: Statistics | None,
+        inference: Inference,
     ) -> Samples:
         """The samples of frames `begin` to before `end`; without `statistics` with those of these
-        frames themselves. Raises `Cancelled`."""
-        (audio,) = run.compute(
+        frames themselves. Raises `InferenceEnded`."""
+        (audio,) = inference.compute(
             self._decoder, (AUDIO,), self._inputs(frames, begin, end, statistics)
         )
         samples: Samples = np.ravel(audio)
         return samples
 
-    def measure(self, frames: Frames, run: Run) -> Statistics:
-        """The statistics of these frames. Raises `Cancelled`."""
+    def measure(self, frames: Frames, inference: Inference) -> Statistics:
+        """The statistics of these frames. Raises `InferenceEnded`."""
         outputs = [used(name) for name in self._statistics]
-        made = run.compute(self._decoder, outputs, self._inputs(frames, 0, len(frames), None))
+        made = inference.compute(self._decoder, outputs, self._inputs(frames, 0, len(frames), None))
         return dict(zip(self._statistics, made, strict=True))
 
     def _inputs(

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tts_provider.engines.kokoro.network.graph import Network, Run, Statistics
+from tts_provider.engines.inference import Inference
+from tts_provider.engines.kokoro.network.graph import Network, Statistics
 from tts_provider.engines.kokoro.network.sentences import SENTENCES
 from tts_provider.engines.kokoro.phonemes.alphabet import encode
 from tts_provider.engines.kokoro.voices import Pack
@@ -39,12 +40,16 @@ class Norms:
         self._measuring: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def of(self, packs: Sequence[tuple[Pack, float, str]], frames: int, run: Run) -> Statistics:
+    def of(
+        self, packs: Sequence[tuple[Pack, float, str]], frames: int, inference: Inference
+    ) -> Statistics:
         """For a sentence of so many frames in the voice that these packs with their shares are,
         each with the letter of its language. Takes seconds where a pack was never measured. Raises
-        `Cancelled`."""
+        `InferenceEnded`."""
         kind = int(frames >= LONG_FRAMES)
-        parts = [(self._of_pack(pack, letter, run)[kind], share) for pack, share, letter in packs]
+        parts = [
+            (self._of_pack(pack, letter, inference)[kind], share) for pack, share, letter in packs
+        ]
         if len(parts) == 1:
             return parts[0][0]
         return {
@@ -52,7 +57,7 @@ class Norms:
             for name in parts[0][0]
         }
 
-    def _of_pack(self, pack: Pack, letter: str, run: Run) -> _Both:
+    def _of_pack(self, pack: Pack, letter: str, inference: Inference) -> _Both:
         key = f"{pack.key}-{letter}"
         with self._lock:
             if key in self._known:
@@ -61,16 +66,16 @@ class Norms:
         with lock:  # who comes second waits for the first, and measures nothing
             if key not in self._known:
                 path = self._folder / f"{key}.npz"
-                both = _read(path) or self._measure(pack, letter, run)
+                both = _read(path) or self._measure(pack, letter, inference)
                 if not path.exists():
                     _write(path, both)
                 self._known[key] = both
         return self._known[key]
 
-    def _measure(self, pack: Pack, letter: str, run: Run) -> _Both:
+    def _measure(self, pack: Pack, letter: str, inference: Inference) -> _Both:
         short, long = (
             self._network.measure(
-                self._network.plan(encode(text), pack.style(len(text)), 1.0, run), run
+                self._network.plan(encode(text), pack.style(len(text)), 1.0, inference), inference
             )
             for text in SENTENCES[letter]
         )

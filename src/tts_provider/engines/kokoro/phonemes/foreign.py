@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tts_provider.engines.espeak import engine as espeak
 from tts_provider.engines.kokoro.phonemes.alphabet import of_dictionary, of_foreign
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
-from tts_provider.engines.words import find_words
+from tts_provider.engines.word_spans import find_words
 from tts_provider.errors import StartupError
 from tts_provider.speech.engine import Phonemes
 

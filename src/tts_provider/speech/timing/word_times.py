@@ -8,7 +8,7 @@ from itertools import groupby
 
 from tts_provider.speech.engine import Word
 from tts_provider.speech.reading import Passage
-from tts_provider.speech.timing.alignment import Place
+from tts_provider.speech.timing.alignment import AlignedWord
 
 
 def time_words(passage: Passage, times: Sequence[Word]) -> list[Word]:
@@ -32,7 +32,7 @@ def time_words(passage: Passage, times: Sequence[Word]) -> list[Word]:
     return timed
 
 
-def _spans(places: Sequence[Place], times: Sequence[Word]) -> list[tuple[int, int]]:
+def _spans(places: Sequence[AlignedWord], times: Sequence[Word]) -> list[tuple[int, int]]:
     """From when to when each place is spoken."""
     starts, ends = [time.text_start for time in times], [time.text_end for time in times]
     owned: list[list[int]] = [[] for _ in times]

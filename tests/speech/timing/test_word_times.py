@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tts_provider.speech.engine import Word
 from tts_provider.speech.reading import read
-from tts_provider.speech.timing.words import time_words
+from tts_provider.speech.timing.word_times import time_words
 
 PIECES = [
     *(
