@@ -152,7 +152,7 @@ async def test_settings_lead_to_the_merged_model(small_folder, notebook, tmp_pat
         data_dir=tmp_path,
     )
     engine = build(settings, print)
-    assert engine.model == f"sesame/csm-1b+{adapter.name}"
+    assert engine.model == f"{small_folder.name}+{adapter.name}"
     await engine.load(print)
     await engine.close()
     merged = prepared_key(open_checkpoint(small_folder, adapter), "int8")

@@ -66,6 +66,23 @@ def test_an_adapter_finds_the_model_that_it_was_trained_on(cache, tmp_path):
         assert name_of(files) == "unsloth/csm-1b+lora_model"
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("csm-1b", "sesame/csm-1b"),
+        ("Sesame_CSM_1B", "sesame/csm-1b"),
+        ("anna-merged", "anna-merged"),
+        ("csm-1b-anna", "csm-1b-anna"),
+        ("anna/checkpoint-120", "anna/checkpoint-120"),
+        ("Anna's\nmodel \x1b[31m", "Anna-s-model-31m"),
+        ("x" * 200, "x" * 100),
+    ],
+)
+def test_a_folder_of_ones_own_is_called_as_it_is(tmp_path, folder, name):
+    files, _ = found(model_path=write(tmp_path / folder, {**WEIGHTS, **TOKENIZER}))
+    assert name_of(files) == name
+
+
 def test_an_adapter_of_a_revision_or_of_a_folder(cache, tmp_path):
     pinned = cached(cache, "a/b", {**WEIGHTS, **TOKENIZER}, "0123")
     cached(cache, "a/b", {**WEIGHTS, **TOKENIZER}, "4567")

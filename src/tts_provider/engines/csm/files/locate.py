@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,11 @@ from tts_provider.errors import StartupError
 log = logging.getLogger(__name__)
 
 Report = Callable[[str], None]
+
+_PLAIN = re.compile(r"(sesame[-_]+)?csm([-_]?1b)?", re.IGNORECASE)
+_CHECKPOINT = re.compile(r"checkpoint-\d+")  # as trainers number them
+_ODD = re.compile(r"[^\w./+-]+")
+_LONGEST_NAME = 100
 
 
 def locate(settings: Settings, on_progress: Report, *, may_download: bool) -> ModelFiles:
@@ -114,15 +120,24 @@ def _base(adapter: Path, on_progress: Report, may_download: bool) -> Path:
 
 
 def name_of(files: ModelFiles) -> str:
-    """What clients hear that speaks: the repository where the folder is in the hub's cache, and
-    the adapter."""
-    storage = files.folder.parent.parent.name
-    name = CSM_REPOSITORY
-    if storage.startswith("models--"):
-        name = storage.removeprefix("models--").replace("--", "/", 1)
+    """What clients hear that speaks: the repository where the folder is in the hub's cache, else
+    what the folder is called; and the adapter."""
+    name = _repository_of(files.folder) or _folder_name(files.folder)
     if files.adapter is None or files.adapter == files.folder:
         return name
-    storage = files.adapter.parent.parent.name
-    if storage.startswith("models--"):
-        return storage.removeprefix("models--").replace("--", "/", 1)
-    return f"{name}+{files.adapter.resolve().name}"
+    return _repository_of(files.adapter) or f"{name}+{_folder_name(files.adapter)}"
+
+
+def _repository_of(folder: Path) -> str | None:
+    storage = folder.parent.parent.name
+    if not storage.startswith("models--"):
+        return None
+    return storage.removeprefix("models--").replace("--", "/", 1)
+
+
+def _folder_name(folder: Path) -> str:
+    """Nothing within says whose voice was trained, but people call folders after it."""
+    path = folder.resolve()
+    name = f"{path.parent.name}/{path.name}" if _CHECKPOINT.fullmatch(path.name) else path.name
+    name = _ODD.sub("-", name).strip("-")[:_LONGEST_NAME]
+    return CSM_REPOSITORY if not name or _PLAIN.fullmatch(name) else name
