@@ -25,6 +25,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
+_WITH_PYTORCH = (
+    "tests/engines/csm/",
+    "tests/audio/watermark/test_network.py",
+    "tests/audio/watermark/test_weights.py",
+)
 _LEAST_WORDS = 6
 _MOST_LEFT_MIB = 50
 _kept_mib = 0
@@ -37,7 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Raises `UsageError` naming each test that is slow without a reason."""
+    """What may want PyTorch comes first, so that one worker of several loads it, and no other: each
+    begins with its part of the list. Raises `UsageError` naming each test that is slow without a
+    reason.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(_WITH_PYTORCH))
     unreasoned = sorted(
         {
             item.nodeid

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soxr
-import torch
 
+from lazy_import import lazy_import
 from recordings import speech
 from tts_provider.audio.watermark import spectrum
 from tts_provider.audio.watermark.mark import Marker
 from tts_provider.audio.watermark.weights import _FILE
+
+torch = lazy_import("torch")
 
 WINDOW, HOP = 2048, 320
 TRAINED_RATE = 32_000

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from lazy_import import lazy_import
 from tts_provider.audio.watermark import weights as module
 from tts_provider.audio.watermark.weights import read_checkpoint, read_weights
 from tts_provider.errors import StartupError
+
+torch = lazy_import("torch")
 
 
 def written(value: object) -> bytes:
@@ -33,11 +35,18 @@ def test_what_torch_writes_is_read_as_torch_reads_it():
 
 
 @pytest.mark.parametrize(
-    "value", [torch.arange(3), torch.ones(2, 3).T, torch.nn.Linear(1, 1), Path("x")]
+    "make",
+    [
+        lambda: torch.arange(3),
+        lambda: torch.ones(2, 3).T,
+        lambda: torch.nn.Linear(1, 1),
+        lambda: Path("x"),
+    ],
+    ids=["integers", "transposed", "a module", "a path"],
 )
-def test_anything_but_whole_float32_tensors_is_refused(value):
+def test_anything_but_whole_float32_tensors_is_refused(make):
     with pytest.raises(pickle.UnpicklingError):
-        read_checkpoint(written(value))
+        read_checkpoint(written(make()))
 
 
 def test_a_pickle_that_would_run_something_runs_nothing(tmp_path):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import CsmConfig, CsmForConditionalGeneration
+
+from lazy_import import lazy_import
 
 from .small_codec import make_small_mimi
+
+safetensors = lazy_import("safetensors.torch")
+torch = lazy_import("torch")
+transformers = lazy_import("transformers")
 
 ROPE = {
     "rope_type": "llama3",
@@ -28,11 +31,11 @@ DEPTH_ROPE = ROPE | {
 }
 
 
-def small_csm(seed: int = 0) -> CsmForConditionalGeneration:
+def small_csm(seed: int = 0) -> transformers.CsmForConditionalGeneration:
     """A few narrow layers, all 32 codebooks, and Mimi's real shape made narrow."""
     torch.manual_seed(seed)
     codec = make_small_mimi(seed, codebook_size=2048)
-    config = CsmConfig(
+    config = transformers.CsmConfig(
         text_vocab_size=128_256,
         hidden_size=64,
         intermediate_size=128,
@@ -53,7 +56,7 @@ def small_csm(seed: int = 0) -> CsmForConditionalGeneration:
         },
         codec_config=codec.config.to_dict(),
     )
-    model = CsmForConditionalGeneration(config).eval().float()
+    model = transformers.CsmForConditionalGeneration(config).eval().float()
     model.codec_model.load_state_dict(codec.state_dict())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -69,13 +72,13 @@ def small_csm(seed: int = 0) -> CsmForConditionalGeneration:
     return model
 
 
-def save_transformers_layout(model: CsmForConditionalGeneration, folder: Path) -> Path:
+def save_transformers_layout(model: transformers.CsmForConditionalGeneration, folder: Path) -> Path:
     model.save_pretrained(folder)
     write_tokenizer(folder / "tokenizer.json")
     return folder
 
 
-def original_tensors(model: CsmForConditionalGeneration) -> dict[str, torch.Tensor]:
+def original_tensors(model: transformers.CsmForConditionalGeneration) -> dict[str, torch.Tensor]:
     """The same numbers under the original layout's names, RoPE rows interleaved."""
     state = model.state_dict()
     out = {
@@ -113,7 +116,9 @@ def original_tensors(model: CsmForConditionalGeneration) -> dict[str, torch.Tens
     return {name: tensor.clone().contiguous() for name, tensor in out.items()}
 
 
-def save_original_layout(model: CsmForConditionalGeneration, folder: Path, *, pickle: bool) -> Path:
+def save_original_layout(
+    model: transformers.CsmForConditionalGeneration, folder: Path, *, pickle: bool
+) -> Path:
     """`model.safetensors` or `ckpt.pt`; our `config.json` says the small dimensions."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
@@ -121,7 +126,7 @@ def save_original_layout(model: CsmForConditionalGeneration, folder: Path, *, pi
     if pickle:
         torch.save(tensors, folder / "ckpt.pt")
     else:
-        save_file(tensors, folder / "model.safetensors")
+        safetensors.save_file(tensors, folder / "model.safetensors")
     write_tokenizer(folder / "tokenizer.json")
     return folder
 

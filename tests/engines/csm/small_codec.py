@@ -6,20 +6,21 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
-from transformers import MimiConfig as TransformersConfig
-from transformers import MimiModel
 
+from lazy_import import lazy_import
 from tts_provider.engines.csm.config import MimiConfig, read_mimi_config
 
+torch = lazy_import("torch")
+transformers = lazy_import("transformers")
 
-def make_small_mimi(seed: int, **changes: int) -> MimiModel:
+
+def make_small_mimi(seed: int, **changes: int) -> transformers.MimiModel:
     """Published ratios, kernels, window and codebooks; everything else small.
 
     All weights are random, those that a new model has at zero or one included, and large enough
     that every layer is heard in the output.
     """
-    config = TransformersConfig(
+    config = transformers.MimiConfig(
         **{
             "num_filters": 8,
             "hidden_size": 64,
@@ -35,7 +36,7 @@ def make_small_mimi(seed: int, **changes: int) -> MimiModel:
             **changes,
         }
     )
-    model = MimiModel(config).eval()
+    model = transformers.MimiModel(config).eval()
     random = torch.Generator().manual_seed(seed)
 
     def normal(shape: torch.Size, size: float, middle: float = 0.0) -> torch.Tensor:
@@ -63,13 +64,13 @@ def make_small_mimi(seed: int, **changes: int) -> MimiModel:
     return model
 
 
-def mimi_config_of(model: MimiModel) -> MimiConfig:
+def mimi_config_of(model: transformers.MimiModel) -> MimiConfig:
     with tempfile.TemporaryDirectory() as folder:
         model.config.save_pretrained(folder)
         return read_mimi_config(Path(folder) / "config.json")
 
 
-def mimi_weights_of(model: MimiModel) -> dict[str, np.ndarray]:
+def mimi_weights_of(model: transformers.MimiModel) -> dict[str, np.ndarray]:
     """By their published names, which transformers 5 has only in the files it writes."""
     from safetensors.numpy import load_file
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from engines.csm.conftest import make_backend
+from lazy_import import lazy_import
 from tts_provider.engines.csm.prompt import audio_prompt, join, text_prompt
 from tts_provider.engines.csm.sampling import Sampler
+
+torch = lazy_import("torch")
 
 TEXT_IDS = [128000, 5, 60, 33, 88, 90, 128001]
 FRAMES = 60

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
 
+from lazy_import import lazy_import
 from tts_provider.config import Settings
 from tts_provider.engines.csm.build import build
 from tts_provider.engines.csm.cpu.weights import load_weights, prepared_key
@@ -27,11 +25,15 @@ from ..checkpoints import save_original_layout
 from ..conftest import make_backend, make_torch_backend
 from ..test_parity import TEXT_IDS, generate, speak
 
+peft = lazy_import("peft")
+safetensors = lazy_import("safetensors.torch")
+torch = lazy_import("torch")
+
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 FRAMES = 12
 
 
-def train(model, folder: Path, **options) -> PeftModel:
+def train(model, folder: Path, **options) -> peft.PeftModel:
     """An adapter with random numbers in both halves, saved as a notebook saves it."""
     torch.manual_seed(1)
     adapted = adapt(model, **{"r": 4, "lora_alpha": 8, "target_modules": SEVEN, **options})
@@ -46,10 +48,10 @@ def train(model, folder: Path, **options) -> PeftModel:
     return adapted
 
 
-def adapt(model, **options) -> PeftModel:
+def adapt(model, **options) -> peft.PeftModel:
     # peft warns of what is asked for here, and asks transformers by a name of old.
     with warnings.catch_warnings(action="ignore"):
-        return get_peft_model(copy.deepcopy(model), LoraConfig(**options)).eval()
+        return peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(**options)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +183,12 @@ def test_an_adapter_of_the_original_layout_changes_the_same_rows(small_model, no
     small_model_state = merged.state_dict()
     codec_free = tmp_path / "adapter"
     shutil.copytree(folder, codec_free)
-    keep = {n: t for n, t in load_file(codec_free / WEIGHTS).items() if "codec_model" not in n}
-    save_file(keep, codec_free / WEIGHTS)
+    keep = {
+        n: t
+        for n, t in safetensors.load_file(codec_free / WEIGHTS).items()
+        if "codec_model" not in n
+    }
+    safetensors.save_file(keep, codec_free / WEIGHTS)
     read = open_checkpoint(base, codec_free).read(name)
     assert np.allclose(read, small_model_state[name].numpy(), atol=1e-6)
 
@@ -203,9 +209,9 @@ def edit_config(folder: Path, **changes) -> None:
 
 def edit(change):
     def apply(folder: Path) -> None:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = safetensors.load_file(folder / WEIGHTS)
         change(tensors)
-        save_file(tensors, folder / WEIGHTS)
+        safetensors.save_file(tensors, folder / WEIGHTS)
 
     return apply
 

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
+from lazy_import import lazy_import
 from tts_provider.engines.csm.config import CSM_1B, RopeScaling, read_config
 from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint
 from tts_provider.engines.csm.files.tensors import read_safetensors
 from tts_provider.errors import StartupError
 
 from ..checkpoints import save_original_layout
+
+safetensors = lazy_import("safetensors.torch")
+torch = lazy_import("torch")
 
 
 @pytest.fixture(name="copied")
@@ -75,9 +77,9 @@ def test_both_ways_to_state_the_scaling_are_the_same_angles():
 
 def edit(folder: Path, change) -> Path:
     path = folder / "model.safetensors"
-    tensors = load_file(path)
+    tensors = safetensors.load_file(path)
     change(tensors)
-    save_file(tensors, path)
+    safetensors.save_file(tensors, path)
     return folder
 
 
@@ -108,7 +110,7 @@ def test_values_that_are_no_numbers_are_found(copied):
 
 
 def test_another_architecture_is_said(tmp_path):
-    save_file({"model.embed.weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    safetensors.save_file({"model.embed.weight": torch.ones(2)}, tmp_path / "model.safetensors")
     with pytest.raises(StartupError, match=r"another architecture .*model\.embed\.weight"):
         open_checkpoint(tmp_path)
 

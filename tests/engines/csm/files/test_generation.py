@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import GenerationConfig
 
+from lazy_import import lazy_import
 from tts_provider.config import Settings
 from tts_provider.engines.csm.files.generation import read_sampling
 from tts_provider.engines.csm.files.snapshot import ModelFiles
 from tts_provider.engines.csm.sampling import Sampling
 from tts_provider.errors import StartupError
+
+transformers = lazy_import("transformers")
 
 
 def sampling(folder: Path, adapter: Path | None = None, **settings) -> Sampling:
@@ -31,7 +33,7 @@ def test_without_a_file_it_is_the_references(tmp_path):
 
 
 def test_a_fine_tunes_own_are_defaults(tmp_path):
-    GenerationConfig(
+    transformers.GenerationConfig(
         do_sample=True,
         temperature=0.7,
         top_k=30,

@@ -14,15 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
+from lazy_import import lazy_import
 from tts_provider.engines.csm.config import CSM_1B, read_config
 from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint
 from tts_provider.engines.csm.files.snapshot import resolve_model_path
 from tts_provider.errors import StartupError
 
 from ..checkpoints import original_tensors, save_original_layout
+
+safetensors = lazy_import("safetensors.torch")
+torch = lazy_import("torch")
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 INDEX = "model.safetensors.index.json"
@@ -39,12 +41,14 @@ def change_config(folder: Path, **changes) -> None:
 
 
 def rename_tensors(folder: Path, rename) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    save_file({rename(name): tensor for name, tensor in tensors.items()}, folder / WEIGHTS)
+    tensors = safetensors.load_file(folder / WEIGHTS)
+    safetensors.save_file(
+        {rename(name): tensor for name, tensor in tensors.items()}, folder / WEIGHTS
+    )
 
 
 def add_tensors(folder: Path, **tensors) -> None:
-    save_file({**load_file(folder / WEIGHTS), **tensors}, folder / WEIGHTS)
+    safetensors.save_file({**safetensors.load_file(folder / WEIGHTS), **tensors}, folder / WEIGHTS)
 
 
 # What works. Each takes a copy of the small model and gives its folder to open.
@@ -70,12 +74,12 @@ def _module_names(folder: Path) -> None:
 
 
 def _shards(folder: Path) -> None:
-    tensors = load_file(folder / WEIGHTS)
+    tensors = safetensors.load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
     names, weight_map = sorted(tensors), {}
     for number, part in enumerate((names[::2], names[1::2]), 1):
         file = f"model-0000{number}-of-00002.safetensors"
-        save_file({name: tensors[name] for name in part}, folder / file)
+        safetensors.save_file({name: tensors[name] for name in part}, folder / file)
         weight_map |= dict.fromkeys(part, file)
     (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
 
@@ -160,7 +164,7 @@ def test_the_original_layout_under_other_names(small_model, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(folder / CONFIG, other)
-    save_file(tensors, other / "ckpt.safetensors")
+    safetensors.save_file(tensors, other / "ckpt.safetensors")
     theirs = open_checkpoint(other)
     for name in base.tensors:
         assert np.array_equal(base.read(name), theirs.read(name)), name
@@ -237,7 +241,7 @@ def test_an_original_config_that_is_not_ours_is_said(tmp_path, changes, words):
 
 def test_of_two_models_the_one_that_is_read_is_logged(small_model, copied, caplog):
     caplog.set_level(logging.INFO)
-    save_file(original_tensors(small_model), copied / "ckpt.safetensors")
+    safetensors.save_file(original_tensors(small_model), copied / "ckpt.safetensors")
     open_checkpoint(copied)
     assert f"{copied} holds several models; {WEIGHTS} is read, not ckpt.safetensors" in caplog.text
 
@@ -285,7 +289,9 @@ def _only(name: str, body: bytes = b"\x00" * 64):
 
 
 def _mlx(folder: Path) -> None:
-    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"format": "mlx"})
+    safetensors.save_file(
+        safetensors.load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"format": "mlx"}
+    )
 
 
 def _two_unnamed(folder: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from transformers import MimiModel
 
 from engines.csm.small_codec import make_small_mimi, mimi_config_of, mimi_weights_of
+from lazy_import import lazy_import
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
+
+torch = lazy_import("torch")
+transformers = lazy_import("transformers")
 
 SAMPLES = 1920  # a frame
 # The outputs are of the order of one.
@@ -16,32 +18,32 @@ TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def model() -> MimiModel:
+def model() -> transformers.MimiModel:
     return make_small_mimi(seed=1)
 
 
 @pytest.fixture(scope="module")
-def encoder(model: MimiModel) -> MimiEncoder:
+def encoder(model: transformers.MimiModel) -> MimiEncoder:
     return MimiEncoder(mimi_config_of(model), mimi_weights_of(model), threads=1)
 
 
-def make_decoder(model: MimiModel, rows: int) -> MimiDecoder:
+def make_decoder(model: transformers.MimiModel, rows: int) -> MimiDecoder:
     return MimiDecoder(mimi_config_of(model), mimi_weights_of(model), rows, threads=1)
 
 
-def random_codes(model: MimiModel, frames: int, seed: int) -> np.ndarray:
+def random_codes(model: transformers.MimiModel, frames: int, seed: int) -> np.ndarray:
     shape = (model.config.num_quantizers, frames)
     return np.random.default_rng(seed).integers(0, model.config.codebook_size, shape)
 
 
-def decode_whole(model: MimiModel, codes: np.ndarray) -> np.ndarray:
+def decode_whole(model: transformers.MimiModel, codes: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         pcm = model.decode(torch.from_numpy(codes)[None]).audio_values[0, 0].numpy()
     assert 0.1 < np.sqrt(np.mean(pcm**2)) < 10
     return pcm
 
 
-def encode_whole(model: MimiModel, samples: np.ndarray) -> np.ndarray:
+def encode_whole(model: transformers.MimiModel, samples: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         values = torch.from_numpy(samples)[None, None]
         return model.encode(values, num_quantizers=32).audio_codes[0].numpy()
@@ -57,7 +59,7 @@ def sound(length: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 40])
-def test_a_stream_in_pieces_is_the_whole(model: MimiModel, step: int) -> None:
+def test_a_stream_in_pieces_is_the_whole(model: transformers.MimiModel, step: int) -> None:
     codes = random_codes(model, 40, seed=step)
     decoder = make_decoder(model, rows=1)
     parts = [decoder.decode([0], codes[None, :, at : at + step])[0] for at in range(0, 40, step)]
@@ -68,7 +70,7 @@ def test_a_stream_in_pieces_is_the_whole(model: MimiModel, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 9, 300])
-def test_a_stream_longer_than_the_window(model: MimiModel, step: int) -> None:
+def test_a_stream_longer_than_the_window(model: transformers.MimiModel, step: int) -> None:
     codes = random_codes(model, 300, seed=7)  # 600 positions over a window of 250
     decoder = make_decoder(model, rows=1)
     parts = [decoder.decode([0], codes[None, :, at : at + step])[0] for at in range(0, 300, step)]
@@ -76,14 +78,14 @@ def test_a_stream_longer_than_the_window(model: MimiModel, step: int) -> None:
     np.testing.assert_allclose(pcm, decode_whole(model, codes), atol=TOLERANCE, rtol=0)
 
 
-def test_the_window_is_heard(model: MimiModel) -> None:
+def test_the_window_is_heard(model: transformers.MimiModel) -> None:
     """What the last test relies on: with another window the same codes sound different."""
     wider = make_small_mimi(seed=1, sliding_window=300)
     codes = random_codes(model, 135, seed=7)
     assert np.abs(decode_whole(model, codes) - decode_whole(wider, codes)).max() > 10 * TOLERANCE
 
 
-def test_rows_at_different_positions_in_random_pieces(model: MimiModel) -> None:
+def test_rows_at_different_positions_in_random_pieces(model: transformers.MimiModel) -> None:
     """Random subsets of rows, in any order, in random pieces; ended streams make room for new."""
     random = np.random.default_rng(3)
     rows = 4
@@ -117,7 +119,7 @@ def test_rows_at_different_positions_in_random_pieces(model: MimiModel) -> None:
         np.testing.assert_allclose(np.concatenate(parts), whole, atol=TOLERANCE, rtol=0)
 
 
-def test_all_rows_at_once(model: MimiModel) -> None:
+def test_all_rows_at_once(model: transformers.MimiModel) -> None:
     decoder = make_decoder(model, rows=3)
     codes = np.stack([random_codes(model, 6, seed=i) for i in range(3)])
     parts = [decoder.decode(range(3), codes[:, :, at : at + 2]) for at in range(0, 6, 2)]
@@ -125,7 +127,7 @@ def test_all_rows_at_once(model: MimiModel) -> None:
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=TOLERANCE, rtol=0)
 
 
-def test_no_frames_give_no_samples(model: MimiModel) -> None:
+def test_no_frames_give_no_samples(model: transformers.MimiModel) -> None:
     decoder = make_decoder(model, rows=2)
     assert decoder.decode([1], np.zeros((1, 32, 0), np.int64)).shape == (1, 0)
     assert decoder.decode([], np.zeros((0, 32, 2), np.int64)).shape == (0, 2 * SAMPLES)
@@ -160,7 +162,7 @@ def test_other_shapes_of_the_architecture() -> None:
     "length", [1, 3, 5, 961, 1919, SAMPLES, SAMPLES + 1, 3 * SAMPLES, 50_001, 12 * 24_000 + 77]
 )
 def test_encodes_any_length_as_transformers_does(
-    model: MimiModel, encoder: MimiEncoder, length: int
+    model: transformers.MimiModel, encoder: MimiEncoder, length: int
 ) -> None:
     samples = sound(length, seed=length)
     codes = encoder.encode(samples)

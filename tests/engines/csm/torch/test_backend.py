@@ -6,15 +6,16 @@ import queue
 
 import numpy as np
 import pytest
-import torch
 
 from engines.csm.conftest import make_backend, make_torch_backend
+from lazy_import import lazy_import
 from servers import PATIENCE_S
 from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
-from tts_provider.engines.csm.torch.backend import _memory_errors
 from tts_provider.errors import EngineFailed
+
+torch = lazy_import("torch")
 
 IDS = [128000, 5, 60, 33, 128001]
 
@@ -118,6 +119,8 @@ class ShortOfMemory:
         return getattr(self.backend, name)
 
     def prefill(self, slot, prompt):
+        from tts_provider.engines.csm.torch.backend import _memory_errors
+
         with _memory_errors():
             if 99 in prompt.tokens:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB …")

@@ -7,49 +7,59 @@ a tensor made on the wrong device shows.
 from __future__ import annotations
 
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from engines.csm.small_codec import make_small_mimi, mimi_config_of, mimi_weights_of
+from lazy_import import lazy_import
 from tts_provider.engines.csm.config import CSM_1B
 from tts_provider.engines.csm.files.checkpoint import expected_shapes
-from tts_provider.engines.csm.torch.mimi import MimiDecoder, MimiWeights
-from tts_provider.engines.csm.torch.sampling import candidates, noise
-from tts_provider.engines.csm.torch.weights import load_language
 
-META = torch.device("meta")
+mimi = lazy_import("tts_provider.engines.csm.torch.mimi")
+sampling = lazy_import("tts_provider.engines.csm.torch.sampling")
+torch = lazy_import("torch")
+weights = lazy_import("tts_provider.engines.csm.torch.weights")
+
+META = "meta"
 SLOTS, ROWS = 8, 4
 
 
-class NothingLeaves(TorchDispatchMode):
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
-        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
-        assert all(tensor.device == META for tensor in tensors), operation
-        return result
+def nothing_leaves():
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class NothingLeaves(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            result = operation(*args, **(kwargs or {}))
+            leaves = tree_leaves((args, kwargs, result))
+            tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+            assert all(tensor.device.type == META for tensor in tensors), operation
+            return result
+
+    return NothingLeaves()
 
 
 def integers(*shape: int) -> torch.Tensor:
     return torch.zeros(shape, dtype=torch.int64, device=META)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_frame_and_a_piece_of_a_prompt(dtype):
     shapes = expected_shapes(CSM_1B)
     with torch.no_grad():
-        backbone, depth = load_language(
+        backbone, depth = weights.load_language(
             CSM_1B,
             lambda name: torch.empty(shapes[name], dtype=torch.float32, device=META),
             codes=2048,
             slots=SLOTS,
-            device=META,
-            dtype=dtype,
+            device=torch.device(META),
+            dtype=getattr(torch, dtype),
         )
-        with NothingLeaves():
+        with nothing_leaves():
             numbers = integers(ROWS)
-            draws = noise(numbers, numbers, CSM_1B.codebooks, 2048)
-            allowed, inverses = candidates(numbers, 64), torch.empty((ROWS, 2), device=META)
+            draws = sampling.noise(numbers, numbers, CSM_1B.codebooks, 2048)
+            allowed, inverses = (
+                sampling.candidates(numbers, 64),
+                torch.empty((ROWS, 2), device=META),
+            )
             hidden = backbone.hidden[numbers]
             codes, is_finite = depth.speak(hidden, draws, (allowed, allowed), inverses)
             backbone.read(backbone.embed_frames(codes)[:, None], numbers, numbers, numbers, 256)
@@ -62,9 +72,9 @@ def test_a_frame_and_a_piece_of_a_prompt(dtype):
 
 def test_a_chunk_of_sound():
     model = make_small_mimi(0)
-    weights = MimiWeights(mimi_config_of(model), mimi_weights_of(model), META)
+    read = mimi.MimiWeights(mimi_config_of(model), mimi_weights_of(model), torch.device(META))
     with torch.no_grad():
-        decoder = MimiDecoder(weights, SLOTS + 1)
-        with NothingLeaves():
+        decoder = mimi.MimiDecoder(read, SLOTS + 1)
+        with nothing_leaves():
             samples = decoder.run(integers(ROWS), integers(ROWS), integers(ROWS, 2, 32))
     assert samples.shape == (ROWS, 2 * 1920)

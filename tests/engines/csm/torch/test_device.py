@@ -3,26 +3,36 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-import torch
 
 from engines.csm.small_codec import make_small_mimi, mimi_config_of
+from lazy_import import lazy_import
 from tts_provider.config import Settings
 from tts_provider.engines.csm.build import choose_device
 from tts_provider.engines.csm.config import CSM_1B
 from tts_provider.engines.csm.torch.device import GIB, plan_memory, why_no_cuda
-from tts_provider.engines.csm.torch.graphs import Inbox, Lane, Outbox, buckets, fitting
 from tts_provider.errors import StartupError
 
-CPU = torch.device("cpu")
-NO_CUDA = pytest.mark.skipif(why_no_cuda() is None, reason="this machine has CUDA")
-CUDA = pytest.mark.skipif(why_no_cuda() is not None, reason=str(why_no_cuda()))
+graphs = lazy_import("tts_provider.engines.csm.torch.graphs")
+torch = lazy_import("torch")
+
+
+@pytest.fixture
+def cuda() -> None:
+    if reason := why_no_cuda():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def no_cuda() -> None:
+    if why_no_cuda() is None:
+        pytest.skip("this machine has CUDA")
 
 
 def choose(**flags):
     return choose_device(Settings(_env_file=None, **flags))
 
 
-@NO_CUDA
+@pytest.mark.usefixtures("no_cuda")
 def test_without_cuda_auto_is_the_cpu():
     assert choose() == ("cpu", "int8")
     assert choose(precision="float32") == ("cpu", "float32")
@@ -30,13 +40,13 @@ def test_without_cuda_auto_is_the_cpu():
         choose(precision="bfloat16")
 
 
-@NO_CUDA
+@pytest.mark.usefixtures("no_cuda")
 def test_asking_for_cuda_where_there_is_none_says_why():
     with pytest.raises(StartupError, match=r"--device cuda cannot be had: .+; install"):
         choose(device="cuda")
 
 
-@CUDA
+@pytest.mark.usefixtures("cuda")
 def test_auto_finds_cuda():
     assert choose()[0] == "cuda"
     assert choose(device="cuda", precision="float32") == ("cuda", "float32")
@@ -67,16 +77,18 @@ def test_the_memory_plan_counts_weights_and_streams():
     ("most", "sizes"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (32, [1, 2, 4, 8, 16, 32])]
 )
 def test_buckets_end_with_the_most(most, sizes):
-    assert buckets(most) == sizes
-    assert fitting(sizes, most) == most
+    assert graphs.buckets(most) == sizes
+    assert graphs.fitting(sizes, most) == most
 
 
 def test_a_lane_on_cpu_runs_what_it_captured():
-    lane, inbox, total = Lane(CPU), Inbox(3, 2, CPU), torch.zeros(2, dtype=torch.int64)
+    cpu = torch.device("cpu")
+    lane, inbox = graphs.Lane(cpu), graphs.Inbox(3, 2, cpu)
+    total = torch.zeros(2, dtype=torch.int64)
     run = lane.capture(lambda: total.copy_(inbox.tensor.sum(0)))
     with lane.active():
         inbox.put(torch.tensor([[1, 2], [3, 4]]).numpy())
         run()
-        receive = Outbox(4, torch.int64, CPU).send(total)
+        receive = graphs.Outbox(4, torch.int64, cpu).send(total)
         total.zero_()
     assert receive().tolist() == [4, 6]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
+from lazy_import import lazy_import
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
-from tts_provider.engines.csm.torch.sampling import candidates, noise
-from tts_provider.engines.csm.torch.weights import load_language, reader
+
+sampling = lazy_import("tts_provider.engines.csm.torch.sampling")
+torch = lazy_import("torch")
+weights = lazy_import("tts_provider.engines.csm.torch.weights")
 
 SLOTS = 4
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -17,9 +19,9 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 def language(small_folder):
     checkpoint = open_checkpoint(small_folder)
     with torch.no_grad():
-        yield load_language(
+        yield weights.load_language(
             checkpoint.config,
-            reader(checkpoint),
+            weights.reader(checkpoint),
             codes=2048,
             slots=SLOTS,
             device=torch.device("cpu"),
@@ -92,10 +94,10 @@ def test_the_depth_decoder_says_the_same_in_any_company(language):
     for slot in range(3):
         read(backbone, slot, random_codes(5, 32, seed=slot))
     keys, frames = torch.tensor([1, 2, 3, 0]), torch.tensor([0, 4, 9, 0])
-    allowed = candidates(torch.tensor([1, 50, 3, 1]), 64)
+    allowed = sampling.candidates(torch.tensor([1, 50, 3, 1]), 64)
     inverses = torch.full((4, 2), 1 / 0.9)
     hidden = backbone.hidden[[0, 1, 2, SLOTS]]
-    draws = noise(keys, frames, 32, 2048)
+    draws = sampling.noise(keys, frames, 32, 2048)
     together, _ = depth.speak(hidden, draws, (allowed, allowed), inverses)
     assert together.shape == (4, 32)
     assert together.max() < 2048

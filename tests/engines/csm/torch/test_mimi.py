@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from engines.csm.onnx.test_mimi import (
     OTHER_SHAPES,
@@ -16,7 +15,11 @@ from engines.csm.onnx.test_mimi import (
     sound,
 )
 from engines.csm.small_codec import make_small_mimi, mimi_config_of, mimi_weights_of
-from tts_provider.engines.csm.torch.mimi import MOST_FRAMES, MimiDecoder, MimiEncoder, MimiWeights
+from lazy_import import lazy_import
+
+mimi = lazy_import("tts_provider.engines.csm.torch.mimi")
+torch = lazy_import("torch")
+MOST_FRAMES = 4
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +27,15 @@ def model():
     return make_small_mimi(seed=1)
 
 
-def weights_of(model) -> MimiWeights:
-    return MimiWeights(mimi_config_of(model), mimi_weights_of(model), torch.device("cpu"))
+def weights_of(model) -> mimi.MimiWeights:
+    return mimi.MimiWeights(mimi_config_of(model), mimi_weights_of(model), torch.device("cpu"))
 
 
 class Streams:
     """A decoder and how far each of its rows is."""
 
     def __init__(self, model, rows: int) -> None:
-        self.decoder, self.starts = MimiDecoder(weights_of(model), rows), [0] * rows
+        self.decoder, self.starts = mimi.MimiDecoder(weights_of(model), rows), [0] * rows
 
     def decode(self, rows: list[int], codes: np.ndarray) -> np.ndarray:
         """codes [rows, codebooks, frames]"""
@@ -47,6 +50,7 @@ class Streams:
 
 @pytest.mark.parametrize("step", range(1, MOST_FRAMES + 1))
 def test_a_stream_longer_than_the_window(model, step):
+    assert mimi.MOST_FRAMES == MOST_FRAMES
     codes = random_codes(model, 160, seed=step)  # 320 positions over a window of 250
     streams = Streams(model, rows=1)
     parts = [streams.decode([0], codes[None, :, at : at + step])[0] for at in range(0, 160, step)]
@@ -88,7 +92,7 @@ def test_other_shapes_of_the_architecture():
     np.testing.assert_allclose(np.concatenate(parts), decode_whole(other, codes), atol=TOLERANCE)
     samples = sound(12_345)
     with torch.no_grad():
-        found = MimiEncoder(weights_of(other)).run(torch.from_numpy(samples))
+        found = mimi.MimiEncoder(weights_of(other)).run(torch.from_numpy(samples))
     np.testing.assert_array_equal(found.numpy(), encode_whole(other, samples))
 
 
@@ -96,6 +100,6 @@ def test_other_shapes_of_the_architecture():
 def test_encodes_any_length_as_transformers_does(model, length):
     samples = sound(length, seed=length)
     with torch.no_grad():
-        codes = MimiEncoder(weights_of(model)).run(torch.from_numpy(samples))
+        codes = mimi.MimiEncoder(weights_of(model)).run(torch.from_numpy(samples))
     assert codes.shape == (32, -(-length // SAMPLES))
     np.testing.assert_array_equal(codes.numpy(), encode_whole(model, samples))

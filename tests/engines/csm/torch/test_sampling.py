@@ -1,36 +1,35 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-import torch
 
 from engines.csm.test_sampling import CODES as GOLDEN_CODES
 from engines.csm.test_sampling import DRAWN, NOISE, steps
+from lazy_import import lazy_import
 from tts_provider.engines.csm import sampling as reference
 from tts_provider.engines.csm.sampling import Sampler
-from tts_provider.engines.csm.torch.sampling import (
-    NARROW_TOP_K,
-    bound_inverse,
-    candidates,
-    noise,
-    pick,
-    signed,
-)
 
-CODES, BOOKS = 2048, 32
+sampling = lazy_import("tts_provider.engines.csm.torch.sampling")
+torch = lazy_import("torch")
+
+CODES, BOOKS, NARROW_TOP_K = 2048, 32, 64
 
 
 def key(seed) -> int:
-    return signed(Sampler(seed).key)
+    """What `signed` makes of it, without PyTorch."""
+    bits = Sampler(seed).key
+    return bits - (bits >> 63 << 64)
 
 
 def draw(logits, keys, frames, top_k, temperature, *, width=NARROW_TOP_K, book=0) -> np.ndarray:
     """A code of each key, all from the same logits (codes,)."""
     rows = len(keys)
-    draws = noise(torch.tensor(keys), torch.tensor(frames), book + 1, len(logits))
-    inverse = torch.full((rows, 1), bound_inverse(temperature))
-    allowed = candidates(torch.full((rows,), top_k), width)
-    codes, best = pick(logits.expand(rows, -1), draws[:, book], allowed, inverse)
+    draws = sampling.noise(torch.tensor(keys), torch.tensor(frames), book + 1, len(logits))
+    inverse = torch.full((rows, 1), sampling.bound_inverse(temperature))
+    allowed = sampling.candidates(torch.full((rows,), top_k), width)
+    codes, best = sampling.pick(logits.expand(rows, -1), draws[:, book], allowed, inverse)
     assert torch.equal(best, logits.max().expand(rows))
     return codes.numpy()
 
@@ -79,23 +78,25 @@ def test_what_is_minus_infinity_is_never_drawn(logits, temperature):
     assert len(set(drawn)) == (1 if temperature < 0.1 else 3)
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("top_k", [1, 50])
 def test_logits_that_are_not_finite_show_in_the_best_of_them(logits, value, top_k):
     broken = torch.stack([logits, logits.clone(), logits])
-    if value == -torch.inf:
+    if value == -math.inf:
         broken[1] = value
     else:
         broken[1, 1234] = value
-    draws = noise(torch.tensor(KEYS[:3]), torch.zeros(3, dtype=int), 1, CODES)
-    allowed = candidates(torch.full((3,), top_k), NARROW_TOP_K)
-    codes, best = pick(broken, draws[:, 0], allowed, torch.full((3, 1), 1.0))
+    draws = sampling.noise(torch.tensor(KEYS[:3]), torch.zeros(3, dtype=int), 1, CODES)
+    allowed = sampling.candidates(torch.full((3,), top_k), NARROW_TOP_K)
+    codes, best = sampling.pick(broken, draws[:, 0], allowed, torch.full((3, 1), 1.0))
     assert best.isfinite().tolist() == [True, False, True]
     assert ((codes >= 0) & (codes < CODES)).all(), "a code in any case: tables are read by it"
 
 
 def test_a_wider_draw_says_the_same(logits):
     """Rows with a long top-k go another way, and may share a step with those that have not."""
+    assert sampling.NARROW_TOP_K == NARROW_TOP_K
+    assert [sampling.signed(Sampler(number).key) for number in range(64)] == KEYS
     narrow = draw(logits, KEYS, [7] * 64, 50, 0.9)
     assert np.array_equal(narrow, draw(logits, KEYS, [7] * 64, 50, 0.9, width=CODES))
     everything = draw(logits, KEYS, [7] * 64, CODES, 2.0, width=CODES)
@@ -114,7 +115,9 @@ def test_it_draws_what_the_reference_draws(logits):
 
 def test_the_values_that_others_compare_with():
     for (bits, frame, book), (_, wanted) in NOISE.items():
-        found = noise(torch.tensor([signed(bits)]), torch.tensor([frame]), BOOKS, CODES)
+        found = sampling.noise(
+            torch.tensor([sampling.signed(bits)]), torch.tensor([frame]), BOOKS, CODES
+        )
         assert found[0, book, GOLDEN_CODES].tolist() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
     for (temperature, top_k), frames in DRAWN.items():
         width = NARROW_TOP_K if top_k <= NARROW_TOP_K else CODES
@@ -129,12 +132,12 @@ def test_noise_depends_on_key_frame_codebook_and_code_alone(monkeypatch, at_once
     """However many of them are made at once."""
     monkeypatch.setattr("tts_provider.engines.csm.torch.sampling._VALUES_AT_ONCE", at_once)
     samplers = [Sampler(3, frames=0), Sampler((3, 0), frames=1999), Sampler(2**63 - 1, frames=2)]
-    keys = torch.tensor([signed(sampler.key) for sampler in samplers])
+    keys = torch.tensor([sampling.signed(sampler.key) for sampler in samplers])
     frames = torch.tensor([sampler.frames for sampler in samplers])
-    together = noise(keys, frames, BOOKS, CODES)
+    together = sampling.noise(keys, frames, BOOKS, CODES)
     assert together.shape == (3, BOOKS, CODES)
     for row, sampler in enumerate(samplers):
-        alone = noise(keys[row : row + 1], frames[row : row + 1], BOOKS, CODES)
+        alone = sampling.noise(keys[row : row + 1], frames[row : row + 1], BOOKS, CODES)
         assert torch.equal(alone[0], together[row])
         for book in range(BOOKS):
             wanted = reference.gumbel(sampler.key, sampler.frames, book, np.arange(CODES))
