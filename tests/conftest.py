@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import os
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpcore2
 import pytest
 from hypothesis import settings
 
@@ -36,6 +38,9 @@ _kept_mib = 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Reading the system's certificates takes 20 ms, for each of the thousands of HTTP clients here,
+    # and nearly none of them speaks TLS.
+    httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
     config.addinivalue_line(
         "markers", "slow(reason): not in `make test`; what it costs, and what it guards"
     )

@@ -75,6 +75,7 @@ def test_what_is_installed_here_has_them():
 
 @here_they_run
 @needs_zig
+@pytest.mark.slow("10 s of a compiler: the installed ones are loaded and run by every other test")
 def test_a_wheel_has_the_libraries_and_no_sources(project, tmp_path, monkeypatch):
     """Without HOME, where compilers like to keep things."""
     monkeypatch.delenv("HOME", raising=False)

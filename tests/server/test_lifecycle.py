@@ -147,7 +147,7 @@ async def test_stopping_while_loading_sends_the_waiting_away():
 
 
 async def test_sigterm_finishes_what_runs_and_refuses_what_is_new(tmp_path):
-    with server_process(tmp_path) as server:
+    with server_process(tmp_path, "--engine", "espeak") as server:
         async with open_socket(server.port) as busy, open_socket(server.port) as idle:
             await send(busy, text=LONG_TEXT, stream=True)
             assert (await receive(busy))["status"] == "streaming"
@@ -170,7 +170,7 @@ async def test_sigterm_finishes_what_runs_and_refuses_what_is_new(tmp_path):
 
 
 async def test_sigterm_after_a_malformed_upgrade_ends_without_a_traceback(tmp_path):
-    with server_process(tmp_path) as server:
+    with server_process(tmp_path, "--engine", "espeak") as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
         writer.write(b"X-Long: " + 9 * 1024 * b"x" + b"\r\n\r\n")
@@ -182,7 +182,7 @@ async def test_sigterm_after_a_malformed_upgrade_ends_without_a_traceback(tmp_pa
 
 
 async def test_a_second_sigterm_ends_at_once(tmp_path):
-    with server_process(tmp_path) as server:
+    with server_process(tmp_path, "--engine", "espeak") as server:
         async with open_socket(server.port) as busy:
             await send(busy, text=LONG_TEXT, stream=True)
             await receive(busy)
@@ -275,11 +275,12 @@ def test_every_address_of_a_host_gets_the_same_port():
 
 
 def test_the_log_warns_of_an_open_server(tmp_path):
-    with server_process(tmp_path, "--host", "0.0.0.0") as server:
+    espeak = ("--engine", "espeak")
+    with server_process(tmp_path, "--host", "0.0.0.0", *espeak) as server:
         server.terminate()
         server.wait()
         assert any("--api-key" in line for line in server.log)
-    with server_process(tmp_path, "--host", "0.0.0.0", "--api-key", "k") as server:
+    with server_process(tmp_path, "--host", "0.0.0.0", "--api-key", "k", *espeak) as server:
         server.terminate()
         server.wait()
         assert not any("--api-key" in line for line in server.log)
@@ -288,7 +289,8 @@ def test_the_log_warns_of_an_open_server(tmp_path):
 def test_the_json_log_is_json_and_holds_no_text_and_no_key(tmp_path):
     from tts_provider import TTSClient
 
-    with server_process(tmp_path, "--log-format", "json", "--api-key", "hush") as server:
+    flags = ("--engine", "espeak", "--log-format", "json", "--api-key", "hush")
+    with server_process(tmp_path, *flags) as server:
         with TTSClient(f"ws://127.0.0.1:{server.port}", api_key="hush") as client:
             client.speak("A private matter.")
         server.terminate()
