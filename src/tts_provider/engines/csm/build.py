@@ -133,7 +133,7 @@ def _on_cpu(
 
     def build_backend(report: Callable[[str], None]) -> Backend:
         weights = load_weights(checkpoint, precision, prepared, report)
-        slots, threads = settings.max_streams, settings.threads or available_cpus()
+        slots, threads = settings.max_streams, _threads(settings)
         language = load_language(checkpoint.config, weights, precision, slots, threads, report)
         prepared.check_stop()
         report("building the graphs of the codec")
@@ -149,6 +149,17 @@ def _on_cpu(
         )
 
     return build_backend, prepared.stop
+
+
+def _threads(settings: Settings) -> int:
+    cpus = available_cpus()
+    if settings.threads is not None and settings.threads > cpus:
+        log.warning(
+            "--threads %d is more than the %d CPUs that this process may use, and not faster",
+            settings.threads,
+            cpus,
+        )
+    return settings.threads or cpus
 
 
 def _on_cuda(

@@ -10,12 +10,15 @@ import pytest
 
 from tts_provider.engines.csm.adapters.low_rank import BACKBONE, DEPTH, MATRICES, Factors, LowRank
 from tts_provider.engines.csm.config import CSM_1B
+from tts_provider.engines.csm.cpu.language import Frame
+from tts_provider.engines.csm.cpu.stepwise import Stepwise
 from tts_provider.engines.csm.cpu.weights import load_weights
 from tts_provider.engines.csm.files.checkpoint import Checkpoint, expected_shapes
 from tts_provider.engines.csm.files.tensors import Tensor
 from tts_provider.engines.csm.native.language import NativeLanguage
 from tts_provider.engines.csm.native.library import NoKernels, open_kernels
 from tts_provider.engines.csm.onnx.sessions import OnnxLanguage
+from tts_provider.engines.csm.sampling import Sampler
 
 SLOTS = 10  # more than the rows of one product
 LONG = 300
@@ -198,6 +201,35 @@ def test_a_row_is_the_same_alone_and_in_company(company):
         for row, name in enumerate("a-bbbca-da"):
             is_equal = np.array_equal(with_them[row], nobody[row])
             assert is_equal == (name == "-" or (name == "d" and part == "b"))
+
+
+def test_a_frame_in_one_call_has_them_too(company, weights):
+    """As its single products have them, alone and in company."""
+    language, adapters, _ = company
+    random = np.random.default_rng(5)
+    language.read(inputs(SLOTS, 9, CONFIG.backbone.width), 0, np.zeros(SLOTS, np.int32), adapters)
+
+    def frame(rows) -> Frame:
+        return Frame(
+            rows=rows,
+            lengths=np.full(SLOTS, 9, np.int32),
+            read=[None if row % 3 == 0 else codes[row] for row in rows],
+            logits=logits[rows],
+            projected=projected[rows],
+            samplers=[Sampler(row) for row in rows],
+            choices=CONFIG.audio_vocabulary,
+            adapters=[adapters[row] for row in rows],
+        )
+
+    codes = random.integers(0, CONFIG.audio_vocabulary, (SLOTS, CONFIG.codebooks))
+    logits = random.standard_normal((SLOTS, CONFIG.audio_vocabulary)).astype(np.float32)
+    projected = random.standard_normal((SLOTS, CONFIG.depth.width)).astype(np.float32)
+    everybody = list(range(SLOTS))
+    together = language.frame(frame(everybody))
+    products = Stepwise(language, CONFIG, weights["int4"])
+    assert np.array_equal(products.frame(frame(everybody)), together)
+    for rows in ([0], [7], [9, 2, 1, 5, 4]):
+        assert np.array_equal(language.frame(frame(rows)), together[rows])
 
 
 @pytest.mark.parametrize("piece", [1, 7, 64])

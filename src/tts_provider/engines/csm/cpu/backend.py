@@ -1,8 +1,8 @@
 """The CPU backend: the language model by our kernels or ONNX Runtime, the codec by ONNX Runtime.
 
-The rows that are in use stand side by side at the start of each KV buffer, so that a step is one
-batch; when one leaves, the last takes its place. Buffers are allocated for every slot's full
-length, but a page costs memory only when it is first written.
+On ONNX Runtime the rows that are in use stand side by side at the start of each KV buffer, so that
+a step is one batch; when one leaves, the last takes its place. Buffers are allocated for every
+slot's full length, but a page costs memory only when it is first written.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.backend import Backend, Codes
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
-from tts_provider.engines.csm.cpu.language import Language
+from tts_provider.engines.csm.cpu.language import Frame, Language
+from tts_provider.engines.csm.cpu.stepwise import AUDIO_TABLE
 from tts_provider.engines.csm.onnx.mimi import MimiDecoder, MimiEncoder
 from tts_provider.engines.csm.prompt import NO_TOKEN, Prompt
-from tts_provider.engines.csm.sampling import NO_CODE, Sampler
+from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.engines.memory import forget_pages, give_back_freed
 
 Weights = Mapping[str, np.ndarray]
@@ -55,10 +56,9 @@ class CpuBackend(Backend):
         self.samples_per_frame = mimi.samples_per_frame
         self._vocabulary = config.audio_vocabulary
         # The codec has fewer codes than the model has entries: specials are never sampled.
-        self._codes = min(mimi.codebook_size, config.audio_vocabulary)
+        self._choices = min(mimi.codebook_size, config.audio_vocabulary)
         self._text_table = weights["embed_text_tokens"]
-        self._audio_table = weights["backbone_model.embed_tokens.embed_audio_tokens"]
-        self._depth_table = weights["depth_embeddings"]
+        self._audio_table = weights[AUDIO_TABLE]
         self._language = language
         self._decoder = MimiDecoder(mimi, codec, slots, threads)
         forget_pages(codec.values())  # before the encoder's half of the file is read
@@ -89,11 +89,11 @@ class CpuBackend(Backend):
 
     def release(self, slot: int) -> None:
         row, last = self._order.index(slot), self._order[-1]
-        if last != slot:
+        if last != slot and self._language.is_compact:
             length = self._lengths[last]
             for buffer in self._language.kv:
                 buffer[row, :, :length] = buffer[len(self._order) - 1, :, :length]
-            self._order[row] = last
+        self._order[row] = last
         self._order.pop()
         self._adapters[slot] = None
         self._free.append(slot)
@@ -101,7 +101,7 @@ class CpuBackend(Backend):
     def prefill(self, slot: int, prompt: Prompt) -> None:
         logits, projected = self._language.read(
             self._embed(prompt)[None],
-            self._order.index(slot),
+            self._row(slot),
             self._lengths[slot : slot + 1],
             self._adapters_of([slot]),
         )
@@ -111,19 +111,30 @@ class CpuBackend(Backend):
         self._projected[slot] = projected[0]
 
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
-        self._read_frames([slot for slot in slots if slot in self._next])
-        codes = self._run_depth(slots, samplers)
-        for slot, sampler, frame in zip(slots, samplers, codes, strict=True):
-            self._next[slot] = frame
+        read = [self._next.pop(slot, None) for slot in slots]
+        frame = Frame(
+            rows=[self._row(slot) for slot in slots],
+            lengths=self._lengths_by_row(),
+            read=read,
+            logits=self._logits[list(slots)],
+            projected=self._projected[list(slots)],
+            samplers=samplers,
+            choices=self._choices,
+            adapters=self._adapters_of(slots),
+        )
+        codes = self._language.frame(frame)
+        for slot, sampler, was_read, made in zip(slots, samplers, read, codes, strict=True):
+            self._lengths[slot] += was_read is not None
+            self._next[slot] = made
             sampler.frames += 1
         return codes
 
     def save_prefix(self, slot: int) -> Prefix:
-        row, length = self._order.index(slot), int(self._lengths[slot])
+        row, length = self._row(slot), int(self._lengths[slot])
         return Prefix(length, tuple(b[row, :, :length].copy() for b in self._language.kv))
 
     def load_prefix(self, slot: int, prefix: Prefix) -> None:
-        row = self._order.index(slot)
+        row = self._row(slot)
         for buffer, saved in zip(self._language.kv, prefix.buffers, strict=True):
             buffer[row, :, : prefix.frames] = saved
         self._lengths[slot] = prefix.frames
@@ -142,59 +153,18 @@ class CpuBackend(Backend):
         x = np.empty((len(prompt), self._text_table.shape[1]), np.float32)
         for number, token in enumerate(prompt.tokens):
             if token == NO_TOKEN:
-                x[number] = self._embed_frame(prompt.codes[number])
+                rows = prompt.codes[number] + self._vocabulary * np.arange(self.codebooks)
+                x[number] = self._audio_table[rows].astype(np.float32).sum(0)
             else:
                 x[number] = self._text_table[token]
         return x
-
-    def _embed_frame(self, codes: np.ndarray) -> np.ndarray:
-        rows = codes + self._vocabulary * np.arange(self.codebooks)
-        total: np.ndarray = self._audio_table[rows].astype(np.float32).sum(0)
-        return total
-
-    def _read_frames(self, slots: Sequence[int]) -> None:
-        """Let the backbone read the frames that the last step made."""
-        if not slots:
-            return
-        # Every row up to the last one takes part; one that reads nothing writes beyond its length,
-        # where its next frame will go.
-        rows = 1 + max(self._order.index(slot) for slot in slots)
-        batch = self._order[:rows]
-        x = np.zeros((rows, 1, self._text_table.shape[1]), np.float32)
-        for row, slot in enumerate(batch):
-            if slot in slots:
-                x[row, 0] = self._embed_frame(self._next.pop(slot))
-        logits, projected = self._language.read(
-            x, 0, self._lengths[batch], self._adapters_of(batch)
-        )
-        for row, slot in enumerate(batch):
-            if slot in slots:
-                self._lengths[slot] += 1
-                self._logits[slot], self._projected[slot] = logits[row], projected[row]
-
-    def _run_depth(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
-        """Code 0 from the backbone's logits, the others one by one through the depth decoder."""
-        rows, adapters = len(slots), self._adapters_of(slots)
-        codes = np.empty((rows, self.codebooks), np.int64)
-        self._sample(self._logits[list(slots)], samplers, 0, codes[:, 0])
-        # The backbone's state and code 0 go in together: one reading of the weights for both. Where
-        # there is no code, -1 finds the table's last row: any will do, the frame is lost.
-        first = self._depth_table[codes[:, 0]].astype(np.float32)
-        x = np.stack([self._projected[list(slots)], first], axis=1)  # [B, 2, depth W]
-        for book in range(1, self.codebooks):
-            logits = self._language.speak(x, book, adapters)
-            self._sample(logits, samplers, book, codes[:, book])
-            x = self._depth_table[codes[:, book] + self._vocabulary * book].astype(np.float32)
-            x = x[:, None]  # [B, 1, depth W]
-        codes[(codes == NO_CODE).any(axis=1)] = NO_CODE
-        return codes
 
     def _adapters_of(self, slots: Sequence[int]) -> list[Any]:
         adapters = [self._adapters[slot] for slot in slots]
         return [] if all(adapter is None for adapter in adapters) else adapters
 
-    def _sample(
-        self, logits: np.ndarray, samplers: Sequence[Sampler], book: int, into: np.ndarray
-    ) -> None:
-        for row, sampler in enumerate(samplers):
-            into[row] = sampler.sample(logits[row, : self._codes], book)
+    def _row(self, slot: int) -> int:
+        return self._order.index(slot) if self._language.is_compact else slot
+
+    def _lengths_by_row(self) -> np.ndarray:
+        return self._lengths[self._order] if self._language.is_compact else self._lengths

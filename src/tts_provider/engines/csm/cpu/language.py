@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tts_provider.engines.csm.adapters.low_rank import LowRank
+from tts_provider.engines.csm.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What it takes to make one frame of each row. A row that reads has the codes of its last frame
+    in `read`; the others have what the backbone said, in `logits` and `projected`."""
+
+    rows: Sequence[int]
+    """Of the KV buffers."""
+    lengths: np.ndarray
+    """int32, by row of the buffers: how many positions each holds, whether it takes part or not."""
+    read: Sequence[np.ndarray | None]  # [B], (codebooks,) each
+    logits: np.ndarray  # [B, codes], of code 0
+    projected: np.ndarray  # [B, depth W]
+    samplers: Sequence[Sampler]
+    choices: int
+    """So many codes, from the first on, may be drawn."""
+    adapters: Sequence[Any] = ()
+    """The rows', None for a row without; empty where no row has one."""
 
 
 class Language(ABC):
@@ -17,6 +38,8 @@ class Language(ABC):
     Batch is B, sequence S, width W. Results are overwritten by the next call of the same kind.
     """
 
+    is_compact = False
+    """Whether rows in use must stand side by side, from the first one on."""
     kv: Sequence[np.ndarray]
     """The backbone's keys and values, [slots, kv_heads, positions, head_size] each."""
 
@@ -40,6 +63,11 @@ class Language(ABC):
     def speak(self, x: np.ndarray, codebook: int, adapters: Sequence[Any] = ()) -> np.ndarray:
         """x [B, S, depth W] → logits [B, codes] of `codebook`, from 1 on. A frame begins with
         codebook 1, whose x has two positions: the backbone's state and code 0."""
+
+    @abstractmethod
+    def frame(self, frame: Frame) -> np.ndarray:
+        """The next codes of each row, int64 [B, codebooks]; `NO_CODE` throughout where logits were
+        not finite. Rows that read hold one position more afterwards."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,6 +1,6 @@
 #include "adapter.h"
 
-/* Inputs that one member multiplies at a time: the few outputs of `down` are no work for many. */
+/* Inputs that one thread multiplies at a time: the few outputs of `down` are no work for many. */
 enum { PIECE = 512 };
 
 /* Rows with the same adapter. */
@@ -71,7 +71,8 @@ static Rounded inputs_of(const Adapting *a, Run run, Linear down, int from) {
 }
 
 static Rounded middle_of(const Adapting *a, int alike, Run run) {
-    return part_of(a->middle[alike], run, MOST_RANK, 0);
+    run.from += alike * a->rows;
+    return part_of(a->middle, run, MOST_RANK, 0);
 }
 
 static float *partial_of(const Adapting *a, int alike, int pieces, int piece, int row) {
@@ -99,13 +100,13 @@ static void shrink(const Adapting *a, Run run, Linear down, int alike, int tile,
     Linear piece = piece_of(down, from);
     const int blocks = down.inputs / down.block;
     piece.tiles += block_bytes(down) * ((size_t)tile * blocks + from / down.block);
-    multiply_tile(piece, 0, inputs_of(a, run, down, from), 0, run.count, found);
+    multiply_tiles(piece, 0, 1, inputs_of(a, run, down, from), run.count, found, 1);
     const int pieces = adapt_pieces(down.inputs);
     for (int r = 0; r < run.count; r++)
         store(partial_of(a, alike, pieces, from / PIECE, run.from + r) + tile * LANES, found[r]);
 }
 
-void adapt_shrink(const Adapting *a, enum Matrix product) {
+void adapt_shrink(const Adapting *a, enum Matrix product, int share, int shares) {
     int turn = 0;
     for (Run run = {0}; run.from < a->rows; run.from += run.count) {
         run = run_from(a, run.from);
@@ -113,7 +114,7 @@ void adapt_shrink(const Adapting *a, enum Matrix product) {
             const Linear down = run.adapter->of[matrix].down;
             for (int tile = 0; down.tiles && tile < whole_tiles(down.outputs); tile++)
                 for (int from = 0; from < down.inputs; from += PIECE)
-                    if (turn++ % a->members == a->member)
+                    if (turn++ % shares == share)
                         shrink(a, run, down, matrix - product, tile, from);
         }
     }
@@ -139,14 +140,19 @@ void adapt_gather(const Adapting *a, enum Matrix product) {
     }
 }
 
-void adapt_tile(const Adapting *a, enum Matrix matrix, int tile, int row, int count, Floats *out) {
+void adapt_tiles(
+    const Adapting *a, enum Matrix matrix, int from, int count, Floats *out, int distance
+) {
     const int alike = matrix - first_of(matrix);
     Floats found[ROWS];
-    for (Run run = {.from = row}; run.from < row + count; run.from += run.count) {
+    for (Run run = {0}; run.from < a->rows; run.from += run.count) {
         run = run_from(a, run.from);
         if (!run.adapter || !run.adapter->of[matrix].up.tiles) continue;
         const Linear up = run.adapter->of[matrix].up;
-        multiply_tile(up, tile, middle_of(a, alike, run), 0, run.count, found);
-        for (int r = 0; r < run.count; r++) out[run.from - row + r] += found[r];
+        for (int tile = 0; tile < count; tile++) {
+            multiply_tiles(up, from + tile, 1, middle_of(a, alike, run), run.count, found, 1);
+            for (int r = 0; r < run.count; r++)
+                out[(size_t)(run.from + r) * distance + tile] += found[r];
+        }
     }
 }

@@ -5,9 +5,9 @@
    product; `product` is the first of them. A step calls, where any of its sequences has an adapter:
 
    adapt_round    where the rows of x are rounded for the layer itself;
-   adapt_shrink   behind a barrier: down · x in pieces, shared by all members;
-   adapt_gather   behind another: the sums of the pieces, rounded by each member for itself;
-   adapt_tile     after each tile of the layer itself. */
+   adapt_shrink   in a phase behind that: down · x in pieces, shared out;
+   adapt_gather   behind that phase, by one thread: the sums of the pieces, rounded;
+   adapt_tiles    after tiles of the layer itself. */
 
 #pragma once
 
@@ -31,10 +31,9 @@ typedef struct {
 typedef struct {
     const LayerAdapter *const *adapters; /* [sequences] each its layers', NULL where it has none */
     int layer, rows, rows_each;          /* a sequence has `rows_each` rows */
-    int member, members;
-    Rounded inputs;             /* [rows]; a run's pieces one after the other */
-    float *partial;             /* [alike · pieces, rows, MOST_RANK] */
-    Rounded middle[MOST_ALIKE]; /* this member's: down · x, [rows, MOST_RANK] */
+    Rounded inputs;                      /* [rows]; a run's pieces one after the other */
+    float *partial;                      /* [alike · pieces, rows, MOST_RANK] */
+    Rounded middle;                      /* down · x, [MOST_ALIKE, rows, MOST_RANK] */
 } Adapting;
 
 /* How many pieces `inputs` are cut into. */
@@ -42,9 +41,12 @@ int adapt_pieces(int inputs);
 
 void adapt_round(const Adapting *a, enum Matrix product, const float *x, int row);
 
-void adapt_shrink(const Adapting *a, enum Matrix product);
+/* One of `shares`. */
+void adapt_shrink(const Adapting *a, enum Matrix product, int share, int shares);
 
 void adapt_gather(const Adapting *a, enum Matrix product);
 
-/* Adds to `out`, which has a vector for each of `count` rows from `row` on, a multiple of ROWS. */
-void adapt_tile(const Adapting *a, enum Matrix matrix, int tile, int row, int count, Floats *out);
+/* Adds tiles [from, from + count) of all rows to out[row · distance + tile - from]. */
+void adapt_tiles(
+    const Adapting *a, enum Matrix matrix, int from, int count, Floats *out, int distance
+);

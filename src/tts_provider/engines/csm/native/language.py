@@ -6,11 +6,14 @@ import ctypes
 import weakref
 from collections.abc import Iterator, Sequence
 
+import ml_dtypes
 import numpy as np
 
 from tts_provider.engines.csm.adapters.low_rank import BACKBONE, DEPTH, LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
-from tts_provider.engines.csm.cpu.language import Language
+from tts_provider.engines.csm.cpu.language import Frame, Language
+from tts_provider.engines.csm.cpu.stepwise import AUDIO_TABLE, DEPTH_TABLE
+from tts_provider.engines.csm.native import library
 from tts_provider.engines.csm.native.adapter import NativeAdapter
 from tts_provider.engines.csm.native.library import (
     LANES,
@@ -32,6 +35,7 @@ from tts_provider.engines.csm.native.packed import (
     reserve,
 )
 from tts_provider.engines.csm.rope import rope_angles
+from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.errors import StartupError
 
 
@@ -54,7 +58,7 @@ def check_fits(config: CsmConfig, precision: str) -> None:
 
 
 class NativeLanguage(Language):
-    """int8 and int4. `check_fits` must have passed; of `weights` nothing is kept."""
+    """int8 and int4. `check_fits` must have passed; of `weights` the tables of audio codes stay."""
 
     def __init__(
         self, kernels: Kernels, config: CsmConfig, weights: Weights, *, slots: int, threads: int
@@ -76,6 +80,22 @@ class NativeLanguage(Language):
             )
         )
         self.kv = self._backbone.kv
+        self._tables = weights[AUDIO_TABLE], weights[DEPTH_TABLE]
+        self._model = self._describe_model()
+        self._workspace = reserve(kernels.calls.frame_bytes(self._model, slots, threads))
+
+    def _describe_model(self) -> library.Model:
+        layers, books = self._packed.layers, self._config.codebooks
+        for table in self._tables:
+            assert table.dtype == ml_dtypes.bfloat16
+            assert table.flags.c_contiguous
+        audio_table, depth_table = (table.ctypes.data for table in self._tables)
+        return library.Model(
+            *(ctypes.pointer(part.transformer) for part in (self._backbone, self._depth)),
+            layers["projection"],
+            (Linear * books)(*(layers[f"head.{book}"] for book in range(books))),
+            *(audio_table, depth_table, books, self._config.audio_vocabulary),
+        )
 
     def load_adapter(self, adapter: LowRank) -> NativeAdapter:
         return NativeAdapter(self._kernels, self._config, adapter)
@@ -102,8 +122,52 @@ class NativeLanguage(Language):
         layers = [None if adapter is None else adapter.depth for adapter in adapters]
         return self._depth.run(self._thread_pool, x, 0, lengths, [head], layers)[0]
 
+    def frame(self, frame: Frame) -> np.ndarray:
+        """In one call, without the interpreter's lock. Raises `ValueError` as `read` does."""
+        # Those who read come first.
+        order = sorted(range(len(frame.rows)), key=lambda number: frame.read[number] is None)
+        rows = np.array([frame.rows[number] for number in order], np.int32)
+        lengths = np.ascontiguousarray(frame.lengths[rows], np.int32)
+        reads = [frame.read[number] for number in order]
+        read = np.array([codes for codes in reads if codes is not None], np.int32)
+        self._backbone.check_fits(rows, lengths[: len(read)], 1)
+        books, vocabulary = self._config.codebooks, self._config.audio_vocabulary
+        if not 0 < frame.choices <= vocabulary or not _are_codes(read, vocabulary):
+            raise ValueError(f"codes are below {vocabulary}, and {frame.choices} may be drawn")
+        logits = np.zeros((len(rows), -(-vocabulary // LANES) * LANES), np.float32)
+        logits[:, :vocabulary] = frame.logits[order]
+        projected = np.ascontiguousarray(frame.projected[order], np.float32)
+        adapters = [frame.adapters[number] for number in order] if frame.adapters else []
+        codes = np.empty((len(rows), books), np.int32)
+        asked = library.Frame(
+            ctypes.pointer(self._model),
+            *(array.ctypes.data for array in (rows, lengths, read)),
+            (library.Sampling * len(rows))(*(_sampling(frame.samplers[n]) for n in order)),
+            *(array.ctypes.data for array in (logits, projected)),
+            _pointers([a and a.backbone for a in adapters[: len(read)]]),
+            _pointers([a and a.depth for a in adapters]),
+            *(codes.ctypes.data, address_of(self._workspace)),
+            *(len(rows), len(read), frame.choices),
+        )
+        self._kernels.calls.frame_run(self._thread_pool, asked)
+        made = np.empty((len(rows), books), np.int64)
+        made[order] = codes
+        return made
+
     def close(self) -> None:
         self._stop()
+
+
+def _are_codes(read: np.ndarray, vocabulary: int) -> bool:
+    return len(read) == 0 or (read.min() >= 0 and read.max() < vocabulary)
+
+
+def _sampling(sampler: Sampler) -> library.Sampling:
+    (temperature, top_k), (depth_temperature, depth_top_k) = map(sampler.of_book, (0, 1))
+    return library.Sampling(
+        *(sampler.key, sampler.frames, temperature, depth_temperature),
+        *(min(k, _MOST_TOP_K) for k in (top_k, depth_top_k)),
+    )
 
 
 def _wanted(config: CsmConfig, weights: Weights) -> Iterator[Wanted]:
@@ -128,6 +192,9 @@ def _wanted(config: CsmConfig, weights: Weights) -> Iterator[Wanted]:
     for book in range(config.codebooks):
         width = (config.depth if book else config.backbone).width
         yield Wanted(f"head.{book}", width, f"head.{book}")
+
+
+_MOST_TOP_K = 2**31 - 1
 
 
 class _Transformer:
@@ -164,12 +231,12 @@ class _Transformer:
             self._kept += norms
             layer.attention_norm, layer.mlp_norm = (norm.ctypes.data for norm in norms)
             layer.keys, layer.values = (kv.ctypes.data for kv in self.kv[2 * number :][:2])
-        self._transformer = Transformer(
+        self.transformer = Transformer(
             *(config.layers, config.width, config.heads, config.kv_heads),
             *(config.head_size, config.mlp_width, positions, config.norm_eps, layers),
             *(norm.ctypes.data, cos.ctypes.data, sin.ctypes.data),
         )
-        size = kernels.calls.workspace_bytes(self._transformer, slots, threads)
+        size = kernels.calls.workspace_bytes(self.transformer, slots, threads)
         self._workspace = reserve(size)
 
     def run(
@@ -186,32 +253,43 @@ class _Transformer:
         Raises `ValueError` for what would not fit into the KV buffers.
         """
         batch, sequence, width = x.shape
-        fits = batch >= 1 and sequence >= 1 and width == self._width and lengths.shape == (batch,)
-        fits = fits and 0 <= first_row <= self._slots - batch
         assert len(adapters) in (0, batch)
-        if not fits or lengths.min() < 0 or lengths.max() + sequence > self._positions:
-            raise ValueError(
-                f"rows {first_row} … {first_row + batch} of {self._slots}, which hold {lengths}, "
-                f"cannot take {x.shape} into {self._positions} positions of width {self._width}"
-            )
+        if lengths.shape != (batch,) or width != self._width:
+            raise ValueError(f"{lengths.shape} rows of width {self._width} cannot take {x.shape}")
+        rows = np.arange(first_row, first_row + batch, dtype=np.int32)
+        self.check_fits(rows, lengths, sequence)
         x = np.ascontiguousarray(x, np.float32)
         lengths = np.ascontiguousarray(lengths, np.int32)
         found = [
             np.empty((batch, -(-layer.outputs // LANES) * LANES), np.float32) for layer in layers
         ]
         step = Step(
-            ctypes.pointer(self._transformer),
+            ctypes.pointer(self.transformer),
             x.ctypes.data,
+            rows.ctypes.data,
             lengths.ctypes.data,
             (Output * len(layers))(
                 *(Output(layer, out.ctypes.data) for layer, out in zip(layers, found, strict=True))
             ),
             _pointers(adapters),
             address_of(self._workspace),
-            *(batch, sequence, first_row, len(layers)),
+            *(batch, sequence, len(layers)),
         )
         self._run(thread_pool, step)
         return [out[:, : layer.outputs] for layer, out in zip(layers, found, strict=True)]
+
+    def check_fits(self, rows: np.ndarray, lengths: np.ndarray, sequence: int) -> None:
+        """Raises `ValueError` where rows that hold `lengths` positions, the first of `rows`, cannot
+        take `sequence` more."""
+        fits = len(rows) >= 1 and sequence >= 1
+        fits = fits and rows.min() >= 0 and rows.max() < self._slots
+        if len(lengths):
+            fits = fits and lengths.min() >= 0 and lengths.max() + sequence <= self._positions
+        if not fits or len(set(rows.tolist())) < len(rows):
+            raise ValueError(
+                f"rows {rows} of {self._slots}, which hold {lengths}, cannot take {sequence} more "
+                f"of {self._positions} positions"
+            )
 
 
 def _pointers(

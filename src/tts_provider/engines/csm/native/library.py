@@ -63,16 +63,48 @@ class LayerAdapter(ctypes.Structure):
 class Step(ctypes.Structure):
     _fields_ = (
         ("transformer", ctypes.POINTER(Transformer)),
-        *((name, ctypes.c_void_p) for name in ("x", "lengths")),
+        *((name, ctypes.c_void_p) for name in ("x", "rows", "lengths")),
         ("output", ctypes.POINTER(Output)),
         ("adapters", ctypes.POINTER(ctypes.c_void_p)),
         ("workspace", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("batch", "sequence", "first_row", "outputs")),
+        *((name, ctypes.c_int32) for name in ("batch", "sequence", "outputs")),
     )
 
 
-# transformer.c's `describe`.
-_STRUCTURES = (Linear, Layer, Transformer, Output, LayerAdapter, Step)
+class Model(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.POINTER(Transformer)) for name in ("backbone", "depth")),
+        ("projection", Linear),
+        ("heads", ctypes.POINTER(Linear)),
+        *((name, ctypes.c_void_p) for name in ("audio_table", "depth_table")),
+        *((name, ctypes.c_int32) for name in ("codebooks", "vocabulary")),
+    )
+
+
+class Sampling(ctypes.Structure):
+    _fields_ = (
+        ("key", ctypes.c_uint64),
+        ("frame", ctypes.c_int64),
+        *((name, ctypes.c_double) for name in ("temperature", "depth_temperature")),
+        *((name, ctypes.c_int32) for name in ("top_k", "depth_top_k")),
+    )
+
+
+class Frame(ctypes.Structure):
+    _fields_ = (
+        ("model", ctypes.POINTER(Model)),
+        *((name, ctypes.c_void_p) for name in ("rows", "lengths", "read")),
+        ("sampling", ctypes.POINTER(Sampling)),
+        *((name, ctypes.c_void_p) for name in ("logits", "projected")),
+        ("backbone_adapters", ctypes.POINTER(ctypes.c_void_p)),
+        ("depth_adapters", ctypes.POINTER(ctypes.c_void_p)),
+        *((name, ctypes.c_void_p) for name in ("codes", "workspace")),
+        *((name, ctypes.c_int32) for name in ("batch", "reading", "choices")),
+    )
+
+
+# language.c's `describe`.
+_STRUCTURES = (Linear, Layer, Transformer, Output, LayerAdapter, Step, Model, Sampling, Frame)
 _SIZES = [LANES, WIDEST_HEAD, MOST_RANK, *map(ctypes.sizeof, _STRUCTURES)]
 
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
@@ -86,6 +118,8 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         (ctypes.POINTER(Transformer), ctypes.c_int, ctypes.c_int),
     ),
     "transformer_run": (None, (ctypes.c_void_p, ctypes.POINTER(Step))),
+    "frame_bytes": (ctypes.c_size_t, (ctypes.POINTER(Model), ctypes.c_int, ctypes.c_int)),
+    "frame_run": (None, (ctypes.c_void_p, ctypes.POINTER(Frame))),
 }
 
 

@@ -25,7 +25,7 @@ INLINE int32_t four_codes(const int8_t *from) {
 /* A tile times a number of rows, which the compiler knows: so all sums stay in registers. */
 INLINE void multiply_exactly(
     const uint8_t *tile, Linear layer, const int bits, Rounded in, int row, const int rows,
-    Floats *out
+    Floats *out, int distance
 ) {
     const Bytes low_half = (Bytes){0} + 15;
     const int inputs = layer.inputs, block = layer.block, blocks = inputs / block;
@@ -63,38 +63,48 @@ INLINE void multiply_exactly(
             sums[r] += to_floats(first[r] + second[r]) *
                        (weight_scales * floats(scales[r * blocks + b]));
     }
-    for (int r = 0; r < rows; r++) out[r] = sums[r];
+    for (int r = 0; r < rows; r++) out[(size_t)r * distance] = sums[r];
 }
 
+/* As many tiles, with ROWS rows or fewer. */
 INLINE void multiply_rows(
-    const uint8_t *tile, Linear layer, const int bits, Rounded in, int row, int rows, Floats *out
+    const uint8_t *tile, size_t bytes, int count, Linear layer, const int bits, Rounded in, int row,
+    int rows, Floats *out, int distance
 ) {
-    switch (rows) {
-    case 1: multiply_exactly(tile, layer, bits, in, row, 1, out); break;
-    case 2: multiply_exactly(tile, layer, bits, in, row, 2, out); break;
-    case 3: multiply_exactly(tile, layer, bits, in, row, 3, out); break;
-    case 4: multiply_exactly(tile, layer, bits, in, row, 4, out); break;
+    for (; count > 0; count--, tile += bytes, out++) switch (rows) {
+        case 1: multiply_exactly(tile, layer, bits, in, row, 1, out, distance); break;
+        case 2: multiply_exactly(tile, layer, bits, in, row, 2, out, distance); break;
+        case 3: multiply_exactly(tile, layer, bits, in, row, 3, out, distance); break;
+        case 4: multiply_exactly(tile, layer, bits, in, row, 4, out, distance); break;
 #if defined(__AVX512F__)
-    case 5: multiply_exactly(tile, layer, bits, in, row, 5, out); break;
-    case 6: multiply_exactly(tile, layer, bits, in, row, 6, out); break;
-    case 7: multiply_exactly(tile, layer, bits, in, row, 7, out); break;
-    case 8: multiply_exactly(tile, layer, bits, in, row, 8, out); break;
+        case 5: multiply_exactly(tile, layer, bits, in, row, 5, out, distance); break;
+        case 6: multiply_exactly(tile, layer, bits, in, row, 6, out, distance); break;
+        case 7: multiply_exactly(tile, layer, bits, in, row, 7, out, distance); break;
+        case 8: multiply_exactly(tile, layer, bits, in, row, 8, out, distance); break;
 #endif
-    default: __builtin_unreachable();
+        default: __builtin_unreachable();
+        }
+}
+
+void multiply_tiles(
+    Linear layer, int from, int count, Rounded in, int rows, Floats *out, int distance
+) {
+    const size_t bytes = tile_bytes(layer);
+    const uint8_t *tile = layer.tiles + from * bytes;
+    /* Few tiles stay in the cache for the next rows. */
+    for (int row = 0; row < rows; row += ROWS, out += ROWS * (size_t)distance) {
+        const int together = rows - row < ROWS ? rows - row : ROWS;
+        if (layer.bits == 4)
+            multiply_rows(tile, bytes, count, layer, 4, in, row, together, out, distance);
+        else multiply_rows(tile, bytes, count, layer, 8, in, row, together, out, distance);
     }
 }
 
-void multiply_tile(Linear layer, int tile, Rounded in, int row, int rows, Floats *out) {
-    const uint8_t *at = layer.tiles + tile * tile_bytes(layer);
-    if (layer.bits == 4) multiply_rows(at, layer, 4, in, row, rows, out);
-    else multiply_rows(at, layer, 8, in, row, rows, out);
-}
-
-void round_row(Linear layer, const float *x, Rounded to, int row, int rows) {
+void round_part(Linear layer, const float *x, int count, Rounded to, int row, int rows, int from) {
     const int first = row / ROWS * ROWS, together = rows - first < ROWS ? rows - first : ROWS;
-    int8_t *fours = to.codes + (size_t)first * layer.inputs + 4 * (row - first);
+    int8_t *fours = to.codes + (size_t)first * layer.inputs + 4 * (row - first) + from * together;
     const int block = layer.block, blocks = layer.inputs / block, middle = 1 << (layer.bits - 1);
-    for (int b = 0; b < blocks; b++, x += block) {
+    for (int b = from / block; b < (from + count) / block; b++, x += block) {
         /* Magnitudes are compared by their bits, where infinity and NaN are the largest: then the
            scale is not finite, nor is any output, whatever the codes are. */
         Ints largest_of = ints(0);

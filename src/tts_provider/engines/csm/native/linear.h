@@ -46,9 +46,15 @@ size_t tiles_bytes(Linear layer);
    [outputs, blocks] → tiles. */
 void pack_tiles(Linear layer, const uint8_t *codes, const float *scales, uint8_t *tiles);
 
-/* x [inputs] → row `row` of `to`, which has `rows`. */
-void round_row(Linear layer, const float *x, Rounded to, int row, int rows);
+/* x [count] → inputs `from` and on of row `row` of `to`, which has `rows`; both are whole blocks. */
+void round_part(Linear layer, const float *x, int count, Rounded to, int row, int rows, int from);
 
-/* One tile times `rows` rows from `row` on, a multiple of ROWS; as many as there are, ROWS at most.
-   `out` has a vector for each row. */
-void multiply_tile(Linear layer, int tile, Rounded in, int row, int rows, Floats *out);
+/* x [inputs] → the row. */
+static inline void round_row(Linear layer, const float *x, Rounded to, int row, int rows) {
+    round_part(layer, x, layer.inputs, to, row, rows, 0);
+}
+
+/* Tiles [from, from + count) times all `rows` → a vector for each, out[row · distance + tile - from]. */
+void multiply_tiles(
+    Linear layer, int from, int count, Rounded in, int rows, Floats *out, int distance
+);

@@ -1,119 +1,247 @@
-/* Steps of a transformer of Llama's shape: RMSNorm, grouped-query attention with RoPE, SiLU-gated
-   MLP, no biases. Activations, keys and values are float32.
-
-   A pool computes a step together: rows and heads are shared out where those are the work, tiles of
-   outputs where weights are read. Nothing depends on the number of threads, on the rows beside a
-   row, or on how a sequence is cut, not to the last bit. */
-
-#include <limits.h>
-#include <stdbool.h>
-
-#include "adapter.h"
-#include "linear.h"
-#include "thread_pool.h"
+#include "transformer.h"
 
 enum {
     MOST_ROWS = 128, /* that pass through a layer at once; a longer sequence is read in pieces */
-    WIDEST_HEAD = 16 * LANES,
+    /* Of weights: less than that is not worth being taken alone. */
+    UNIT_BYTES = 24 * 1024,
+    /* Of a unit's results. */
+    MOST_VECTORS = 64,
+    /* Shares that adapters' first halves are computed in. */
+    SHRINKING = 8,
+    /* Fewer numbers than that are not worth a meeting. */
+    FEW_NUMBERS = 4096,
 };
 
-typedef struct {
-    Linear query_key, value, output, gate, up, down;
-    const float *attention_norm, *mlp_norm; /* [width] */
-    float *keys, *values;                   /* [rows, kv_heads, positions, head_size] */
-} Layer;
-
-typedef struct {
-    int32_t layers, width, heads, kv_heads, head_size, mlp_width, positions;
-    float norm_eps;
-    const Layer *layer;
-    const float *norm;      /* [width] */
-    const float *cos, *sin; /* [positions, head_size / 2] */
-} Transformer;
-
-/* What is asked of the last position's hidden state: a linear layer, `out` [batch, outputs] in whole
-   tiles. */
-typedef struct {
-    Linear layer;
-    float *out;
-} Output;
-
-typedef struct {
-    const Transformer *transformer;
-    const float *x;         /* [batch, sequence, width] */
-    const int32_t *lengths; /* [batch]: positions that the batch's rows of the cache hold already */
-    const Output *output;
-    const LayerAdapter *const *adapters; /* [batch], as `Adapting` has them; NULL: nobody has one */
-    void *workspace;                     /* of `workspace_bytes`, at a multiple of 64 */
-    int32_t batch, sequence, first_row, outputs;
-} Step;
-
-/* What Python's structures must agree with. */
-void describe(int32_t *sizes) {
-    const int32_t found[] = {
-        LANES,          WIDEST_HEAD,          MOST_RANK,
-        sizeof(Linear), sizeof(Layer),        sizeof(Transformer),
-        sizeof(Output), sizeof(LayerAdapter), sizeof(Step),
-    };
-    memcpy(sizes, found, sizeof found);
-}
-
-/* What the layers hand each other; a row is a position of one sequence. */
-typedef struct {
-    float *x, *h, *delta; /* [rows, width] */
-    float *qkv;           /* [rows, (heads + 2 kv_heads) · head_size] */
-    float *attended;      /* [rows, heads · head_size] */
-    float *gated;         /* [rows, mlp_width] */
-    float *scores;        /* [threads, positions] */
-    Rounded rounded, rounded_for_value;
-    /* Where a row has an adapter: its inputs, down · x in pieces, and rounded by each thread. */
-    Rounded adapter_inputs,
-        adapter_middle; /* of the latter [threads, MOST_ALIKE, rows, MOST_RANK] */
-    float *adapter_partial;
-} Workspace;
+/* The phases of a pass, in their order. Those called ROWS have a unit for each row. */
+enum {
+    ENTER_ROWS, /* x → h, rounded */
+    QKV_SHRINK, /* what adapters make of h; like all that is called SHRINK only where there are any */
+    QKV_PRODUCT, /* → queries, keys, values */
+    ROPE_ROWS,   /* rotated; keys and values → the cache */
+    ATTENTION,   /* → attended, rounded */
+    OUTPUT_ROWS, /* attended, rounded for adapters */
+    OUTPUT_SHRINK,
+    OUTPUT_PRODUCT, /* output · attended → delta */
+    MLP_ROWS,       /* x + delta → h, rounded */
+    GATED_SHRINK,
+    GATED_PRODUCT, /* → silu(gate) · up, rounded */
+    DOWN_ROWS,     /* that, rounded for adapters */
+    DOWN_SHRINK,
+    DOWN_PRODUCT, /* down · that → delta; then the next layer */
+    LEAVE_ROWS,   /* x + delta → h of each sequence's last position */
+    ROUND_ROWS,   /* h, rounded for an output */
+    HEAD_PRODUCT, /* → what is asked; then the next output */
+};
 
 static int largest(int a, int b) { return a > b ? a : b; }
+static int smallest(int a, int b) { return a < b ? a : b; }
+static int between(int least, int value, int most) {
+    return value < least ? least : smallest(value, most);
+}
+static int divide_up(int a, int b) { return (a + b - 1) / b; }
 
-static int pieces_length(int batch) { return largest(1, MOST_ROWS / batch); }
+static int greatest_divisor(int a, int b) { return b ? greatest_divisor(b, a % b) : a; }
 
-static void *take(char **at, size_t bytes) {
+/* KV heads that are attended together, so that their outputs are whole blocks of the next layer. */
+static int heads_together(const Transformer *t, const Layer *layer) {
+    const int outputs = t->heads / t->kv_heads * t->head_size, block = layer->output.block;
+    return block / greatest_divisor(block, outputs);
+}
+
+void *arena_take(char **at, size_t bytes) {
     void *taken = *at;
     *at += (bytes + 63) / 64 * 64;
     return taken;
 }
 
-static Rounded take_rounded(char **at, size_t codes) {
-    Rounded rounded = {.codes = take(at, codes)};
-    rounded.scales = take(at, codes / LEAST_BLOCK * sizeof(float));
-    rounded.offsets = take(at, codes / LEAST_BLOCK * sizeof(int32_t));
-    return rounded;
+static void take_rounded(char **at, Rounded *rounded, size_t rows, size_t inputs) {
+    rounded->codes = arena_take(at, rows * inputs);
+    rounded->scales = arena_take(at, rows * (inputs / LEAST_BLOCK) * sizeof(float));
+    rounded->offsets = arena_take(at, rows * (inputs / LEAST_BLOCK) * sizeof(int32_t));
 }
 
-/* Returns how many bytes it takes from `room` on. */
-static size_t lay_out(const Transformer *t, int batch, int threads, char *room, Workspace *space) {
-    const size_t rows = largest(MOST_ROWS, batch), real = sizeof(float);
+size_t lay_out(const Transformer *t, int batch, int threads, char *room, Workspace *space) {
+    const size_t rows = (size_t)largest(MOST_ROWS, batch), real = sizeof(float);
     const int queries = t->heads * t->head_size;
-    const size_t inputs = largest(largest(t->width, queries), t->mlp_width);
+    int block = 0;
+    for (int n = 0; n < t->layers; n++) block = largest(block, t->layer[n].down.block);
+    /* Of a unit: gate and up, of as many tiles as make a block. */
+    const size_t vectors = 2 * largest(MOST_VECTORS, (int)rows * divide_up(block, LANES));
     char *at = room;
-    space->x = take(&at, rows * t->width * real);
-    space->h = take(&at, rows * t->width * real);
-    space->delta = take(&at, rows * t->width * real);
-    space->qkv = take(&at, rows * (queries + 2 * t->kv_heads * t->head_size) * real);
-    space->attended = take(&at, rows * queries * real);
-    space->gated = take(&at, rows * t->mlp_width * real);
-    space->scores = take(&at, (size_t)threads * (t->positions + LANES) * real);
-    space->rounded = take_rounded(&at, rows * inputs);
-    space->rounded_for_value = take_rounded(&at, rows * inputs);
-    space->adapter_inputs = take_rounded(&at, rows * inputs);
-    space->adapter_middle = take_rounded(&at, threads * MOST_ALIKE * rows * MOST_RANK);
+    space->x = arena_take(&at, rows * t->width * real);
+    space->h = arena_take(&at, rows * t->width * real);
+    space->delta = arena_take(&at, rows * t->width * real);
+    space->qkv = arena_take(&at, rows * (queries + 2 * t->kv_heads * t->head_size) * real);
+    take_rounded(&at, &space->h_rounded, rows, t->width);
+    take_rounded(&at, &space->h_rounded_for_value, rows, t->width);
+    take_rounded(&at, &space->attended, rows, queries);
+    take_rounded(&at, &space->gated, rows, t->mlp_width);
+    const int inputs = largest(largest(t->width, queries), t->mlp_width);
     const size_t pieces = MOST_ALIKE * (size_t)adapt_pieces(inputs);
-    space->adapter_partial = take(&at, pieces * rows * MOST_RANK * real);
+    space->whole = arena_take(&at, rows * inputs * real);
+    take_rounded(&at, &space->adapter_inputs, rows, inputs);
+    take_rounded(&at, &space->adapter_middle, MOST_ALIKE * rows, MOST_RANK);
+    space->adapter_partial = arena_take(&at, pieces * rows * MOST_RANK * real);
+    space->scores_at = largest((int)(vectors * LANES * real), (int)(queries * real));
+    space->room_bytes = space->scores_at + (t->positions + LANES) * real;
+    space->room_bytes = (space->room_bytes + 127) / 128 * 128;
+    space->rooms = arena_take(&at, space->room_bytes * threads);
     return (size_t)(at - room);
 }
 
-size_t workspace_bytes(const Transformer *transformer, int batch, int threads) {
-    Workspace space;
-    return lay_out(transformer, batch, threads, NULL, &space);
+void begin_pass(Pass *pass) {
+    pass->from = pass->layer = pass->stage = 0;
+    pass->count = smallest(pass->sequence, largest(1, MOST_ROWS / pass->batch));
+}
+
+/* Whether there is another piece of the sequence. */
+static bool go_on(Pass *pass) {
+    const int from = pass->from + pass->count;
+    if (from == pass->sequence) return false;
+    const int most = pass->count;
+    pass->from = from;
+    pass->layer = pass->stage = 0;
+    pass->count = smallest(pass->sequence - from, most);
+    return true;
+}
+
+/* The product that a stage is, or prepares, as adapters know it; MATRICES where it is none. */
+static enum Matrix product_of(int stage) {
+    switch (stage) {
+    case QKV_SHRINK:
+    case QKV_PRODUCT: return QUERY;
+    case OUTPUT_SHRINK:
+    case OUTPUT_PRODUCT: return OUTPUT;
+    case GATED_SHRINK:
+    case GATED_PRODUCT: return GATE;
+    case DOWN_SHRINK:
+    case DOWN_PRODUCT: return DOWN;
+    default: return MATRICES;
+    }
+}
+
+static bool is_of_adapters(int stage) {
+    return stage == QKV_SHRINK || stage == OUTPUT_ROWS || stage == OUTPUT_SHRINK ||
+           stage == GATED_SHRINK || stage == DOWN_ROWS || stage == DOWN_SHRINK;
+}
+
+static Adapting adapting_of(const Pass *pass, const Phase *phase) {
+    return (Adapting){
+        .adapters = pass->adapters,
+        .layer = phase->layer,
+        .rows = phase->rows,
+        .rows_each = phase->count,
+        .inputs = pass->space.adapter_inputs,
+        .partial = pass->space.adapter_partial,
+        .middle = pass->space.adapter_middle
+    };
+}
+
+/* How many tiles a unit of a product has, of so many bytes each. */
+static int unit_tiles(size_t tile_bytes, int rows, int multiple) {
+    const int wanted = divide_up(UNIT_BYTES, (int)tile_bytes * divide_up(rows, 2));
+    const int tiles = smallest(wanted, largest(1, MOST_VECTORS / rows));
+    return divide_up(tiles, multiple) * multiple;
+}
+
+static void divide_product(Phase *phase, Linear layer, int tiles, int at_once, int multiple) {
+    const size_t bytes = at_once * (tiles_bytes(layer) / whole_tiles(layer.outputs));
+    phase->tiles = unit_tiles(bytes, phase->rows, multiple);
+    phase->units = divide_up(tiles, phase->tiles);
+    phase->is_repeatable = true;
+}
+
+/* The phase that the pass is at. */
+static void describe_phase(const Pass *pass, Phase *phase) {
+    const Transformer *t = pass->transformer;
+    const Layer *layer = t->layer + pass->layer;
+    *phase = (Phase){
+        .about = pass,
+        .kind = pass->stage,
+        .layer = pass->layer,
+        .from = pass->start + pass->from,
+        .count = pass->count,
+        .rows = pass->batch * pass->count
+    };
+    phase->units = phase->rows;
+    const Linear *asked = pass->stage >= LEAVE_ROWS ? &pass->output[pass->layer].layer : NULL;
+    switch (pass->stage) {
+    case QKV_PRODUCT: {
+        const int tiles = whole_tiles(layer->query_key.outputs) + whole_tiles(layer->value.outputs);
+        divide_product(phase, layer->query_key, tiles, 1, 1);
+        break;
+    }
+    case ATTENTION:
+        phase->units = phase->rows * (t->kv_heads / heads_together(t, layer));
+        phase->is_repeatable = true;
+        break;
+    case OUTPUT_PRODUCT: divide_product(phase, layer->output, whole_tiles(t->width), 1, 1); break;
+    case GATED_PRODUCT:
+        divide_product(
+            phase, layer->gate, whole_tiles(t->mlp_width), 2, divide_up(layer->down.block, LANES)
+        );
+        break;
+    case DOWN_PRODUCT: divide_product(phase, layer->down, whole_tiles(t->width), 1, 1); break;
+    case QKV_SHRINK:
+    case OUTPUT_SHRINK:
+    case GATED_SHRINK:
+    case DOWN_SHRINK: phase->units = SHRINKING; break;
+    case LEAVE_ROWS:
+    case ROUND_ROWS: phase->units = phase->rows = pass->batch; break;
+    case HEAD_PRODUCT:
+        phase->rows = pass->batch;
+        divide_product(phase, *asked, whole_tiles(asked->outputs), 1, 1);
+        break;
+    default: break;
+    }
+}
+
+/* To the stage behind; false where there is none. */
+static bool go_to_next_stage(Pass *pass) {
+    const bool is_last_piece = pass->from + pass->count == pass->sequence;
+    switch (pass->stage++) {
+    case DOWN_PRODUCT:
+        if (++pass->layer < pass->transformer->layers) {
+            pass->stage = ENTER_ROWS;
+            return true;
+        }
+        pass->layer = 0;
+        if (is_last_piece) return true;
+        return go_on(pass);
+    case LEAVE_ROWS: return pass->outputs > 0;
+    case HEAD_PRODUCT: pass->stage = ROUND_ROWS; return ++pass->layer < pass->outputs;
+    default: return true;
+    }
+}
+
+static bool is_of_rows(int stage) {
+    return stage == ENTER_ROWS || stage == ROPE_ROWS || stage == OUTPUT_ROWS || stage == MLP_ROWS ||
+           stage == DOWN_ROWS || stage == LEAVE_ROWS || stage == ROUND_ROWS;
+}
+
+/* Whether a phase of rows is so small that one thread does it. */
+static bool is_little(const Pass *pass, const Phase *phase) {
+    return is_of_rows(phase->kind) &&
+           (phase->rows == 1 || phase->rows * pass->transformer->width < FEW_NUMBERS);
+}
+
+bool next_of_pass(Pass *pass, Phase *phase) {
+    while (pass->stage >= 0) {
+        if (is_of_adapters(pass->stage) && !pass->adapters) {
+            pass->stage++;
+            continue;
+        }
+        describe_phase(pass, phase);
+        if (!go_to_next_stage(pass)) pass->stage = -1;
+        const enum Matrix product = product_of(phase->kind);
+        if (pass->adapters && product != MATRICES && phase->is_repeatable) {
+            const Adapting adapting = adapting_of(pass, phase);
+            adapt_gather(&adapting, product);
+        }
+        if (!is_little(pass, phase)) return true;
+        for (int row = 0; row < phase->rows; row++) compute_of_pass(phase, row, NULL);
+    }
+    return false;
 }
 
 /* x += delta, where there is one; h = RMSNorm of x. */
@@ -130,306 +258,267 @@ add_and_norm(const Transformer *t, const float *gain, float *x, const float *del
     for (int i = 0; i < t->width; i += LANES) store(h + i, load(x + i) * inverse * load(gain + i));
 }
 
-/* RoPE, a channel paired with the one half a head further on. */
-static void turn(float *head, const float *cos, const float *sin, int half) {
-    for (int i = 0; i < half; i++) {
-        const float a = head[i], b = head[i + half];
-        head[i] = a * cos[i] - b * sin[i];
-        head[i + half] = b * cos[i] + a * sin[i];
-    }
-}
+static bool is_rounded_alike(Linear a, Linear b) { return a.bits == b.bits && a.block == b.block; }
 
-/* A query [size] over keys and values [count, size]; `scores` has room for whole vectors. */
-static void attend(
-    const float *query, const float *keys, const float *values, int count, int size, float *scores,
-    float *out
+static void round_for_adapter(
+    const Pass *pass, const Phase *phase, enum Matrix product, const float *x, int row
 ) {
-    const int whole = (count + LANES - 1) / LANES * LANES, vectors = size / LANES;
-    const float scale = 1 / __builtin_sqrtf((float)size), nothing = -1e30f;
-    float most = nothing, odd = 0; /* NaN once a score is not finite, which e^x would not show */
-    for (int p = 0; p < count; p++) {
-        const float *key = keys + (size_t)p * size;
-        Floats products = floats(0);
-        for (int i = 0; i < vectors; i++)
-            products += load(query + i * LANES) * load(key + i * LANES);
-        scores[p] = scale * sum(products);
-        odd += scores[p] - scores[p];
-        if (scores[p] > most) most = scores[p];
-    }
-    for (int p = count; p < whole; p++) scores[p] = nothing;
-    Floats weights = floats(0);
-    for (int p = 0; p < whole; p += LANES) {
-        const Floats weight = exponential(load(scores + p) - floats(most));
-        store(scores + p, weight);
-        weights += weight;
-    }
-    const Floats inverse = floats(1 / sum(weights) + odd);
-    Floats sums[WIDEST_HEAD / LANES];
-    for (int i = 0; i < vectors; i++) sums[i] = floats(0);
-    for (int p = 0; p < count; p++)
-        for (int i = 0; i < vectors; i++)
-            sums[i] += floats(scores[p]) * load(values + (size_t)p * size + i * LANES);
-    for (int i = 0; i < vectors; i++) store(out + i * LANES, sums[i] * inverse);
+    if (!pass->adapters) return;
+    const Adapting adapting = adapting_of(pass, phase);
+    adapt_round(&adapting, product, x, row);
 }
 
-/* One KV head of a row of the cache: each position's key and value are kept, then its queries look
-   back. */
-static void attend_head(
-    const Transformer *t, const Layer *layer, Workspace space, int cache_row, int kv_head, int past,
-    int row, int count, float *scores
-) {
-    const int size = t->head_size, group = t->heads / t->kv_heads;
-    const int queries = t->heads * size, kv = t->kv_heads * size;
-    const size_t head = ((size_t)cache_row * t->kv_heads + kv_head) * t->positions * size;
-    float *keys = layer->keys + head, *values = layer->values + head;
-    for (int end = past + count; past < end; past++, row++) {
-        float *query = space.qkv + (size_t)row * (queries + 2 * kv) + kv_head * group * size;
-        float *key = space.qkv + (size_t)row * (queries + 2 * kv) + queries + kv_head * size;
-        const float *cos = t->cos + (size_t)past * (size / 2);
-        const float *sin = t->sin + (size_t)past * (size / 2);
-        turn(key, cos, sin, size / 2);
-        memcpy(keys + (size_t)past * size, key, size * sizeof(float));
-        memcpy(values + (size_t)past * size, key + kv, size * sizeof(float));
-        float *out = space.attended + (size_t)row * queries + kv_head * group * size;
-        for (int g = 0; g < group; g++) {
-            turn(query + g * size, cos, sin, size / 2);
-            attend(query + g * size, keys, values, past + 1, size, scores, out + g * size);
-        }
+static int past_of(const Pass *pass, const Phase *phase, int row) {
+    const int sequence = row / phase->count, position = phase->from + row % phase->count;
+    return position + (pass->lengths ? pass->lengths[sequence] : 0);
+}
+
+static void enter_row(const Pass *pass, const Phase *phase, int row) {
+    const Transformer *t = pass->transformer;
+    const Layer *layer = t->layer + phase->layer;
+    const Workspace *space = &pass->space;
+    const size_t at = (size_t)row * t->width;
+    if (phase->layer == 0) {
+        const size_t position = (size_t)(row / phase->count) * pass->sequence +
+                                (phase->from - pass->start) + row % phase->count;
+        memcpy(space->x + at, pass->x + position * t->width, t->width * sizeof(float));
+    }
+    const float *delta = phase->layer ? space->delta + at : NULL;
+    add_and_norm(t, layer->attention_norm, space->x + at, delta, space->h + at);
+    round_row(layer->query_key, space->h + at, space->h_rounded, row, phase->rows);
+    if (!is_rounded_alike(layer->value, layer->query_key))
+        round_row(layer->value, space->h + at, space->h_rounded_for_value, row, phase->rows);
+    round_for_adapter(pass, phase, QUERY, space->h + at, row);
+}
+
+static int qkv_width(const Transformer *t) { return (t->heads + 2 * t->kv_heads) * t->head_size; }
+
+static size_t cache_at(const Pass *pass, int sequence, int kv_head) {
+    const Transformer *t = pass->transformer;
+    return ((size_t)pass->rows[sequence] * t->kv_heads + kv_head) * t->positions * t->head_size;
+}
+
+static void rope_row(const Pass *pass, const Phase *phase, int row) {
+    const Transformer *t = pass->transformer;
+    const Layer *layer = t->layer + phase->layer;
+    const int size = t->head_size, past = past_of(pass, phase, row);
+    const float *cos = t->cos + (size_t)past * (size / 2);
+    const float *sin = t->sin + (size_t)past * (size / 2);
+    float *head = pass->space.qkv + (size_t)row * qkv_width(t);
+    for (int n = 0; n < t->heads; n++, head += size) apply_rope(head, cos, sin, size / 2);
+    for (int n = 0; n < t->kv_heads; n++, head += size) {
+        const size_t to = cache_at(pass, row / phase->count, n) + (size_t)past * size;
+        apply_rope(head, cos, sin, size / 2);
+        memcpy(layer->keys + to, head, size * sizeof(float));
+        memcpy(layer->values + to, head + t->kv_heads * size, size * sizeof(float));
     }
 }
 
-/* One member's part of a piece of a step: positions [from, from + count) of every sequence. */
-typedef struct {
-    const Step *step;
-    const Transformer *t;
-    Workspace space;
-    int from, count, rows;
-    ThreadPool *pool;
-    int member, members;
-    const Adapting *adapting; /* NULL where nobody has an adapter */
-} Part;
-
-static Range share_of(const Part *part, int count) {
-    return share(count, part->member, part->members);
+static void mlp_row(const Pass *pass, const Phase *phase, int row) {
+    const Transformer *t = pass->transformer;
+    const Layer *layer = t->layer + phase->layer;
+    const Workspace *space = &pass->space;
+    const size_t at = (size_t)row * t->width;
+    add_and_norm(t, layer->mlp_norm, space->x + at, space->delta + at, space->h + at);
+    round_row(layer->gate, space->h + at, space->h_rounded, row, phase->rows);
+    round_for_adapter(pass, phase, GATE, space->h + at, row);
 }
 
-/* Between the rounding of a product's inputs and the product. */
-static void prepare_adapters(const Part *part, enum Matrix product) {
-    if (!part->adapting) return;
-    adapt_shrink(part->adapting, product);
-    thread_pool_barrier(part->pool);
-    adapt_gather(part->adapting, product);
+/* What a unit of attention or of the gate kept for adapters. */
+static void
+round_whole(const Pass *pass, const Phase *phase, enum Matrix product, int row, int width) {
+    round_for_adapter(pass, phase, product, pass->space.whole + (size_t)row * width, row);
 }
 
-static void round_for_adapters(const Part *part, enum Matrix product, const float *x, int row) {
-    if (part->adapting) adapt_round(part->adapting, product, x, row);
+static size_t last_of(const Pass *pass, const Phase *phase, int sequence) {
+    return ((size_t)(sequence + 1) * phase->count - 1) * pass->transformer->width;
 }
 
-/* What the layer is to adapters: from tile `second_from` on it is the matrix after `matrix`. */
-typedef struct {
-    enum Matrix matrix;
-    int second_from;
-} Adapted;
-
-static const Adapted NOT_ADAPTED = {MATRICES, 0};
-
-static Adapted whole(enum Matrix matrix) { return (Adapted){matrix, INT_MAX}; }
-
-static void adapt(const Part *part, Adapted adapted, int tile, int row, int count, Floats *found) {
-    if (!part->adapting || adapted.matrix == MATRICES) return;
-    const bool is_second = tile >= adapted.second_from;
-    adapt_tile(
-        part->adapting, adapted.matrix + is_second, is_second ? tile - adapted.second_from : tile,
-        row, count, found
+static void leave_row(const Pass *pass, const Phase *phase, int sequence) {
+    const Workspace *space = &pass->space;
+    const size_t at = last_of(pass, phase, sequence);
+    add_and_norm(
+        pass->transformer, pass->transformer->norm, space->x + at, space->delta + at, space->h + at
     );
 }
 
-/* out[row, …] = layer · in[row]; a share of the tiles. */
+static void round_for_output(const Pass *pass, const Phase *phase, int sequence) {
+    const float *h = pass->space.h + last_of(pass, phase, sequence);
+    round_row(pass->output[phase->layer].layer, h, pass->space.h_rounded, sequence, phase->rows);
+}
+
+static int phase_tiles(const Pass *pass, const Phase *phase) {
+    const Layer *layer = pass->transformer->layer + phase->layer;
+    switch (phase->kind) {
+    case QKV_PRODUCT:
+        return whole_tiles(layer->query_key.outputs) + whole_tiles(layer->value.outputs);
+    case GATED_PRODUCT: return whole_tiles(pass->transformer->mlp_width);
+    case HEAD_PRODUCT: return whole_tiles(pass->output[phase->layer].layer.outputs);
+    default: return whole_tiles(pass->transformer->width);
+    }
+}
+
+/* gate → silu(gate) · up. */
+static void gate(Floats *gate, const Floats *up, int count) {
+    for (int i = 0; i < count; i++) gate[i] = gate[i] / (floats(1) + exponential(-gate[i])) * up[i];
+}
+
+/* Tiles of a layer that adapters know as `matrix`, of all rows → `to`. */
 static void multiply(
-    const Part *part, Linear layer, Adapted adapted, Rounded in, int rows, float *out, int stride
+    const Pass *pass, const Phase *phase, Linear layer, enum Matrix matrix, int from, int count,
+    Rounded in, Floats *to
 ) {
-    const Range tiles = share_of(part, whole_tiles(layer.outputs));
-    Floats found[ROWS];
-    for (int tile = tiles.from; tile < tiles.to; tile++)
-        for (int row = 0; row < rows; row += ROWS) {
-            const int count = rows - row < ROWS ? rows - row : ROWS;
-            multiply_tile(layer, tile, in, row, count, found);
-            adapt(part, adapted, tile, row, count, found);
-            for (int r = 0; r < count; r++)
-                store(out + (size_t)(row + r) * stride + tile * LANES, found[r]);
-        }
+    multiply_tiles(layer, from, count, in, phase->rows, to, phase->tiles);
+    if (!pass->adapters || matrix == MATRICES || count <= 0) return;
+    const Adapting adapting = adapting_of(pass, phase);
+    const int queries = pass->transformer->heads * pass->transformer->head_size / LANES;
+    const int of_query = matrix == QUERY ? between(0, queries - from, count) : count;
+    if (of_query > 0) adapt_tiles(&adapting, matrix, from, of_query, to, phase->tiles);
+    if (of_query < count)
+        adapt_tiles(
+            &adapting, KEY, from + of_query - queries, count - of_query, to + of_query, phase->tiles
+        );
 }
 
-/* gated[row, …] = silu(gate · in[row]) · (up · in[row]); a share of the tiles. */
-static void multiply_gated(const Part *part, const Layer *layer) {
-    const int width = layer->gate.outputs;
-    const Range tiles = share_of(part, whole_tiles(width));
-    Floats gate[ROWS], up[ROWS];
-    for (int tile = tiles.from; tile < tiles.to; tile++)
-        for (int row = 0; row < part->rows; row += ROWS) {
-            const int count = part->rows - row < ROWS ? part->rows - row : ROWS;
-            multiply_tile(layer->gate, tile, part->space.rounded, row, count, gate);
-            multiply_tile(layer->up, tile, part->space.rounded, row, count, up);
-            adapt(part, whole(GATE), tile, row, count, gate);
-            adapt(part, whole(UP), tile, row, count, up);
-            for (int r = 0; r < count; r++) {
-                const Floats silu = gate[r] / (floats(1) + exponential(-gate[r]));
-                store(part->space.gated + (size_t)(row + r) * width + tile * LANES, silu * up[r]);
-            }
-        }
-}
-
-static bool is_rounded_alike(Linear a, Linear b) { return a.bits == b.bits && a.block == b.block; }
-
-/* x → delta. At each meeting the pool has what the next lines read of others' rows or tiles. */
-static void run_attention(const Part *part, const Layer *layer, const float *delta) {
-    const Transformer *t = part->t;
-    const Workspace space = part->space;
-    const int width = t->width, rows = part->rows;
-    const int queries = t->heads * t->head_size, kv = t->kv_heads * t->head_size;
+static void multiply_qkv(const Pass *pass, const Phase *phase, int from, int count, Floats *to) {
+    const Layer *layer = pass->transformer->layer + phase->layer;
+    const Workspace *space = &pass->space;
+    const int before = whole_tiles(layer->query_key.outputs);
+    const int first = between(0, before - from, count);
     const bool is_alike = is_rounded_alike(layer->value, layer->query_key);
-    const Rounded for_value = is_alike ? space.rounded : space.rounded_for_value;
-    const Range mine = share_of(part, rows);
+    const Rounded for_value = is_alike ? space->h_rounded : space->h_rounded_for_value;
+    multiply(pass, phase, layer->query_key, QUERY, from, first, space->h_rounded, to);
+    from += first - before;
+    multiply(pass, phase, layer->value, VALUE, from, count - first, for_value, to + first);
+}
 
-    for (int row = mine.from; row < mine.to; row++) {
-        const size_t at = (size_t)row * width;
-        add_and_norm(
-            t, layer->attention_norm, space.x + at, delta ? delta + at : NULL, space.h + at
+static void multiply_gated(const Pass *pass, const Phase *phase, int from, int count, Floats *to) {
+    const Layer *layer = pass->transformer->layer + phase->layer;
+    const Rounded in = pass->space.h_rounded;
+    Floats *up = to + (size_t)phase->rows * phase->tiles;
+    multiply(pass, phase, layer->gate, GATE, from, count, in, to);
+    multiply(pass, phase, layer->up, UP, from, count, in, up);
+    for (int row = 0; row < phase->rows; row++)
+        gate(to + (size_t)row * phase->tiles, up + (size_t)row * phase->tiles, count);
+}
+
+static void compute_product(const Pass *pass, const Phase *phase, int unit, Floats *to) {
+    const Layer *layer = pass->transformer->layer + phase->layer;
+    const Workspace *space = &pass->space;
+    const int from = unit * phase->tiles;
+    const int count = smallest(phase_tiles(pass, phase) - from, phase->tiles);
+    switch (phase->kind) {
+    case QKV_PRODUCT: multiply_qkv(pass, phase, from, count, to); break;
+    case OUTPUT_PRODUCT:
+        multiply(pass, phase, layer->output, OUTPUT, from, count, space->attended, to);
+        break;
+    case GATED_PRODUCT: multiply_gated(pass, phase, from, count, to); break;
+    case DOWN_PRODUCT:
+        multiply(pass, phase, layer->down, DOWN, from, count, space->gated, to);
+        break;
+    default: {
+        const Linear asked = pass->output[phase->layer].layer;
+        multiply(pass, phase, asked, MATRICES, from, count, space->h_rounded, to);
+    }
+    }
+}
+
+/* A few KV heads of one row. */
+static void compute_attention(const Pass *pass, const Phase *phase, int unit, char *room) {
+    const Transformer *t = pass->transformer;
+    const Layer *layer = t->layer + phase->layer;
+    const int size = t->head_size, group = t->heads / t->kv_heads;
+    const int together = heads_together(t, layer), units = t->kv_heads / together;
+    const int row = unit / units, past = past_of(pass, phase, row);
+    const float *query = pass->space.qkv + (size_t)row * qkv_width(t);
+    float *scores = (float *)(room + pass->space.scores_at), *out = (float *)room;
+    query += (size_t)(unit % units) * together * group * size;
+    for (int n = 0; n < together; n++) {
+        const size_t at = cache_at(pass, row / phase->count, unit % units * together + n);
+        for (int g = 0; g < group; g++, query += size, out += size)
+            attend(query, layer->keys + at, layer->values + at, past + 1, size, scores, out);
+    }
+}
+
+void compute_of_pass(const Phase *phase, int unit, char *room) {
+    const Pass *pass = phase->about;
+    switch (phase->kind) {
+    case ENTER_ROWS: enter_row(pass, phase, unit); break;
+    case ROPE_ROWS: rope_row(pass, phase, unit); break;
+    case ATTENTION: compute_attention(pass, phase, unit, room); break;
+    case OUTPUT_ROWS:
+        round_whole(
+            pass, phase, OUTPUT, unit, pass->transformer->heads * pass->transformer->head_size
         );
-        round_row(layer->query_key, space.h + at, space.rounded, row, rows);
-        if (!is_alike) round_row(layer->value, space.h + at, for_value, row, rows);
-        round_for_adapters(part, QUERY, space.h + at, row);
+        break;
+    case MLP_ROWS: mlp_row(pass, phase, unit); break;
+    case DOWN_ROWS: round_whole(pass, phase, DOWN, unit, pass->transformer->mlp_width); break;
+    case QKV_SHRINK:
+    case OUTPUT_SHRINK:
+    case GATED_SHRINK:
+    case DOWN_SHRINK: {
+        const Adapting adapting = adapting_of(pass, phase);
+        adapt_shrink(&adapting, product_of(phase->kind), unit, phase->units);
+        break;
     }
-    thread_pool_barrier(part->pool);
-    prepare_adapters(part, QUERY);
-    const Adapted query_key = {QUERY, queries / LANES};
-    const int stride = queries + 2 * kv;
-    multiply(part, layer->query_key, query_key, space.rounded, rows, space.qkv, stride);
-    multiply(part, layer->value, whole(VALUE), for_value, rows, space.qkv + queries + kv, stride);
-    thread_pool_barrier(part->pool);
-    const Range heads = share_of(part, part->step->batch * t->kv_heads);
-    float *scores = space.scores + (size_t)part->member * (t->positions + LANES);
-    for (int i = heads.from; i < heads.to; i++) {
-        const int sequence = i / t->kv_heads, past = part->step->lengths[sequence] + part->from;
-        attend_head(
-            t, layer, space, part->step->first_row + sequence, i % t->kv_heads, past,
-            sequence * part->count, part->count, scores
+    case LEAVE_ROWS: leave_row(pass, phase, unit); break;
+    case ROUND_ROWS: round_for_output(pass, phase, unit); break;
+    default: compute_product(pass, phase, unit, (Floats *)room);
+    }
+}
+
+/* [rows] of a unit's tiles → where they belong in rows of `width` numbers. */
+static void keep_product(const Phase *phase, int unit, const char *room, float *to, int width) {
+    const int from = unit * phase->tiles * LANES;
+    const int count = smallest(phase->tiles * LANES, width - from);
+    const float *found = (const float *)room;
+    for (int row = 0; row < phase->rows; row++)
+        memcpy(
+            to + (size_t)row * width + from, found + (size_t)row * phase->tiles * LANES,
+            count * sizeof(float)
         );
-    }
-    thread_pool_barrier(part->pool);
-    for (int row = mine.from; row < mine.to; row++) {
-        const float *attended = space.attended + (size_t)row * queries;
-        round_row(layer->output, attended, space.rounded, row, rows);
-        round_for_adapters(part, OUTPUT, attended, row);
-    }
-    thread_pool_barrier(part->pool);
-    prepare_adapters(part, OUTPUT);
-    multiply(part, layer->output, whole(OUTPUT), space.rounded, rows, space.delta, width);
-    thread_pool_barrier(part->pool);
 }
 
-/* x + delta → delta. */
-static void run_mlp(const Part *part, const Layer *layer) {
-    const Workspace space = part->space;
-    const int width = part->t->width, mlp_width = part->t->mlp_width, rows = part->rows;
-    const Range mine = share_of(part, rows);
-
-    for (int row = mine.from; row < mine.to; row++) {
-        const size_t at = (size_t)row * width;
-        add_and_norm(part->t, layer->mlp_norm, space.x + at, space.delta + at, space.h + at);
-        round_row(layer->gate, space.h + at, space.rounded, row, rows);
-        round_for_adapters(part, GATE, space.h + at, row);
-    }
-    thread_pool_barrier(part->pool);
-    prepare_adapters(part, GATE);
-    multiply_gated(part, layer);
-    thread_pool_barrier(part->pool);
-    for (int row = mine.from; row < mine.to; row++) {
-        const float *gated = space.gated + (size_t)row * mlp_width;
-        round_row(layer->down, gated, space.rounded, row, rows);
-        round_for_adapters(part, DOWN, gated, row);
-    }
-    thread_pool_barrier(part->pool);
-    prepare_adapters(part, DOWN);
-    multiply(part, layer->down, whole(DOWN), space.rounded, rows, space.delta, width);
-    thread_pool_barrier(part->pool);
+/* Inputs [from, from + count) of a row for the next product. */
+static void keep_rounded(
+    const Pass *pass, const Phase *phase, Linear next, const float *found, int row, int from,
+    int count
+) {
+    const Rounded to = phase->kind == GATED_PRODUCT ? pass->space.gated : pass->space.attended;
+    round_part(next, found, count, to, row, phase->rows, from);
+    if (!pass->adapters) return;
+    memcpy(pass->space.whole + (size_t)row * next.inputs + from, found, count * sizeof(float));
 }
 
-/* x + delta of each sequence's last position → what is asked of it. */
-static void run_outputs(const Part *part) {
-    const Workspace space = part->space;
-    const int width = part->t->width, batch = part->step->batch;
-    const Range mine = share_of(part, batch);
-
-    for (int i = mine.from; i < mine.to; i++) {
-        const size_t last = ((size_t)(i + 1) * part->count - 1) * width;
-        add_and_norm(part->t, part->t->norm, space.x + last, space.delta + last, space.h + last);
+void keep_of_pass(const Phase *phase, int unit, const char *room) {
+    const Pass *pass = phase->about;
+    const Transformer *t = pass->transformer;
+    const Layer *layer = t->layer + phase->layer;
+    const Workspace *space = &pass->space;
+    const float *found = (const float *)room;
+    switch (phase->kind) {
+    case QKV_PRODUCT: keep_product(phase, unit, room, space->qkv, qkv_width(t)); break;
+    case ATTENTION: {
+        const int together = heads_together(t, layer), units = t->kv_heads / together;
+        const int outputs = together * (t->heads / t->kv_heads) * t->head_size;
+        keep_rounded(
+            pass, phase, layer->output, found, unit / units, unit % units * outputs, outputs
+        );
+        break;
     }
-    for (int n = 0; n < part->step->outputs; n++) {
-        const Output output = part->step->output[n];
-        for (int i = mine.from; i < mine.to; i++) {
-            const size_t last = ((size_t)(i + 1) * part->count - 1) * width;
-            round_row(output.layer, space.h + last, space.rounded, i, batch);
-        }
-        thread_pool_barrier(part->pool);
-        const int stride = LANES * whole_tiles(output.layer.outputs);
-        multiply(part, output.layer, NOT_ADAPTED, space.rounded, batch, output.out, stride);
-        thread_pool_barrier(part->pool);
+    case GATED_PRODUCT: {
+        const int width = phase->tiles * LANES, from = unit * width;
+        for (int row = 0; row < phase->rows; row++, found += width)
+            keep_rounded(
+                pass, phase, layer->down, found, row, from, smallest(width, t->mlp_width - from)
+            );
+        break;
     }
-}
-
-static Adapting adapting_of(const Part *part) {
-    const Rounded middle = part->space.adapter_middle;
-    Adapting adapting = {
-        .adapters = part->step->adapters,
-        .rows = part->rows,
-        .rows_each = part->count,
-        .member = part->member,
-        .members = part->members,
-        .inputs = part->space.adapter_inputs,
-        .partial = part->space.adapter_partial,
-    };
-    for (int alike = 0; alike < MOST_ALIKE; alike++) {
-        const size_t at = ((size_t)part->member * MOST_ALIKE + alike) * part->rows * MOST_RANK;
-        adapting.middle[alike] = (Rounded){
-            middle.codes + at, middle.scales + at / LEAST_BLOCK, middle.offsets + at / LEAST_BLOCK
-        };
+    case HEAD_PRODUCT: {
+        const Output *output = pass->output + phase->layer;
+        keep_product(phase, unit, room, output->out, LANES * whole_tiles(output->layer.outputs));
+        break;
     }
-    return adapting;
-}
-
-static void run_piece(Part *part) {
-    const Step *step = part->step;
-    Adapting adapting = adapting_of(part);
-    part->adapting = step->adapters ? &adapting : NULL;
-    const int width = part->t->width, count = part->count;
-    const Range mine = share_of(part, part->rows);
-    for (int row = mine.from; row < mine.to; row++) {
-        const size_t position = (size_t)(row / count) * step->sequence + part->from + row % count;
-        float *to = part->space.x + (size_t)row * width;
-        memcpy(to, step->x + position * width, width * sizeof(float));
-    }
-    for (int n = 0; n < part->t->layers; n++) {
-        adapting.layer = n;
-        run_attention(part, part->t->layer + n, n ? part->space.delta : NULL);
-        run_mlp(part, part->t->layer + n);
-    }
-    if (part->from + count == step->sequence) run_outputs(part);
-}
-
-static void run_step(const void *task, ThreadPool *pool, int member, int members) {
-    const Step *step = task;
-    Part part = {
-        .step = step, .t = step->transformer, .pool = pool, .member = member, .members = members
-    };
-    lay_out(part.t, step->batch, members, step->workspace, &part.space);
-    const int most = pieces_length(step->batch);
-    for (part.from = 0; part.from < step->sequence; part.from += part.count) {
-        const int left = step->sequence - part.from;
-        part.count = left < most ? left : most;
-        part.rows = step->batch * part.count;
-        run_piece(&part);
+    default: keep_product(phase, unit, room, space->delta, t->width);
     }
 }
-
-void transformer_run(ThreadPool *pool, const Step *step) { thread_pool_run(pool, run_step, step); }

@@ -11,7 +11,8 @@ import onnxruntime as ort
 
 from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
-from tts_provider.engines.csm.cpu.language import Language
+from tts_provider.engines.csm.cpu.language import Frame, Language
+from tts_provider.engines.csm.cpu.stepwise import Stepwise
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
 from tts_provider.engines.memory import use_huge_pages
 from tts_provider.errors import InvalidRequest
@@ -21,6 +22,8 @@ Weights = Mapping[str, np.ndarray]
 
 class OnnxLanguage(Language):
     """Any processor, and any precision."""
+
+    is_compact = True
 
     def __init__(self, config: CsmConfig, weights: Weights, *, slots: int, threads: int) -> None:
         depth_positions = config.codebooks + 1
@@ -44,6 +47,7 @@ class OnnxLanguage(Language):
             for book in range(1, config.codebooks)
         ]
         self.kv = self._backbone.kv
+        self._stepwise = Stepwise(self, config, weights)
 
     def load_adapter(self, adapter: LowRank) -> Any:
         raise InvalidRequest(
@@ -65,6 +69,9 @@ class OnnxLanguage(Language):
         logits: np.ndarray = self._heads[codebook - 1].run(None, {"hidden": hidden})[0]
         logits[~np.isfinite(hidden).all(axis=1)] = np.nan  # which a quantized head may lose
         return logits
+
+    def frame(self, frame: Frame) -> np.ndarray:
+        return self._stepwise.frame(frame)
 
     def close(self) -> None:
         """Its threads are the process's."""

@@ -1,1 +1,0 @@
-"""Where speech goes from the command line: a player, captions."""
