@@ -20,6 +20,8 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import sys_tags
 
+# Another version is another compiler: what it makes has not been tested.
+COMPILER = "ziglang==0.17.1"
 FOLDER = "src/tts_provider/engines/csm/native"
 # kernels-NAME.so, and zig's name for the processors that can run it.
 LIBRARIES = {"avx2": "x86_64_v3", "avx512vnni": "x86_64_v4+avx512vnni"}
@@ -65,24 +67,37 @@ def is_made_from(library: Path, inputs: bytes) -> bool:
     return data == seal(data[: -2 * DIGEST_BYTES], inputs)
 
 
+def are_wanted() -> bool:
+    return any(tag.platform == PLATFORM for tag in sys_tags()) and not os.environ.get(WITHOUT)
+
+
 class KernelsHook(BuildHookInterface[BuilderConfig]):
+    def dependencies(self) -> list[str]:
+        """What pip fetches for the build, as `get_requires_for_build_wheel` tells it: nothing where
+        nothing is to be compiled."""
+        return [COMPILER] if are_wanted() and self._outdated() else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if all(tag.platform != PLATFORM for tag in sys_tags()) or os.environ.get(WITHOUT):
+        if not are_wanted():
             return
-        inputs = digest_inputs(Path(self.root))
-        for name, processor in LIBRARIES.items():
-            library = Path(self.root, FOLDER, f"kernels-{name}.so")
-            if not is_made_from(library, inputs):
-                self._compile(library, processor, inputs)
-            build_data["artifacts"].append(f"/{FOLDER}/{library.name}")
+        for library in self._outdated():
+            self._compile(library, LIBRARIES[library.stem.removeprefix("kernels-")])
+        build_data["artifacts"] += [f"/{FOLDER}/{library.name}" for library in self._libraries()]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{PLATFORM}"
 
-    def _compile(self, library: Path, processor: str, inputs: bytes) -> None:
+    def _libraries(self) -> list[Path]:
+        return [Path(self.root, FOLDER, f"kernels-{name}.so") for name in LIBRARIES]
+
+    def _outdated(self) -> list[Path]:
+        inputs = digest_inputs(Path(self.root))
+        return [library for library in self._libraries() if not is_made_from(library, inputs)]
+
+    def _compile(self, library: Path, processor: str) -> None:
         if importlib.util.find_spec("ziglang") is None:
             self.app.abort(
-                f"{library.name} needs a compiler: pip install the ziglang of pyproject.toml's "
-                f"build-system.requires, build without --no-build-isolation, or set {WITHOUT}=1"
+                f"{library.name} needs a compiler: pip install {COMPILER}, build without "
+                f"--no-build-isolation, or set {WITHOUT}=1"
             )
         # Replaced whole: a process may have the old one mapped, another may compile it as well.
         aside = library.with_name(f".{os.getpid()}-{library.name}")
@@ -93,7 +108,7 @@ class KernelsHook(BuildHookInterface[BuilderConfig]):
                     f"{library.name} did not compile: mend what zig says, or set {WITHOUT}=1 and "
                     f"ONNX Runtime will do\n\n{compiled.stdout}"
                 )
-            aside.write_bytes(seal(aside.read_bytes(), inputs))
+            aside.write_bytes(seal(aside.read_bytes(), digest_inputs(Path(self.root))))
             aside.replace(library)
         except OSError as error:
             self.app.abort(

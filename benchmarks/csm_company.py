@@ -26,7 +26,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
-from tts_provider.config import available_cpus
+from tts_provider.cpus import available_cpus
 from tts_provider.engines.csm.config import CSM_1B, CsmConfig
 from tts_provider.engines.csm.cpu.language import Frame
 from tts_provider.engines.csm.cpu.policy import POLICIES, Precision

@@ -32,7 +32,7 @@ from transformers import CsmForConditionalGeneration
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from bandwidth import Probe
-from tts_provider.config import available_cpus
+from tts_provider.cpus import available_cpus
 from tts_provider.engines.csm.cpu.backend import CpuBackend
 from tts_provider.engines.csm.cpu.choice import load_language
 from tts_provider.engines.csm.cpu.language import Language

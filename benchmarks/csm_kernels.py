@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 from bandwidth import Probe
-from tts_provider.config import available_cpus
+from tts_provider.cpus import available_cpus
 from tts_provider.engines.csm.config import CSM_1B
 from tts_provider.engines.csm.onnx.graph import MICROSOFT, Graph
 from tts_provider.engines.csm.sampling import Sampler

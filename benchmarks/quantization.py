@@ -31,7 +31,7 @@ from faster_whisper.tokenizer import Tokenizer
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 import ears
-from tts_provider.config import available_cpus
+from tts_provider.cpus import available_cpus
 from tts_provider.engines.csm.cpu.policy import POLICIES, Kind, Mix
 from tts_provider.engines.csm.cpu.quantize import Blocks, quantize
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine

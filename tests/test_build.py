@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+import hatchling.build
 import pytest
 from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
@@ -168,6 +169,29 @@ def compiled(project, monkeypatch) -> list[Path]:
 
 
 @here_they_run
+def test_a_compiler_is_asked_for_where_it_is_needed(project, monkeypatch):
+    """What pip fetches before it builds, and what is said there must be what is pinned."""
+    hook = load_hook(project)
+    constraints = (REPOSITORY / "constraints.txt").read_text()
+    assert hook.COMPILER in constraints.splitlines()
+    monkeypatch.chdir(project)
+    assert hatchling.build.get_requires_for_build_wheel() == [hook.COMPILER]
+    assert hook.COMPILER in hatchling.build.get_requires_for_build_editable()
+    assert hatchling.build.get_requires_for_build_sdist() == []
+    monkeypatch.setenv("WITHOUT_TTS_KERNELS", "1")
+    assert hatchling.build.get_requires_for_build_wheel() == []
+    assert hook.COMPILER not in hatchling.build.get_requires_for_build_editable()
+
+
+@here_they_run
+def test_what_is_compiled_needs_no_compiler(project, compiled, monkeypatch):
+    monkeypatch.chdir(project)
+    assert hatchling.build.get_requires_for_build_wheel() == []
+    (project / "src" / NATIVE / "kernels-avx2.so").unlink()
+    assert hatchling.build.get_requires_for_build_wheel() == [load_hook(project).COMPILER]
+
+
+@here_they_run
 def test_times_do_not_matter(project, compiled):
     """A checkout, a copy or an archive gives all files others."""
     for year, path in enumerate([*compiled, *project.rglob("*.so")]):
@@ -210,9 +234,8 @@ def test_a_build_without_zig_says_how_to_get_it(project, compiled, capsys, edit)
         build(project)
     assert ended.value.code == 1
     assert capsys.readouterr().err == (
-        "kernels-avx2.so needs a compiler: pip install the ziglang of pyproject.toml's "
-        "build-system.requires, build without --no-build-isolation, or set "
-        "WITHOUT_TTS_KERNELS=1\n"
+        "kernels-avx2.so needs a compiler: pip install ziglang==0.17.1, build without "
+        "--no-build-isolation, or set WITHOUT_TTS_KERNELS=1\n"
     )
 
 

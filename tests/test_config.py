@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from rows import rows
 from tts_provider.cli.main import _parser
-from tts_provider.config import Limits, Settings, _cpu_limit, load_settings
+from tts_provider.config import Limits, Settings, load_settings
 from tts_provider.errors import StartupError
 
 
@@ -189,24 +187,3 @@ def test_the_template_names_every_setting_and_loads(tmp_path):
         assert f"{variable}=" in template, variable
     write_env(tmp_path, template)
     assert load_settings({}) == Settings(_env_file=None)
-
-
-@pytest.mark.parametrize(
-    ("files", "cpus"),
-    [
-        ({}, sys.maxsize),
-        ({"cpu.max": "max 100000\n"}, sys.maxsize),
-        ({"cpu.max": "200000 100000\n"}, 2),
-        ({"cpu.max": "150000 100000\n"}, 2),
-        ({"cpu.max": "5000 100000\n"}, 1),
-        ({"cpu.max": "?\n"}, sys.maxsize),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, sys.maxsize),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-    ],
-)
-def test_a_containers_limit_counts_as_its_cpus(tmp_path, files, cpus):
-    for name, text in files.items():
-        path = tmp_path / "cgroup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    assert _cpu_limit(tmp_path / "cgroup") == cpus

@@ -22,14 +22,15 @@ BELOW_SERVER = {"__init__", "errors", "config", "waiting", "audio", "speech", "v
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
+    "cpus": set(),
     "onnx_threads": set(),
     "waiting": {"errors"},
-    "audio": {"__init__", "errors", "config", "waiting"},
+    "audio": {"__init__", "errors", "config", "cpus", "waiting"},
     "audio/watermark": {"errors", "audio", "onnx_threads"},
     "speech": {"errors", "config", "audio"},
     "speech/engine": {"errors"},
     "voices": {"errors", "config", "audio", "speech"},
-    "engines": {"errors", "config", "waiting", "onnx_threads", "audio", "speech", "voices"},
+    "engines": {"errors", "config", "cpus", "waiting", "onnx_threads", "audio", "speech", "voices"},
     "server": {*BELOW_SERVER, "server"},
     "server/transport": {"errors", "config"},
     "server/service": BELOW_SERVER,
@@ -39,7 +40,7 @@ ROOMS = {
         *(*BELOW_SERVER, "server/dialects", "server/http", "server/transport", "server/service"),
     },
     "client": {"__init__"},
-    "selection": {"errors", "config", "speech", "engines"},
+    "selection": {"errors", "config", "cpus", "speech", "engines"},
 }
 # A translator knows the contract and its fields: no other dialect, no socket, no clock.
 TRANSLATORS = (

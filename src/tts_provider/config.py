@@ -6,12 +6,9 @@ the same key in `.env`. `HF_TOKEN` and `HF_HOME` keep Hugging Face's own names.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import math
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -350,26 +347,6 @@ def _check_engine_url(url: str) -> None:
             f"expected http://HOST[:PORT] or https://HOST[:PORT], with a path where there is one, "
             f"without a key or a query; got {url!r}"
         )
-
-
-def available_cpus() -> int:
-    """The CPUs this process may use: those it may run on, or as many as a container's limit on CPU
-    time comes to."""
-    limit = _cpu_limit()
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), limit)
-    return min(os.cpu_count() or 1, limit)
-
-
-def _cpu_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Of this control group, version 2 or 1, rounded up."""
-    quota, period = 0.0, 1.0
-    with contextlib.suppress(OSError, ValueError):  # `max`, where there is no limit
-        quota, period = map(float, (cgroup / "cpu.max").read_text().split())
-    with contextlib.suppress(OSError, ValueError):
-        quota = float((cgroup / "cpu" / "cpu.cfs_quota_us").read_text())
-        period = float((cgroup / "cpu" / "cpu.cfs_period_us").read_text())
-    return math.ceil(quota / period) if quota > 0 and period > 0 else sys.maxsize
 
 
 def load_settings(flags: Mapping[str, Any], env_file: Path = ENV_FILE) -> Settings:

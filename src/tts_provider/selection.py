@@ -165,7 +165,7 @@ def _find_hibari(_settings: Settings) -> str | None:
 
 
 def _build_hibari(settings: Settings, _on_progress: Report) -> Engine:
-    from tts_provider.config import available_cpus
+    from tts_provider.cpus import available_cpus
     from tts_provider.engines.espeak.engine import EspeakEngine
     from tts_provider.engines.hibari.engine import HibariEngine
     from tts_provider.engines.hibari.package import read_model

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from tts_provider.audio.pcm import Samples
+from tts_provider.cpus import available_cpus
 
 # At 24 kHz half a second, which takes LAME, the slowest, 3 ms.
 _PIECE_SAMPLES = 12_000
@@ -24,7 +24,7 @@ _Result = TypeVar("_Result")
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="audio")
+    return ThreadPoolExecutor(available_cpus(), thread_name_prefix="audio")
 
 
 class Background:

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from tts_provider import __version__
-from tts_provider.config import ENV_FILE, Settings, available_cpus
+from tts_provider.config import ENV_FILE, Settings
+from tts_provider.cpus import available_cpus
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.csm.build import choose_device, find_snapshots, may_download
 from tts_provider.engines.hub.cache import hub_cache

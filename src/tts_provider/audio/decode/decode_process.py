@@ -32,6 +32,7 @@ from tts_provider.audio.decode.decode_child import (
 )
 from tts_provider.audio.encode.manifest import Manifest
 from tts_provider.audio.pcm import Samples
+from tts_provider.cpus import available_cpus
 from tts_provider.errors import EngineFailed, InvalidRequest
 from tts_provider.waiting.line import Line, try_later
 
@@ -62,9 +63,7 @@ class Decoders:
 
     def __init__(self) -> None:
         full = f"{_MAX_WAITING} audio files wait to be decoded, the limit; come back in a moment"
-        self._line = Line(
-            os.cpu_count() or 1, try_later(full, _RETRY_AFTER_MS), waiting=_MAX_WAITING
-        )
+        self._line = Line(available_cpus(), try_later(full, _RETRY_AFTER_MS), waiting=_MAX_WAITING)
         self._ready: asyncio.Task[Process] | None = None
         self._working: set[Process] = set()
         self._closed = False

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tts_provider.config import Settings, available_cpus
+from tts_provider.config import Settings
+from tts_provider.cpus import available_cpus
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.hub.cache import cache_name, hub_cache
 from tts_provider.errors import StartupError

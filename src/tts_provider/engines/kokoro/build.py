@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tts_provider.config import Settings, available_cpus
+from tts_provider.config import Settings
+from tts_provider.cpus import available_cpus
 from tts_provider.engines.hub.cache import hub_cache
 from tts_provider.engines.kokoro.files import KokoroFiles, fetch, find_cached, find_folder
 from tts_provider.speech.engine import Engine
