@@ -102,6 +102,16 @@ def test_draws_are_those_of_the_definition(kernels):
     assert len(drawn) > 500
 
 
+def test_codes_without_a_chance_are_counted_once(kernels):
+    """Where they do not fill the last vector: what fills it was once searched for before the keys,
+    which ended the process."""
+    for count in range(1, 40):
+        logits = np.full(count, -np.inf, np.float32)
+        logits[count // 2] = 1
+        sampler = Sampler(count, temperature=0.9, top_k=50)
+        assert draw(kernels, sampler, logits, 0) == count // 2
+
+
 def frame_of(config, *, samplers, read=None, lengths=3, rows=None, seed=0) -> Frame:
     random = np.random.default_rng(seed)
     rows = list(range(len(samplers))) if rows is None else rows

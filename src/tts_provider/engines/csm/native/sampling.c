@@ -84,6 +84,7 @@ draw_code(const Sampling *sampling, int book, const float *logits, int count, in
         const Ints found = keys_of(load(some));
         memcpy(keys + i, &found, sizeof found);
     }
+    for (int i = count; i < whole; i++) keys[i] = INT32_MIN; /* below -inf: never counted */
     if (first == NO_CODE || temperature == 0) return first;
 
     const int wanted = top_k < count ? top_k : count;
