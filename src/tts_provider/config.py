@@ -317,6 +317,11 @@ class Settings(BaseSettings, Limits):
         return self.data_dir
 
 
+def flag_name(setting: str) -> str:
+    """Of several values a flag has one; units are in its help."""
+    return f"--{_FLAGS.get(setting, setting).replace('_', '-')}"
+
+
 def _split_keys(keys: SecretStr) -> tuple[str, ...]:
     return tuple(key.strip() for key in keys.get_secret_value().split(","))
 
@@ -457,8 +462,7 @@ def _describe(
     variable = name if name in HUGGING_FACE_KEYS else PREFIX + name.upper()
     environment = {key.upper(): value for key, value in os.environ.items()}
     if name in flags:
-        flag = _FLAGS.get(name, name)
-        where, value = f"--{flag.replace('_', '-')}", flags[name]
+        where, value = flag_name(name), flags[name]
     elif environment.get(variable):
         where, value = f"{variable} in the environment", environment[variable]
     else:

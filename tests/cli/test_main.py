@@ -66,10 +66,16 @@ def test_bash_completes(tmp_path, words, offered):
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, tts_provider.cli.main; print(*sys.modules)"
-    modules = subprocess.run(
+    code = (
+        "import contextlib, io, sys, tts_provider.cli.main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as help:\n"
+        "    tts_provider.cli.main.main(['--help'])\n"
+        "print('serve' in help.getvalue(), *sys.modules)"
+    )
+    printed, *modules = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
+    assert printed == "True"
     assert not {"numpy", "pydantic", "fastapi", "uvicorn", "websockets", "rich", "shtab"} & set(
         modules
     )

@@ -12,7 +12,9 @@ from docs.markdown import PAGES, blocks, read
 from engines.remote.running import running_replica
 from servers import REPOSITORY, run_cli, running_server
 from tts_provider.config import Settings
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.remote.engine import RemoteEngine
+from tts_provider.engines.unloading import ModelMetrics, UnloadingEngine
 
 PACKAGE = REPOSITORY / "src" / "tts_provider"
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -136,11 +138,15 @@ async def test_metrics_exist():
         await client.post(f"{url}/v1/audio/speech", json={"input": "Hello."})
         await client.post(f"{url}/v1/audio/speech", json={"input": ""})
         metrics = (await client.get(f"{url}/metrics")).text
+        engine = UnloadingEngine(EspeakEngine(), lambda _: EspeakEngine(), 600, ModelMetrics())
+        async with running_server(engine) as unloading:
+            url = f"http://127.0.0.1:{unloading.port}"
+            metrics += (await client.get(f"{url}/metrics")).text
     assert len(named) > 5
     for name, labels in named:
         assert re.search(rf"(?m)^{name}(_bucket)?[ {{]", metrics), name
         for label in filter(None, labels.split(",")):
-            assert re.search(rf"(?m)^{name}{{.*\b{label}=", metrics), f"{name} {label}"
+            assert re.search(rf"(?m)^{name}(_bucket)?{{.*\b{label}=", metrics), f"{name} {label}"
 
 
 @pytest.mark.parametrize(

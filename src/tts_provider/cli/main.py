@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tts_provider.audio.encode.format import COMMON_FORMATS
 from tts_provider.errors import StartupError, TTSError
-from tts_provider.selection import ENGINES, engine_names
 from tts_provider.server.logs import printable
 
 if TYPE_CHECKING:
@@ -96,11 +95,7 @@ examples:
 """
 
 _SHELLS = ("bash", "zsh", "fish")
-_TAKES_A_FILE = (
-    *("output", "captions", "audio", "files", "model_path", "adapter", "kokoro_path", "data_dir"),
-    "lexicon",
-    *("c2pa_cert", "c2pa_key"),
-)
+_FILES = ("FILE", "PATH", "FOLDER")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,8 +125,36 @@ def serve(arguments: Sequence[str] | None = None) -> int:
     return main(["serve", *(sys.argv[1:] if arguments is None else arguments)])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Flags of settings are added when they are asked for: what they are is in `config.py`, and
+    pydantic takes longer to import than the rest of `--help`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._add_rest: Callable[[], None] | None = None
+
+    def add_settings(self, about: Mapping[str, str | None] | None = None) -> None:
+        """As `add_flags`, later."""
+
+        def add_rest() -> None:
+            from tts_provider.cli.flags import add_flags
+
+            add_flags(self, about)
+
+        self._add_rest = add_rest
+
+    def complete(self) -> None:
+        if self._add_rest is not None:
+            self._add_rest()
+            self._add_rest = None
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        self.complete()
+        return super().parse_known_args(*arguments, **options)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="tts-provider",
         description="Self-hosted text-to-speech over WebSocket and HTTP.",
         epilog=_EXAMPLES,
@@ -140,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, about: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    def add(name: str, about: str, epilog: str | None = None) -> _Parser:
         return commands.add_parser(
             name,
             help=about,
@@ -184,141 +207,28 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _add_serve(parser: argparse.ArgumentParser) -> None:
+def _add_serve(parser: _Parser) -> None:
     parser.set_defaults(command=_serve)
-    listening = parser.add_argument_group("where it listens").add_argument
-    listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
-    listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
-    listening("--wyoming-port", metavar="PORT", help="a port for Home Assistant, 10200 by custom")
-    listening("--wyoming-host", metavar="HOST", help="its address (default: --host)")
-    listening(
-        "--wyoming-zeroconf",
-        action="store_const",
-        const=True,
-        help="tell the local network of it, so that Home Assistant finds it",
-    )
-    speaking = parser.add_argument_group("what speaks").add_argument
-    _add_engine(speaking)
-    speaking(
-        "--wait-for-model",
-        action="store_const",
-        const=True,
-        help="open the port only when the model is loaded",
-    )
-    speaking(
-        "--speak-while-loading",
-        action="store_const",
-        const=True,
-        help="the embedded voices speak while CSM-1B loads",
-    )
-    speaking("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
-    speaking(
-        "--watermark",
-        metavar="auto|on|off",
-        help="which speech can be recognised as made: auto is CSM-1B's and Kokoro-82M's",
-    )
-    speaking("--c2pa-cert", metavar="FILE", help="sign whole files: a certificate with its chain")
-    speaking("--c2pa-key", metavar="FILE", help="its private key")
-    speaking(
-        "--engine-url",
-        action="append",
-        dest="engine_urls",
-        metavar="URL",
-        help="where engines on other machines are asked; repeatable",
-    )
-    speaking(
-        "--engine-key",
-        metavar="KEY",
-        help="the key that those engines have, too; both sides prove it, neither sends it",
-    )
-    speaking(
-        "--voice-alias",
-        action="append",
-        dest="voice_aliases",
-        metavar="NAME=VOICE",
-        help="another name for a voice; repeatable, OpenAI's names have one already",
-    )
-    entering = parser.add_argument_group("who may come in").add_argument
-    entering(
-        "--api-key",
-        action="append",
-        dest="api_keys",
-        metavar="KEY",
-        help="let in only who has this key; repeatable",
-    )
-    entering(
-        "--allow-origin",
-        action="append",
-        dest="allow_origins",
-        metavar="ORIGIN",
-        help="let web pages of this origin call the server; repeatable, * for all",
-    )
-    entering(
-        "--allow-host",
-        action="append",
-        dest="allow_hosts",
-        metavar="NAME",
-        help="let browsers know the server by this name without TLS; repeatable, * for all",
-    )
-    entering("--max-streams", metavar="N", help="requests spoken at once (default: 32)")
-    logging = parser.add_argument_group("what it says").add_argument
-    logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
+    parser.add_settings()
 
 
-def _add_replica(parser: argparse.ArgumentParser) -> None:
+def _add_replica(parser: _Parser) -> None:
     parser.set_defaults(command=_replica)
-    listening = parser.add_argument_group("where it listens").add_argument
-    listening("--host", metavar="HOST", help="address to listen on (default: 0.0.0.0)")
-    listening("--port", metavar="PORT", help="port; 0 takes a free one (default: 8765)")
-    speaking = parser.add_argument_group("what speaks").add_argument
-    _add_engine(speaking)
-    entering = parser.add_argument_group("who may come in").add_argument
-    entering(
-        "--engine-key",
-        metavar="KEY",
-        help="let in only gateways that prove this key, or one of several: KEY,KEY",
+    parser.add_settings(
+        {
+            **dict.fromkeys(("host", "port")),
+            **dict.fromkeys(("engine", "mode", "model", "model_path", "adapter", "device")),
+            **dict.fromkeys(("precision", "kokoro_path", "kokoro_precision")),
+            **dict.fromkeys(("unload_after_s", "data_dir")),
+            "engine_key": "let in only gateways that prove this key, or one of several: KEY,KEY",
+            "api_keys": "who shows this key may read /metrics; repeatable",
+            "max_streams": "passages spoken at once",
+            "log_format": None,
+        }
     )
-    entering(
-        "--api-key",
-        action="append",
-        dest="api_keys",
-        metavar="KEY",
-        help="who shows this key may read /metrics; repeatable",
-    )
-    entering("--max-streams", metavar="N", help="passages spoken at once (default: 32)")
-    logging = parser.add_argument_group("what it says").add_argument
-    logging("--log-format", metavar="text|json", help="how the log looks (default: text)")
 
 
-def _add_engine(speaking: Callable[..., object]) -> None:
-    speaking(
-        "--engine",
-        metavar="|".join(engine_names()),
-        help="auto takes the first that can be had: "
-        + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
-    )
-    speaking("--mode", metavar="download|reuse", help="where CSM-1B comes from")
-    speaking("--model", metavar="REPO", help="a fine-tune on the hub, as OWNER/NAME[@REVISION]")
-    speaking("--model-path", metavar="PATH", help="a model or an adapter that is here")
-    speaking("--adapter", metavar="PATH", help="a LoRA adapter, merged into the model")
-    speaking("--device", metavar="auto|cpu|cuda", help="where CSM-1B runs")
-    speaking(
-        "--precision",
-        metavar="NAME",
-        help="CSM-1B's weights: auto, float32, int8 or int4 on a CPU, bfloat16 on CUDA",
-    )
-    speaking("--kokoro-path", metavar="FOLDER", help="Kokoro-82M's files, downloaded otherwise")
-    speaking("--kokoro-precision", metavar="int8|float32", help="its weights (default: int8)")
-    speaking(
-        "--unload-after",
-        dest="unload_after_s",
-        metavar="SECONDS",
-        help="give the model's memory back when nobody used it for so long (default: never)",
-    )
-    speaking("--data-dir", metavar="PATH", help="folder for voices and prepared weights")
-
-
-def _add_say(parser: argparse.ArgumentParser) -> None:
+def _add_say(parser: _Parser) -> None:
     parser.set_defaults(command=_say)
     add = parser.add_argument
     add("text", metavar="TEXT", help="what to say, or a file .srt or .vtt; - reads standard input")
@@ -346,7 +256,7 @@ def _add_say(parser: argparse.ArgumentParser) -> None:
     add("--api-key", metavar="KEY", help="the server's key")
 
 
-def _add_words(parser: argparse.ArgumentParser) -> None:
+def _add_words(parser: _Parser) -> None:
     from tts_provider.speech.structure.blocks import NOT_SPEECH
 
     parser.set_defaults(command=_words)
@@ -371,7 +281,7 @@ def _add_words(parser: argparse.ArgumentParser) -> None:
     add("--voice", metavar="ID", help="whose part of the dictionary to use too")
 
 
-def _add_voices(parser: argparse.ArgumentParser) -> None:
+def _add_voices(parser: _Parser) -> None:
     parser.description = (
         "Voices of your own, in the data folder. A server that runs sees every change."
     )
@@ -398,20 +308,23 @@ def _add_voices(parser: argparse.ArgumentParser) -> None:
         help="the person whose voice it is has agreed to its use",
     )
     for command in (listing, adding, removing, checking):
-        command.add_argument("--data-dir", metavar="PATH", help="the server's data folder")
+        command.add_settings({"data_dir": "the server's data folder"})
 
 
-def _add_prune(parser: argparse.ArgumentParser) -> None:
+def _add_prune(parser: _Parser) -> None:
     parser.set_defaults(command=_prune)
     add = parser.add_argument
     add("--all", dest="everything", action="store_const", const=True, help="keep none")
-    add("--data-dir", metavar="PATH", help="the server's data folder")
-    add("--model", metavar="REPO", help="whose weights to keep, as for serve")
-    add("--model-path", metavar="PATH", help="whose weights to keep, as for serve")
-    add("--adapter", metavar="PATH", help="whose weights to keep, as for serve")
+    kept = "whose weights to keep, as for serve"
+    parser.add_settings(
+        {
+            "data_dir": "the server's data folder",
+            **dict.fromkeys(("model", "model_path", "adapter"), kept),
+        }
+    )
 
 
-def _add_detect(parser: argparse.ArgumentParser) -> None:
+def _add_detect(parser: _Parser) -> None:
     parser.set_defaults(command=_detect)
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help="audio in any common format, up to 5 minutes")
@@ -442,7 +355,17 @@ def _serve(flags: dict[str, Any]) -> int:
     async def run() -> int:
         return await Server(engine, settings).run()
 
-    return asyncio.run(run())
+    exit_code = asyncio.run(run())
+    _end_soon()
+    return exit_code
+
+
+def _end_soon() -> None:
+    """Python looks through all it has for garbage when it ends: two thirds of the CPU time from a
+    signal to the exit, which under load is a second."""
+    import gc
+
+    gc.freeze()
 
 
 def _replica(flags: dict[str, Any]) -> int:
@@ -463,7 +386,9 @@ def _replica(flags: dict[str, Any]) -> int:
     if choice.warning:
         logging.getLogger(__name__).warning(choice.warning)
     engine = build_engine(choice, settings, logging.getLogger(__name__).info)
-    return asyncio.run(run_replica(engine, settings))
+    exit_code = asyncio.run(run_replica(engine, settings))
+    _end_soon()
+    return exit_code
 
 
 def _say(flags: dict[str, Any]) -> int:
@@ -543,18 +468,17 @@ def _completion(flags: dict[str, Any]) -> int:
     return 0
 
 
-def _complete_values(parser: argparse.ArgumentParser, files: object) -> None:
+def _complete_values(parser: _Parser, files: object) -> None:
     """Say which arguments are files, and what the words between bars in a metavar are."""
+    parser.complete()
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_values(command, files)
-        elif action.dest in _TAKES_A_FILE:
+        elif action.metavar in _FILES:
             action.complete = files  # type: ignore[attr-defined]
         elif isinstance(action.metavar, str) and "|" in action.metavar:
             action.choices = action.metavar.split("|")
-        elif action.dest == "precision":
-            action.choices = ("auto", "float32", "bfloat16", "int8", "int4")
 
 
 def _settings_without_flags() -> Settings:

@@ -21,8 +21,8 @@ from tts_provider.audio.pcm import (
     wav_header,
     wav_tag,
 )
-from tts_provider.cli.captions import caption_format, write_captions
-from tts_provider.cli.player import play
+from tts_provider.cli.output.captions import caption_format, write_captions
+from tts_provider.cli.output.player import play
 from tts_provider.client import (
     DEFAULT_URL,
     ConnectionFailed,

@@ -52,6 +52,11 @@ class ModelMetrics:
         )
         self.collectors: tuple[Collector, ...] = (self._loaded, self._load_s, self._failures)
 
+    def watch(self, engine: str) -> None:
+        """Count from 0, so that the first failure is an increase."""
+        for metric in (self._loaded, self._load_s, self._failures):
+            metric.labels(engine)
+
     def is_loaded(self, engine: str, loaded: bool) -> None:
         self._loaded.labels(engine).set(loaded)
 
@@ -85,7 +90,7 @@ class UnloadingEngine(Engine):
         self._changing: asyncio.Task[None] | None = None  # what unloads or loads
         self._users = 0
         self._idle: asyncio.TimerHandle | None = None
-        metrics.is_loaded(self.name, False)
+        metrics.watch(self.name)
 
     def voices(self) -> Sequence[Voice]:
         return self._engine.voices()

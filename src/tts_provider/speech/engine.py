@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from tts_provider.errors import InvalidRequest, WireError
 
 SAMPLE_RATE = 24_000
-"""Samples a second of every engine: the rate of CSM's codec, Mimi."""
+"""Samples a second of every engine."""
 
 _HISTORY_KEPT = 16
 
@@ -231,7 +231,8 @@ class Engine(ABC):
         Raises `InvalidRequest` where the engine does not listen.
         """
         raise InvalidRequest(
-            f"the engine {self.name} does not use what was said before; CSM-1B does",
+            f"the engine {self.name} does not use what was said before; docs/voices.md says which "
+            "does",
             code="context_needs_csm",
         )
 

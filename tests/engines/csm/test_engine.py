@@ -28,12 +28,15 @@ from tts_provider.engines.csm.voice_prompts import builtin_voices
 from tts_provider.engines.ensemble import Ensemble
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech
+from tts_provider.selection import Choice, build_engine
+from tts_provider.server.service.service import SpeechService
 from tts_provider.speech import pipeline
 from tts_provider.speech.engine import History, Manner, Utterance
-from tts_provider.speech.reading import read
+from tts_provider.speech.reading import AS_WRITTEN, read
 from tts_provider.voices.builtin import Chosen
 
 from .conftest import make_backend
+from .small_csm import settings_of
 
 SPEAKERS = builtin_voices(Chosen(None, None, []))
 
@@ -390,6 +393,25 @@ def test_the_embedded_voices_stand_beside_csm(small_folder, tmp_path):
         assert client.speak("It costs $5.", voice="speaker-1", seed=11, timestamps=True)
         assert [word.text for word in client.words] == ["It", "costs", "$5."]
         assert all(word.is_estimated for word in client.words)
+
+
+def test_settings_say_what_a_fine_tune_knows(tmp_path):
+    settings = settings_of("int8", tmp_path).model_copy(
+        update={"speakers": (0, 4711), "model_language": "de", "model_acts": True}
+    )
+    engine = build_engine(Choice("csm", "the test"), settings)
+    service = SpeechService(engine, settings)
+
+    def heard(voice) -> list[str]:
+        reader = service.new_reader(voice, AS_WRITTEN)
+        return [p.spoken for p in reader.read("Ach <sigh> 12 [laughs] ja.")]
+
+    own = service.find_voice(None, 4711)
+    assert (own.id, own.speaker, own.language) == ("speaker-4711", 4711, "de")
+    assert heard(own) == ["Ach <sigh> 12 [laughs] ja."], "no English numbers, and all tags"
+    assert heard(service.find_voice("male", None)) == ["Ach twelve ja."]
+    with pytest.raises(InvalidRequest, match="no speaker 1; this server has 0"):
+        service.find_voice(None, 1)
 
 
 async def test_a_fine_tunes_speakers_language_and_sampling(small_folder, faults):

@@ -21,13 +21,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 # The layer that is in work takes until the process is ended, as a layer of the real model may.
 SLOW = """
-import sys, threading
+import atexit, gc, sys, threading
 from tts_provider.engines.csm.cpu import weights
 def endless(*_):
     print("in the middle of a layer", file=sys.stderr, flush=True)
     threading.Event().wait()
 weights.quantize = endless
 from tts_provider.cli.main import main
+atexit.register(lambda: print(f"{gc.get_freeze_count()} are not looked at", file=sys.stderr))
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -74,6 +75,10 @@ def test_a_server_that_is_stopped_while_it_prepares_ends_well(tmp_path, flags, w
             assert process.wait(PATIENCE_S) == 0
     rest = process.stderr.read()
     process.stderr.close()
+    # The search for garbage at the end takes most of the time that there is, under load.
+    frozen = re.search(r"(\d+) are not looked at", rest)
+    assert frozen is not None
+    assert int(frozen[1]) > 10_000
     assert "Traceback" not in rest
     assert "ERROR" not in rest
     assert not list(weights.glob("*.tmp"))

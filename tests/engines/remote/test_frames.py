@@ -24,7 +24,12 @@ from tts_provider.engines.remote.frames import (
     encode,
     error_facts,
 )
-from tts_provider.engines.remote.messages import ListenRequest, SpeakRequest, read_message
+from tts_provider.engines.remote.messages import (
+    Description,
+    ListenRequest,
+    SpeakRequest,
+    read_message,
+)
 from tts_provider.errors import (
     Draining,
     EngineFailed,
@@ -45,6 +50,8 @@ from tts_provider.speech.engine import (
     Voice,
     Word,
 )
+
+from .running import ESPEAK
 
 SAMPLES = np.linspace(-1, 1, 1920, dtype=np.float32)
 CODES = np.arange(96).reshape(3, 32) * 21
@@ -120,7 +127,7 @@ def test_a_request_brings_the_last_segments_and_their_number():
         ahead_s=2.5,
         phonemes=(Phonemes(0, 3, "naʊ"),),
     )
-    body = SpeakRequest.of(asked).model_dump_json(exclude_none=True).encode()
+    body = SpeakRequest.of(asked).encode()
     request = read_message(SpeakRequest, body)
     arrived = request.utterance(VOICE)
     assert request.ahead_s == 2.5
@@ -151,8 +158,25 @@ def test_nothing_of_an_utterance_is_forgotten():
     assert {field.name for field in dataclasses.fields(Sound)} == {"samples", "words"}
 
 
+def test_an_older_gateway_takes_what_a_newer_replica_says_of_itself():
+    facts = json.loads(ESPEAK.encode())
+    facts["dances"] = {"no\nsuch\x1b[31m field": [1]}
+    facts["voices"][0]["height_m"] = 1.8
+    assert read_message(Description, json.dumps(facts).encode()) == ESPEAK
+
+
+def test_what_is_as_it_was_before_is_not_said():
+    """So an older side, which takes no field that it does not know, takes what uses none."""
+    assert "takes_acts" not in json.loads(ESPEAK.encode())
+    acting = ESPEAK.model_copy(update={"takes_acts": True})
+    assert json.loads(acting.encode())["takes_acts"] is True
+    assert read_message(Description, acting.encode()) == acting
+    plain = SpeakRequest.of(Utterance("Now.", VOICE))
+    assert json.loads(plain.encode()) == {"version": 1, "text": "Now.", "voice": VOICE.id}
+
+
 def test_what_was_heard_arrives_sample_by_sample():
-    body = ListenRequest.of("Hello.", 1, SAMPLES).model_dump_json().encode()
+    body = ListenRequest.of("Hello.", 1, SAMPLES).encode()
     assert np.array_equal(read_message(ListenRequest, body).audio(), SAMPLES)
 
 

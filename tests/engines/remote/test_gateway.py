@@ -102,7 +102,7 @@ async def test_metrics_name_the_replica_and_ready_says_when_none_is_there():
             assert f'tts_remote_up{{address="{replica.url}"}} 1.0' in metrics
             assert "tts_ready 1.0" in metrics
             assert (await client.get(f"{url}/ready")).status_code == 200
-            engine._replicas._set_aside(next(iter(engine._replicas.addresses)), "is away")
+            engine.replicas._set_aside(next(iter(engine.replicas.addresses)), "is away")
             reply = await client.get(f"{url}/ready")
             assert (reply.status_code, reply.json()) == (503, {"status": "engine_lost"})
             assert "tts_ready 0.0" in (await client.get(f"{url}/metrics")).text

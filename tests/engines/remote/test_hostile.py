@@ -84,8 +84,8 @@ def chunked(again: bytes) -> Endless:
 async def test_what_it_says_of_itself_is_read_to_a_mebibyte(describe, problem):
     async with hostile(describe=describe) as replica:
         engine = RemoteEngine([replica.url])
-        await engine._replicas.probe()
-        (address,) = engine._replicas.addresses
+        await engine.replicas.probe()
+        (address,) = engine.replicas.addresses
         assert not address.is_up
         assert problem in address.problem
         assert replica.described_bytes < MOST_TAKEN_BYTES < MOST_BYTES
@@ -106,8 +106,8 @@ async def test_what_it_says_of_itself_has_a_deadline(monkeypatch, describe):
     monkeypatch.setattr(replicas, "_PROBE_TIMEOUT_S", 0.2)
     async with hostile(describe=describe) as replica:
         engine = RemoteEngine([replica.url])
-        await engine._replicas.probe()
-        (address,) = engine._replicas.addresses
+        await engine.replicas.probe()
+        (address,) = engine.replicas.addresses
         assert not address.is_up
         assert "answer in 0" in address.problem
         await engine.close()
@@ -129,7 +129,6 @@ async def test_what_it_says_of_itself_has_a_deadline(monkeypatch, describe):
         {"voices": [{**ESPEAK.model_dump()["voices"][0], "speaker": -(10**30)}]},
         {"voices": [ESPEAK.model_dump()["voices"][0]] * 2},
         {"voices": [{**ESPEAK.model_dump()["voices"][0], "id": f"v{n}"} for n in range(5000)]},
-        {"no\nsuch\x1b[31m field": 1},
     ],
     ids=lambda changes: ascii(next(iter(changes)))[:20],
 )
@@ -274,7 +273,7 @@ async def test_what_no_replica_answers_is_a_loss_and_sets_it_aside(speak, proble
             await listen()
         assert sum(heard) <= bounds.samples
         assert replica.sent_bytes < 4 * bounds.samples + MOST_TAKEN_BYTES < MOST_BYTES
-        (address,) = engine._replicas.addresses
+        (address,) = engine.replicas.addresses
         assert not address.is_up
         assert address.problem.isprintable()
 
@@ -341,7 +340,7 @@ async def test_what_it_says_is_one_line_of_bounded_length_wherever_it_goes(caplo
         assert caught.value.param == "a b"
         for status, code in (("503 Away", "loading"), ("401 No", "unauthorized")):
             replica.speak = head(status) + b'{"error":' + facts(message=message, code=code) + b"}"
-            next(iter(engine._replicas.addresses)).is_up = True
+            next(iter(engine.replicas.addresses)).is_up = True
             with pytest.raises(EngineLost, match="no engine can be reached") as lost:
                 await collect(engine, SHORT)
             assert lost.value.message.isprintable()
@@ -357,7 +356,7 @@ async def test_the_name_it_gives_itself_is_counted_only_where_it_is_one():
         spoken = head("200 OK", f"X-TTS-Replica: {name}") + frames_bytes(AUDIO, End())
         async with hostile(spoken) as replica, remote_engine(replica.url) as engine:
             await collect(engine, SHORT)
-            counted = list(engine._replicas.counts._outcomes)
+            counted = list(engine.replicas.counts._outcomes)
             assert counted == [replica.url]
 
 
@@ -409,7 +408,7 @@ async def test_requests_go_elsewhere_and_the_address_is_left_alone_for_longer_ea
     monkeypatch.setattr(replicas.Replicas, "_distrust", watched)
     async with hostile(HEAD + frame(Kind.ERROR, NEST)) as bad, running_replica() as good:
         async with remote_engine(bad.url, good.url) as engine:
-            first, _ = engine._replicas.addresses
+            first, _ = engine.replicas.addresses
             while len(pauses_s) < 4:
                 assert await collect(engine, SHORT)
             assert pauses_s[:4] == [0.01, 0.02, 0.04, 0.08]
@@ -424,7 +423,7 @@ async def test_who_was_lost_in_an_exchange_still_says_how_it_is():
         async with remote_engine(replica.url) as engine:
             with pytest.raises(EngineLost, match="ended before it had said everything"):
                 await collect(engine, SHORT)
-            assert next(iter(engine._replicas.addresses)).pause_s == 0
+            assert next(iter(engine.replicas.addresses)).pause_s == 0
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ async def test_a_gateway_believes_nobody_who_does_not_prove_the_key(proof, caplo
         assert not engine.voices()
         assert KEY not in "".join(replica.heads)
         # Nor a passage, where it was believed before.
-        next(iter(engine._replicas.addresses)).is_up = True
+        next(iter(engine.replicas.addresses)).is_up = True
         with pytest.raises(EngineLost, match="did not prove"):
             await collect(engine, SHORT)
         await engine.close()
@@ -144,7 +144,7 @@ async def test_who_does_not_prove_the_key_is_passed_by():
     async with hostile(HEAD + frames_bytes(AUDIO, End())) as bad:
         async with running_replica(keys=[KEY]) as good:
             async with remote_engine(bad.url, good.url, key=KEY) as engine:
-                first, second = engine._replicas.addresses
+                first, second = engine.replicas.addresses
                 assert (first.is_up, second.is_up) == (False, True)
                 first.is_up = True
                 for _ in range(3):
@@ -181,7 +181,7 @@ async def test_refusals_of_who_proves_nothing_count_by_their_status_alone():
     sent = b"HTTP/1.1 %s\r\nConnection: close\r\n\r\n" + error
     async with running_replica(keys=[KEY]) as good, hostile() as bad:
         async with remote_engine(good.url, bad.url, key=KEY) as engine:
-            first, second = engine._replicas.addresses
+            first, second = engine.replicas.addresses
             for status, problem in (
                 (b"503 Busy", "all engines are busy"),
                 (b"404 No", "no engine can be reached: .* has no engine"),
@@ -262,7 +262,7 @@ def test_settings_have_one_key_or_several(tmp_path, monkeypatch):
             settings(wrong)
         assert "ä" not in str(caught.value)
     built = load_settings({"engine_key": "new,old", "engine_urls": "http://h"}, tmp_path / "none")
-    assert build(built)._replicas._client._key == "new"
+    assert build(built).replicas._client._key == "new"
 
 
 async def test_doctor_proves_the_key_too(tmp_path):

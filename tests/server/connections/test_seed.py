@@ -22,6 +22,8 @@ from servers import (
     running_server,
     send,
 )
+from tts_provider.engines.espeak.engine import EspeakEngine
+from tts_provider.speech.engine import Spoken
 
 LONG_TEXT = "This is a sentence of a long text. " * 500
 
@@ -181,6 +183,49 @@ async def test_the_servers_own_recording_is_taken_as_context():
         context = [{"speaker": 1, "text": "Before.", "audio": audio}]
         reply = await ask(socket, text="Now.", context=context)
         assert reply["code"] == "context_needs_csm"
+        assert (await ask(socket, text="Still here."))["status"] == "success"
+
+
+class Listening(EspeakEngine):
+    """The embedded voice; it listens as CSM does."""
+
+    takes_prompts = True
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    async def listen(self, text, speaker, samples):
+        self.heard.append(len(samples))
+        return Spoken(text, speaker, np.zeros((-(-len(samples) // 1920), 32), np.int64))
+
+
+def said(seconds: float, rate: int = 24_000) -> dict:
+    audio = base64.b64encode(wav(np.zeros(int(seconds * rate), np.float32), rate=rate)).decode()
+    return {"speaker": 1, "text": "Before.", "audio": audio}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [[said(3.75)] * 16, [said(60, 48_000)], [said(59), said(1)]],
+    ids=["sixteen", "one of 7.7 MB", "two"],
+)
+async def test_a_minute_of_context_is_heard(context):
+    engine = Listening()
+    async with running_server(engine) as server, open_socket(server) as socket:
+        reply = await ask(socket, text="Now.", context=context)
+        assert reply["status"] == "success", reply
+        assert len(engine.heard) == len(context)
+        assert sum(engine.heard) == pytest.approx(60 * 24_000, abs=100)
+
+
+async def test_more_than_a_minute_of_context_is_one_sentence():
+    async with running_server(Listening()) as server, open_socket(server) as socket:
+        for context in ([said(30), said(31)], [said(61)]):
+            reply = await ask(socket, text="Now.", context=context)
+            assert (reply["code"], reply["message"]) == (
+                "audio_too_long",
+                "context may have 60 s of audio, all recordings together; this has more",
+            )
         assert (await ask(socket, text="Still here."))["status"] == "success"
 
 

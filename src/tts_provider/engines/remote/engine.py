@@ -41,8 +41,8 @@ class RemoteEngine(Engine):
     def __init__(
         self, urls: Sequence[str], key: str | None = None, *, silence_s: float = SILENCE_S
     ) -> None:
-        self._replicas = Replicas(urls, key, self._described, silence_s=silence_s)
-        self.collectors = self._replicas.counts.collectors
+        self.replicas = Replicas(urls, key, self._described, silence_s=silence_s)
+        self.collectors = self.replicas.counts.collectors
         self._voices: Sequence[Voice] = ()
         self._is_loaded = False
 
@@ -54,8 +54,8 @@ class RemoteEngine(Engine):
 
     @property
     def problem(self) -> WireError | None:
-        if self._is_loaded and not self._replicas.addresses.are_up:
-            return self._replicas.nobody()
+        if self._is_loaded and not self.replicas.addresses.are_up:
+            return self.replicas.nobody()
         return None
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
@@ -63,25 +63,25 @@ class RemoteEngine(Engine):
         vain."""
         said = None
         while True:
-            await self._replicas.probe()
-            if self._replicas.addresses.are_up:
+            await self.replicas.probe()
+            if self.replicas.addresses.are_up:
                 break
-            problems = self._replicas.addresses.problems()
-            if self._replicas.addresses.are_refused:
+            problems = self.replicas.addresses.problems()
+            if self.replicas.addresses.are_refused:
                 raise StartupError(f"there is no engine to speak with: {problems}")
             if problems != said:
                 on_progress(f"waiting for an engine: {problems}")
                 said = problems
             await asyncio.sleep(_ASK_AGAIN_S)
         self._is_loaded = True
-        self._replicas.watch()
+        self.replicas.watch()
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
-        body = SpeakRequest.of(utterance).model_dump_json(exclude_none=True).encode()
+        body = SpeakRequest.of(utterance).encode()
         # Enrolled voices go where their prompt is.
         headers = {VOICE_HEADER: utterance.voice.id} if utterance.voice.speaker is None else {}
         bounds = Bounds.of_speech(utterance)
-        frames = self._replicas.ask("/speak", body, headers, bounds, waits=utterance.begun)
+        frames = self.replicas.ask("/speak", body, headers, bounds, waits=utterance.begun)
         words = list[Word]()
         async with aclosing(frames):
             async for frame in frames:
@@ -98,11 +98,9 @@ class RemoteEngine(Engine):
         if not self.takes_prompts:
             return await super().listen(text, speaker, samples)
         # Up to a minute of audio in base64 is not for the event loop.
-        body = await asyncio.to_thread(
-            lambda: ListenRequest.of(text, speaker, samples).model_dump_json().encode()
-        )
+        body = await asyncio.to_thread(lambda: ListenRequest.of(text, speaker, samples).encode())
         bounds = Bounds.of_listening(text, samples)
-        frames = self._replicas.ask("/listen", body, {}, bounds, waits=True)
+        frames = self.replicas.ask("/listen", body, {}, bounds, waits=True)
         async with aclosing(frames):
             async for frame in frames:
                 if isinstance(frame, Spoken):
@@ -110,7 +108,7 @@ class RemoteEngine(Engine):
         raise EngineLost("the engine did not say what it heard; ask again")
 
     async def close(self) -> None:
-        await self._replicas.close()
+        await self.replicas.close()
 
     def _described(self, facts: Description) -> None:
         self.name, self.model = facts.engine, facts.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
@@ -55,6 +56,12 @@ class Message(BaseModel):
     )
 
     version: int = VERSION
+
+    def encode(self) -> bytes:
+        """As JSON. What is as it is by default is left out, so that a release which does not know
+        a field yet takes all that uses nothing new."""
+        facts = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps({"version": self.version, **facts}).encode()
 
     @field_validator("version")
     @classmethod
@@ -187,7 +194,13 @@ _Name = Annotated[
 
 
 class Description(Message):
-    """`GET /describe`: what a replica speaks with. It is shown to clients and in the log."""
+    """`GET /describe`: what a replica speaks with. It is shown to clients and in the log.
+
+    Facts that this release does not know are passed over: while releases change, gateways speak
+    with newer replicas. In a request they are an error, because without them it would be another.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     replica: _Name
     engine: _Name

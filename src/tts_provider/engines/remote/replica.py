@@ -119,7 +119,7 @@ class Replica:
             case "GET", "/describe":
                 self._check_key(exchange)
                 self._check_open()
-                body = self._describe().model_dump_json().encode()
+                body = self._describe().encode()
                 await exchange.answer(200, "application/json", body)
             case "POST", "/speak":
                 self._check_key(exchange)

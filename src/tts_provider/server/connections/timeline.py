@@ -184,7 +184,8 @@ class Timeline:
             await self._tell_loading()
             early = self._service.is_ready_for(self._settings.voice)
             async with self._service.admission.admit(begun=self.has_begun, early=early):
-                self._utterance.history.add(await self._service.listen(said, self._settings.voice))
+                history = self._utterance.history
+                await self._service.listen(said, self._settings.voice, history)
         except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
             await self._listener.send(Problem(problem, self._id))
         finally:

@@ -40,8 +40,8 @@ from tts_provider.speech import pipeline
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     Engine,
+    History,
     Residency,
-    Spoken,
     Utterance,
     Voice,
     to_ms,
@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 MAX_CONTEXT_S = 60.0
 """Audio of what was said before, in one request or message: more than the model has room for."""
-FRAME_S = 0.08  # of the codes that an engine remembers speech as
+_ROUNDING_S = 0.1  # by which recordings of a minute together may be longer than a minute
 
 _MAX_NAMED = 8  # voices in a sentence
 
@@ -192,8 +192,8 @@ class SpeechService:
             return None
         if not self.engine.takes_prompts:
             raise InvalidRequest(
-                f"voice {voice!r} was enrolled from a recording, which only CSM-1B can speak "
-                f"like; this server's engine is {self.engine.name}",
+                f"voice {voice!r} was enrolled from a recording, which this server's engine, "
+                f"{self.engine.name}, cannot speak like; docs/voices.md says which can",
                 code="voice_needs_csm",
                 param="voice",
             )
@@ -312,9 +312,11 @@ class SpeechService:
                 for made in await encoder.push(item):
                     yield made
 
-    async def listen(self, said: Said, voice: Voice, max_audio_s: float = MAX_CONTEXT_S) -> Spoken:
-        """What was said before, for the history of an utterance in `voice`. To be called with a
-        place to speak: it takes the engine's time.
+    async def listen(
+        self, said: Said, voice: Voice, history: History, max_audio_s: float = MAX_CONTEXT_S
+    ) -> float:
+        """Add what was said before to the history of utterances in `voice`; how many seconds of
+        audio it was. To be called with a place to speak: it takes the engine's time.
 
         Raises `InvalidRequest` where the audio is none, or longer, or the engine does not listen;
         `NoSpeech` where the text has nothing to say.
@@ -330,7 +332,8 @@ class SpeechService:
         words = " ".join(passage.spoken for passage in await self._read(said.text, voice))
         if not words:
             raise pipeline.nothing_to_speak()
-        return await engine.listen(words, said.speaker, samples)
+        history.add(await engine.listen(words, said.speaker, samples))
+        return len(samples) / SAMPLE_RATE
 
     async def _read(
         self,
@@ -373,9 +376,19 @@ class SpeechService:
     async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
         left_s = MAX_CONTEXT_S
         for said in context:
-            spoken = await self.listen(said, utterance.voice, left_s)
-            utterance.history.add(spoken)
-            left_s = max(left_s - len(spoken.codes) * FRAME_S, FRAME_S)
+            try:
+                left_s -= await self.listen(
+                    said, utterance.voice, utterance.history, max(left_s, 0) + _ROUNDING_S
+                )
+            except InvalidRequest as problem:
+                if problem.code != "audio_too_long":
+                    raise
+                raise InvalidRequest(
+                    f"context may have {MAX_CONTEXT_S:g} s of audio, all recordings together; this "
+                    "has more",
+                    code=problem.code,
+                    param="context",
+                ) from None
 
     @contextmanager
     def expect_reading(self, audio_s: float, disconnect: Callable[[], None]) -> Iterator[None]:

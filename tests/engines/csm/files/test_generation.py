@@ -51,6 +51,14 @@ def test_settings_come_before_the_file(tmp_path):
     assert sampling(tmp_path, depth_temperature=0.3, top_k=5) == Sampling(0.7, 5, 0.3, 5)
 
 
+def test_who_does_not_sample_is_greedy(tmp_path):
+    body = {"do_sample": False, "temperature": 0.7, "depth_decoder_do_sample": True}
+    assert sampling(write(tmp_path, **body)) == Sampling(0.0, 50, None, None)
+    body = {"do_sample": True, "depth_decoder_do_sample": False}
+    assert sampling(write(tmp_path, **body)) == Sampling(0.9, 50, 0.0, None)
+    assert sampling(write(tmp_path, do_sample=False), temperature=0.5).temperature == 0.5
+
+
 def test_zero_is_no_bound(tmp_path):
     assert sampling(write(tmp_path, top_k=0)).top_k >= 2051
 
@@ -63,6 +71,8 @@ def test_zero_is_no_bound(tmp_path):
         ({"temperature": float("nan")}, "temperature must be a number from 0 to 2"),
         ({"top_k": 2.5}, "top_k must be a whole number from 0 to 1e+06"),
         ({"depth_decoder_top_k": True}, "depth_decoder_top_k must be a whole number"),
+        ({"do_sample": "no"}, "do_sample must be true or false, got 'no'"),
+        ({"depth_decoder_do_sample": 0}, "depth_decoder_do_sample must be true or false"),
         ([], "holds no JSON object"),
     ],
 )

@@ -24,7 +24,14 @@ def read_sampling(files: ModelFiles, settings: Settings) -> Sampling:
             break
 
     def temperature(key: str) -> float | None:
-        return _number(path, body, key, float, 0.0, 2.0)
+        found = _number(path, body, key, float, 0.0, 2.0)
+        sample = body.get(key.replace("temperature", "do_sample"))
+        if sample is not None and not isinstance(sample, bool):
+            raise StartupError(
+                f"{path}: {key.replace('temperature', 'do_sample')} must be true or false, got "
+                f"{str(sample)[:60]!r}; mend the file, or remove it"
+            )
+        return 0.0 if sample is False else found  # greedy, whatever temperature stands beside it
 
     def top_k(key: str) -> int | None:
         found = _number(path, body, key, int, 0, 1_000_000)

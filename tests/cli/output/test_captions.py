@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tts_provider.cli.captions import write_captions
+from tts_provider.cli.output.captions import write_captions
 from tts_provider.client import SpokenWord
 
 BOTH = pytest.mark.parametrize("kind", ["srt", "vtt"])

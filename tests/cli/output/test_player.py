@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tts_provider.cli import player
+from tts_provider.cli.output import player
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows plays through winsound")
 

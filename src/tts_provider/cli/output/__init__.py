@@ -1,0 +1,1 @@
+"""Where speech goes from the command line: a player, captions."""
