@@ -54,6 +54,9 @@ ROOMS |= {
     }
     for name in TRANSLATORS
 }
+# Requests of several endpoints have turns.
+ROOMS["server/dialects/seed"] |= {"server/dialects/dialogue"}
+ROOMS["server/dialects/dialogue"] = ROOMS["server/dialects/fields"]
 # A service's HTTP shares with its WebSocket how requests are read and errors are worded.
 ROOMS |= {
     f"server/dialects/{name}/http": {
@@ -62,6 +65,7 @@ ROOMS |= {
     }
     for name in ("cartesia", "deepgram", "elevenlabs")
 }
+ROOMS["server/dialects/elevenlabs/http"] |= {"server/dialects/dialogue"}
 # Only here.
 HOMES = {
     "httpx2": ("engines/remote", "engines/hub"),

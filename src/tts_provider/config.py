@@ -61,6 +61,8 @@ class Limits(BaseModel):
     # Of `/v1/audio/words`, which are read one at a time.
     max_words_requests: int = Field(16, ge=1)
     max_contexts: int = Field(8, ge=1)
+    # Of a dialogue; the text's limit is over all of them.
+    max_turns: int = Field(200, ge=1)
     # Half a minute of 16-bit audio at 24 kHz in base64.
     max_audio_message_bytes: int = Field(2 * 1024 * 1024, ge=1024)
     # Text, audio, flushes: all that a session's contexts have still to do.

@@ -64,6 +64,14 @@ class WireError(TTSError):
         other.__dict__.update(self.__dict__, param=param)
         return other
 
+    def within(self, name: str) -> WireError:
+        """The same error, of a part of the request, `name`."""
+        message = f"{name}: {self.message}"
+        other = type(self).__new__(type(self), message)
+        param = name if self.param is None else f"{name}.{self.param}"
+        other.__dict__.update(self.__dict__, message=message, param=param)
+        return other
+
 
 class InvalidRequest(WireError):
     code = "invalid_value"
@@ -147,11 +155,23 @@ class EngineLost(WireError):
 
 
 @contextmanager
-def text_named(name: str) -> Iterator[None]:
-    """Errors of the text within are of the field `name`, which it came in."""
+def text_named(name: str, own_name: str = "text") -> Iterator[None]:
+    """Errors of the text within, or of what has another name there, are of the field `name`, which
+    it came in."""
     try:
         yield
     except WireError as problem:
-        if problem.param != "text":
+        if problem.param != own_name:
             raise
         raise problem.about(name) from None
+
+
+@contextmanager
+def part_named(name: str | None) -> Iterator[None]:
+    """Errors within are of this part of the request; None is the whole of it."""
+    try:
+        yield
+    except WireError as problem:
+        if name is None:
+            raise
+        raise problem.within(name) from None

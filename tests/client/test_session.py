@@ -53,6 +53,19 @@ async def test_words_have_their_times_where_they_are_asked_for():
             assert speech.words == []
 
 
+async def test_a_turn_in_two_voices():
+    async with running_server() as server, client_of(server).session(words=True) as speech:
+        speech.append("One two", voice="male")
+        speech.append("three", voice="female")
+        speech.end()
+        assert [chunk async for chunk in speech]
+        assert [(part.text, part.voice) for part in speech.segments] == [
+            ("One two", ""),
+            ("three", "female"),
+        ]
+        assert [word.voice for word in speech.words] == ["", "", "female"]
+
+
 async def test_turn_after_turn():
     async with running_server() as server, client_of(server).session() as speech:
         for word in ("one", "two"):

@@ -44,6 +44,8 @@ class SpokenText:
     text: str
     start_ms: int
     end_ms: int
+    voice: str = ""
+    """Who said it, where that is not the turn's first voice only."""
 
 
 @dataclass(eq=False)
@@ -117,10 +119,11 @@ class SpeechSession:
         `words=True`. Those of a sentence arrive behind its audio."""
         return [] if self._turn is None else list(self._turn.words)
 
-    def append(self, text: str) -> None:
-        """Some more text, cut wherever it happens to be. The first of a turn begins it."""
+    def append(self, text: str, voice: str | None = None) -> None:
+        """Some more text, cut wherever it happens to be. The first of a turn begins it; another
+        voice than before ends the sentence, and says what follows."""
         self._begin()
-        self._tell("input_text.append", text=text)
+        self._tell("input_text.append", text=text, **({"voice": voice} if voice else {}))
 
     def append_audio(self, text: str, audio: bytes, speaker: int = 1) -> None:
         """What the other side just said, `audio` being a file of any common format: the model
@@ -231,7 +234,8 @@ class SpeechSession:
         if body["type"] == "audio.delta":
             turn.arrived.put_nowait(data)
         elif body["type"] == "audio.segment":
-            turn.segments.append(SpokenText(body["text"], body["start_ms"], body["end_ms"]))
+            place = body["start_ms"], body["end_ms"]
+            turn.segments.append(SpokenText(body["text"], *place, body.get("voice", "")))
         elif body["type"] == "audio.words":
             turn.words += read_words(body)
         elif body["type"] == "error":

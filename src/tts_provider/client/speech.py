@@ -17,7 +17,7 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing, suppress
 from dataclasses import dataclass
 from socket import SHUT_RDWR
@@ -42,6 +42,9 @@ from tts_provider.client.session import SpeechSession
 from tts_provider.client.words import SpokenWord, read_words
 
 DEFAULT_URL = "ws://localhost:8765"
+
+Turn = Mapping[str, Any]
+"""Of a dialogue: `text`, and `voice` or `speaker`."""
 
 _RETRY_CODES = ("over_capacity", "draining", "engine_lost")
 _FIRST_RETRY_S = 0.5
@@ -100,7 +103,7 @@ def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation
     """One request until it is answered; yields audio messages, or the body of an info reply."""
     _check_address(url)
     message, attempt = json.dumps(request), 1
-    stream, wants_audio = bool(request.get("stream")), "text" in request
+    stream, wants_audio = bool(request.get("stream")), "command" not in request
     while True:
         heard = old_connection = False
         try:
@@ -160,9 +163,9 @@ def _read_status(url: str, message: str) -> dict[str, Any]:
     return body
 
 
-def _speech_request(text: str, options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+def _speech_request(options: dict[str, Any], *, stream: bool, **said: Any) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
-    return {"text": text, **given, **({"stream": True} if stream else {})}
+    return {**said, **given, **({"stream": True} if stream else {})}
 
 
 def _check_attempts(attempts: int) -> int:
@@ -223,14 +226,28 @@ class TTSClient:
         `temperature`, `top_k`, `seed`, `max_audio_length_ms`, `timestamps`. Raises
         `TTSClientError`.
         """
-        return b"".join(self._hear(_speech_request(text, options, stream=False)))
+        return b"".join(self._hear(_speech_request(options, stream=False, text=text)))
 
     def stream(self, text: str, **options: Any) -> Generator[bytes, None, None]:
         """The audio as it is made: bare 16-bit PCM unless `format` says otherwise.
 
         Closing it before its end interrupts the server at once.
         """
-        return self._hear(_speech_request(text, options, stream=True))
+        return self._hear(_speech_request(options, stream=True, text=text))
+
+    def speak_dialogue(self, turns: Sequence[Turn], **options: Any) -> bytes:
+        """The whole audio of what several voices say, one after the other.
+
+        A turn has `text` and `voice` or `speaker`, and may have `speed`, `temperature`, `top_k` and
+        `seed` of its own; `options` are those of `speak`, for all turns, and `pause_ms`.
+        """
+        return b"".join(self._hear(_speech_request(options, stream=False, turns=list(turns))))
+
+    def stream_dialogue(
+        self, turns: Sequence[Turn], **options: Any
+    ) -> Generator[bytes, None, None]:
+        """The same as it is made, as `stream` has it."""
+        return self._hear(_speech_request(options, stream=True, turns=list(turns)))
 
     def info(self) -> dict[str, Any]:
         """What the server says of itself."""
@@ -359,7 +376,8 @@ class AsyncTTSClient:
 
     async def speak(self, text: str, **options: Any) -> bytes:
         """The whole audio: a WAV file unless `format` says otherwise. See `TTSClient.speak`."""
-        async with aclosing(self._hear(_speech_request(text, options, stream=False))) as audio:
+        request = _speech_request(options, stream=False, text=text)
+        async with aclosing(self._hear(request)) as audio:
             return b"".join([data async for data in audio])
 
     def stream(self, text: str, **options: Any) -> AsyncGenerator[bytes, None]:
@@ -367,7 +385,17 @@ class AsyncTTSClient:
 
         Closing it before its end (`contextlib.aclosing`) interrupts the server at once.
         """
-        return self._hear(_speech_request(text, options, stream=True))
+        return self._hear(_speech_request(options, stream=True, text=text))
+
+    async def speak_dialogue(self, turns: Sequence[Turn], **options: Any) -> bytes:
+        """The whole audio of what several voices say. See `TTSClient.speak_dialogue`."""
+        request = _speech_request(options, stream=False, turns=list(turns))
+        async with aclosing(self._hear(request)) as audio:
+            return b"".join([data async for data in audio])
+
+    def stream_dialogue(self, turns: Sequence[Turn], **options: Any) -> AsyncGenerator[bytes, None]:
+        """The same as it is made, as `stream` has it."""
+        return self._hear(_speech_request(options, stream=True, turns=list(turns)))
 
     async def info(self) -> dict[str, Any]:
         """What the server says of itself."""

@@ -20,6 +20,10 @@ class SpokenWord:
     end: int
     is_estimated: bool = False
     """The times were found afterwards, by what it sounds like."""
+    turn: int | None = None
+    """Which turn of a dialogue it is in, from 0: its place is in that turn's text."""
+    voice: str = ""
+    """Who says it, where there is more than one voice."""
 
 
 def read_words(body: dict[str, Any]) -> list[SpokenWord]:
@@ -32,6 +36,8 @@ def read_words(body: dict[str, Any]) -> list[SpokenWord]:
             word["from"],
             word["to"],
             body["estimated"],
+            word.get("turn"),
+            word.get("voice", ""),
         )
         for word in body.get("words", ())
     ]

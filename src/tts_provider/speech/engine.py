@@ -20,7 +20,9 @@ from tts_provider.errors import InvalidRequest, WireError
 SAMPLE_RATE = 24_000
 """Samples a second of every engine."""
 
-_HISTORY_KEPT = 16
+MOST_HEARD = 16
+"""Segments that a `History` keeps."""
+_HEARD = 4  # of one voice: more of its own output muffles it
 
 Residency = Literal["loaded", "loading", "unloaded"]
 """Where a model is: in memory, on its way there, or not until somebody asks for it."""
@@ -53,6 +55,8 @@ class Spoken:
     text: str
     speaker: int
     codes: npt.NDArray[np.int64]  # (frames, codebooks)
+    voice: str = ""
+    """The id of the voice that said it; empty where it was somebody else."""
 
 
 @dataclass
@@ -63,9 +67,11 @@ class History:
     """The last ones."""
     count: int = 0
     """How many there were."""
+    heard: int = _HEARD
+    """So many of the last ones an engine hears, as far as it has room for them."""
 
     def add(self, spoken: Spoken) -> None:
-        self.segments = [*self.segments[1 - _HISTORY_KEPT :], spoken]
+        self.segments = [*self.segments[1 - MOST_HEARD :], spoken]
         self.count += 1
 
 
@@ -130,6 +136,10 @@ class Word:
     text: str = ""
     """As it was written, without markup, with the punctuation that it touches; an engine need not
     say it."""
+    voice: str = ""
+    """The id of who says it, where that is not the only voice."""
+    turn: int | None = None
+    """Of a dialogue: its places in the text are those in this turn's."""
 
     @property
     def start_ms(self) -> int:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 
 import numpy as np
 
 from tts_provider.audio.chain import Chain, Stage
 from tts_provider.audio.tempo import Tempo
-from tts_provider.errors import InvalidRequest, NoSpeech
+from tts_provider.errors import InvalidRequest, NoSpeech, part_named
 from tts_provider.speech.chunker import CHUNKS_MS, Chunker
-from tts_provider.speech.engine import SAMPLE_RATE, Engine, Samples, Sound, Utterance, Word
+from tts_provider.speech.engine import (
+    SAMPLE_RATE,
+    Engine,
+    Samples,
+    Sound,
+    Utterance,
+    Voice,
+    Word,
+)
 from tts_provider.speech.reading import Passage
 from tts_provider.speech.timing.word_times import time_words
 
@@ -27,8 +36,14 @@ _LONGEST_LEAD_S = 1.0  # of all pauses before the first word together
 # An engine's own silence, before its first word, comes behind them.
 _LONGEST_HELD = round(2 * _LONGEST_LEAD_S * SAMPLE_RATE)
 
+# What ends a voice's last sound, and stays behind it where the next voice begins at once.
+_QUIET = 10 ** (-45 / 20)
+_KEPT_QUIET = SAMPLE_RATE * 20 // 1000
+
 Mark = Callable[[int], Stage]
 """Makes what marks a passage that begins at a sample of the timeline."""
+MarkOf = Callable[[Voice], Awaitable[Mark | None]]
+"""What marks passages in a voice."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,22 @@ class Segment:
     end: int
     words: tuple[Word, ...] = ()
     """Where the utterance is `word_times` and the engine has their times."""
+    voice: str = ""
+    """The id of who says it, where that is not the only voice."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is said by one of several."""
+
+    utterance: Utterance
+    passages: Iterable[Passage]
+    number: int | None = None
+    """In a dialogue, from 0."""
+    name: str | None = None
+    """What the request calls it."""
+    is_interrupted: bool = False
+    """The quiet that it ends with is cut off."""
 
 
 @dataclass
@@ -70,7 +101,7 @@ def speak(
     utterance: Utterance,
     passages: Iterable[Passage],
     *,
-    mark: Mark | None = None,
+    mark_of: MarkOf | None = None,
     longest_s: float = math.inf,
     holds_silence: bool = False,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
@@ -82,8 +113,30 @@ def speak(
     Raises `NoSpeech` where there is nothing to speak, `InvalidRequest` where there is more than
     `longest_s`, and what the engine raises.
     """
-    placing = _Placing(Progress(), longest_s, utterance.manner.max_audio_ms, holds_silence)
-    return _speak(engine, utterance, _shorten_lead(passages), placing, mark, is_whole=True)
+    turn = Turn(utterance, passages)
+    return speak_turns(
+        engine, [turn], mark_of=mark_of, longest_s=longest_s, holds_silence=holds_silence
+    )
+
+
+def speak_turns(
+    engine: Engine,
+    turns: Sequence[Turn],
+    *,
+    pause_s: float = 0.0,
+    mark_of: MarkOf | None = None,
+    longest_s: float = math.inf,
+    holds_silence: bool = False,
+) -> AsyncGenerator[AudioChunk | Segment, None]:
+    """Speak one turn, or several, as `speak` does; between two is a silence, unless the first of
+    them `is_interrupted`. How much is heard at most, the first turn says."""
+    placing = _Placing(Progress(), longest_s, turns[0].utterance.manner.max_audio_ms, holds_silence)
+    apart = [replace(turns[0], passages=_shorten_lead(turns[0].passages))]
+    for before, turn in pairwise(turns):
+        paused = 0.0 if before.is_interrupted else pause_s
+        pause = [Passage("", "", pause_s=paused)] if paused else []
+        apart.append(replace(turn, passages=chain.from_iterable((pause, turn.passages))))
+    return _speak(engine, apart, placing, mark_of, is_whole=True)
 
 
 def speak_passages(
@@ -92,7 +145,7 @@ def speak_passages(
     passages: Iterable[Passage],
     progress: Progress | None = None,
     *,
-    mark: Mark | None = None,
+    mark_of: MarkOf | None = None,
     longest_s: float = math.inf,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
     """Speak one passage after the other where the timeline's `progress` is, and goes on, each
@@ -104,7 +157,7 @@ def speak_passages(
         for passage in passages
     )
     placing = _Placing(progress, longest_s)
-    return _speak(engine, utterance, passages, placing, mark, is_whole=False)
+    return _speak(engine, [Turn(utterance, passages)], placing, mark_of, is_whole=False)
 
 
 class _Placing:
@@ -171,47 +224,118 @@ class _Placing:
 
 async def _speak(
     engine: Engine,
-    utterance: Utterance,
-    passages: Iterable[Passage],
+    turns: Iterable[Turn],
     placing: _Placing,
-    mark: Mark | None,
+    mark_of: MarkOf | None,
     *,
     is_whole: bool,
 ) -> AsyncGenerator[AudioChunk | Segment, None]:
-    progress = placing.progress
-    asked, change = _within_speeds(engine, utterance)
-    ramp = Chunker(change)
-    for passage in passages:
-        began, known = progress.position, list[Word]()
-        if passage.spoken:
-            text, phonemes = passage.spoken, passage.phonemes
-            speech = engine.speak(replace(asked, text=text, phonemes=phonemes, begun=began > 0))
-            chunker, chain = ramp, Chain(_stages(change, mark, began))
-        else:
-            speech, chunker, chain = _silence(passage.pause_s), Chunker(lengths_ms=_PAUSE_MS), _NONE
-        async with aclosing(speech):
-            async for sound in speech:
-                known += sound.words
-                for samples in chunker.push(sound.samples):
-                    if (chunk := placing.place(await chain.push(samples))) is not None:
-                        yield chunk
-                # Who wants words hears of those before the limit when their passage is over. An
-                # engine that ends at the limit itself may remember what it said.
-                if placing.is_beyond and not utterance.manner.word_times:
-                    return
-        if (chunk := placing.place(await chain.finish(chunker.finish()))) is not None:
-            yield chunk
-        if not placing.is_holding and (utterance.manner.word_times or not is_whole):
-            end, words = placing.cut(progress.position), list[Word]()
-            if utterance.manner.word_times:
-                words = time_words(passage, known)
-            placed = (_placed(word, change, began, end) for word in words)
-            heard = tuple(word for word in placed if word.start < end or not placing.is_full)
-            yield Segment(passage.text, began, end, heard)
+    ramps = dict[float, Chunker]()
+    for turn in turns:
+        with part_named(turn.name):
+            for passage, is_last in _with_last(turn):
+                voice = passage.voice or turn.utterance.voice
+                utterance = replace(turn.utterance, voice=voice)
+                mark = None if mark_of is None or not passage.spoken else await mark_of(voice)
+                tail = _Tail() if is_last and turn.is_interrupted else None
+                spoken = _speak_passage(engine, utterance, passage, placing, mark, ramps, tail)
+                async with aclosing(spoken):
+                    async for item in spoken:
+                        if isinstance(item, AudioChunk):
+                            yield item
+                        elif is_whole and not utterance.manner.word_times:
+                            continue
+                        else:
+                            yield _told(item, passage, turn)
+                if placing.is_full:
+                    break
         if placing.is_full:
             break
-    if is_whole and not progress.is_audible:
+    if is_whole and not (placing.progress.is_audible or placing.is_beyond):
         raise nothing_to_speak()
+
+
+async def _speak_passage(
+    engine: Engine,
+    utterance: Utterance,
+    passage: Passage,
+    placing: _Placing,
+    mark: Mark | None,
+    ramps: dict[float, Chunker],
+    tail: _Tail | None,
+) -> AsyncGenerator[AudioChunk | Segment, None]:
+    """`ramps` are the chunkers of what was spoken before, by the speed that they are for."""
+    progress, asks_words = placing.progress, utterance.manner.word_times
+    began, known = progress.position, list[Word]()
+    asked, change = _within_speeds(engine, utterance)
+    if passage.spoken:
+        text, phonemes = passage.spoken, passage.phonemes
+        speech = engine.speak(replace(asked, text=text, phonemes=phonemes, begun=began > 0))
+        chunker = ramps.setdefault(change, Chunker(change))
+        stages = Chain(_stages(change, mark, began))
+    else:
+        speech, chunker = _silence(passage.pause_s), Chunker(lengths_ms=_PAUSE_MS)
+        stages = _NONE
+    async with aclosing(speech):
+        async for sound in speech:
+            known += sound.words
+            for cut in chunker.push(sound.samples):
+                samples = await stages.push(cut)
+                samples = samples if tail is None else tail.push(samples)
+                if (chunk := placing.place(samples)) is not None:
+                    yield chunk
+            # Who wants words hears of those before the limit when their passage is over. An
+            # engine that ends at the limit itself may remember what it said.
+            if placing.is_beyond and not asks_words:
+                return
+    samples = await stages.finish(chunker.finish())
+    samples = samples if tail is None else tail.push(samples)
+    if (chunk := placing.place(samples)) is not None:
+        yield chunk
+    if placing.is_holding:
+        return
+    end = placing.cut(progress.position)
+    words = time_words(passage, known) if asks_words else []
+    placed = (_placed(word, change, began, end) for word in words)
+    heard = tuple(word for word in placed if word.start < end or not placing.is_full)
+    yield Segment(passage.text, began, end, heard)
+
+
+def _told(segment: Segment, passage: Passage, turn: Turn) -> Segment:
+    """A segment that says whose it is, where there is more than one voice."""
+    if turn.number is None and passage.voice is None:
+        return segment
+    voice = (passage.voice or turn.utterance.voice).id
+    words = tuple(replace(word, voice=voice, turn=turn.number) for word in segment.words)
+    return replace(segment, words=words, voice=voice)
+
+
+def _with_last(turn: Turn) -> Iterator[tuple[Passage, bool]]:
+    """Each passage, and whether it is the last, which only an interruption asks."""
+    if not turn.is_interrupted:
+        yield from ((passage, False) for passage in turn.passages)
+        return
+    rest = iter(turn.passages)
+    passage = next(rest, None)
+    while passage is not None:
+        following = next(rest, None)
+        yield passage, following is None
+        passage = following
+
+
+class _Tail:
+    """Holds back what may be the quiet behind the last sound."""
+
+    def __init__(self) -> None:
+        self._held: Samples = np.zeros(0, np.float32)
+
+    def push(self, samples: Samples) -> Samples:
+        """Up to a little behind the last sound so far."""
+        samples = np.concatenate([self._held, samples])
+        loud = np.flatnonzero(np.abs(samples) > _QUIET)
+        end = min(int(loud[-1]) + 1 + _KEPT_QUIET, len(samples)) if len(loud) else 0
+        self._held = samples[end:]
+        return samples[:end]
 
 
 def _within_speeds(engine: Engine, utterance: Utterance) -> tuple[Utterance, float]:

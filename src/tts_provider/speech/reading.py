@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import Phonemes
+from tts_provider.speech.engine import Phonemes, Voice
 from tts_provider.speech.languages import read_figures
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.mapped_text import MappedText, Run
@@ -24,6 +24,9 @@ PIECE_CHARACTERS = 1000
 
 LONGEST_WORDS = 2000
 """Characters of words that a lexicon may make of one passage: seven times the longest."""
+
+MOST_VOICE_CHANGES = 200
+"""Within one text."""
 
 MOST_WORDS = 3
 """So many for each character, and `LONGEST_WORDS` more, it may make of all that a reader reads."""
@@ -44,6 +47,8 @@ class Passage:
     """Silence instead of words."""
     phonemes: tuple[Phonemes, ...] = ()
     """How parts of `spoken` are pronounced, in order, for engines that take phonemes."""
+    voice: Voice | None = None
+    """Who says it, where the text says who; else the utterance's own voice."""
     runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
     """Where each part of `text` was written."""
     spoken_runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
@@ -67,6 +72,8 @@ class ReadingOptions:
     """Whether `<break time="1s"/>` and `<spell>` mean something in a text that is no SSML."""
     acts: bool = False
     """Whether what a speaker is to do, `[sighs]`, stays for an engine that can."""
+    voice_tags: bool = False
+    """Whether `[voice:name]` means something in a text that is no SSML, where `<voice>` does."""
     aloud: frozenset[str] = frozenset()
     """What of `structure.NOT_SPEECH` is to be spoken."""
     lexicon: Lexicon = field(default_factory=Lexicon)
@@ -76,18 +83,38 @@ AS_WRITTEN = ReadingOptions()
 """Nothing special is asked for."""
 
 
+@dataclass(frozen=True)
+class Cast:
+    """Who may speak within a text, beside the voice that it was asked in."""
+
+    find: Callable[[str], Voice]
+    """Raises `InvalidRequest` where there is none of that name."""
+    options: Callable[[Voice], ReadingOptions]
+    """How the text is read where that voice speaks."""
+
+
 class Reader:
     """Reads a text that arrives in pieces; all passages together are those of the whole text.
 
     A passage that has nothing to say is left out.
     """
 
-    def __init__(self, options: ReadingOptions = AS_WRITTEN) -> None:
-        self._options = options
+    def __init__(self, options: ReadingOptions = AS_WRITTEN, cast: Cast | None = None) -> None:
+        """Without a `cast` whoever is named in the text, one voice says all of it."""
+        self._options = self._own_options = options
+        self._cast = cast
+        self._voice: Voice | None = None
+        self._own_voice: Voice | None = None
+        self._changes = 0
         self._structure = (
-            Ssml(options.language)
+            Ssml(options.language, None if cast is None else lambda name: cast.find(name).language)
             if options.ssml
-            else BlockParser(options.aloud, tags=options.tags, acts=options.acts)
+            else BlockParser(
+                options.aloud,
+                tags=options.tags,
+                acts=options.acts,
+                voices=options.voice_tags,
+            )
         )
         self._segmenter = Segmenter()
         self._plain = PlainText()
@@ -107,8 +134,9 @@ class Reader:
 
     @property
     def marks(self) -> int:
-        """How many pauses and pronunciations are in no passage yet."""
-        return len(self._plain.pauses) + len(self._plain.phonemes)
+        """How many pauses, pronunciations and voices are in no passage yet."""
+        plain = self._plain
+        return len(plain.pauses) + len(plain.phonemes) + len(plain.voices)
 
     def push(self, text: str) -> list[Passage]:
         """The passages that `text` completes. Raises `InvalidRequest` where it is wrong SSML, or
@@ -135,6 +163,27 @@ class Reader:
         """What is left, as if the text ended here. Raises as `push` does."""
         return list(self._passages(self._cut_all()))
 
+    def change_voice(self, voice: Voice) -> list[Passage]:
+        """What is left of the text so far; from here on this voice says it. Raises as `push` does.
+
+        A reader without a `Cast` must not be asked.
+        """
+        assert self._cast is not None
+        passages = self.flush()
+        self._own_voice, self._own_options = voice, self._cast.options(voice)
+        self._turn_to(voice)
+        if isinstance(self._structure, Ssml):
+            self._structure.language = voice.language
+        return passages
+
+    def _turn_to(self, voice: Voice | None) -> None:
+        """Who says what is read from now on; None is who said it before the text named others."""
+        self._voice = voice or self._own_voice
+        if voice is None or self._cast is None:
+            self._options = self._own_options
+        else:
+            self._options = self._cast.options(voice)
+
     def take_clause(self, *, is_patient: bool = False) -> list[Passage]:
         """What can be spoken without the rest of the sentence: for a writer who pauses.
 
@@ -159,8 +208,27 @@ class Reader:
         yield from self._passages(self._cut_all())
 
     def _cut(self, plain: PlainText) -> list[Span]:
+        """Raises `InvalidRequest` where it names a voice that there is not; then no other is."""
+        names, plain.voices = plain.voices, []
         self._plain.extend(plain)
-        return self._segmenter.push(plain.text)
+        spans = self._segmenter.push(plain.text)
+        if names:
+            before = len(self._plain) - len(plain)
+            self._plain.voices += [(before + at, self._find(name)) for at, name in names]
+        return spans
+
+    def _find(self, name: str | Voice | None) -> Voice | None:
+        """Raises `InvalidRequest`."""
+        self._changes += 1
+        if self._changes > MOST_VOICE_CHANGES:
+            raise InvalidRequest(
+                f"the text changes its voice more than {MOST_VOICE_CHANGES} times, the limit",
+                code="too_many_voices",
+                param="text",
+            )
+        if not isinstance(name, str) or self._cast is None:
+            return None
+        return self._cast.find(name)
 
     def _cut_all(self) -> list[Span]:
         spans = self._cut(self._structure.flush())
@@ -172,6 +240,7 @@ class Reader:
             for place, place_after in spans:
                 start, end = place - self._place, place_after - self._place
                 yield from self._pauses(start)
+                self._change_voices(start)
                 passage = self._passage(self._plain.slice(start, end))
                 if any(map(str.isalnum, passage.spoken)):
                     yield passage
@@ -179,6 +248,7 @@ class Reader:
             if self._segmenter.characters == 0:
                 done = len(self._plain)
                 yield from self._pauses(done)
+                self._change_voices(done)
         except InvalidRequest:  # the segmenter has cut the rest as well
             done = spans[-1][1] - self._place
             raise
@@ -197,9 +267,19 @@ class Reader:
             if pause_s:
                 yield Passage("", "", place, place, pause_s)
 
+    def _change_voices(self, until: int) -> None:
+        """Those that begin before this place."""
+        voices = self._plain.voices
+        while voices and voices[0][0] <= until:
+            _, voice = voices.pop(0)
+            assert not isinstance(voice, str)  # `_cut` found it
+            self._turn_to(voice)
+
     def _passage(self, plain: PlainText) -> Passage:
         options = self._options
         text = MappedText(plain.text)
+        if self._own_options.acts and not options.acts:
+            text = text.sub(KEPT_ACT, " ")
         respelled = options.lexicon.respell(text)
         is_longer = len(respelled) > len(plain)
         if is_longer and len(respelled) > LONGEST_WORDS:
@@ -216,7 +296,8 @@ class Reader:
                 raise _too_many_words(self._respelled, self._written, most)
         start, end = plain.span(0, len(plain))
         phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(spoken)])
-        return Passage(plain.text, spoken, start, end, 0.0, phonemes, plain.runs(), said.runs())
+        voice, runs = self._voice, plain.runs()
+        return Passage(plain.text, spoken, start, end, 0.0, phonemes, voice, runs, said.runs())
 
     def _say(self, text: MappedText) -> MappedText:
         """What is said, and what a speaker is to do left as it is written."""

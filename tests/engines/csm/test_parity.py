@@ -99,7 +99,14 @@ def generate_after_audio(model, ids: list[int], audio: np.ndarray, frames: int) 
         merged = model._merge_input_ids_with_input_values(
             torch.tensor([ids]), torch.tensor(audio)[None, None], torch.tensor([[len(audio)]])
         )
-        embeds, cache, codes = merged["inputs_embeds"], None, []
+    return generate_after(model, merged["inputs_embeds"], frames)
+
+
+def generate_after(model, embeds: torch.Tensor, frames: int) -> np.ndarray:
+    """The greedy codes after what was embedded, (1, frames, features); up to the end of audio, 32
+    zeros, which is left out."""
+    with torch.no_grad():
+        cache, codes = None, []
         for _ in range(frames):
             out = model(
                 inputs_embeds=embeds,
@@ -113,8 +120,10 @@ def generate_after_audio(model, ids: list[int], audio: np.ndarray, frames: int) 
                 torch.nn.functional.pad(first, (1, 0)),
                 backbone_last_hidden_state=out.hidden_states[-1][:, -1],
                 do_sample=False,
-                max_new_tokens=31,
+                max_new_tokens=model.config.num_codebooks - 1,
             )[:, 1:]
+            if not frame.any():
+                break
             codes.append(frame[0].numpy())
             embeds = model.backbone_model.embed_tokens(frame[:, None])
     return np.array(codes)

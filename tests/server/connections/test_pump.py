@@ -217,6 +217,38 @@ async def test_a_context_has_its_own_voice():
     assert pitches[0] < 150 < pitches[1]
 
 
+async def test_a_context_changes_its_voice():
+    async with running_server() as server, TalkTo(server) as talk:
+        await talk.tell("session.update", None, words=True)
+        await talk.hear_until("session.updated")
+        for voice, text in (("female", "Good morn"), ("female", "ing"), ("male", "Good night. ")):
+            await talk.tell("input_text.append", "c", text=text, voice=voice)
+        await talk.tell("input_text.append", "c", text="Bye.")  # in the voice that spoke last
+        await talk.tell("input_text.append", "c", text="What?", voice="eve")
+        await talk.tell("input_text.end", "c")
+        heard = await talk.hear_until("context.done")
+    (problem,) = [body for body in heard if body["type"] == "error"]
+    assert (problem["code"], problem["context_id"]) == ("unknown_voice", "c")
+    segments = [body for body in heard if body["type"] == "audio.segment"]
+    assert [(body["text"], body.get("voice")) for body in segments] == [
+        ("Good morning", None),
+        ("Good night.", "male"),
+        ("Bye.", "male"),
+    ]
+    samples = from_s16(audio_of(heard, "c"))
+    for body in segments:
+        part = samples[24 * body["start_ms"] : 24 * body["end_ms"]]
+        assert (ears.median_pitch_hz(part) < 150) == (body.get("voice") == "male")
+    words = [word for body in heard for word in body.get("words", ())]
+    assert [(word["text"], word["from"], word.get("voice")) for word in words] == [
+        ("Good", 0, None),
+        ("morning", 5, None),
+        ("Good", 12, "male"),
+        ("night.", 17, "male"),
+        ("Bye.", 24, "male"),
+    ]
+
+
 async def test_nothing_of_a_context_follows_its_cancellation():
     engine = SteppedEngine()
     async with running_server(engine) as server, TalkTo(server) as talk:

@@ -20,7 +20,7 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.native import NativeDialect
 from tts_provider.speech.engine import Voice
-from tts_provider.speech.reading import Passage, Reader, ReadingOptions
+from tts_provider.speech.reading import Cast, Passage, Reader, ReadingOptions
 
 VOICES = {name: Voice(name, name, "unknown", "test") for name in ("ann", "bob")}
 
@@ -32,7 +32,7 @@ def find_voice(name: str | None) -> Voice:
 
 
 def new_reader(_voice: Voice, reading: ReadingOptions) -> Reader:
-    return Reader(reading)
+    return Reader(reading, Cast(find_voice, lambda other: reading))
 
 
 def tell_begun(dialect: Dialect, actions: Sequence[Action], begun: set[str]) -> None:

@@ -16,6 +16,7 @@ from tts_provider.server.dialects.contexts import Contexts
 from tts_provider.server.dialects.dialect import (
     Append,
     Cancel,
+    ChangeVoice,
     ContextSettings,
     End,
     Flush,
@@ -62,6 +63,32 @@ def test_a_cancelled_context_is_over_at_once():
     talk.tell("input_text.append", text="Hello. There")
     assert talk.tell("context.cancel") == []
     assert talk.tell("input_text.append", "d", text="x") == []
+
+
+def test_another_voice_ends_the_segment_and_places_go_on():
+    contexts = Contexts(Limits(), new_reader)
+    ann, bob = VOICES["ann"], VOICES["bob"]
+    assert contexts.take(ChangeVoice("c", bob)) == []  # what begins it says so
+    contexts.take(Append("c", "Hello my", OPENING))
+    assert contexts.take(ChangeVoice("c", ann)) == []  # it is the same
+    (first,) = contexts.take(ChangeVoice("c", bob))
+    assert (first.text, first.voice, first.start) == ("Hello my", None, 0)
+    contexts.take(Append("c", " dear. Bye", OPENING))
+    (second,) = contexts.take(ChangeVoice("c", ann))[:1]
+    assert (second.text, second.voice, second.start, second.end) == ("Bye", bob, 15, 18)
+    contexts.take(Append("c", "now", OPENING))
+    last, end = contexts.take(End("c"))
+    assert (last.text, last.voice, last.start) == ("now", ann, 18)
+    assert isinstance(end, End)
+    with pytest.raises(WireError, match="was ended"):
+        contexts.take(ChangeVoice("c", bob))
+
+
+def test_half_a_character_is_another_voice_s_no_more():
+    contexts = Contexts(Limits(), new_reader)
+    contexts.take(Append("c", "Hm \ud83d", OPENING))
+    (passage,) = contexts.take(ChangeVoice("c", VOICES["bob"]))
+    assert passage.text == "Hm \ufffd"
 
 
 def test_halves_of_a_character_are_put_together():

@@ -73,8 +73,8 @@ def test_settings_are_for_contexts_made_later():
     append = json.dumps({"type": "input_text.append", "context_id": "b", "text": "x"})
     (action,) = talk.dialect.receive(append)
     assert action.opening == Opening(updated.settings)
-    (action,) = talk.dialect.receive(append[:-1] + ', "voice": "ann"}')
-    assert action.opening.is_first
+    _, action = talk.dialect.receive(append[:-1] + ', "voice": "ann"}')
+    assert not action.opening.is_first
     assert action.opening.settings.voice.id == "ann"
     assert action.opening.settings.output.format == "mulaw"
 
@@ -191,7 +191,13 @@ WRONG = [
         "rate",
     ),
     (
-        {"type": "input_text.append", "context_id": "open", "text": "x", "voice": "ann"},
+        {
+            "type": "context.append_audio",
+            "context_id": "open",
+            "text": "x",
+            "audio": "UklGRg==",
+            "voice": "ann",
+        },
         "invalid_value",
         "voice",
     ),

@@ -17,7 +17,8 @@ from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed
-from tts_provider.server.dialects.openai import MEDIA_TYPES, VOICES
+from tts_provider.server.dialects.openai.api import VOICES
+from tts_provider.server.dialects.openai.http import MEDIA_TYPES
 
 SPEECH = "/v1/audio/speech"
 

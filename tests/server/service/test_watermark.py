@@ -217,9 +217,13 @@ async def test_chunks_and_segments_keep_their_places():
             for piece in np.split(samples, [1920, 5760, 65_760, 65_860]):
                 yield Sound(piece)
 
-    mark = await Watermark("on").mark(VOICE)
     passage = Passage("what was said", "what was said")
-    items = [i async for i in speak_passages(Speaking(), UTTERANCE, [passage], mark=mark)]
+    items = [
+        i
+        async for i in speak_passages(
+            Speaking(), UTTERANCE, [passage], mark_of=Watermark("on").mark
+        )
+    ]
     chunks, (segment,) = items[:-1], items[-1:]
     assert segment == Segment("what was said", 0, len(samples))
     assert [chunk.start for chunk in chunks] == [0, *(chunk.end for chunk in chunks[:-1])]
@@ -240,8 +244,7 @@ async def test_who_stops_listening_ends_what_speaks():
             finally:
                 ended.set()
 
-    mark = await Watermark("on").mark(VOICE)
-    items = speak_passages(Speaking(), UTTERANCE, [Passage("a", "a")], mark=mark)
+    items = speak_passages(Speaking(), UTTERANCE, [Passage("a", "a")], mark_of=Watermark("on").mark)
     await anext(items)
     await items.aclose()
     assert ended.is_set()

@@ -8,6 +8,8 @@ import math
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from tts_provider.engines.build_thread import BuildThread
@@ -34,8 +36,6 @@ _SHORTEST_LIMIT_MS = 3000
 _LIMIT_MS_A_CHARACTER = 120
 # A list of short words, each said alone, takes longer than its characters.
 _LIMIT_MS_A_WORD = 750
-# The last segments of both sides. More of its own output muffles the voice.
-_HISTORY_SEGMENTS = 4
 _ATTEMPTS = 2
 # What is prepared stops within a layer; what does not is left behind.
 _STOP_S = 0.3
@@ -138,7 +138,7 @@ class CsmEngine(Engine):
                         yield Sound(item.samples)
             assert finished is not None
             if len(finished.codes):
-                history.add(Spoken(text, speaker, finished.codes))
+                history.add(Spoken(text, speaker, finished.codes, utterance.voice.id))
                 return
         raise NoSpeech("the model ended before it said anything; try another seed", param="text")
 
@@ -196,7 +196,9 @@ class CsmEngine(Engine):
                 param="text",
             )
         parts: list[Prompt] = []
-        for spoken in reversed(utterance.history.segments[-_HISTORY_SEGMENTS:]):
+        history = utterance.history
+        heard = with_speakers(history.segments[-history.heard :], utterance.voice.id, speaker)
+        for spoken in reversed(heard):
             part = self._segment(spoken)
             if len(part) > room:
                 break
@@ -238,6 +240,26 @@ class CsmEngine(Engine):
                 model_loop.heard(job, item.frames)
         finally:
             model_loop.cancel(job)
+
+
+def with_speakers(history: Sequence[Spoken], voice_id: str, speaker: int) -> Sequence[Spoken]:
+    """What was said before, where each other voice has a speaker's number of its own: enrolled ones
+    are all recorded as speaker 0, and two of a number would be one person to the model."""
+    numbers = {voice_id: speaker}
+    told = {spoken.speaker for spoken in history if not spoken.voice}
+    renumbered = []
+    for spoken in history:
+        if not spoken.voice:  # as somebody else told it
+            renumbered.append(spoken)
+            continue
+        number = numbers.get(spoken.voice)
+        if number is None:
+            taken = {*numbers.values(), *told}
+            free = (number for number in count() if number not in taken)
+            number = spoken.speaker if spoken.speaker not in taken else next(free)
+            numbers[spoken.voice] = number
+        renumbered.append(replace(spoken, speaker=number))
+    return renumbered
 
 
 def _longest_ms(text: str) -> int:

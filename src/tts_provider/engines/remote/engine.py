@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from tts_provider.engines.kokoro.voices import find_mixture
 from tts_provider.engines.remote.client import SILENCE_S
@@ -92,7 +93,7 @@ class RemoteEngine(Engine):
                         yield Sound(samples, tuple(words))
                         words = []
                     case Spoken():
-                        utterance.history.add(frame)
+                        utterance.history.add(replace(frame, voice=utterance.voice.id))
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
         if not self.takes_prompts:

@@ -289,6 +289,7 @@ class SpokenMessage(BaseModel):
     speaker: int = Field(ge=-_MAX_NUMBER, le=_MAX_NUMBER)
     codebooks: int = Field(ge=1, le=64)
     codes: str
+    voice: str = Field("", max_length=200)
 
 
 def spoken_facts(spoken: Spoken) -> SpokenMessage:
@@ -298,6 +299,7 @@ def spoken_facts(spoken: Spoken) -> SpokenMessage:
         speaker=spoken.speaker,
         codebooks=spoken.codes.shape[1],
         codes=base64.b64encode(codes.tobytes()).decode(),
+        voice=spoken.voice,
     )
 
 
@@ -305,7 +307,7 @@ def read_spoken(segment: SpokenMessage) -> Spoken:
     """Raises `ValueError` where its codes are none."""
     data = base64.b64decode(segment.codes, validate=True)
     codes = np.frombuffer(data, _CODE).reshape(-1, segment.codebooks).astype(np.int64)
-    return Spoken(segment.text, segment.speaker, codes)
+    return Spoken(segment.text, segment.speaker, codes, segment.voice)
 
 
 def _check_spoken(spoken: Spoken, bounds: Bounds) -> None:

@@ -25,7 +25,15 @@ from tts_provider.engines.remote.frames import (
     spoken_facts,
 )
 from tts_provider.errors import InvalidRequest
-from tts_provider.speech.engine import History, Manner, Phonemes, Samples, Utterance, Voice
+from tts_provider.speech.engine import (
+    MOST_HEARD,
+    History,
+    Manner,
+    Phonemes,
+    Samples,
+    Utterance,
+    Voice,
+)
 from tts_provider.speech.lexicon import LONGEST_ENTRY
 
 VERSION = 1
@@ -35,8 +43,6 @@ VOICE_HEADER = "serve_multiplexed_model_id"
 REPLICA_HEADER = "x-tts-replica"
 """Which replica answers."""
 
-_HISTORY_SEGMENTS = 4
-"""How much of a conversation travels: as much as CSM-1B takes into its prompt."""
 _MAX_TEXT_CHARACTERS = 20_000
 """Of one passage: its segment has 300, of which each may be several words."""
 _MAX_NAME_CHARACTERS = 200
@@ -97,7 +103,7 @@ class SpeakRequest(Message):
     seed: int | None = Field(None, ge=0)
     max_audio_ms: int | None = Field(None, ge=1)
     speed: float = Field(1.0, gt=0, allow_inf_nan=False)
-    history: list[SpokenMessage] = Field(default_factory=list, max_length=_HISTORY_SEGMENTS)
+    history: list[SpokenMessage] = Field(default_factory=list, max_length=MOST_HEARD)
     """The last segments of the same timeline."""
     history_count: int = Field(0, ge=0)
     """How many there were, which is part of the seed."""
@@ -120,7 +126,7 @@ class SpeakRequest(Message):
     @classmethod
     def of(cls, utterance: Utterance) -> SpeakRequest:
         """Raises `InvalidRequest` where the contract has no room for it."""
-        manner, kept = utterance.manner, utterance.history.segments[-_HISTORY_SEGMENTS:]
+        manner, history = utterance.manner, utterance.history
         return _made(
             cls,
             text=utterance.text,
@@ -131,8 +137,8 @@ class SpeakRequest(Message):
             max_audio_ms=manner.max_audio_ms,
             speed=manner.speed,
             with_words=manner.word_times,
-            history=[spoken_facts(spoken) for spoken in kept],
-            history_count=utterance.history.count,
+            history=[spoken_facts(spoken) for spoken in history.segments[-history.heard :]],
+            history_count=history.count,
             ahead_s=utterance.ahead_s,
             phonemes=[Pronounced(**asdict(part)) for part in utterance.phonemes],
         )
@@ -146,7 +152,7 @@ class SpeakRequest(Message):
         return Utterance(
             text=self.text,
             voice=voice,
-            history=History(segments, self.history_count),
+            history=History(segments, self.history_count, heard=MOST_HEARD),
             phonemes=tuple(part.phonemes() for part in self.phonemes),
             manner=Manner(
                 temperature=self.temperature,

@@ -22,6 +22,7 @@ from tts_provider.server.dialects.dialect import (
     Begun,
     Cancel,
     Cancelled,
+    ChangeVoice,
     Close,
     ContextAction,
     Dialect,
@@ -215,6 +216,8 @@ class DialectSocket(Socket):
 
     async def _do_in_context(self, action: ContextAction) -> None:
         items, context_id = await self._take(action), action.context_id
+        if isinstance(action, ChangeVoice) and context_id not in self._timelines:
+            return  # what comes next begins it
         if context_id not in self._timelines:
             context = self._contexts.find(context_id)
             if context is None:  # it ended while its text was read

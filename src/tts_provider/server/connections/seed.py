@@ -20,6 +20,7 @@ from tts_provider.server.dialects import seed
 from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.service import SpeechService, unexpected_failure
 from tts_provider.server.transport.websocket import fragments
+from tts_provider.speech.dialogue import Dialogue
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance, Word, to_ms
 from tts_provider.speech.pipeline import Segment
 
@@ -118,17 +119,13 @@ class SpeechSocket(Socket):
     async def _speak_or_say_why(self, request: seed.SpeechRequest) -> None:
         try:
             await self._service.wait_for_voices()
-            utterance = Utterance(
-                text=request.text,
-                voice=self._service.find_voice(request.voice, request.speaker),
-                manner=request.manner,
-            )
-            if not self._service.is_loaded_for(utterance.voice):
+            asked = request.asked(self._service.find_voice)
+            if not all(map(self._service.is_loaded_for, Dialogue.of(asked).voices)):
                 await self._tell_loading()
             if request.stream:
-                await self._stream(request, utterance)
+                await self._stream(request, asked)
             else:
-                await self._reply(request, utterance)
+                await self._reply(request, asked)
         except WireError as problem:
             self._connection.finish_turn()
             await self._send_error(problem, request.request_id)
@@ -148,17 +145,17 @@ class SpeechSocket(Socket):
             await self._send_together([seed.loading()])
 
     def _make(
-        self, request: seed.SpeechRequest, utterance: Utterance, encoder: PieceEncoder
+        self, request: seed.SpeechRequest, asked: Utterance | Dialogue, encoder: PieceEncoder
     ) -> AsyncGenerator[Piece | Segment, None]:
         return self._service.speak(
-            utterance, encoder, ENDPOINT, context=request.context, reading=request.reading
+            asked, encoder, ENDPOINT, context=request.context, reading=request.reading
         )
 
-    async def _reply(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
+    async def _reply(self, request: seed.SpeechRequest, asked: Utterance | Dialogue) -> None:
         """The seed's reply: one success, then the whole file in one message."""
         audio, end, words = bytearray(), 0, list[Word]()
         encoder = PieceEncoder(request.output)
-        async with contextlib.aclosing(self._make(request, utterance, encoder)) as speech:
+        async with contextlib.aclosing(self._make(request, asked, encoder)) as speech:
             async for item in speech:
                 if isinstance(item, Segment):
                     words += item.words
@@ -177,9 +174,9 @@ class SpeechSocket(Socket):
                 share = len(fragment["bytes"]) / max(len(audio), 1)
                 await self._send(fragment, share * end / SAMPLE_RATE)
 
-    async def _stream(self, request: seed.SpeechRequest, utterance: Utterance) -> None:
+    async def _stream(self, request: seed.SpeechRequest, asked: Utterance | Dialogue) -> None:
         sent_bytes, end = 0, 0
-        speech = self._make(request, utterance, PieceEncoder(request.output))
+        speech = self._make(request, asked, PieceEncoder(request.output))
         async with contextlib.aclosing(speech):
             async for item in speech:
                 if isinstance(item, Segment):

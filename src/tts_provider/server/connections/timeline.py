@@ -60,7 +60,7 @@ class Timeline:
         self._todo: deque[Item] = deque()
         self._changed = asyncio.Event()
         self._utterance = Utterance(text="", voice=settings.voice, manner=settings.manner)
-        self._meter = Meter(service.metrics, listener.endpoint, settings.voice.id)
+        self._meter = Meter(service.metrics, listener.endpoint, settings.voice)
         self._encoder = PieceEncoder(settings.output, is_cut=True)
         self._progress = Progress()
         self._sent_ms = 0
@@ -197,7 +197,8 @@ class Timeline:
             await self._listener.send(Words(self._id, segment.words))
         if segment.end > segment.start and segment.text:
             place = to_ms(segment.start), to_ms(segment.end)
-            await self._listener.send(SegmentDone(self._id, segment.text, *place))
+            done = SegmentDone(self._id, segment.text, *place, segment.voice)
+            await self._listener.send(done)
 
     async def _flush(self) -> None:
         for piece in await self._encoder.flush():

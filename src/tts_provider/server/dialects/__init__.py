@@ -16,7 +16,7 @@ from tts_provider.server.dialects.deepgram.api import DEEPGRAM
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.dialects.elevenlabs.api import ELEVENLABS
 from tts_provider.server.dialects.native import NativeDialect
-from tts_provider.server.dialects.openai import OPENAI
+from tts_provider.server.dialects.openai.api import OPENAI
 from tts_provider.server.transport.auth import EVERYWHERE, KeyPlaces
 
 SESSIONS = Api(NativeDialect.name, sockets={"/v1/stream": NativeDialect})

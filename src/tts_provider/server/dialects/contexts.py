@@ -17,6 +17,7 @@ from tts_provider.errors import InvalidRequest, OverCapacity
 from tts_provider.server.dialects.dialect import (
     Append,
     Cancel,
+    ChangeVoice,
     ContextAction,
     End,
     Flush,
@@ -65,6 +66,11 @@ class Context:
     ended: bool = False
     is_reading: bool = False
     """Another thread has its reader."""
+    voice: Voice = field(init=False)
+    """Who says what is written next."""
+
+    def __post_init__(self) -> None:
+        self.voice = self.opening.settings.voice
 
     @property
     def has_text(self) -> bool:
@@ -102,11 +108,20 @@ class Context:
 
     def close_text(self) -> list[Passage]:
         """What is left of the text, which ends here."""
-        passages = []
-        if self.cut_character:
-            self.cut_character = ""
-            passages = self.reader.push("\ufffd")
-        return self.count([*passages, *self.reader.flush()])
+        return self.count([*self._close_character(), *self.reader.flush()])
+
+    def _close_character(self) -> list[Passage]:
+        """What comes next is not its second half."""
+        if not self.cut_character:
+            return []
+        self.cut_character = ""
+        return self.reader.push("\ufffd")
+
+    def change_voice(self, voice: Voice) -> list[Passage]:
+        """What is left of the text that another voice says. Raises `InvalidRequest`, and then the
+        voice is another all the same."""
+        self.voice = voice
+        return self.count([*self._close_character(), *self.reader.change_voice(voice)])
 
     def count(self, passages: list[Passage]) -> list[Passage]:
         self.unspoken += sum(len(passage.text) for passage in passages)
@@ -178,6 +193,8 @@ class Contexts:
         match action:
             case Listen():
                 return self._listen(action)
+            case ChangeVoice(context_id, voice):
+                return self._change_voice(context_id, voice)
             case Flush():
                 return self._flush(action)
             case End(context_id):
@@ -236,7 +253,7 @@ class Contexts:
                 f"got {len(action.context_id)}",
                 param="context_id",
             )
-        if not isinstance(action, (Cancel, End)):  # which make room
+        if isinstance(action, (Append, Listen, Flush)):  # the others make room
             self._check_room(_size_bytes(action) + self._opening_bytes(action))
 
     @property
@@ -258,6 +275,13 @@ class Contexts:
             self._finished[context_id] = None
             if len(self._finished) > _FINISHED_KEPT:
                 self._finished.popitem(last=False)
+
+    def _change_voice(self, context_id: str, voice: Voice) -> list[Item]:
+        context = self._open.get(context_id)
+        if context is None or context.voice == voice:
+            return []
+        passages = self._find_writable(context_id).change_voice(voice)
+        return [*passages]
 
     def _listen(self, action: Listen) -> list[Item]:
         known, size = self._open.get(action.context_id), len(action.said.audio)

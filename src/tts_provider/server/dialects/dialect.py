@@ -61,6 +61,15 @@ class Append:
 
 
 @dataclass(frozen=True)
+class ChangeVoice:
+    """Who says what comes next in a context; nothing where it is not there yet, since what begins
+    it says so too."""
+
+    context_id: str
+    voice: Voice
+
+
+@dataclass(frozen=True)
 class Listen:
     """The other side of the conversation spoke."""
 
@@ -120,7 +129,7 @@ class Answer:
     messages: Sequence[str | bytes]
 
 
-ContextAction = Append | Listen | Flush | End | Cancel
+ContextAction = Append | ChangeVoice | Listen | Flush | End | Cancel
 Action = ContextAction | Update | Refuse | Close | Answer
 
 
@@ -173,6 +182,8 @@ class SegmentDone:
     text: str
     start_ms: int
     end_ms: int
+    voice: str = ""
+    """Who said it, where that is not the only voice."""
 
 
 @dataclass(frozen=True)

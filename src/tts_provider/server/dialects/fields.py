@@ -133,6 +133,9 @@ class Fields:
                     param=name[:64],
                 )
 
+    def has(self, name: str) -> bool:
+        return self._body.get(name) is not None
+
     def string(self, name: str) -> str | None:
         value: str | None = self._typed(name, str, "a string")
         return value
@@ -175,17 +178,17 @@ class Fields:
             self._check_range(name, value, low, high)
         return value
 
-    def objects(self, name: str, limit: int) -> list[Fields]:
+    def objects(self, name: str, limit: int | None = None) -> list[Fields]:
         """An array of at most `limit` objects; empty where it is not given."""
         value = self._typed(name, list, "an array")
         if value is None:
             return []
-        if len(value) > limit:
+        if limit is not None and len(value) > limit:
             raise InvalidRequest(f"{name} may have {limit} entries; got {len(value)}", param=name)
-        for entry in value:
+        for number, entry in enumerate(value):
             if not isinstance(entry, dict):
                 raise InvalidRequest(
-                    f"{name} must hold objects; got {_JSON_TYPES[type(entry)]}",
+                    f"{name}[{number}] must be an object; got {_JSON_TYPES[type(entry)]}",
                     code="invalid_type",
                     param=name,
                 )
@@ -213,11 +216,12 @@ class Fields:
     def reading(self) -> ReadingOptions | None:
         """How a text is to be read; None where nothing is said about it."""
         ssml, aloud = self.boolean("ssml"), self.choices("read_aloud", NOT_SPEECH)
-        pronunciations = self.strings("pronunciations")
-        if ssml is None and aloud is None and pronunciations is None:
+        pronunciations, voice_tags = self.strings("pronunciations"), self.boolean("voice_tags")
+        if ssml is None and aloud is None and pronunciations is None and voice_tags is None:
             return None
         return ReadingOptions(
             ssml=ssml or False,
+            voice_tags=voice_tags or False,
             aloud=aloud or frozenset(),
             lexicon=read_pronunciations(pronunciations or {}),
         )

@@ -20,6 +20,7 @@ from tts_provider.server.dialects.dialect import (
     Begun,
     Cancel,
     Cancelled,
+    ChangeVoice,
     ContextSettings,
     Dialect,
     Done,
@@ -50,7 +51,7 @@ AUDIO_WAYS = ("base64", "binary")
 
 _SETTINGS = ("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k", "speed")
 _WORDS = "words"
-_READING = ("ssml", "read_aloud", "pronunciations")
+_READING = ("ssml", "read_aloud", "voice_tags", "pronunciations")
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "session.update": (*_SETTINGS, _WORDS, *_READING),
     "input_text.append": ("context_id", "text", "voice"),
@@ -79,7 +80,7 @@ class NativeDialect(Dialect):
         try:
             fields = Fields(parse_object(message))
             context_id = fields.string("context_id")
-            return [self._read(fields, context_id, len(message))]
+            return self._read(fields, context_id, len(message))
         except WireError as problem:
             return [Refuse(problem, context_id)]
 
@@ -90,8 +91,9 @@ class NativeDialect(Dialect):
             case Audio(data=data):
                 audio = base64.b64encode(data).decode()
                 return [_encode("audio.delta", **_place(event), audio=audio)]
-            case SegmentDone(context_id, text, start_ms, end_ms):
+            case SegmentDone(context_id, text, start_ms, end_ms, voice):
                 body = {"text": text, "start_ms": start_ms, "end_ms": end_ms}
+                body |= {"voice": voice} if voice else {}
                 return [_encode("audio.segment", context_id=context_id, **body)]
             case Words(context_id, words):
                 return [_encode("audio.words", context_id=context_id, **words_facts(words))]
@@ -118,7 +120,7 @@ class NativeDialect(Dialect):
             case Updated(settings):
                 return [_encode("session.updated", **_facts(settings))]
 
-    def _read(self, fields: Fields, context_id: str | None, length: int) -> Action:
+    def _read(self, fields: Fields, context_id: str | None, length: int) -> Sequence[Action]:
         kind = fields.choice("type", tuple(_FIELDS))
         if kind is None:
             raise InvalidRequest(f"type must be one of {', '.join(_FIELDS)}", param="type")
@@ -130,21 +132,26 @@ class NativeDialect(Dialect):
             )
         if kind == "session.update":
             self._settings = self._read_settings(fields)
-            return Update(self._settings)
+            return [Update(self._settings)]
         if context_id is None:
             raise InvalidRequest(f"{kind} needs a context_id", param="context_id")
         if kind == "context.append_audio":
-            return Listen(context_id, read_said(fields, self._limits), self._opening(fields))
+            return [Listen(context_id, read_said(fields, self._limits), self._opening(fields))]
         if kind == "context.cancel":
-            return Cancel(context_id)
+            return [Cancel(context_id)]
         if kind == "input_text.end":
-            return End(context_id)
+            return [End(context_id)]
         if kind == "input_text.flush":
-            return Flush(context_id, fields.string("flush_id"))
+            return [Flush(context_id, fields.string("flush_id"))]
         text = fields.string("text")
         if text is None:
             raise no_text("input_text.append needs a text")
-        return Append(context_id, text, self._opening(fields))
+        opening = self._opening(fields)
+        if not opening.is_first:
+            return [Append(context_id, text, opening)]
+        voice = opening.settings.voice
+        append = Append(context_id, text, replace(opening, is_first=False))
+        return [ChangeVoice(context_id, voice), append]
 
     def _opening(self, fields: Fields) -> Opening:
         voice = fields.string("voice")
@@ -208,6 +215,7 @@ def _reading(reading: ReadingOptions) -> dict[str, Any]:
     return {
         "ssml": reading.ssml,
         "read_aloud": sorted(reading.aloud),
+        "voice_tags": reading.voice_tags,
         "pronunciations": dict(reading.lexicon.entries),
     }
 

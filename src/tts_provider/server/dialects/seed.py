@@ -20,16 +20,25 @@ from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.dialects.dialogue import (
+    FindVoice,
+    TurnRequest,
+    make_turns,
+    read_pause_s,
+    read_turns,
+)
 from tts_provider.server.dialects.fields import (
     MAX_SEED,
     Fields,
+    no_text,
     parse_object,
     read_said,
     read_text,
 )
 from tts_provider.server.service.service import Said
 from tts_provider.server.service.word_facts import words_facts
-from tts_provider.speech.engine import SAMPLE_RATE, Manner, Word
+from tts_provider.speech.dialogue import PAUSE_MS, Dialogue
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
@@ -43,6 +52,7 @@ _TURN_BYTES = 1024  # beside its texts and audio
 @dataclass(frozen=True)
 class SpeechRequest:
     text: str
+    """Empty where there are `turns`."""
     speaker: int | None
     voice: str | None
     stream: bool
@@ -52,6 +62,15 @@ class SpeechRequest:
     context: tuple[Said, ...] = ()
     """What was said before, oldest first."""
     reading: ReadingOptions = AS_WRITTEN
+    turns: tuple[TurnRequest, ...] = ()
+    pause_s: float = PAUSE_MS / 1000
+    """Between two turns."""
+
+    def asked(self, find_voice: FindVoice) -> Utterance | Dialogue:
+        """Raises `InvalidRequest` where there is no such voice."""
+        if self.turns:
+            return Dialogue(make_turns(self.turns, find_voice), self.pause_s)
+        return Utterance(self.text, find_voice(self.voice, self.speaker), self.manner)
 
 
 @dataclass(frozen=True)
@@ -152,7 +171,12 @@ def _size_bytes(turn: Turn) -> int:
     strings, more = [turn.request_id or ""], 0
     if isinstance(turn, SpeechRequest):
         strings += [turn.text, turn.voice or "", *(said.text for said in turn.context)]
-        more = turn.reading.lexicon.size_bytes + sum(len(said.audio) for said in turn.context)
+        strings += [string for each in turn.turns for string in (each.text, each.voice or "")]
+        more = (
+            _TURN_BYTES * len(turn.turns)
+            + turn.reading.lexicon.size_bytes
+            + sum(len(said.audio) for said in turn.context)
+        )
     return _TURN_BYTES + more + sum(map(sys.getsizeof, strings))
 
 
@@ -175,7 +199,10 @@ def streaming(request: SpeechRequest) -> str:
 
 
 def words(spoken: Sequence[Word], request: SpeechRequest) -> str:
-    return _encode({"status": "words", **words_facts(spoken)}, request.request_id)
+    body = {"status": "words", **words_facts(spoken)}
+    if request.turns:
+        body |= {"turn": spoken[0].turn, "voice": spoken[0].voice}
+    return _encode(body, request.request_id)
 
 
 def success(
@@ -248,29 +275,35 @@ def _read_command(fields: Fields, request_id: str | None, limits: Limits) -> Tur
 
 
 def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> SpeechRequest:
-    text = read_text(fields, limits, "No text provided")
+    turns = fields.objects("turns")
+    if fields.has("turns") and not turns:
+        raise no_text("turns has none: it holds what is said, by whom", "turns")
+    text = "" if turns else read_text(fields, limits, "No text provided")
     stream = fields.boolean("stream") or False
     audio_format: Format = fields.choice("format", COMMON_FORMATS) or ("pcm" if stream else "wav")
     rate = fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE
     output = Output(audio_format, rate)
     output.check()
+    manner = Manner(
+        temperature=fields.number("temperature", 0.0, 2.0),
+        top_k=fields.integer("top_k", 1, 2048),
+        seed=fields.integer("seed", 0, MAX_SEED),
+        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
+        max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
+        word_times=fields.boolean("timestamps") or False,
+    )
     return SpeechRequest(
         text=text,
         speaker=fields.integer("speaker", 0, None, may_be_text=True),
         voice=fields.string("voice"),
         stream=stream,
         output=output,
-        manner=Manner(
-            temperature=fields.number("temperature", 0.0, 2.0),
-            top_k=fields.integer("top_k", 1, 2048),
-            seed=fields.integer("seed", 0, MAX_SEED),
-            speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
-            max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
-            word_times=fields.boolean("timestamps") or False,
-        ),
+        manner=manner,
         request_id=request_id,
         context=tuple(
             read_said(entry, limits) for entry in fields.objects("context", _MAX_CONTEXT)
         ),
         reading=fields.reading() or AS_WRITTEN,
+        turns=read_turns(turns, fields, manner, limits),
+        pause_s=read_pause_s(fields),
     )

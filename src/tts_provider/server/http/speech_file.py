@@ -1,4 +1,4 @@
-"""One utterance over HTTP, in pieces as it is made: a file, or events that have pieces of it."""
+"""Speech over HTTP, in pieces as it is made: a file, or events that have pieces of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tts_provider.audio.encode.encode import Output
 from tts_provider.errors import Loading, WireError
 from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.dialogue import Dialogue
 from tts_provider.speech.engine import Utterance
 from tts_provider.speech.pipeline import Segment
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
@@ -19,7 +20,7 @@ Speech = AsyncGenerator[Piece | Segment, None]
 
 
 def speak_file(
-    utterance: Utterance,
+    asked: Utterance | Dialogue,
     output: Output,
     endpoint: str,
     service: SpeechService,
@@ -27,17 +28,18 @@ def speak_file(
     *,
     reading: ReadingOptions = AS_WRITTEN,
 ) -> Speech:
-    """The audio's file, and its segments where the utterance is `word_times`. `text_name` is the
-    request's field that the text came in.
+    """The audio's file, and its segments where it is `word_times`. `text_name` is the request's
+    field that the text came in.
 
     Raises `InvalidRequest` where there is no such file, and `Loading`: over HTTP nobody can be told
     to wait.
     """
     encoder = PieceEncoder(output)
-    if not service.is_ready_for(utterance.voice) and service.admission.refusal is None:
+    is_ready = all(map(service.is_ready_for, Dialogue.of(asked).voices))
+    if not is_ready and service.admission.refusal is None:
         raise Loading("the model is still loading; try again later")
     return service.speak(
-        utterance, encoder, endpoint, reading=reading, text_name=text_name, holds_silence=True
+        asked, encoder, endpoint, reading=reading, text_name=text_name, holds_silence=True
     )
 
 

@@ -29,6 +29,7 @@ from tts_provider.errors import (
     Loading,
     UnsentAudio,
     WireError,
+    part_named,
     text_named,
 )
 from tts_provider.server.service.admission import Admission
@@ -37,6 +38,7 @@ from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.readings import Readings
 from tts_provider.server.service.watermark import Watermark
 from tts_provider.speech import pipeline
+from tts_provider.speech.dialogue import Dialogue, is_interrupted
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     Engine,
@@ -50,10 +52,10 @@ from tts_provider.speech.lexicon import LexiconFile
 from tts_provider.speech.reading import (
     AS_WRITTEN,
     PIECE_CHARACTERS,
+    Cast,
     Passage,
     Reader,
     ReadingOptions,
-    read,
 )
 from tts_provider.voices.aliases import find_alias, resolve_alias
 from tts_provider.voices.store import VoiceStore
@@ -228,8 +230,15 @@ class SpeechService:
         return self.engine.residency == "loading"
 
     def new_reader(self, voice: Voice, reading: ReadingOptions) -> Reader:
-        """For a text that is still being written, read as was asked for, and spoken in `voice`."""
-        return Reader(self._reading(voice, reading))
+        """For a text that is still being written, read as was asked for, and spoken in `voice`
+        where it names no other."""
+
+        def find(name: str) -> Voice:
+            with text_named("text", "voice"):
+                return self.find_voice(name, None)
+
+        cast = Cast(find, lambda other: self._reading(other, reading))
+        return Reader(self._reading(voice, reading), cast)
 
     def _reading(self, voice: Voice, asked: ReadingOptions) -> ReadingOptions:
         """What a request asks for, and what the server and the voice add to it."""
@@ -243,7 +252,7 @@ class SpeechService:
 
     async def speak(
         self,
-        utterance: Utterance,
+        asked: Utterance | Dialogue,
         encoder: PieceEncoder,
         endpoint: str,
         *,
@@ -252,27 +261,29 @@ class SpeechService:
         text_name: str = "text",
         holds_silence: bool = False,
     ) -> AsyncGenerator[Piece | pipeline.Segment, None]:
-        """Wait for a stream, listen to what was said before, then yield the utterance as the bytes
-        of one file, and its segments where it is `word_times`; its text is read as `reading` asks.
-        The encoder is closed then. With `holds_silence` bytes come when there is something to hear.
+        """Wait for a stream, listen to what was said before, then yield the utterance, or a
+        dialogue's, as the bytes of one file, and its segments where it is `word_times`; its text is
+        read as `reading` asks. The encoder is closed then. With `holds_silence` bytes come when
+        there is something to hear.
 
         Raises `WireError`, whose text is called `text_name`.
         """
-        meter = Meter(self.metrics, endpoint, utterance.voice.id)
-        meter.characters = len(utterance.text)
+        dialogue = Dialogue.of(asked)
+        meter = Meter(self.metrics, endpoint, *dialogue.voices)
+        meter.characters = dialogue.characters
         meter.begin()
         with closing(encoder), text_named(text_name), meter.measure():
-            async with self.admission.admit(early=self.is_ready_for(utterance.voice)):
-                await self._listen_to_all(context, utterance)
-                longest_s = self._longest_pauses_s(utterance)
-                passages = await self._read(
-                    utterance.text, utterance.voice, reading, longest_s=longest_s
-                )
-                items = pipeline.speak(
+            async with self.admission.admit(early=all(map(self.is_ready_for, dialogue.voices))):
+                await self._listen_to_all(context, dialogue.turns[0])
+                if isinstance(asked, Dialogue):
+                    turns = await self._read_dialogue(dialogue, reading)
+                else:
+                    turns = [pipeline.Turn(asked, await self._read_whole(asked, reading))]
+                items = pipeline.speak_turns(
                     self.engine,
-                    utterance,
-                    passages,
-                    mark=await self._watermark.mark(utterance.voice),
+                    [replace(turn, passages=meter.watch(turn.passages)) for turn in turns],
+                    pause_s=dialogue.pause_s,
+                    mark_of=self._watermark.mark,
                     longest_s=self.limits.max_reply_audio_s,
                     holds_silence=holds_silence,
                 )
@@ -295,16 +306,17 @@ class SpeechService:
         A place is held for a passage only, so contexts take turns with everybody else; silence
         within a context takes none."""
         has_begun = progress.position > 0
+        meter.hear(passage.voice or utterance.voice)
         place: AbstractAsyncContextManager[None] = nullcontext()
         if passage.spoken or not has_begun:
-            early = self.is_ready_for(utterance.voice)
+            early = self.is_ready_for(passage.voice or utterance.voice)
             place = self.admission.admit(begun=has_begun, early=early)
         items = pipeline.speak_passages(
             self.engine,
             utterance,
             [passage],
             progress,
-            mark=await self._watermark.mark(utterance.voice),
+            mark_of=self._watermark.mark,
             longest_s=self.limits.max_reply_audio_s,
         )
         async with place, aclosing(items):
@@ -358,6 +370,47 @@ class SpeechService:
         pipeline.check_pauses(sum(passage.pause_s for passage in read), longest_s)
         return read
 
+    async def _read_whole(self, utterance: Utterance, reading: ReadingOptions) -> Iterable[Passage]:
+        longest_s = self._longest_pauses_s(utterance)
+        return await self._read(utterance.text, utterance.voice, reading, longest_s=longest_s)
+
+    async def _read_dialogue(
+        self, dialogue: Dialogue, reading: ReadingOptions
+    ) -> list[pipeline.Turn]:
+        """All of it, before the first turn is spoken. Raises `InvalidRequest` as `_read` does, and
+        `NoSpeech` where a turn has nothing to say; both name the turn."""
+
+        def read_turns() -> Iterator[tuple[int, Passage]]:
+            for number, turn in enumerate(dialogue.turns):
+                with part_named(dialogue.turn_name(number)):
+                    is_spoken = False
+                    for passage in self.new_reader(turn.voice, reading).read(turn.text):
+                        is_spoken = is_spoken or bool(passage.spoken)
+                        yield number, passage
+                    if not is_spoken:
+                        raise pipeline.nothing_to_speak()
+
+        if dialogue.characters <= PIECE_CHARACTERS:
+            read = [*read_turns()]
+        else:
+            read = await self.readings.read(read_turns)
+        between_s = dialogue.pause_s * (len(dialogue.turns) - 1)
+        pauses_s = between_s + sum(passage.pause_s for _, passage in read)
+        pipeline.check_pauses(pauses_s, self._longest_pauses_s(dialogue.turns[0]))
+        passages: list[list[Passage]] = [[] for _ in dialogue.turns]
+        for number, passage in read:
+            passages[number].append(passage)
+        return [
+            pipeline.Turn(
+                turn,
+                passages[number],
+                number,
+                dialogue.turn_name(number),
+                is_interrupted=number + 1 < len(dialogue.turns) and is_interrupted(turn.text),
+            )
+            for number, turn in enumerate(dialogue.turns)
+        ]
+
     def _longest_pauses_s(self, utterance: Utterance) -> float:
         """Where it wants so little audio that it cannot be too long, its pauses are cut."""
         longest_s = self.limits.max_reply_audio_s
@@ -369,8 +422,8 @@ class SpeechService:
 
         Raises `InvalidRequest` as reading does, and `OverCapacity` where too many ask for it.
         """
-        options = self._reading(voice, reading)
-        passages = await self.readings.show(lambda: read(text, options))
+        reader = self.new_reader(voice, reading)
+        passages = await self.readings.show(lambda: reader.read(text))
         return [passage.spoken for passage in passages if passage.spoken]
 
     async def _listen_to_all(self, context: Sequence[Said], utterance: Utterance) -> None:
@@ -458,9 +511,10 @@ def unexpected_failure() -> EngineFailed:
 class Meter:
     """What one request or context cost, told to the metrics and the log when it is over."""
 
-    def __init__(self, metrics: Metrics, endpoint: str, voice: str) -> None:
+    def __init__(self, metrics: Metrics, endpoint: str, *voices: Voice) -> None:
         self._metrics = metrics
-        self._endpoint, self._voice = endpoint, voice
+        self._endpoint = endpoint
+        self._voices = dict.fromkeys(voice.id for voice in voices)
         self._arrived: float | None = None
         self._engine_s = 0.0
         self._first_audio_s: float | None = None
@@ -475,6 +529,17 @@ class Meter:
         if isinstance(item, pipeline.AudioChunk):
             self._count(len(item.samples))
         return item
+
+    def hear(self, voice: Voice) -> None:
+        """It speaks too."""
+        self._voices[voice.id] = None
+
+    def watch(self, passages: Iterable[Passage]) -> Iterator[Passage]:
+        """The same, whose voices are known from then on."""
+        for passage in passages:
+            if passage.voice is not None:
+                self.hear(passage.voice)
+            yield passage
 
     def begin(self) -> None:
         """There is something to speak: from now on its first audio is waited for."""
@@ -512,7 +577,7 @@ class Meter:
                 extra={
                     "endpoint": self._endpoint,
                     "outcome": outcome,
-                    "voice": self._voice,
+                    "voice": ", ".join(self._voices),
                     "characters": self.characters,
                     "first_audio_ms": _ms(self._first_audio_s),
                     "audio_ms": to_ms(self._samples),

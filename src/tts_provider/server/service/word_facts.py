@@ -24,4 +24,11 @@ def _facts(word: Word) -> dict[str, Any]:
         "end_ms": word.end_ms,
         "from": word.text_start,
         "to": word.text_end,
+        **who_says(word),
     }
+
+
+def who_says(word: Word) -> dict[str, Any]:
+    """Nothing where there is one voice."""
+    turn = {} if word.turn is None else {"turn": word.turn}
+    return {**turn, "voice": word.voice} if word.voice else turn

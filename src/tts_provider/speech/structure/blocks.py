@@ -41,12 +41,17 @@ class BlockParser(InlineParser):
     `InlineParser`."""
 
     def __init__(
-        self, aloud: Collection[str] = (), *, tags: bool = False, acts: bool = False
+        self,
+        aloud: Collection[str] = (),
+        *,
+        tags: bool = False,
+        acts: bool = False,
+        voices: bool = False,
     ) -> None:
         """`aloud` names what of `NOT_SPEECH` is to be spoken; with `tags`, `<break time="1s"/>` is
         a silence, and what is in `<spell>` is said letter by letter; with `acts`, `[sighs]` and the
-        like stay."""
-        super().__init__(aloud, tags, acts)
+        like stay; with `voices`, `[voice:name]` says who speaks."""
+        super().__init__(aloud, tags, acts, voices)
 
     def _begin(self) -> None:
         super()._begin()

@@ -24,8 +24,9 @@ class InlineParser:
     Each `_read_…` takes a character at least, or raises `Undecided`.
     """
 
-    def __init__(self, aloud: Collection[str], tags: bool, acts: bool) -> None:
+    def __init__(self, aloud: Collection[str], tags: bool, acts: bool, voices: bool) -> None:
         self._aloud = frozenset(aloud)
+        self._voices = voices
         self._tags = tags
         self._acts = acts
         self._out = PlainTextWriter()
@@ -177,6 +178,14 @@ class InlineParser:
                 self._out.pause(min(pause_s, LONGEST_PAUSE_S), self._place + self._at)
                 self._drop_to(pause.end())
                 return
+        if (
+            mark == "["
+            and self._voices
+            and (voice := self._match(patterns.VOICE, ends_itself=True))
+        ):
+            self._out.voice(voice["name"].strip() or None)
+            self._drop_to(voice.end())
+            return
         if mark == "[" and self._read_act():
             return
         if mark == "[" and (said := self._match(patterns.PHONEMES, ends_itself=True)):

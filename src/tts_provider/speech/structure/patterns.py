@@ -130,6 +130,8 @@ INLINE = frozenset(
 # --- What speech services have within an ordinary text -------------------------------------------
 
 PAUSE = regex.compile(r"\[pause[: ] {0,2}(?P<time>[0-9.]{1,8} {0,1}m?s)\]", regex.IGNORECASE)
+VOICE = regex.compile(r"\[voice: {0,2}(?P<name>[^\[\]\n]{0,200})\]", regex.IGNORECASE)
+"""`[voice:af_heart]`; without a name, who was asked for."""
 _ACTS = (
     "laughs(?: softly| nervously| quietly| loudly)?|chuckles|giggles|snickers"
     "|sighs(?: heavily| deeply| softly)?"

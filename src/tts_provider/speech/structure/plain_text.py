@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tts_provider.speech.engine import Voice
 from tts_provider.speech.mapped_text import Run, to_runs
 
 
@@ -23,12 +24,15 @@ class PlainText:
     """Where in `text` a silence was asked for, of how many seconds, and where it was written."""
     phonemes: list[tuple[int, int, str]] = field(default_factory=list)
     """From where to before where `text` is pronounced so, in IPA."""
+    voices: list[tuple[int, str | Voice | None]] = field(default_factory=list)
+    """From where in `text` on who says it: as it is named, or who that is; None is who said it
+    before anybody was named."""
 
     def __len__(self) -> int:
         return len(self.text)
 
     def slice(self, start: int, end: int) -> PlainText:
-        """A part of it, without its pauses."""
+        """A part of it, without its pauses and voices."""
         phonemes = [(a - start, b - start, ipa) for a, b, ipa in self.phonemes if start <= a < end]
         return PlainText(
             self.text[start:end], self.starts[start:end], self.ends[start:end], [], phonemes
@@ -38,6 +42,7 @@ class PlainText:
         size = len(self)
         self.pauses += [(size + at, pause_s, place) for at, pause_s, place in other.pauses]
         self.phonemes += [(size + a, size + b, ipa) for a, b, ipa in other.phonemes]
+        self.voices += [(size + at, voice) for at, voice in other.voices]
         self.text += other.text
         self.starts += other.starts
         self.ends += other.ends
@@ -49,6 +54,7 @@ class PlainText:
         del self.ends[:count]
         self.pauses = [(at - count, s, place) for at, s, place in self.pauses if at >= count]
         self.phonemes = [(a - count, b - count, ipa) for a, b, ipa in self.phonemes if a >= count]
+        self.voices = [(at - count, voice) for at, voice in self.voices if at >= count]
 
     def runs(self) -> tuple[Run, ...]:
         """Where all of it was written, in few words."""
@@ -98,6 +104,11 @@ class PlainTextWriter:
         """A silence, which ends what was before it."""
         self.gap("\n\n")
         self._plain.pauses.append((self._length, pause_s, place))
+
+    def voice(self, name: str | None) -> None:
+        """Who says what comes, which ends what was before it; None as `PlainText` has it."""
+        self.gap("\n\n")
+        self._plain.voices.append((self._length, name))
 
     def pronounce(self, count: int, ipa: str) -> None:
         """The last `count` characters are pronounced so."""

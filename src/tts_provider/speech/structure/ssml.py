@@ -27,6 +27,7 @@ _ELEMENTS: Mapping[str, frozenset[str]] = {
     "sub": frozenset(("alias",)),
     "phoneme": frozenset(("alphabet", "ph")),
     "lang": frozenset(("xml:lang",)),
+    "voice": frozenset(("name",)),
 }
 _STRENGTHS = {
     "none": 0.0, "x-weak": 0.1, "weak": 0.2, "medium": 0.4, "strong": 0.7, "x-strong": 1.2,
@@ -43,8 +44,13 @@ _WORD = re.compile(r"\S+|\s+")
 class Ssml:
     """Reads a text in SSML, with or without `<speak>` around it, that arrives in pieces."""
 
-    def __init__(self, language: str = "en") -> None:
-        self._language = language
+    def __init__(
+        self, language: str = "en", language_of: Callable[[str], str] | None = None
+    ) -> None:
+        """`language` is the voice's, `language_of` finds that of another by its name, and raises
+        `InvalidRequest` where there is none."""
+        self.language = language
+        self._language_of = language_of
         self._out = PlainTextWriter()
         self._place = 0  # of what the parser was given next, in all that was written
         self._error: InvalidRequest | None = None
@@ -65,6 +71,7 @@ class Ssml:
         self._given = b""  # to the parser, from `_counted` on
         self._counted = len(_ROOT)
         self._open: list[str] = []
+        self._voices: list[tuple[str, str]] = []  # those that are open, and their languages
         self._content: list[str] = []  # of an element that is read as a whole
         self._attributes: dict[str, str] = {}
         self._content_place = 0
@@ -177,6 +184,8 @@ class Ssml:
             self._out.gap("\n\n")
         elif name == "break":
             self._out.pause(_break_s(attributes), place)
+        elif name == "voice":
+            self._begin_voice(_attribute(name, attributes, "name"))
         elif name in _WHOLE:
             self._content, self._content_place = [], place
 
@@ -188,9 +197,17 @@ class Ssml:
         self._open.pop()
         if name in ("p", "s"):
             self._out.gap("\n\n")
+        elif name == "voice":
+            self._voices.pop()
+            self._out.voice(self._voices[-1][0] if self._voices else None)
         elif name in _WHOLE:
             content, self._content = " ".join("".join(self._content).split()), []
             self._write_whole(name, content, place)
+
+    def _begin_voice(self, name: str) -> None:
+        language = self.language if self._language_of is None else self._language_of(name)
+        self._voices.append((name, language))
+        self._out.voice(name)
 
     def _write_whole(self, name: str, content: str, end: int) -> None:
         attributes, start = self._attributes, self._content_place
@@ -260,8 +277,9 @@ class Ssml:
             self._is_said = True
 
     def _check_language(self, language: str) -> None:
-        if language.partition("-")[0].lower() != self._language.partition("-")[0].lower():
-            raise _wrong(f"this voice speaks {self._language}; got xml:lang={language[:40]!r}")
+        spoken = self._voices[-1][1] if self._voices else self.language
+        if language.partition("-")[0].lower() != spoken.partition("-")[0].lower():
+            raise _wrong(f"this voice speaks {spoken}; got xml:lang={language[:40]!r}")
 
     def _refuse_instruction(self, target: str, _data: str) -> None:
         raise _wrong(f"processing instructions are not taken; got <?{target[:40]}")

@@ -1,0 +1,52 @@
+"""Several turns as one text: who says what, and what is between them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from tts_provider.speech.engine import MOST_HEARD, History, Utterance, Voice
+
+PAUSE_MS = 300
+"""Between two turns, beside the quiet that a voice ends with."""
+LONGEST_PAUSE_MS = 5000
+
+# A dash, or two hyphens, as scripts have them; what may close the line comes behind it.
+_INTERRUPTED = re.compile(r"(?:[—―–]|--)[\s\"'”’»)\]*_]*\Z")
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Turns that are spoken one after the other; each hears those before it."""
+
+    turns: tuple[Utterance, ...]
+    """One at least. All are as long and tell their words as the first does."""
+    pause_s: float = PAUSE_MS / 1000
+    name: str = "turns"
+    """What the request calls them."""
+
+    @classmethod
+    def of(cls, asked: Utterance | Dialogue) -> Dialogue:
+        """One voice's text is a turn; the turns of a dialogue have one history."""
+        if isinstance(asked, Utterance):
+            return cls((asked,))
+        history = History(heard=MOST_HEARD)
+        return replace(asked, turns=tuple(replace(t, history=history) for t in asked.turns))
+
+    @property
+    def voices(self) -> tuple[Voice, ...]:
+        """Each once, in order."""
+        return tuple({turn.voice.id: turn.voice for turn in self.turns}.values())
+
+    @property
+    def characters(self) -> int:
+        return sum(len(turn.text) for turn in self.turns)
+
+    def turn_name(self, number: int) -> str:
+        """What errors call a turn."""
+        return f"{self.name}[{number}]"
+
+
+def is_interrupted(text: str) -> bool:
+    """Whether the next turn begins as soon as this one's last sound is over: it ends in a dash."""
+    return _INTERRUPTED.search(text[-40:]) is not None
