@@ -71,7 +71,7 @@ async def test_the_package(tmp_path):
     async with running_server(api_keys="k") as server:
         async with behind_tls(server.port, ca.issue_cert("localhost")) as tls_port:
             urls = f"http://127.0.0.1:{server.port}", f"https://localhost:{tls_port}"
-            arguments = (*urls, str(tmp_path / "ca.pem"), "k", TEXT, RACHEL)
+            arguments = (*urls, str(tmp_path / "ca.pem"), "k", TEXT, RACHEL, ADAM)
             report = await run_program("elevenlabs_client", "elevenlabs", *arguments)
     for way in ("convert", "stream", "convert_realtime"):
         data = base64.b64decode(report[way])
@@ -80,6 +80,16 @@ async def test_the_package(tmp_path):
         assert median_pitch_hz(samples, rate) > 150
     for way in ("convert_with_timestamps", "stream_with_timestamps"):
         assert hear_digits(from_s16(base64.b64decode(report[way]))) == DIGITS, way
+    scene = from_s16(base64.b64decode(report["dialogue"]))
+    for way in ("stream", "with_timestamps", "stream_with_timestamps"):
+        assert report[f"dialogue_{way}"] == report["dialogue"], way
+    assert median_pitch_hz(scene[: len(scene) // 3]) > 150
+    assert median_pitch_hz(scene[-len(scene) // 3 :]) < 150
+    assert report["voice_segments"][0] == [[RACHEL, 0], [ADAM, 1]]
+    streamed = [segment for line in report["voice_segments"][1:] for segment in line]
+    assert streamed == report["voice_segments"][0]
+    status, body = report["wrong_dialogue"]
+    assert (status, body["detail"]["code"]) == (400, "no_text")
     whole, *lines = report["characters"]
     assert whole == TEXT
     assert [line for line in lines if line] == [TEXT]  # behind lines that have only audio

@@ -90,6 +90,53 @@ async def test_speak_and_hear_what_the_server_made(browser: Browser, script):
         await page.expect_text("#notice", "espeak-ng")
 
 
+async def test_paragraphs_in_voices_of_their_own(browser: Browser):
+    paragraphs = ["One, two.", "# Three", "Four."]
+    text = f"{paragraphs[0]}\n\n{paragraphs[1]}\n \n{paragraphs[2]}"
+    async with running_server() as server, visit(browser, server) as page:
+        await page.expect_state("ready")
+        await page.page.fill("#text", text)
+        await page.page.click("#who-speaks-summary")
+        lists = page.page.locator("#cast select")
+        await expect(lists).to_have_count(3)
+        await lists.nth(1).select_option("female")
+        await page.expect_text("#who-speaks-summary", "Who speaks: 2 voices")
+        found = await Axe().run(page.page)
+        assert found.violations_count == 0, found.generate_report()
+        chosen = "(lists) => lists.map((list) => list.value)"
+        # A paragraph keeps its voice where another one comes before it, and where it is edited.
+        await page.page.fill("#text", f"Zero.\n\n{text}!")
+        await expect(lists).to_have_count(4)
+        assert await page.page.eval_on_selector_all("#cast select", chosen) == [
+            "",
+            "",
+            "female",
+            "",
+        ]
+        await page.page.fill("#text", f"Zero.\n\n{text.replace('# Three', 'Three')}!")
+        assert await page.page.eval_on_selector_all("#cast select", chosen) == [
+            "",
+            "",
+            "female",
+            "",
+        ]
+        await page.page.fill("#text", text)
+        await lists.nth(1).select_option("female")
+        await page.speak_to_the_end(text)
+        _, data = await downloaded(page)
+        async with open_socket(server) as socket:
+            pcm = b""
+            for number, paragraph in enumerate(paragraphs):
+                await ask(socket, text=paragraph, speaker=number % 2, format="pcm")
+                pcm += await receive(socket)
+        with wave.open(io.BytesIO(data)) as file:
+            assert file.readframes(file.getnframes()) == pcm
+        await page.expect_text("#history li:first-child .hint", " + ")
+        await page.page.select_option("#format", "flac")
+        name, data = await downloaded(page)
+        assert (name, decode_audio(data).shape[0]) == ("one-two-three-four.flac", len(pcm) // 2)
+
+
 _DROP = """async (data) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   const dataTransfer = new DataTransfer();

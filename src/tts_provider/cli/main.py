@@ -53,6 +53,7 @@ examples:
   tts-provider say "Hello there" --speaker 1
   tts-provider say "Hello there" -o hello.mp3
   tts-provider say - -o letter.wav --captions letter.srt < letter.txt
+  tts-provider say --cast cast.toml script.txt -o scene.mp3
   llm "Tell me a story" | tts-provider say --stream -
 
 With --stream and -, played or written to stdout, a sentence is spoken as soon
@@ -238,6 +239,8 @@ def _add_say(parser: _Parser) -> None:
     add("--stream", action="store_const", const=True, help="write or play while it is made")
     add("--voice", metavar="ID", help="voice id")
     add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
+    add("--cast", metavar="FILE", help="who speaks for whom: TEXT is a script's file")
+    add("--pause-ms", type=int, metavar="MS", help="between a script's turns (default: 300)")
     add(
         "--format",
         dest="audio_format",
@@ -396,6 +399,16 @@ def _say(flags: dict[str, Any]) -> int:
 
     text = flags.pop("text")
     flags.pop("play", None)
+    if "cast" in flags:
+        for name in ("voice", "speaker"):
+            if name in flags:
+                raise StartupError(f"with --cast its people have their voices: leave out --{name}")
+        from tts_provider.cli.text import read_file
+
+        say(read_file(text), **flags)
+        return 0
+    if "pause_ms" in flags:
+        raise StartupError("--pause-ms is between the turns of a script, which --cast asks for")
     # A session speaks little ahead of real time, which is no way to fill a file.
     if text == "-" and flags.get("stream") and flags.get("output") in (None, "-"):
         del flags["stream"]

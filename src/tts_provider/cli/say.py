@@ -21,6 +21,7 @@ from tts_provider.audio.pcm import (
     wav_header,
     wav_tag,
 )
+from tts_provider.cli.cast import ScriptTurn, cast_script, join_turns, load_cast
 from tts_provider.cli.output.captions import caption_format, write_captions
 from tts_provider.cli.output.player import play
 from tts_provider.client import (
@@ -58,10 +59,12 @@ def say(
     stream: bool = False,
     audio_format: Format | None = None,
     captions: str | None = None,
+    cast: str | None = None,
     **options: Any,
 ) -> None:
     """Speak `text`, in the format that the output's name asks for unless one is given; `captions`
-    is a file for them, `options` are the request's fields.
+    is a file for them, `options` are the request's fields. With a `cast`, a file of who speaks for
+    whom, the text is a script.
 
     Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
     """
@@ -69,16 +72,32 @@ def say(
     if captions is not None:
         caption_format(captions)
         options["timestamps"] = True
+    turns = None if cast is None else cast_script(text, load_cast(cast))
     with contextlib.ExitStack() as stack, _in_one_sentence():
         url, _ = _find_server(url, api_key, stack)
         client = stack.enter_context(TTSClient(url, api_key=api_key))
-        if stream:
-            pieces: Iterable[bytes] = client.stream(text, format=audio_format, **options)
+        options["format"] = audio_format
+        if turns is not None:
+            pieces = _speak_turns(client, turns, stream=stream, **options)
+        elif stream:
+            pieces = client.stream(text, **options)
         else:
-            pieces = iter([client.speak(text, format=audio_format, **options)])
+            pieces = iter([client.speak(text, **options)])
         _show_and_deliver(pieces, output, audio_format, options.get("sample_rate"))
         if captions is not None:
-            _write_captions(captions, text, client.words)
+            words = client.words
+            if turns is not None:
+                text, words = join_turns(turns, words)
+            _write_captions(captions, text, words)
+
+
+def _speak_turns(
+    client: TTSClient, turns: Sequence[ScriptTurn], *, stream: bool, **options: Any
+) -> Iterable[bytes]:
+    asked = [turn.request() for turn in turns]
+    if stream:
+        return client.stream_dialogue(asked, **options)
+    return iter([client.speak_dialogue(asked, **options)])
 
 
 def say_live(

@@ -53,6 +53,11 @@ def read_text(argument: str) -> str:
     return read_subtitles(text)
 
 
+def read_file(name: str) -> str:
+    """The text of that file, or of standard input where it is `-`. Raises `StartupError`."""
+    return _standard_input() if name == "-" else _file(name)
+
+
 def decode(data: bytes, name: str) -> str:
     """Text in UTF-8; in another encoding where it is none, which is said.
 

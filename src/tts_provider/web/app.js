@@ -1,3 +1,4 @@
+import { Cast } from './cast.js';
 import { Check } from './check.js';
 import { element, save, sentence } from './element.js';
 import { Enrolment } from './enrol.js';
@@ -34,6 +35,7 @@ const player = new Player();
 const reader = new Reader(element('text'), element('mirror'));
 const waveform = new Waveform(element('wave'));
 const voices = new VoiceSelect(element('voice'));
+const cast = new Cast(element('text'), element('voice'));
 const enrolment = new Enrolment(server, refreshVoices);
 const history = new History(element('history'), element('history-empty'), { play, download, formatName });
 const spokenWords = new SpokenWords(server, () => [reader.area.value, element('voice').value || undefined]);
@@ -165,10 +167,12 @@ async function speak() {
 /** @returns {import('./utterance.js').Request} */
 function readRequest(text) {
   const seed = element('seed').value;
+  const { parts } = cast;
   return {
     text,
+    parts,
     voice: element('voice').value || undefined,
-    voiceName: voices.chosen?.name ?? '',
+    voiceName: parts === null ? (voices.chosen?.name ?? '') : cast.names,
     temperature: Number(element('temperature').value),
     topK: Number(element('top-k').value || 50),
     // One of our own, so that the same audio can be asked for again in another format.
@@ -293,6 +297,7 @@ function showVoices(listed) {
   voices.show(listed.map((voice) => ({ ...voice, speaker: own.get(voice.id)?.speaker })), created.engine);
   enrolment.show(listed.filter(({ source }) => source === 'enrolled'));
   element('voices-kept').hidden = !voices.isEmbedded;
+  cast.refresh();
   render();
 }
 

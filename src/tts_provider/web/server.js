@@ -73,8 +73,11 @@ export class Server {
 
   /** The whole file of an utterance. @param {import('./utterance.js').Request} request */
   async speech(request, format) {
+    // A line of its own: what begins a paragraph may be a heading's mark.
+    const tagged = request.parts?.map(({ text, voice }) => `[voice:${voice}]\n${text}`).join('');
     const body = JSON.stringify({
-      input: request.text,
+      input: tagged ?? request.text,
+      voice_tags: tagged !== undefined,
       voice: request.voice,
       response_format: format,
       temperature: request.temperature,

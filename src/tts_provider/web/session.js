@@ -46,7 +46,7 @@ export class Session extends EventTarget {
 
   /** @param {import('./utterance.js').Utterance} utterance */
   speak(utterance) {
-    const { text, voice, temperature, topK, seed } = utterance.request;
+    const { text, parts, voice, temperature, topK, seed } = utterance.request;
     const context_id = `page-${(this.#count += 1)}`;
     this.#utterances.set(context_id, utterance);
     this.#send({
@@ -60,7 +60,9 @@ export class Session extends EventTarget {
       top_k: topK,
       seed,
     });
-    this.#send({ type: 'input_text.append', context_id, text });
+    for (const part of parts ?? [{ text, voice }]) {
+      this.#send({ type: 'input_text.append', context_id, text: part.text, voice: part.voice });
+    }
     this.#send({ type: 'input_text.end', context_id });
   }
 

@@ -3,7 +3,7 @@ import { SAMPLE_RATE } from './player.js';
 const PEAK_SAMPLES = 120; // 5 ms
 
 /**
- * @typedef {{text: string, voice: string, voiceName: string, temperature: number, topK: number,
+ * @typedef {{text: string, parts: import('./cast.js').Part[] | null, voice: string, voiceName: string, temperature: number, topK: number,
  *            seed: number}} Request
  * @typedef {{text: string, startMs: number, endMs: number}} Segment
  * @typedef {{from: number, until: number, startMs: number, endMs: number}} Word Where it is in the

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from contextlib import aclosing
 
 import httpx2
+import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from engines.remote.running import (
+    HEAD,
     ReplicaProcess,
+    frames_bytes,
     replica_process,
     running_replica,
+    scripted,
 )
-from engines.remote.test_engine import LONG_TEXT, until
+from engines.remote.test_engine import AUDIO, LONG_TEXT, until
 from servers import (
     PATIENCE_S,
     SteppedEngine,
@@ -28,7 +33,10 @@ from servers import (
     send,
 )
 from tts_provider.client import AsyncTTSClient
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.remote.engine import RemoteEngine
+from tts_provider.engines.remote.frames import End
+from tts_provider.speech.engine import Spoken
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 TEXT = "Hello there. I can answer at once! And I go on, too."
@@ -276,3 +284,53 @@ def test_a_key_that_is_not_the_replicas_ends_the_gateway(tmp_path):
         reply = run_cli(tmp_path, "serve", *flags, "--engine-url", process.url)
         assert reply.returncode == 2
         assert "the gateway's --engine-key is not this replica's" in reply.stderr.splitlines()[-1]
+
+
+class Remembering(EspeakEngine):
+    """The embedded voice, which says what it has heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[list[tuple[str, str, int]]] = []
+
+    async def speak(self, utterance):
+        history = utterance.history
+        self.heard.append([(s.text, s.voice, len(s.codes)) for s in history.segments])
+        async with aclosing(super().speak(utterance)) as sounds:
+            async for sound in sounds:
+                yield sound
+        codes = np.ones((len(self.heard), 32), np.int64)
+        history.add(Spoken(utterance.text, utterance.voice.speaker, codes, utterance.voice.id))
+
+
+async def test_a_dialogue_s_turns_hear_one_another_on_any_replica():
+    engines = [Remembering(), Remembering()]
+    turns = [{"text": f"Number {n}.", "speaker": n % 2} for n in range(3)]
+    async with running_replica(engines[0]) as one, running_replica(engines[1]) as other:
+        remote = RemoteEngine([one.url, other.url])
+        async with running_server(remote) as server, open_socket(server) as socket:
+            assert (await ask(socket, turns=turns))["status"] == "success"
+    heard = sorted((told for engine in engines for told in engine.heard), key=len)
+    assert [[part[:2] for part in told] for told in heard] == [
+        [],
+        [("Number zero.", "male")],
+        [("Number zero.", "male"), ("Number one.", "female")],
+    ]
+
+
+async def test_a_replica_that_is_lost_within_a_dialogue_says_in_which_turn():
+    spoken = []
+
+    async def answer(path, writer):
+        spoken.append(path)
+        frames = (AUDIO, End()) if len(spoken) == 1 else (AUDIO,)
+        writer.write(HEAD + frames_bytes(*frames))
+        await writer.drain()
+
+    turns = [{"text": "One."}, {"text": "Two.", "speaker": 1}]
+    async with scripted(answer) as url, running_server(RemoteEngine([url])) as server:
+        async with open_socket(server) as socket:
+            assert (await ask(socket, turns=turns, stream=True))["status"] == "streaming"
+            pieces, told = await collect_stream(socket)
+            assert len(b"".join(pieces)) >= 2 * (1920 + 7200)  # the first turn and the pause
+            assert (told["status"], told["code"]) == ("error", "engine_lost")
+            assert told["message"].startswith("turns[1]: ")

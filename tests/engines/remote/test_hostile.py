@@ -32,7 +32,7 @@ from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.engines.remote.frames import Alive, Bounds, End, Kind, SamplesFrame
 from tts_provider.engines.remote.messages import SpeakRequest
 from tts_provider.errors import EngineFailed, EngineLost, InvalidRequest, StartupError
-from tts_provider.server.dialects import openai
+from tts_provider.server.dialects.openai.requests import DialogueRequest, SpeechRequest
 from tts_provider.speech.engine import Phonemes, Sound, Spoken
 from tts_provider.voices import store
 
@@ -475,7 +475,7 @@ def test_no_model_prints_what_it_was_given():
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
     ]
-    models += [openai.SpeechRequest]
+    models += [SpeechRequest, DialogueRequest]
     assert len(models) > 8
     for model in models:
         if model.__module__.startswith("tts_provider"):

@@ -76,6 +76,11 @@ CARTESIA = {
 }
 OPENAI = {"input": TEXT, "voice": "male"}
 ELEVENLABS, PCM = "/v1/text-to-speech/{voice_id}", "?output_format=pcm_24000"
+DIALOGUE = "/v1/text-to-dialogue"
+WAYS = (
+    *(("", ""), ("/stream", "")),
+    *(("/with-timestamps", "audio_base64"), ("/stream/with-timestamps", "audio_base64")),
+)
 POSTS = {
     "/v1/audio/speech": [
         *(
@@ -89,6 +94,21 @@ POSTS = {
             "audio",
         ),
     ],
+    "/v1/audio/dialogue": [
+        Post(
+            "/v1/audio/dialogue",
+            {"turns": [{"text": TEXT}, {"text": TEXT, "speaker": 1}], "response_format": "pcm"},
+            "pcm",
+        )
+    ],
+    **{
+        DIALOGUE + end: [
+            Post(
+                DIALOGUE + end + PCM, {"inputs": [{"text": TEXT, "voice_id": "male"}]}, "pcm", find
+            )
+        ]
+        for end, find in WAYS
+    },
     "/tts/bytes": [Post("/tts/bytes", CARTESIA, "pcm")],
     "/tts/sse": [Post("/tts/sse", CARTESIA, "pcm", "data")],
     "/v1/speak": [
@@ -98,10 +118,7 @@ POSTS = {
         ELEVENLABS + end: [
             Post(ELEVENLABS.format(voice_id="male") + end + PCM, {"text": TEXT}, "pcm", find)
         ]
-        for end, find in (
-            *(("", ""), ("/stream", "")),
-            *(("/with-timestamps", "audio_base64"), ("/stream/with-timestamps", "audio_base64")),
-        )
+        for end, find in WAYS
     },
 }
 

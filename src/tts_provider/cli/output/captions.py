@@ -35,7 +35,8 @@ def caption_format(name: str) -> CaptionFormat:
 
 
 def write_captions(text: str, words: Sequence[SpokenWord], kind: CaptionFormat) -> str:
-    """The file's text; `words` are those of `text`, in order."""
+    """The file's text; `words` are those of `text`, in order. WebVTT says who speaks, where they
+    have a `voice`."""
     cues = [_cue(text, cue, kind) for cue in _divide(text, words)]
     if kind == "vtt":
         return "\n".join(["WEBVTT\n", *cues])
@@ -49,7 +50,8 @@ def _divide(text: str, words: Sequence[SpokenWord]) -> Iterator[list[SpokenWord]
     cue: list[SpokenWord] = []
     for word in (part for whole in words for part in _parts(whole)):
         if cue and (
-            bisect_left(ends, cue[-1].end) != bisect_left(ends, word.end)
+            (cue[-1].turn, cue[-1].voice) != (word.turn, word.voice)
+            or bisect_left(ends, cue[-1].end) != bisect_left(ends, word.end)
             or word.start_ms - cue[-1].end_ms >= _PAUSE_MS
             or word.end_ms - cue[0].start_ms > _LONGEST_MS
             or len(_joined(text, [*cue, word])) > _CUE_CHARACTERS
@@ -85,10 +87,16 @@ def _cue(text: str, words: Sequence[SpokenWord], kind: CaptionFormat) -> str:
     start_ms = words[0].start_ms
     end_ms = max(words[-1].end_ms, start_ms + 1)  # WebVTT knows no cue of no time
     if kind == "vtt":
-        shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        shown = _escape(shown)
+        if words[0].voice:
+            shown = f"<v {_escape(words[0].voice)}>{shown}"
     else:  # SubRip has no way to write an arrow
         shown = shown.replace("-->", "→")
     return f"{_time(start_ms, kind)} --> {_time(end_ms, kind)}\n{shown}\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _lines(text: str) -> str:

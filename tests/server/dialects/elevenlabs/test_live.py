@@ -16,6 +16,7 @@ import decoders
 import ears
 from servers import PATIENCE_S, running_server
 from tts_provider.audio.pcm import from_s16
+from tts_provider.server.dialects.elevenlabs.dialogue import Characters
 from tts_provider.server.dialects.elevenlabs.http import _Lines, _OneObject
 from tts_provider.server.http.speech_file import worded
 from tts_provider.server.service.pieces import Piece
@@ -274,6 +275,81 @@ async def test_what_is_wrong_over_http(path, body, status, code):
         assert (reply.status_code, reply.json()["detail"]["code"]) == (status, code)
 
 
+DIALOGUE = "/v1/text-to-dialogue"
+RACHEL, ADAM = "21m00Tcm4TlvDq8ikWAM", "pNInz6obpgDQGcFmaJgB"
+INPUTS = [
+    {"text": "Two one four.", "voice_id": RACHEL},
+    {"text": "Nine, six.", "voice_id": ADAM},
+    {"text": "Three", "voice_id": RACHEL},
+]
+
+
+async def test_a_dialogue_in_its_voices():
+    query = "?output_format=pcm_24000"
+    async with running_server() as server, client_of(server) as client:
+        body = {"inputs": INPUTS, "settings": {"stability": 0.5}, "model_id": "eleven_v3"}
+        audio = (await client.post(f"{DIALOGUE}{query}", json=body)).content
+        assert (await client.post(f"{DIALOGUE}/stream{query}", json=body)).content == audio
+        told = (await client.post(f"{DIALOGUE}/with-timestamps{query}", json=body)).json()
+        lines = await client.post(f"{DIALOGUE}/stream/with-timestamps{query}", json=body)
+    assert base64.b64decode(told["audio_base64"]) == audio
+    characters = told["alignment"]["characters"]
+    said = [
+        (
+            "".join(characters[part["character_start_index"] : part["character_end_index"]]),
+            part["voice_id"],
+            part["dialogue_input_index"],
+        )
+        for part in told["voice_segments"]
+    ]
+    assert said == [(each["text"], each["voice_id"], n) for n, each in enumerate(INPUTS)]
+    samples = from_s16(audio)
+    for part in told["voice_segments"]:
+        place = slice(*(int(24_000 * part[f"{end}_time_seconds"]) for end in ("start", "end")))
+        is_woman = part["voice_id"] == RACHEL
+        assert (ears.median_pitch_hz(samples[place]) > 150) == is_woman
+    bodies = [json.loads(line) for line in lines.text.splitlines()]
+    assert b"".join(base64.b64decode(each["audio_base64"]) for each in bodies) == audio
+    streamed = [part for each in bodies for part in each["voice_segments"]]
+    times = ("voice_id", "start_time_seconds", "end_time_seconds", "dialogue_input_index")
+    assert [[part[name] for name in times] for part in streamed] == [
+        [part[name] for name in times] for part in told["voice_segments"]
+    ]
+    spelled = [each["alignment"]["characters"] for each in bodies if each["alignment"]]
+    assert ["".join(each) for each in spelled] == [each["text"] for each in INPUTS]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({}, 400, "no_text", "inputs"),
+        ({"inputs": []}, 400, "no_text", "inputs"),
+        ({"inputs": [*INPUTS, {"voice_id": ADAM}]}, 400, "no_text", "inputs[3].text"),
+        ({"inputs": [{"text": "Hi."}]}, 400, "invalid_value", "inputs[0].voice_id"),
+        (
+            {"inputs": [*INPUTS, {"text": "Hi.", "voice_id": "nobody"}]},
+            404,
+            "voice_not_found",
+            "inputs[3].voice_id",
+        ),
+        ({"inputs": INPUTS * 67}, 400, "too_many_turns", "inputs"),
+        (
+            {"inputs": [{"text": "a " * 6000, "voice_id": ADAM}] * 2},
+            400,
+            "max_character_limit_exceeded",
+            "inputs",
+        ),
+        ({"inputs": [{"text": "!", "voice_id": ADAM}]}, 422, "no_speech", "inputs[0].text"),
+    ],
+)
+async def test_what_is_wrong_with_a_dialogue(body, status, code, param):
+    async with running_server() as server, client_of(server) as client:
+        for way in ("", "/stream", "/with-timestamps", "/stream/with-timestamps"):
+            reply = await client.post(f"{DIALOGUE}{way}", json=body)
+            detail = reply.json()["detail"]
+            assert (reply.status_code, detail["code"], detail["param"]) == (status, code, param)
+
+
 async def test_voices():
     async with running_server() as server, client_of(server) as client:
         every = (await client.get("/v1/voices")).json()["voices"]
@@ -318,14 +394,14 @@ async def speech():
 
 
 async def test_characters_of_words_with_times_from_the_beginning():
-    body = b"".join([piece.data async for piece in worded(speech(), _OneObject())])
+    body = b"".join([piece.data async for piece in worded(speech(), _OneObject(Characters()))])
     whole = json.loads(body)
     assert base64.b64decode(whole["audio_base64"]) == b"\1\2\3\4\5\6\7"
     assert "".join(whole["alignment"]["characters"]) == "Hi you."
     starts = [0.0, 0.05, 0.1, 0.2, 0.25, 0.3, 0.35]
     assert whole["alignment"]["character_start_times_seconds"] == starts
     assert whole["normalized_alignment"] == whole["alignment"]
-    lines = [json.loads(piece.data) async for piece in worded(speech(), _Lines())]
+    lines = [json.loads(piece.data) async for piece in worded(speech(), _Lines(Characters()))]
     assert [line["alignment"] and line["alignment"]["characters"] for line in lines] == [
         None,
         ["H", "i"],
@@ -341,5 +417,7 @@ async def test_nothing_but_audio_without_words():
     async def silent():
         yield Piece(b"\1", 0, 2400)
 
-    whole = json.loads(b"".join([piece.data async for piece in worded(silent(), _OneObject())]))
+    whole = json.loads(
+        b"".join([piece.data async for piece in worded(silent(), _OneObject(Characters()))])
+    )
     assert whole == {"audio_base64": "AQ==", "alignment": None, "normalized_alignment": None}

@@ -22,6 +22,7 @@ from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.errors import WireError
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
+from tts_provider.server.dialects.elevenlabs.dialogue import Characters, read_dialogue
 from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
 from tts_provider.server.http.answers import AudioStream, read_json
 from tts_provider.server.http.speech_file import Speech, speak_file, worded
@@ -58,12 +59,28 @@ def create_router(service: SpeechService) -> APIRouter:
     @router.post("/v1/text-to-speech/{voice_id}/with-timestamps")
     async def speak_with_times(request: Request, voice_id: str) -> Response:
         _, speech = await _speak(request, voice_id, service, word_times=True)
-        return AudioStream(worded(speech, _OneObject()), "application/json", service)
+        return AudioStream(worded(speech, _OneObject(Characters())), "application/json", service)
 
     @router.post("/v1/text-to-speech/{voice_id}/stream/with-timestamps")
     async def stream_with_times(request: Request, voice_id: str) -> Response:
         _, speech = await _speak(request, voice_id, service, word_times=True)
-        return AudioStream(worded(speech, _Lines()), "application/json", service)
+        return AudioStream(worded(speech, _Lines(Characters())), "application/json", service)
+
+    @router.post("/v1/text-to-dialogue")
+    @router.post("/v1/text-to-dialogue/stream")
+    async def speak_dialogue(request: Request) -> Response:
+        output, speech, _ = await _speak_dialogue(request, service)
+        return AudioStream(speech, AUDIO_FORMATS[output.format].media_type, service)
+
+    @router.post("/v1/text-to-dialogue/with-timestamps")
+    async def speak_dialogue_with_times(request: Request) -> Response:
+        _, speech, characters = await _speak_dialogue(request, service, word_times=True)
+        return AudioStream(worded(speech, _OneObject(characters)), "application/json", service)
+
+    @router.post("/v1/text-to-dialogue/stream/with-timestamps")
+    async def stream_dialogue_with_times(request: Request) -> Response:
+        _, speech, characters = await _speak_dialogue(request, service, word_times=True)
+        return AudioStream(worded(speech, _Lines(characters)), "application/json", service)
 
     @router.get("/v1/voices")
     async def list_voices() -> Response:
@@ -143,9 +160,7 @@ async def _speak(
 ) -> tuple[Output, Speech]:
     """Raises `InvalidRequest` or `Loading`."""
     limits = service.limits
-    output = elevenlabs.read_output(
-        request.query_params.get("output_format") or elevenlabs.DEFAULT_OUTPUT
-    )
+    output = _read_output(request)
     fields = Fields(read_object(await read_json(request, limits)))
     text = read_text(fields, limits, "text is needed: what to speak")
     utterance = Utterance(
@@ -167,6 +182,35 @@ async def _speak(
     )
 
 
+async def _speak_dialogue(
+    request: Request, service: SpeechService, *, word_times: bool = False
+) -> tuple[Output, Speech, Characters]:
+    """Raises `InvalidRequest` or `Loading`."""
+    output = _read_output(request)
+    fields = Fields(read_object(await read_json(request, service.limits)))
+    dialogue, voice_ids = read_dialogue(
+        fields,
+        service.limits,
+        lambda voice_id: _find_voice(voice_id, service),
+        word_times=word_times,
+    )
+    speech = speak_file(
+        dialogue,
+        output,
+        elevenlabs.StreamInput.name,
+        service,
+        "text",
+        reading=elevenlabs.read_reading(fields),
+    )
+    return output, speech, Characters(voice_ids)
+
+
+def _read_output(request: Request) -> Output:
+    """Raises `InvalidRequest`."""
+    name = request.query_params.get("output_format") or elevenlabs.DEFAULT_OUTPUT
+    return elevenlabs.read_output(name)
+
+
 def _find_voice(voice_id: str, service: SpeechService) -> Voice:
     return service.find_voice(voice_id, None, unknown_status=404)
 
@@ -174,8 +218,9 @@ def _find_voice(voice_id: str, service: SpeechService) -> Voice:
 class _OneObject:
     """`{"audio_base64": …, "alignment": …}`, written while the audio is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, characters: Characters) -> None:
         self._head, self._left, self._words = b'{"audio_base64": "', b"", list[Word]()
+        self._characters = characters
 
     def audio(self, data: bytes) -> bytes:
         data = self._left + data
@@ -191,25 +236,21 @@ class _OneObject:
         return b""
 
     def end(self, samples: int) -> bytes:
-        alignment = _align(self._words)
-        tail = json.dumps({"alignment": alignment, "normalized_alignment": alignment})
+        tail = json.dumps(self._characters.tell(self._words))
         return self._head + base64.b64encode(self._left) + b'", ' + tail[1:].encode()
 
 
 class _Lines:
-    """An object for each piece of audio and for each segment's words, a line each; times are from
-    the beginning."""
+    """An object for each piece of audio and for each segment's words, a line each."""
 
-    def __init__(self) -> None:
-        self._position, self._end_ms = 0, 0
+    def __init__(self, characters: Characters) -> None:
+        self._characters = characters
 
     def audio(self, data: bytes) -> bytes:
-        return self._line(data, None)
+        return self._line(data, ())
 
     def words(self, segment: Segment) -> bytes:
-        alignment = _align(segment.words, self._position, self._end_ms)
-        self._position, self._end_ms = segment.words[-1].text_end, segment.words[-1].end_ms
-        return self._line(b"", alignment)
+        return self._line(b"", segment.words)
 
     def problem(self, problem: WireError) -> bytes:
         return b""
@@ -217,24 +258,10 @@ class _Lines:
     def end(self, samples: int) -> bytes:
         return b""
 
-    def _line(self, data: bytes, alignment: dict[str, Any] | None) -> bytes:
-        body = {
-            "audio_base64": base64.b64encode(data).decode(),
-            "alignment": alignment,
-            "normalized_alignment": alignment,
-        }
+    def _line(self, data: bytes, words: Sequence[Word]) -> bytes:
+        audio = base64.b64encode(data).decode()
+        body = {"audio_base64": audio, **self._characters.tell(words)}
         return json.dumps(body).encode() + b"\n"
-
-
-def _align(words: Sequence[Word], position: int = 0, start_ms: int = 0) -> dict[str, Any] | None:
-    if not words:
-        return None
-    spelled = elevenlabs.spell(words, position, start_ms)
-    return {
-        "characters": [character.text for character in spelled],
-        "character_start_times_seconds": [character.start_ms / 1000 for character in spelled],
-        "character_end_times_seconds": [character.end_ms / 1000 for character in spelled],
-    }
 
 
 def _facts(voice: Voice) -> dict[str, Any]:

@@ -60,7 +60,7 @@ _WHOLE_PHRASES_S = 0.05
 _WRITTEN_CHARACTERS_A_SECOND = 200
 
 KEY_HEADER = "xi-api-key"
-_PATHS = ("/v1/text-to-speech/", "/v1/voices", "/v2/voices", "/v1/user")
+_PATHS = ("/v1/text-to-speech/", "/v1/text-to-dialogue", "/v1/voices", "/v2/voices", "/v1/user")
 _TYPES = {
     400: "validation_error",
     401: "authentication_error",
