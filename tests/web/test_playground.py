@@ -397,7 +397,7 @@ async def test_by_keyboard_alone(browser: Browser):
     async with running_server() as server, visit(browser, server) as page:
         await page.expect_state("ready")
         keyboard, order = page.page.keyboard, []
-        for _ in range(7):
+        for _ in range(8):
             await keyboard.press("Tab")
             order.append(await page.page.evaluate("() => document.activeElement.id"))
             outline = await page.page.evaluate(
@@ -406,7 +406,7 @@ async def test_by_keyboard_alone(browser: Browser):
             )
             assert outline, f"{order[-1]} does not show that it has the focus"
         assert order == [
-            *("theme", "text", "speak", "as-spoken-summary"),
+            *("theme", "text", "speak", "who-speaks-summary", "as-spoken-summary"),
             *("voice", "format", "enrol-summary"),
         ]
         await page.page.focus("#text")
