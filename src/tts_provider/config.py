@@ -134,6 +134,8 @@ class Settings(BaseSettings, Limits):
     engine_key: SecretStr | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
+    cuda_graphs: bool = True
+    cuda_fixed_batch: bool = False
     wait_for_model: bool = False
     speak_while_loading: bool = False
     unload_after_s: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -96,6 +96,28 @@ async def test_a_load_that_fails_tells_those_who_wait_and_ends_the_process():
     assert await running == 1
 
 
+async def test_an_engine_that_is_lost_ends_the_process_for_its_supervisor(monkeypatch):
+    class Losing(GatedEngine):
+        problem = None
+
+        async def wait_lost(self) -> None:
+            await lost.wait()
+
+    lost, engine = asyncio.Event(), Losing()
+    engine.gate.set_result(None)
+    monkeypatch.setattr("tts_provider.server.lifecycle._end_process", lambda: None)
+    server = Server(engine, Settings(host="127.0.0.1", port=0, _env_file=None))
+    running = asyncio.create_task(server.run())
+    await server.listening.wait()
+    await server.service.admission.wait_open()
+    async with open_socket(server) as socket:
+        assert (await ask(socket, text="Hello."))["status"] == "success"
+        engine.problem = EngineFailed("the GPU stopped working: CUDA error")
+        lost.set()
+        await socket.wait_closed()
+    assert await running == 1, "systemd starts it again; it does not after 2"
+
+
 async def test_wait_for_model_opens_the_port_only_then():
     engine = GatedEngine()
     wanted = Settings(host="127.0.0.1", port=0, wait_for_model=True, _env_file=None)

@@ -70,12 +70,19 @@ async def _serve(
 ) -> int:
     serving = asyncio.create_task(server.serve(listeners))
     loading = asyncio.create_task(engine.load(lambda message: log.info("%s", message)))
+    watching = asyncio.create_task(engine.wait_lost())
     try:
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
             await loading
             replica.open()
             log.info("ready: engine %s on %s", engine.name, engine.device)
+            await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():  # only another process can help, which a supervisor starts
+                log.error("%s; this process ends", engine.problem)
+                server.drain()
+                await serving
+                return 1
             await serving
         return 0
     except StartupError:
@@ -85,8 +92,9 @@ async def _serve(
         raise EngineFailed(f"the model could not be loaded: {error}") from None
     finally:
         loading.cancel()
+        watching.cancel()
         server.should_exit = True
-        await asyncio.gather(loading, serving, return_exceptions=True)
+        await asyncio.gather(loading, watching, serving, return_exceptions=True)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -106,9 +114,10 @@ class _Uvicorn(uvicorn.Server):
         # The next signal is not ours any more: it ends the process at once.
         for handled in (signal.SIGINT, signal.SIGTERM):
             signal.signal(handled, signal.SIG_DFL)
-        self._loop.call_soon_threadsafe(self._drain)
+        self._loop.call_soon_threadsafe(self.drain)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """End when what is spoken is finished, or in time."""
         self._draining = asyncio.ensure_future(self._finish())
 
     async def _finish(self) -> None:

@@ -59,6 +59,9 @@ class AlignedEngine(Engine):
     def residency(self) -> Residency:
         return self._engine.residency
 
+    async def wait_lost(self) -> None:
+        await self._engine.wait_lost()
+
     def of(self, voice: Voice) -> Engine:
         return self._engine.of(voice)
 

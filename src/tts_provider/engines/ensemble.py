@@ -56,6 +56,14 @@ class Ensemble(Engine):
         """The first one's; `of` a voice tells of the others."""
         return self._engines[0].residency
 
+    async def wait_lost(self) -> None:
+        waiting = [asyncio.ensure_future(engine.wait_lost()) for engine in self._engines]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+
     def mixture(self, name: str) -> Voice | None:
         found = (engine.mixture(name) for engine in self._engines)
         return next((voice for voice in found if voice is not None), None)

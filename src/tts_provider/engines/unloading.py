@@ -90,6 +90,8 @@ class UnloadingEngine(Engine):
         self._changing: asyncio.Task[None] | None = None  # what unloads or loads
         self._users = 0
         self._idle: asyncio.TimerHandle | None = None
+        self._lost = asyncio.Event()  # whichever of those that were loaded
+        self._watching: asyncio.Task[None] | None = None
         metrics.watch(self.name)
 
     def voices(self) -> Sequence[Voice]:
@@ -105,6 +107,9 @@ class UnloadingEngine(Engine):
     @property
     def residency(self) -> Residency:
         return self._residency
+
+    async def wait_lost(self) -> None:
+        await self._lost.wait()
 
     def can_speak_early(self, voice: Voice) -> bool:
         return self._engine.can_speak_early(voice)
@@ -125,6 +130,7 @@ class UnloadingEngine(Engine):
 
     async def close(self) -> None:
         self._stop_waiting()
+        self._stop_watching()
         if self._changing is not None:
             if self._residency == "loading":
                 self._changing.cancel()
@@ -158,6 +164,14 @@ class UnloadingEngine(Engine):
         if self._users == 0 and self._residency == "loaded":
             self._idle = asyncio.get_running_loop().call_later(self._after_s, self._unload_soon)
 
+    async def _watch(self, engine: Engine) -> None:
+        await engine.wait_lost()
+        self._lost.set()
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
     def _stop_waiting(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
@@ -170,6 +184,7 @@ class UnloadingEngine(Engine):
 
     async def _unload(self) -> None:
         before = resident_bytes()
+        self._stop_watching()
         try:
             await self._engine.close()
             await asyncio.to_thread(give_back_freed)
@@ -211,6 +226,7 @@ class UnloadingEngine(Engine):
 
     def _loaded(self) -> None:
         self._residency = "loaded"
+        self._watching = asyncio.create_task(self._watch(self._engine))
         self._metrics.is_loaded(self.name, True)
 
     def _failure(self, error: BaseException) -> EngineFailed:

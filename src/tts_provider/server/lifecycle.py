@@ -184,15 +184,16 @@ class Server:
         loading = asyncio.create_task(self._load_and_open())
         serving = asyncio.create_task(self._uvicorn.serve(listeners))
         draining = asyncio.create_task(self._drain_when_asked())
+        watching = asyncio.create_task(self._end_when_lost())
         try:
             await serving
         finally:
             if announcement is not None:
                 await announcement.withdraw()
             self.wyoming.stop_listening()
-            for task in (loading, draining):
+            for task in (loading, draining, watching):
                 task.cancel()
-            await asyncio.gather(loading, draining, return_exceptions=True)
+            await asyncio.gather(loading, draining, watching, return_exceptions=True)
 
     def stop(self) -> None:
         """Drain, then end `run`. May be called from a signal handler or another thread."""
@@ -261,6 +262,15 @@ class Server:
             if self._engine.takes_prompts:  # else enrolments alone decode, and say so in time
                 self.service.decoders.prepare()
             log.info("ready: engine %s on %s", self._engine.name, self._engine.device)
+
+    async def _end_when_lost(self) -> None:
+        """Where only another process can help, this one ends, and its supervisor starts another."""
+        await self._engine.wait_lost()
+        problem = self._engine.problem or EngineFailed("the engine is lost")
+        log.error("%s; this process ends", problem)
+        self._exit_code = 1
+        self.service.admission.fail(problem)
+        self._stop_in_time()
 
     async def _drain_when_asked(self) -> None:
         await self._stopping.wait()

@@ -6,6 +6,7 @@ them than what is in this file.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -208,6 +209,11 @@ class Engine(ABC):
         """Once `load` has returned, whether `speak` has a model in memory: where it has not, it
         waits until there is one."""
         return "loaded"
+
+    async def wait_lost(self) -> None:
+        """Until nothing but another process can speak, since the device is lost; as a rule never.
+        `problem` says why."""
+        await asyncio.Event().wait()
 
     def mixture(self, name: str) -> Voice | None:
         """The voice that is mixed of some of `voices` and called so; None where the name is no

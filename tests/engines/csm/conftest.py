@@ -53,7 +53,9 @@ def make_backend(folder, cache, precision, *, slots, adapter=None):
     )
 
 
-def make_torch_backend(folder, *, device="cpu", precision="float32", slots, adapter=None):
+def make_torch_backend(
+    folder, *, device="cpu", precision="float32", slots, adapter=None, **options
+):
     from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
     from tts_provider.engines.csm.torch.backend import TorchBackend
     from tts_provider.engines.csm.torch.weights import reader
@@ -69,4 +71,5 @@ def make_torch_backend(folder, *, device="cpu", precision="float32", slots, adap
         precision=precision,
         slots=slots,
         on_progress=print,
+        **options,
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from servers import PATIENCE_S
+from tts_provider.engines.csm.backend import DeviceLost, OutOfMemory
 from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
@@ -155,13 +157,10 @@ def test_closing_fails_what_is_left_and_refuses_what_comes(loop):
     loop.close()
 
 
-@pytest.mark.parametrize(
-    "where", ["acquire", "load_prefix", "prefill", "save_prefix", "step", "decode"]
-)
+@pytest.mark.parametrize("where", ["acquire", "load_prefix", "prefill", "step", "decode"])
 def test_what_fails_for_a_stream_ends_it_and_no_slot_is_lost(loop, backend, where):
     expected, _ = run(loop)
-    if where != "save_prefix":
-        run(loop, **SHARED)
+    run(loop, **SHARED)
     with backend.failing(where):
         # One more than there are slots: each failing stream gives its own to the next.
         for each in [Listener(loop, **SHARED) for _ in range(backend.slots + 1)]:
@@ -192,6 +191,58 @@ def test_a_saved_prompt_that_cannot_be_loaded_is_read_anew(loop, backend):
         assert isinstance(finished.error, EngineFailed)
         samples, _ = run(loop, **SHARED)
     assert np.array_equal(samples, expected)
+
+
+def test_a_prompt_that_cannot_be_kept_costs_its_own_job_nothing(loop, backend):
+    reads = backend.read_frames
+    with backend.failing("save_prefix"):
+        expected, finished = run(loop, **SHARED)
+        assert finished.error is None
+        assert np.array_equal(run(loop, **SHARED)[0], expected)
+    assert reads == 2 * [len(VOICE), len(TEXT)]
+    assert np.array_equal(run(loop, **SHARED)[0], expected)
+    reads.clear()
+    assert np.array_equal(run(loop, **SHARED)[0], expected)
+    assert reads == [len(TEXT)], "it was kept when it could be"
+
+
+def test_kept_prompts_make_room_for_a_new_one(loop, backend):
+    run(loop, **SHARED)
+    with backend.failing("save_prefix", times=1, error=OutOfMemory("no memory")):
+        run(loop, **{**SHARED, "prefix_key": "other"})
+    assert list(loop._prefixes) == ["other"]
+    loop.forget_prefixes()
+    assert not loop._prefixes
+
+
+@pytest.mark.parametrize("where", ["acquire", "load_prefix", "prefill", "save_prefix", "decode"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_device_that_is_lost_ends_everything_at_once(backend, where, beside):
+    """Whoever finds out: a stream's own step, or somebody beside the loop."""
+    lost = threading.Event()
+    loop = Loop(backend, 20, lost.set)
+    if where == "load_prefix":
+        run(loop, **SHARED)
+    everybody = [Listener(loop, 10_000) for _ in range(backend.slots + 2)]
+    everybody[0].next()
+    error = DeviceLost("the GPU stopped working: CUDA error: unspecified launch failure")
+    with backend.failing(where, error=error):
+        if beside:
+            loop.lose(error)
+        elif where in ("acquire", "load_prefix", "save_prefix"):
+            loop.cancel(everybody[0].job)  # a slot for one more, which meets it
+            everybody += [Listener(loop, **SHARED) for _ in range(2)]
+            loop.cancel(everybody[1].job)
+            loop.cancel(everybody[2].job)
+            loop.cancel(everybody[3].job)
+        assert lost.wait(PATIENCE_S)
+    for each in everybody[4:]:
+        _, finished = each.wait()
+        assert finished.error.message == f"{error}; the server must be started again"
+    with pytest.raises(EngineFailed, match="the GPU stopped working"):
+        Listener(loop)
+    loop.forget_prefixes()
+    loop.close()
 
 
 @pytest.mark.parametrize("where", [Decoded, Finished])

@@ -2,6 +2,7 @@
 
 A backend owns a fixed number of slots. A slot is a row of KV cache, a row of codec state and the
 model's answer to what the slot read last. Joining or leaving never changes what another slot says.
+Any of its methods may raise `DeviceLost` or `OutOfMemory`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ import numpy.typing as npt
 from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import Sampler
+from tts_provider.errors import EngineFailed
 
 Codes = npt.NDArray[np.int64]
+
+
+class DeviceLost(Exception):
+    """What the backend computes on has stopped working and does not come back in this process."""
+
+
+class OutOfMemory(EngineFailed):
+    """There was no memory for it now; less of it, or the same later, may work."""
 
 
 class Backend(ABC):
@@ -51,6 +61,11 @@ class Backend(ABC):
     def prefill(self, slot: int, prompt: Prompt) -> None:
         """Read the next piece of a prompt into the slot."""
 
+    def groups(self, samplers: Sequence[Sampler]) -> list[list[int]]:
+        """Which of the rows, by their number, are computed together: a step is asked of each group,
+        and one that fails takes no other with it."""
+        return [list(range(len(samplers)))]
+
     @abstractmethod
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
         """One 80 ms frame for every slot given: codes (slots, codebooks). The frame is what the
@@ -59,7 +74,7 @@ class Backend(ABC):
 
     @abstractmethod
     def save_prefix(self, slot: int) -> Any:
-        """What the slot has read, to start other slots from."""
+        """What the slot has read, to start other slots from. Where it raises, the slot goes on."""
 
     @abstractmethod
     def load_prefix(self, slot: int, prefix: Any) -> None:

@@ -66,6 +66,8 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
     for warning in (*warnings, *prompts.warnings):
         log.warning("%s", warning)
     codec = find_codec(checkpoint, files.mimi)
+    if device == "cuda" and (reason := _why_too_small(checkpoint, *codec, precision)) is not None:
+        device, precision = _fall_back(settings, reason)
     if device == "cuda":
         build_backend, stop = _on_cuda(settings, precision, checkpoint, *codec), None
     else:
@@ -97,10 +99,17 @@ def choose_device(settings: Settings) -> tuple[Literal["cpu", "cuda"], Precision
     quantized = precision in ("int8", "int4")
     if settings.device != "cpu" and not quantized:
         # PyTorch takes seconds to import: not where there is no GPU anyway.
-        from tts_provider.engines.csm.torch.device import best_precision, has_driver, why_no_cuda
+        from tts_provider.engines.csm.torch.device import (
+            best_precision,
+            has_driver,
+            why_no_bfloat16,
+            why_no_cuda,
+        )
 
         if settings.device == "cuda" or has_driver():
             reason = why_no_cuda()
+            if reason is None and precision == "bfloat16" and (lack := why_no_bfloat16()):
+                raise StartupError(lack)
             if reason is None:
                 return "cuda", best_precision() if precision == "auto" else precision
     if settings.device == "cuda":
@@ -112,6 +121,22 @@ def choose_device(settings: Settings) -> tuple[Literal["cpu", "cuda"], Precision
     if reason is not None:
         log.warning("CSM-1B runs on the CPU although there is an NVIDIA driver: %s", reason)
     return "cpu", "int8" if precision == "auto" else precision
+
+
+def _why_too_small(
+    checkpoint: Checkpoint, mimi: MimiConfig, codec: Mapping[str, Tensor], precision: str
+) -> str | None:
+    from tts_provider.engines.csm.torch.device import why_too_small
+
+    return why_too_small(checkpoint.config, mimi, codec, precision)
+
+
+def _fall_back(settings: Settings, reason: str) -> tuple[Literal["cpu"], Precision]:
+    """The CPU instead of a GPU that is too small. Raises `StartupError` where CUDA is asked for."""
+    if settings.device == "cuda" or settings.precision == "bfloat16":
+        raise StartupError(f"{reason}; close what else uses the GPU, or use --device cpu")
+    log.warning("CSM-1B runs on the CPU: %s", reason)
+    return "cpu", "int8" if settings.precision == "auto" else settings.precision
 
 
 def _on_cpu(
@@ -183,6 +208,8 @@ def _on_cuda(
             device="cuda",
             precision=precision,
             slots=settings.max_streams,
+            use_graphs=settings.cuda_graphs,
+            fixed_batch=settings.cuda_fixed_batch,
             on_progress=report,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import secrets
@@ -14,14 +15,14 @@ from pathlib import Path
 
 from tts_provider.engines.build_thread import BuildThread
 from tts_provider.engines.csm import CSM_REPOSITORY
-from tts_provider.engines.csm.backend import Backend
+from tts_provider.engines.csm.backend import Backend, Codes, DeviceLost, OutOfMemory
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
 from tts_provider.engines.csm.loop import FRAME_MS, Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import Prompt, audio_prompt, join, text_prompt
 from tts_provider.engines.csm.sampling import Sampler, Sampling
 from tts_provider.engines.csm.tokenizer import Tokenizer
 from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
-from tts_provider.errors import InvalidRequest, NoSpeech, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, WireError
 from tts_provider.speech.engine import Engine, Manner, Samples, Sound, Spoken, Utterance, Voice
 from tts_provider.voices.builtin import Chosen
 from tts_provider.voices.store import VoiceStore
@@ -85,6 +86,7 @@ class CsmEngine(Engine):
         self._max_ahead_s = max_ahead_s
         self._backend: Backend | None = None
         self._loop: Loop | None = None
+        self._lost = asyncio.Event()
 
     def voices(self) -> Sequence[Voice]:
         return self._voices
@@ -93,10 +95,19 @@ class CsmEngine(Engine):
     def problem(self) -> WireError | None:
         return None if self._loop is None else self._loop.problem
 
+    async def wait_lost(self) -> None:
+        await self._lost.wait()
+
     async def load(self, on_progress: Callable[[str], None]) -> None:
         self._building = BuildThread(lambda: self._build_backend(on_progress))
         self._backend = await self._building.result()
-        self._loop = Loop(self._backend, self._max_ahead_s)
+        events = asyncio.get_running_loop()
+
+        def tell_lost() -> None:
+            with contextlib.suppress(RuntimeError):  # the event loop is over, and so is the server
+                events.call_soon_threadsafe(self._lost.set)
+
+        self._loop = Loop(self._backend, self._max_ahead_s, tell_lost)
         on_progress("warming up")
         for voice in self._voices:  # which also reads their prompts
             warm_up = Utterance("Hello.", voice, Manner(temperature=0.0, max_audio_ms=2 * FRAME_MS))
@@ -104,16 +115,16 @@ class CsmEngine(Engine):
                 pass
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
-        backend = self._working_backend()
-        return await self._prompts.listen(_ended(text), speaker, samples, backend.encode)
+        self._working_backend()
+        return await self._prompts.listen(_ended(text), speaker, samples, self._encode_audio)
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
-        backend = self._working_backend()
+        self._working_backend()
         text = _ended(utterance.text)
         speaker = utterance.voice.speaker or 0
         seed = secrets.randbits(63) if utterance.manner.seed is None else utterance.manner.seed
         history = utterance.history
-        voice_prompt = await self._prompts.find(utterance.voice, backend.encode)
+        voice_prompt = await self._prompts.find(utterance.voice, self._encode_audio)
         prefix = None if voice_prompt is None else self._segment(voice_prompt)
         prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
         shared = None if prefix is None else (utterance.voice.id, len(prefix))
@@ -164,6 +175,20 @@ class CsmEngine(Engine):
     def _encode(self, text: str, speaker: int) -> list[int]:
         assert self._tokenizer is not None, "close() comes last"
         return self._tokenizer.encode(text, speaker)
+
+    def _encode_audio(self, samples: Samples) -> Codes:
+        """In a thread. Where memory is short, what can be read again makes room."""
+        backend, loop = self._working_backend(), self._loop
+        assert loop is not None, "load() comes first"
+        try:
+            try:
+                return backend.encode(samples)
+            except OutOfMemory:
+                loop.forget_prefixes()
+                return backend.encode(samples)
+        except DeviceLost as error:
+            loop.lose(error)
+            raise EngineFailed(str(error)) from None
 
     def _segment(self, spoken: Spoken) -> Prompt:
         ids = self._encode(spoken.text, spoken.speaker)

@@ -4,8 +4,8 @@ This is the boundary between the event loop and the model. Everything goes in th
 commands and comes out through each job's `publish`, which must not block.
 
 The thread is everybody's, so each thing it does for a stream is guarded: what fails ends that
-stream, or those that it was done for together. What fails outside of a guard ends the loop. Then
-every job is told so, `problem` says why, and nothing more is taken.
+stream, or those that it was done for together. What fails outside of a guard ends the loop, and so
+does a device that is lost. Every job is then told so, `problem` says why, and nothing is taken.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tts_provider.engines.csm.backend import Backend
+from tts_provider.engines.csm.backend import Backend, DeviceLost, OutOfMemory
 from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
 from tts_provider.engines.csm.scheduler import Scheduler, Stream
@@ -77,8 +77,14 @@ class Job(Stream):
 
 
 class Loop:
-    def __init__(self, backend: Backend, max_ahead_s: float) -> None:
-        self._backend = backend
+    def __init__(
+        self,
+        backend: Backend,
+        max_ahead_s: float,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_lost` is called in the loop's thread where its device is lost, when all are told."""
+        self._backend, self._on_lost = backend, on_lost
         max_ahead_frames = max(1, int(max_ahead_s * 1000 / FRAME_MS))
         self._scheduler = Scheduler[Job](backend.slots, max_ahead_frames)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -116,6 +122,28 @@ class Loop:
 
         self._commands.put(less_ahead)
 
+    def forget_prefixes(self) -> None:
+        """Give back what kept prompts take, since memory is short; returns when that is done."""
+        done = threading.Event()
+
+        def forget() -> None:
+            self._prefixes.clear()
+            done.set()
+
+        with self._ending:
+            if self._end_reason is not None:
+                return
+            self._commands.put(forget)
+        done.wait()
+
+    def lose(self, error: DeviceLost) -> None:
+        """Somebody beside the loop has noticed that its device is lost."""
+
+        def end() -> None:
+            raise error
+
+        self._commands.put(end)
+
     def close(self) -> None:
         """End the thread; jobs that are left fail."""
         self._commands.put(None)
@@ -124,10 +152,13 @@ class Loop:
     # In the thread
 
     def _run(self) -> None:
-        reason = "the server is stopping"
+        reason, is_lost = "the server is stopping", False
         try:
             while self._take_commands(wait=not self._scheduler.can_work):
                 self._take_turn()
+        except DeviceLost as error:
+            log.exception("the model's device is lost")
+            reason, is_lost = f"{_sentence(error)}; the server must be started again", True
         except BaseException as error:  # whatever it is, those who wait must hear of it
             log.exception("the model's loop ended")
             reason = f"the model's loop ended ({_sentence(error)}); restart the server"
@@ -135,6 +166,8 @@ class Loop:
         # Whoever still asks is told why there is no answer; that takes no model.
         self._prefixes.clear()
         del self._backend
+        if is_lost:
+            self._on_lost()
 
     def _take_commands(self, *, wait: bool) -> bool:
         """Do what was asked meanwhile; False when the loop shall end."""
@@ -159,8 +192,10 @@ class Loop:
                 self._read(job, frames)
         ready = [job for job in plan.step if job in self._jobs]
         if ready:
-            with self._guard(*ready):
-                self._step(ready)
+            for group in self._backend.groups([job.sampler for job in ready]):
+                together = [ready[row] for row in group]
+                with self._guard(*together):
+                    self._step(together)
         if self._unreleased:
             self._release_again()
 
@@ -169,6 +204,8 @@ class Loop:
         """A failure within ends the jobs it concerns and nothing else."""
         try:
             yield
+        except DeviceLost:
+            raise
         except Exception as error:  # whatever it is, the other streams go on
             log.exception("speaking failed")
             for job in jobs:
@@ -225,7 +262,8 @@ class Loop:
         with contextlib.suppress(queue.Empty):
             while True:
                 if (command := self._commands.get_nowait()) is not None:
-                    command()
+                    with contextlib.suppress(DeviceLost):  # it is known by now
+                        command()
         for job in list(self._jobs):
             try:
                 self._end(job, EngineFailed(reason))
@@ -251,9 +289,24 @@ class Loop:
         self._backend.prefill(job.slot, job.prompt.piece(start, start + frames))
         job.read_frames += frames
         if job.prefix_key is not None and job.read_frames == job.cut_frames:
-            self._prefixes[job.prefix_key] = self._backend.save_prefix(job.slot)
-            if len(self._prefixes) > _PREFIXES_KEPT:
-                self._prefixes.popitem(last=False)
+            self._keep_prefix(job.prefix_key, job.slot)
+
+    def _keep_prefix(self, key: str, slot: int) -> None:
+        """What fails here costs the next job of this voice a reading, and this one nothing."""
+        try:
+            try:
+                prefix = self._backend.save_prefix(slot)
+            except OutOfMemory:
+                self._prefixes.clear()  # all that can be given back
+                prefix = self._backend.save_prefix(slot)
+        except DeviceLost:
+            raise
+        except Exception:
+            log.warning("a voice's prompt could not be kept", exc_info=True)
+            return
+        self._prefixes[key] = prefix
+        if len(self._prefixes) > _PREFIXES_KEPT:
+            self._prefixes.popitem(last=False)
 
     def _step(self, jobs: list[Job]) -> None:
         codes = self._backend.step(_slots(jobs), [job.sampler for job in jobs])

@@ -15,6 +15,7 @@ from tts_provider.engines.csm.files.checkpoint import expected_shapes
 
 mimi = lazy_import("tts_provider.engines.csm.torch.mimi")
 sampling = lazy_import("tts_provider.engines.csm.torch.sampling")
+tape = lazy_import("engines.csm.torch.tape")
 torch = lazy_import("torch")
 weights = lazy_import("tts_provider.engines.csm.torch.weights")
 
@@ -68,6 +69,43 @@ def test_a_frame_and_a_piece_of_a_prompt(dtype):
     assert (codes.shape, codes.dtype) == ((ROWS, 32), torch.int64)
     assert (is_finite.shape, is_finite.dtype) == ((ROWS,), torch.bool)
     assert backbone.kv.shape == (16, SLOTS + 1, 2, 8, 2048, 64)
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """What CUDA has a kernel for, which the meta device takes apart: counted as one."""
+    monkeypatch.setattr("torch.nn.functional.rms_norm", lambda x, *_: x.neg())
+    monkeypatch.setattr(
+        "torch.nn.functional.scaled_dot_product_attention", lambda q, *_, **__: q.neg()
+    )
+
+
+# Kernels, counted: those of a frame's speech and of its reading.
+SPEAK, READ = 2012, 244
+
+
+def test_a_frame_starts_no_more_kernels_than_it_did(fused):
+    """A ceiling, in bfloat16 at the published size: each kernel costs a microsecond or two, and
+    there are 31 depth steps of 4 layers."""
+    shapes = expected_shapes(CSM_1B)
+    with torch.no_grad():
+        backbone, depth = weights.load_language(
+            CSM_1B,
+            lambda name: torch.empty(shapes[name], dtype=torch.bfloat16, device=META),
+            codes=2048,
+            slots=SLOTS,
+            device=torch.device(META),
+            dtype=torch.bfloat16,
+        )
+        numbers = integers(1)
+        with tape.Notes() as speak:
+            draws = sampling.noise(numbers, numbers, CSM_1B.codebooks, 2048)
+            allowed, inverses = sampling.candidates(numbers, 64), torch.empty((1, 2), device=META)
+            codes, _ = depth.speak(backbone.hidden[numbers], draws, (allowed, allowed), inverses)
+        with tape.Notes() as read:
+            backbone.read(backbone.embed_frames(codes)[:, None], numbers, numbers, numbers, 256)
+    assert tape.launches(speak.counts) <= SPEAK, speak.counts
+    assert tape.launches(read.counts) <= READ, read.counts
 
 
 def test_a_chunk_of_sound():

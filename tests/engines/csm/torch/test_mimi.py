@@ -96,6 +96,36 @@ def test_other_shapes_of_the_architecture():
     np.testing.assert_array_equal(found.numpy(), encode_whole(other, samples))
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_the_upsampling_is_the_grouped_transposed_convolution(stride, has_bias):
+    """To the last bit."""
+    random = torch.Generator().manual_seed(stride)
+    x = torch.randn((3, 40, 9), generator=random)
+    from tts_provider.engines.csm.torch.mimi import _spread as spread
+
+    weight = torch.randn((40, 1, 2 * stride), generator=random)
+    bias = torch.randn(40, generator=random) if has_bias else None
+    expected = torch.nn.functional.conv_transpose1d(x, weight, bias, stride=stride, groups=40)
+    expected = expected[:, :, stride : stride + 8 * stride]
+    found = spread(x, weight[:, 0], bias)
+    if has_bias:  # it is added first there
+        torch.testing.assert_close(found, expected)
+    else:
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("piece_steps", [2, 7, 30])
+@pytest.mark.parametrize("length", [1, 961, 50_001, 12 * 24_000 + 77])
+def test_a_recording_encodes_the_same_in_any_pieces(model, monkeypatch, piece_steps, length):
+    samples = sound(length, seed=length)
+    expected = encode_whole(model, samples)
+    monkeypatch.setattr("tts_provider.engines.csm.torch.mimi.PIECE_STEPS", piece_steps)
+    with torch.no_grad():
+        codes = mimi.MimiEncoder(weights_of(model)).run(torch.from_numpy(samples))
+    np.testing.assert_array_equal(codes.numpy(), expected)
+
+
 @pytest.mark.parametrize("length", [1, 5, 961, SAMPLES, SAMPLES + 1, 50_001, 12 * 24_000 + 77])
 def test_encodes_any_length_as_transformers_does(model, length):
     samples = sound(length, seed=length)

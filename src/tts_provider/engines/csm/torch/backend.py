@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,25 @@ import torch
 from torch import Tensor
 
 from tts_provider.engines.csm.adapters.low_rank import LowRank
-from tts_provider.engines.csm.backend import Backend, Codes
+from tts_provider.engines.csm.backend import Backend, Codes, DeviceLost, OutOfMemory
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
-from tts_provider.engines.csm.torch.device import plan_memory
-from tts_provider.engines.csm.torch.graphs import Inbox, Lane, Outbox, buckets, fitting
+from tts_provider.engines.csm.torch.device import (
+    MemoryPlan,
+    codec_bytes,
+    is_about_memory,
+    plan_memory,
+)
+from tts_provider.engines.csm.torch.graphs import (
+    Inbox,
+    Lane,
+    Outbox,
+    buckets,
+    first_line,
+    fitting,
+    no_garbage_collection,
+)
 from tts_provider.engines.csm.torch.mimi import (
     MOST_FRAMES,
     MimiDecoder,
@@ -44,20 +58,25 @@ from tts_provider.errors import EngineFailed, InvalidRequest, StartupError
 
 log = logging.getLogger(__name__)
 
+Replay = Callable[[], None]
+
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _SHORTEST_SPAN = 256
 _WIDE_ROWS = 8
-"""Rows of a long top-k in one run: every logit of theirs is sorted."""
+"""Rows of a long top-k in one run, of which every logit is sorted: they are rare."""
 _PIECES = [16, 32, 64]
 """Prompt positions read in one run."""
 _CHUNKS = (MOST_FRAMES, 2, 1)
 """Frames of a row in one run of the codec: what the loop's chunks are made of."""
-_CODEC_FRAMES = 256
+_CODEC_FRAMES = 256  # device.py counts their memory
 """Frames of all rows together in one run of the codec: an activation of theirs is 126 MB."""
+_LONGEST_RECORDING_FRAMES = 750
+"""A minute: what is encoded once before memory is counted."""
 
 # Columns of a step's row: its slot and how much it has read; then what sampling needs.
 _SLOT, _LENGTH, _FRAME, _KEY, _TOP_K, _DEPTH_TOP_K = range(6)
-# Float64, as their bits: one copy takes all columns. One over temperature, of code 0 and the rest.
+# Float64, as their bits, so that one copy takes all columns: 1 / temperature, of code 0 and of the
+# others.
 _INVERSE, _DEPTH_INVERSE, _COLUMNS = 6, 7, 8
 # Columns of a prompt's row: the first row's say where the prompt goes; then token and codes.
 _COUNT, _TOKEN, _CODES = 2, 3, 4
@@ -72,16 +91,6 @@ class Prefix:
     hidden: Tensor  # [W]
 
 
-@contextlib.contextmanager
-def _memory_errors() -> Iterator[None]:
-    """One sentence instead of a page. The streams concerned end, the others go on."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        log.warning("%s", error)
-        raise EngineFailed("the GPU is out of memory; try again, or lower --max-streams") from None
-
-
 class TorchBackend(Backend):
     def __init__(
         self,
@@ -93,24 +102,32 @@ class TorchBackend(Backend):
         device: str,
         precision: str,
         slots: int,
+        use_graphs: bool = True,
+        fixed_batch: bool = False,
         on_progress: Callable[[str], None],
     ) -> None:
         """`read` gives the canonical tensors. Fewer slots than asked for where memory is short.
+        Without graphs each of some 2 000 kernels of a frame is started by itself. With a fixed
+        batch every row computes as in a full one, so that its codes are the same in any company.
 
         Raises `StartupError` where not even one stream fits.
         """
-        self.device, self.precision = device, precision
+        self.device, self.precision, self._use_graphs = device, precision, use_graphs
         self.positions = config.positions
         self.codebooks = config.codebooks
         self.samples_per_frame = mimi.samples_per_frame
+        self._fixed_batch = fixed_batch
         self._device, dtype = torch.device(device), _DTYPES[precision]
-        self.slots = self._plan(config, mimi, codec, dtype.itemsize, slots)
+        plan = plan_memory(config, mimi, codec_bytes(codec), ring_positions(mimi), dtype.itemsize)
+        most = self._plan(plan, slots)
         try:
             on_progress(f"loading the weights in {precision}")
             with torch.no_grad():
                 self._load(config, read, codec, mimi, dtype)
+                self.slots = self._try_out(plan, most, slots)
+                self._reserve(self.slots, self.slots)
                 on_progress("capturing graphs" if device == "cuda" else "warming up")
-                self._capture(mimi)
+                self._capture()
         except torch.OutOfMemoryError as error:
             log.debug("%s", error)
             raise StartupError(
@@ -118,30 +135,54 @@ class TorchBackend(Backend):
                 "lower --max-streams, or use --device cpu"
             ) from None
 
-    def _plan(
-        self,
-        config: CsmConfig,
-        mimi: MimiConfig,
-        codec: Mapping[str, np.ndarray],
-        item_bytes: int,
-        wanted: int,
-    ) -> int:
-        if self._device.type != "cuda":
+    def _free_bytes(self) -> int | None:
+        """Of the device's memory, what nobody has; None where nobody counts it."""
+        return torch.cuda.mem_get_info()[0] if self._device.type == "cuda" else None
+
+    def _plan(self, plan: MemoryPlan, wanted: int) -> int:
+        """How many streams there will be at most. Raises `StartupError` where there is none."""
+        free = self._free_bytes()
+        if free is None:
             return wanted
-        codec_bytes = 4 * sum(array.size for array in codec.values())
-        plan = plan_memory(config, mimi, codec_bytes, ring_positions(mimi), item_bytes)
-        free, _ = torch.cuda.mem_get_info()
-        fit = plan.streams(free)
+        if (reason := plan.why_too_little(free)) is not None:
+            raise StartupError(f"{reason}; close what else uses the GPU, or use --device cpu")
+        return min(plan.streams(free), wanted)
+
+    def _try_out(self, plan: MemoryPlan, most: int, wanted: int) -> int:
+        """How many streams there is memory for, when all that works has had what it takes.
+
+        Everything runs once, as large as it will, before slots are taken: kernels are loaded when
+        they first run, libraries take room to work, and what they leave is counted, not guessed.
+        """
+        if self._free_bytes() is None:
+            return most
+        while not self._runs_all(most):
+            most = -(-most // 2)
+        free = self._free_bytes()
+        assert free is not None
+        fit = plan.streams_beside_all(free)
         if fit < 1:
-            what = "the model's weights do" if fit < 0 else "one stream does"
             raise StartupError(
-                f"the GPU has too little memory: {what} not fit ({plan.describe(free)}); "
-                "close what else uses it, or use --device cpu"
+                f"the GPU has too little memory: no stream fits ({plan.describe(free)} with "
+                "everything loaded); close what else uses it, or use --device cpu"
             )
         log.info("%d streams fit: %s", fit, plan.describe(free))
         if fit < wanted:
             log.warning("memory is for %d streams, not for --max-streams %d", fit, wanted)
-        return min(fit, wanted)
+        torch.cuda.empty_cache()  # graphs have memory of their own
+        return min(fit, most)
+
+    def _runs_all(self, rows: int) -> bool:
+        """Whether there is memory for so many rows at once. Raises where one row is too many."""
+        try:
+            self._reserve(0, rows)
+            self._run_all()
+            self._synchronize()
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise
+            return False
+        return True
 
     def _load(
         self,
@@ -151,71 +192,130 @@ class TorchBackend(Backend):
         mimi: MimiConfig,
         dtype: torch.dtype,
     ) -> None:
-        device, slots = self._device, self.slots
+        device = self._device
         # The codec has fewer codes than the model has entries: specials are never sampled.
         self._codebook_size = codes = min(mimi.codebook_size, config.audio_vocabulary)
         self._backbone, self._depth = load_language(
-            config, read, codes=codes, slots=slots, device=device, dtype=dtype
+            config, read, codes=codes, slots=0, device=device, dtype=dtype
         )
         codec_weights = MimiWeights(mimi, codec, device)
-        self._decoder = MimiDecoder(codec_weights, slots + 1)
+        self._decoder = MimiDecoder(codec_weights, 1)
         self._encoder = MimiEncoder(codec_weights)
 
-        # First sound leaves first: the codec's few kernels go before the backbone's many.
-        self._language, self._codec = Lane(device), Lane(device, priority=-1)
-        self._rows = Inbox(slots, _COLUMNS, device)
+        exact = self.precision == "float32"
+        self._language = Lane(device, exact=exact, use_graphs=self._use_graphs)
+        # First sound leaves first: the codec's few kernels go before the backbone's many. It is
+        # float32 in any case, in TF32 where the model is not exact either.
+        self._codec = Lane(device, priority=-1, exact=exact, use_graphs=self._use_graphs)
+        # A voice that is new holds up nobody's sound. What it encodes to must be exact.
+        self._encoding = Lane(device)
+        self._encodes = threading.Lock()
+
+    def _reserve(self, slots: int, rows: int) -> None:
+        """The memory of so many slots, and of all that computes up to so many rows at once."""
+        device = self._device
+        self.slots = slots
+        self._backbone.reserve(slots)
+        self._decoder.reserve(slots + 1)
+        self._rows = Inbox(rows, _COLUMNS, device)
         self._prompt = Inbox(_PIECES[-1], _CODES + self.codebooks, device)
-        self._codec_rows = Inbox(slots, 2 + MOST_FRAMES * self.codebooks, device)
+        self._codec_rows = Inbox(rows, 2 + MOST_FRAMES * self.codebooks, device)
         # A row's frame, and 1 where its logits were finite: that travels with the codes.
-        self._codes = torch.zeros((slots, self.codebooks + 1), dtype=torch.int64, device=device)
+        self._codes = torch.zeros((rows, self.codebooks + 1), dtype=torch.int64, device=device)
         most_samples = max(_CODEC_FRAMES, MOST_FRAMES) * self.samples_per_frame
         self._samples = torch.zeros(most_samples, device=device)
         self._codes_out = Outbox(self._codes.numel(), torch.int64, device)
         self._samples_out = Outbox(most_samples, torch.float32, device)
 
-        self._buckets = buckets(slots)
-        self._spans = [b for b in buckets(self.positions) if b >= _SHORTEST_SPAN] or [
-            self.positions
-        ]
+        spans = [b for b in buckets(self.positions) if b >= _SHORTEST_SPAN] or [self.positions]
+        # The same kernels whoever else speaks: every batch, piece and span is the largest.
+        sizes: Callable[[list[int]], list[int]] = (
+            (lambda sizes: sizes[-1:]) if self._fixed_batch else (lambda sizes: sizes)
+        )
+        self._spans, self._pieces, self._buckets = (
+            sizes(spans),
+            sizes(_PIECES),
+            sizes(buckets(rows)),
+        )
+        self._wide_buckets = sizes(buckets(min(rows, _WIDE_ROWS)))
+        self._codec_buckets = {
+            frames: sizes(buckets(min(rows, _CODEC_FRAMES // frames))) for frames in _CHUNKS
+        }
         # By slot, the last being the scratch row: what its row of the inbox will be.
         self._table = np.zeros((slots + 1, _COLUMNS), np.int64)
         self._table[:, _SLOT] = np.arange(slots + 1)
         self._table[:, [_TOP_K, _DEPTH_TOP_K]] = 1
         self._frames = np.zeros(slots + 1, np.int64)  # that the codec has decoded
         self._free = list(range(slots - 1, -1, -1))
+        self._point_at_scratch(rows)
 
-    def _capture(self, mimi: MimiConfig) -> None:
-        """Every graph there will be; the largest first, so that the smaller ones fit in its memory.
-
-        Only the scratch row is written meanwhile: all inboxes say so.
-        """
-        self._rows.put(np.repeat(self._table[-1:], self.slots, axis=0))
+    def _point_at_scratch(self, rows: int) -> None:
+        """Nothing but the scratch row is written while graphs are made: all inboxes say so."""
+        self._rows.put(np.repeat(self._table[-1:], rows, axis=0))
         prompt = np.zeros((_PIECES[-1], _CODES + self.codebooks), np.int64)
         prompt[:, [_SLOT, _COUNT]] = self.slots, 1
         self._prompt.put(prompt)
-        codec_rows = np.zeros((self.slots, 2 + MOST_FRAMES * self.codebooks), np.int64)
+        codec_rows = np.zeros((rows, 2 + MOST_FRAMES * self.codebooks), np.int64)
         codec_rows[:, 0] = self.slots
         self._codec_rows.put(codec_rows)
         self._synchronize()
-        self._speak_graphs, self._read_graphs, self._prompt_graphs = {}, {}, {}
-        self._codec_graphs = {}
+
+    def _run_all(self) -> None:
+        """What takes the most memory of each kind."""
+        rows, span = self._buckets[-1], self._spans[-1]
+        for work in (
+            partial(self._speak, rows, NARROW_TOP_K),
+            partial(self._speak, self._wide_buckets[-1], self._codebook_size),
+            partial(self._read, rows, span),
+            partial(self._read_prompt, _PIECES[-1], span),
+        ):
+            self._language.run(work)
+        for frames, sizes in self._codec_buckets.items():
+            self._codec.run(partial(self._decode, sizes[-1], frames))
+        silence = np.zeros(_LONGEST_RECORDING_FRAMES * self.samples_per_frame, np.float32)
+        self._encoding.run(partial(self._encode, silence))
+
+    def _capture(self) -> None:
+        """Every graph there will be; the largest first, so that the smaller ones fit in its memory.
+
+        Only the scratch row is written meanwhile.
+        """
+        # By rows, or positions of a prompt, and by span or frames.
+        self._speak_graphs: dict[int, Replay] = {}
+        self._wide_graphs: dict[int, Replay] = {}
+        self._read_graphs: dict[tuple[int, int], Replay] = {}
+        self._prompt_graphs: dict[tuple[int, int], Replay] = {}
+        self._codec_graphs: dict[tuple[int, int], Replay] = {}
+        with no_garbage_collection():
+            self._capture_language()
+            self._capture_codec()
+        self._synchronize()
+
+    def _capture_language(self) -> None:
+        capture = self._language.capture
         for rows in reversed(self._buckets):
             speak = partial(self._speak, rows, NARROW_TOP_K)
-            self._speak_graphs[rows] = self._language.capture(speak)
+            self._speak_graphs[rows] = capture(f"a frame of {rows} streams", speak)
             for span in reversed(self._spans):
                 read = partial(self._read, rows, span)
-                self._read_graphs[rows, span] = self._language.capture(read)
-        for piece in reversed(_PIECES):
+                name = f"{rows} streams that read a frame, {span} positions"
+                self._read_graphs[rows, span] = capture(name, read)
+        for rows in reversed(self._wide_buckets):
+            speak = partial(self._speak, rows, self._codebook_size)
+            name = f"a frame of {rows} streams with a long top-k"
+            self._wide_graphs[rows] = capture(name, speak)
+        for piece in reversed(self._pieces):
             for span in reversed(self._spans):
                 read = partial(self._read_prompt, piece, span)
-                self._prompt_graphs[piece, span] = self._language.capture(read)
-        with self._codec_precision():
-            for frames in _CHUNKS:
-                for rows in reversed(self._buckets):
-                    if rows == 1 or rows * frames <= _CODEC_FRAMES:
-                        decode = partial(self._decode, rows, frames)
-                        self._codec_graphs[rows, frames] = self._codec.capture(decode)
-        self._synchronize()
+                name = f"{piece} positions of a prompt, {span} in all"
+                self._prompt_graphs[piece, span] = capture(name, read)
+
+    def _capture_codec(self) -> None:
+        for frames, sizes in self._codec_buckets.items():
+            for rows in reversed(sizes):
+                name = f"the sound of {rows} streams, {frames} frames"
+                decode = partial(self._decode, rows, frames)
+                self._codec_graphs[rows, frames] = self._codec.capture(name, decode)
 
     # What the graphs hold: from fixed tensors to fixed tensors
 
@@ -259,10 +359,9 @@ class TorchBackend(Backend):
 
     def acquire(self, adapter: Any = None) -> int:
         slot = self._free[-1]
-        with torch.no_grad(), self._codec.active():
-            self._decoder.reset(slot)
-        with torch.no_grad(), self._language.active():
-            self._backbone.reset(slot)
+        with self._faults(), torch.no_grad():
+            self._codec.run(partial(self._decoder.reset, slot))
+            self._language.run(partial(self._backbone.reset, slot))
         self._table[slot, _LENGTH:] = 0
         self._frames[slot] = 0
         return self._free.pop()
@@ -278,11 +377,24 @@ class TorchBackend(Backend):
             rows = np.zeros((count, _CODES + self.codebooks), np.int64)
             rows[:, _SLOT], rows[:, _LENGTH], rows[:, _COUNT] = slot, length, count
             rows[:, _TOKEN], rows[:, _CODES:] = piece.tokens, piece.codes
-            with _memory_errors(), self._language.active():
+            with self._faults(), self._language.active():
                 self._prompt.put(rows)
                 span = fitting(self._spans, length + count)
-                self._prompt_graphs[fitting(_PIECES, count), span]()
+                self._prompt_graphs[fitting(self._pieces, count), span]()
             self._table[slot, _LENGTH] += count
+
+    def groups(self, samplers: Sequence[Sampler]) -> list[list[int]]:
+        rows = range(len(samplers))
+        is_wide = [self._is_wide(sampler) for sampler in samplers]
+        narrow, wide = ([row for row in rows if is_wide[row] == kind] for kind in (False, True))
+        most = self._wide_buckets[-1]
+        parts = [wide[first : first + most] for first in range(0, len(wide), most)]
+        return [narrow, *parts] if narrow else parts
+
+    def _is_wide(self, sampler: Sampler) -> bool:
+        """Whether its top-k is more than the common graphs draw from."""
+        ways = (sampler.of_book(0), sampler.of_book(1))
+        return any(top_k > NARROW_TOP_K and temperature > 0 for temperature, top_k in ways)
 
     @torch.no_grad()
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:
@@ -290,27 +402,21 @@ class TorchBackend(Backend):
         for slot, sampler in zip(slots, samplers, strict=True):
             self._set_sampler(slot, sampler)
         index = np.array(slots, np.int64)
-        is_wide = self._table[index][:, [_TOP_K, _DEPTH_TOP_K]].max(1) > NARROW_TOP_K
-        narrow, wide = np.flatnonzero(~is_wide), np.flatnonzero(is_wide)
-        groups = [(narrow, True)] if len(narrow) else []
-        groups += [(wide[i : i + _WIDE_ROWS], False) for i in range(0, len(wide), _WIDE_ROWS)]
-        for group, captured in groups:
-            with _memory_errors(), self._language.active():
-                codes[group] = self._step(index[group], captured=captured)
+        for group in self.groups(samplers):
+            graphs = self._wide_graphs if self._is_wide(samplers[group[0]]) else self._speak_graphs
+            with self._faults(), self._language.active():
+                codes[group] = self._step(index[group], graphs)
         for sampler in samplers:
             sampler.frames += 1
         return codes
 
-    def _step(self, slots: np.ndarray, *, captured: bool) -> np.ndarray:
-        """One frame for slots whose top-k the graphs can draw, or for a few others."""
-        rows = fitting(self._buckets, len(slots))
-        padded = np.full(rows, self.slots)
+    def _step(self, slots: np.ndarray, speak: dict[int, Replay]) -> np.ndarray:
+        """One frame for slots whose top-k the graphs `speak` can draw, by rows."""
+        speaking, rows = fitting(sorted(speak), len(slots)), fitting(self._buckets, len(slots))
+        padded = np.full(max(speaking, rows), self.slots)
         padded[: len(slots)] = slots
         self._rows.put(self._table[padded])
-        if captured:
-            self._speak_graphs[rows]()
-        else:
-            self._speak(rows, int(self._table[slots][:, [_TOP_K, _DEPTH_TOP_K]].max()))
+        speak[speaking]()
         receive = self._codes_out.send(self._codes[: len(slots)])
         # A slot that is full reads over its last position; nobody asks it for another frame.
         span = fitting(self._spans, min(int(self._table[slots, _LENGTH].max()) + 1, self.positions))
@@ -334,13 +440,13 @@ class TorchBackend(Backend):
     @torch.no_grad()
     def save_prefix(self, slot: int) -> Prefix:
         length = int(self._table[slot, _LENGTH])
-        with _memory_errors(), self._language.active():
+        with self._faults(), self._language.active():
             kv = self._backbone.kv[:, slot, :, :, :length].clone()
             return Prefix(length, kv, self._backbone.hidden[slot].clone())
 
     @torch.no_grad()
     def load_prefix(self, slot: int, prefix: Prefix) -> None:
-        with self._language.active():
+        with self._faults(), self._language.active():
             self._backbone.kv[:, slot, :, :, : prefix.frames].copy_(prefix.kv)
             self._backbone.hidden[slot].copy_(prefix.hidden)
         self._table[slot, _LENGTH] = prefix.frames
@@ -352,7 +458,7 @@ class TorchBackend(Backend):
         while start < codes.shape[1]:
             left = codes.shape[1] - start
             frames = next(size for size in _CHUNKS if size <= left)
-            most = max(bucket for bucket, size in self._codec_graphs if size == frames)
+            most = self._codec_buckets[frames][-1]
             for first in range(0, len(index), most):
                 part = slice(first, first + most)
                 samples = self._decode_rows(index[part], codes[part, start : start + frames])
@@ -363,13 +469,13 @@ class TorchBackend(Backend):
 
     def _decode_rows(self, slots: np.ndarray, codes: Codes) -> np.ndarray:
         frames = codes.shape[1]
-        rows = fitting(self._buckets, len(slots))
+        rows = fitting(self._codec_buckets[frames], len(slots))
         table = np.zeros((rows, 2 + MOST_FRAMES * self.codebooks), np.int64)
         table[:, 0] = self.slots
         table[: len(slots), 0], table[: len(slots), 1] = slots, self._frames[slots]
         table[: len(slots), 2 : 2 + frames * self.codebooks] = codes.reshape(len(slots), -1)
         size = frames * self.samples_per_frame
-        with _memory_errors(), self._codec.active():
+        with self._faults(), self._codec.active():
             self._codec_rows.put(table)
             self._codec_graphs[rows, frames]()
             result = self._samples[: len(slots) * size].view(len(slots), size)
@@ -381,36 +487,49 @@ class TorchBackend(Backend):
     def encode(self, samples: np.ndarray) -> Codes:
         if not len(samples):
             return np.zeros((0, self.codebooks), np.int64)
-        with _memory_errors(), _tf32(self._device, allowed=False), self._codec.active():
-            waves = torch.from_numpy(np.array(samples, np.float32)).to(self._device)
-            return np.ascontiguousarray(self._encoder.run(waves).t().cpu().numpy())
+        with self._encodes, self._faults():  # one at a time takes the memory of one
+            return self._encoding.run(partial(self._encode, np.array(samples, np.float32)))
+
+    def _encode(self, samples: np.ndarray) -> Codes:
+        waves = torch.from_numpy(samples).to(self._device)
+        return np.ascontiguousarray(self._encoder.run(waves).t().cpu().numpy())
 
     def close(self) -> None:
-        self._synchronize()
+        with contextlib.suppress(RuntimeError):  # where the GPU stopped working
+            self._synchronize()
         device = self._device
         vars(self).clear()  # weights, buffers and graphs: PyTorch gives back what nobody has
         if device.type == "cuda":
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
-    def _codec_precision(self) -> contextlib.AbstractContextManager[None]:
-        """The codec is float32 in any case, in TF32 where the model is not exact either."""
-        return _tf32(self._device, allowed=self.precision != "float32")
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """One sentence for clients instead of a page, and whether anything can go on.
+
+        An error of CUDA's may be that of an earlier call, and most of them end the context: then
+        nothing works in this process any more.
+        """
+        try:
+            yield
+        except RuntimeError as error:  # OutOfMemoryError is one
+            reason = first_line(error)
+            log.warning("%s", error)
+            if isinstance(error, torch.OutOfMemoryError) or is_about_memory(reason):
+                raise OutOfMemory(
+                    "the GPU is out of memory; try again, or lower --max-streams"
+                ) from None
+            if not self._is_alive():
+                raise DeviceLost(f"the GPU stopped working: {reason}") from error
+            raise EngineFailed(f"the GPU failed: {reason}") from error
+
+    def _is_alive(self) -> bool:
+        try:
+            self._synchronize()
+            return torch.ones(1, device=self._device).add_(1).item() == 2.0
+        except RuntimeError:
+            return False
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize()
-
-
-@contextlib.contextmanager
-def _tf32(device: torch.device, *, allowed: bool) -> Iterator[None]:
-    """Both switches are the process's, so they are put back."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -6,20 +6,36 @@ On cpu the same functions run plainly and the copies are copies.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tts_provider.errors import StartupError
+
+Result = TypeVar("Result")
+
 
 class Lane:
     """What is done within `with lane.active():` happens in order, beside other lanes."""
 
-    def __init__(self, device: torch.device, priority: int = 0) -> None:
-        """Of two lanes with work the one with the lower `priority` goes first."""
+    def __init__(
+        self,
+        device: torch.device,
+        priority: int = 0,
+        *,
+        exact: bool = True,
+        use_graphs: bool = True,
+    ) -> None:
+        """Of two lanes with work the one with the lower `priority` goes first. An `exact` one
+        computes float32 as such, another may take TF32."""
+        self._exact = exact
         self._stream = self._pool = None
+        self._use_graphs = use_graphs
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device, priority)
             # One pool for all graphs of a lane: they never run at the same time, and nothing that
@@ -31,22 +47,44 @@ class Lane:
             return contextlib.nullcontext()
         return torch.cuda.stream(self._stream)
 
-    def capture(self, run: Callable[[], None]) -> Callable[[], None]:
-        """`run` as something to call: a CUDA graph of it. It may read and write fixed tensors only.
+    def run(self, work: Callable[[], Result]) -> Result:
+        """`work` at once, outside of any graph."""
+        with self.active(), _switches(exact=self._exact):
+            return work()
+
+    def capture(self, name: str, work: Callable[[], None]) -> Callable[[], None]:
+        """`work` as something to call: a CUDA graph of it, which reads and writes fixed tensors.
 
         It is run once before, outside of any graph: libraries set themselves up in their first run.
+        Raises `StartupError`, which names it, where that fails.
         """
         if self._stream is None:
-            return run
-        with torch.cuda.stream(self._stream):
-            run()
-        self._stream.synchronize()
+            return lambda: self.run(work)
+        try:
+            self.run(work)
+            self._stream.synchronize()
+            return self._record(work) if self._use_graphs else lambda: self.run(work)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise StartupError(
+                f"the GPU could not prepare the graph of {name}: {first_line(error)}; set "
+                "TTS_PROVIDER_CUDA_GRAPHS=false to go without graphs, or use --device cpu"
+            ) from error
+
+    def _record(self, work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        # "thread_local": what other threads do with CUDA meanwhile is none of this capture's.
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            run()
+        torch.cuda.empty_cache()  # what the run before took is not the graph's to take
+        with self.active(), _switches(exact=self._exact):
+            # "thread_local": what other threads do with CUDA meanwhile is none of this capture's.
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                work()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # the first error says more
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         replay: Callable[[], None] = graph.replay
         return replay
 
@@ -54,6 +92,46 @@ class Lane:
         """Until everything asked for so far is done."""
         if self._stream is not None:
             self._stream.synchronize()
+
+
+@contextlib.contextmanager
+def _switches(*, exact: bool) -> Iterator[None]:
+    """How PyTorch computes while our kernels are chosen. The switches are the process's, so they
+    are put back. A graph keeps what was chosen.
+
+    cuDNN's attention is off: recent PyTorch takes it first on Hopper and later, and it makes a plan
+    for every shape, of which a server has hundreds.
+    """
+    precision = torch.get_float32_matmul_precision()
+    cudnn_attention = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=not exact):
+            yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(cudnn_attention)
+        torch.set_float32_matmul_precision(precision)
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """A collection while a graph is captured may free what CUDA then complains of, and each takes a
+    tenth of a second with a model in memory."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def first_line(error: BaseException) -> str:
+    """What CUDA says, without the page of advice behind it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 class Inbox:

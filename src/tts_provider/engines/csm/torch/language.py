@@ -80,17 +80,23 @@ class Backbone:
         self, transformer: Transformer, text_table: Tensor, audio_table: Tensor, slots: int
     ) -> None:
         """text_table [text codes, W]; audio_table [codebooks, entries, W]."""
-        config, positions = transformer.config, len(transformer.rotations)
-        self.scratch = slots
+        positions = len(transformer.rotations)
         self._transformer = transformer
         self._text_table = text_table
         self._audio_table = audio_table.flatten(0, 1)
         codebooks, self._entries = audio_table.shape[:2]
         self._first_entries = self._entries * torch.arange(codebooks, device=audio_table.device)
-        shape = (config.layers, slots + 1, 2, config.kv_heads, positions, config.head_size)
-        self.kv = torch.zeros(shape, dtype=text_table.dtype, device=text_table.device)
+        self._positions = positions
+        self.reserve(slots)
+
+    def reserve(self, slots: int) -> None:
+        """Take the memory of so many slots, empty, instead of what there was."""
+        config, table, self.scratch = self._transformer.config, self._text_table, slots
+        self.kv = self.hidden = table[:0]  # given back before as much again is taken
+        shape = (config.layers, slots + 1, 2, config.kv_heads, self._positions, config.head_size)
+        self.kv = torch.zeros(shape, dtype=table.dtype, device=table.device)
         # What the model answers to what a slot read last; the depth decoder's beginning.
-        self.hidden = torch.zeros_like(text_table[:1]).repeat(slots + 1, 1)  # [slots + 1, W]
+        self.hidden = torch.zeros_like(table[:1]).repeat(slots + 1, 1)  # [slots + 1, W]
 
     def reset(self, slot: int) -> None:
         """Forget what the slot held: numbers that are not finite would pass every mask."""

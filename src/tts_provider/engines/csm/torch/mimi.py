@@ -24,6 +24,9 @@ _USAGE_EPS = 1e-5
 MOST_FRAMES = 4
 """Frames of a row in one run of the decoder."""
 
+PIECE_STEPS = 128
+"""Transformer positions that the encoder's convolutions make at a time, 5 s of a recording."""
+
 
 def ring_positions(config: MimiConfig) -> int:
     """A run writes its keys first and then looks back a whole window from each of them."""
@@ -154,13 +157,19 @@ class MimiDecoder:
         self._books = torch.cat([weights.codebooks(*quantizer) for quantizer in weights.quantizers])
         self._books = self._books.flatten(0, 1)  # [codebooks · codebook_size, codebook_width]
         self._first_entries = config.codebook_size * torch.arange(config.codebooks, device=device)
-        ring = ring_positions(config)
-        shape = (config.layers, rows, 2, config.kv_heads, ring, config.head_size)
-        self._kv = torch.zeros(shape, device=device)
         # How long each convolution's tail is shows when they are applied: once, to nothing.
         self._tails = _Tails(torch.zeros((1, 0), device=device))
         nothing = torch.zeros((1, 1, config.codebooks), dtype=torch.int64, device=device)
         self._convolutions(self._embed(nothing), lambda x: x, self._tails)
+        self.reserve(rows)
+
+    def reserve(self, rows: int) -> None:
+        """Take the memory of so many streams, all new, instead of what there was."""
+        config, device = self.config, self._weights.device
+        self._kv = self._state = torch.zeros(0, device=device)
+        ring = ring_positions(config)
+        shape = (config.layers, rows, 2, config.kv_heads, ring, config.head_size)
+        self._kv = torch.zeros(shape, device=device)
         self._state = torch.zeros((rows, self._tails.size), device=device)
 
     def reset(self, row: int) -> None:
@@ -221,9 +230,11 @@ class MimiDecoder:
 
         def transposed(x: Tensor, name: str, stride: int, groups: int = 1) -> Tensor:
             weight = weights[f"{name}.conv.weight"]  # [in, out / groups, 2 · stride]
+            bias = weights.get(f"{name}.conv.bias")
             positions = x.shape[2] * stride
             x = tails.before(x, 1)
-            bias = weights.get(f"{name}.conv.bias")
+            if groups == weight.shape[0] and weight.shape[1] == 1:
+                return _spread(x, weight[:, 0], bias)
             x = F.conv_transpose1d(x, weight, bias, stride=stride, groups=groups)
             return x[:, :, stride : stride + positions]
 
@@ -240,6 +251,18 @@ class MimiDecoder:
                 x = x + causal(F.elu(inner), f"{name}.3")
                 index += 1
         return causal(F.elu(x), f"decoder.layers.{index + 1}")  # [B, 1, samples]
+
+
+def _spread(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [B, channels, n + 1], weight [channels, 2 · stride] → [B, channels, n · stride].
+
+    A transposed convolution of each channel by itself: every position out is the sum of two
+    positions in. PyTorch's own may take a hundred times as long on a GPU (pytorch#47341).
+    """
+    taps = weight.unflatten(1, (2, 1, -1))  # [channels, 2, 1, stride]
+    x = x[:, :, :, None]
+    spread = torch.addcmul(x[:, :, 1:] * taps[:, 0], x[:, :, :-1], taps[:, 1]).flatten(2)
+    return spread if bias is None else spread + bias[:, None]
 
 
 class _Tails:
@@ -270,7 +293,11 @@ class _Tails:
 
 
 class MimiEncoder:
-    """Encodes whole recordings, the voice prompts."""
+    """Encodes whole recordings, the voice prompts.
+
+    The convolutions see them in pieces, each with what is left of the one before, as the decoder's
+    do: at 24 000 positions a second their activations are most of the memory that it takes.
+    """
 
     def __init__(self, weights: MimiWeights) -> None:
         self._weights = weights
@@ -280,22 +307,20 @@ class MimiEncoder:
     def run(self, samples: Tensor) -> Tensor:
         """Samples [n] at the codec's rate → codes [codebooks, ceil(n / samples_per_frame)]."""
         config = self._weights.config
-        x = self._causal(samples[None, None], "encoder.layers.0")
-        index = 1
-        for ratio in reversed(config.ratios):
-            for number in range(config.residual_layers):
-                name = f"encoder.layers.{index}.block"
-                inner = self._causal(F.elu(x), f"{name}.1", config.dilation_growth**number)
-                x = x + self._causal(F.elu(inner), f"{name}.3")
-                index += 1
-            x = self._strided(F.elu(x), f"encoder.layers.{index + 1}", ratio)
-            index += 2
-        x = self._causal(F.elu(x), f"encoder.layers.{index + 1}")  # [1, width, positions]
+        piece = PIECE_STEPS * config.samples_per_step
+        state, parts = samples.new_zeros((1, 0)), []
+        for start in range(0, len(samples), piece):
+            tails = _Tails(state)
+            parts.append(self._convolutions(samples[None, None, start : start + piece], tails))
+            state = tails.joined()
+        x = torch.cat(parts, dim=2)  # [1, width, positions]
 
         positions = torch.arange(x.shape[2], device=x.device)[None]
         x = self._transformer.run(x, positions, window_mask(positions, positions, config.window))
 
-        x = self._strided(x, "downsample", 2, repeat_edges=True)  # [1, width, frames]
+        # Before the start and after the end is the edge's value.
+        x = F.pad(x, (2, -x.shape[2] % 2), mode="replicate")
+        x = self._strided(x, "downsample", 2)  # [1, width, frames]
         codes = []
         for (quantizer, _), books in zip(self._weights.quantizers, self._books, strict=True):
             rest = self._weights.project(x, f"{quantizer}.input_proj")[0].t()  # [frames, width]
@@ -306,15 +331,34 @@ class MimiEncoder:
                 rest = rest - book[nearest]
         return torch.stack(codes)
 
-    def _causal(self, x: Tensor, name: str, dilation: int = 1) -> Tensor:
-        weight = self._weights[f"{name}.conv.weight"]
-        x = F.pad(x, ((weight.shape[2] - 1) * dilation, 0))
-        return F.conv1d(x, weight, self._weights.get(f"{name}.conv.bias"), dilation=dilation)
+    def _convolutions(self, x: Tensor, tails: _Tails) -> Tensor:
+        """Samples [1, 1, n] → [1, width, ceil(n / samples_per_step)]. Only the last piece may end
+        within a position; zeros fill it."""
+        config = self._weights.config
 
-    def _strided(self, x: Tensor, name: str, stride: int, *, repeat_edges: bool = False) -> Tensor:
-        """One position out for each `stride` in; before the start and after the end there are zeros
-        or the edge's value."""
-        missing = -x.shape[2] % stride
-        x = F.pad(x, (stride, missing), mode="replicate" if repeat_edges else "constant")
+        def causal(x: Tensor, name: str, dilation: int = 1) -> Tensor:
+            weight = self._weights[f"{name}.conv.weight"]
+            x = tails.before(x, (weight.shape[2] - 1) * dilation)
+            return F.conv1d(x, weight, self._weights.get(f"{name}.conv.bias"), dilation=dilation)
+
+        def strided(x: Tensor, name: str, stride: int) -> Tensor:
+            return self._strided(
+                F.pad(tails.before(x, stride), (0, -x.shape[2] % stride)), name, stride
+            )
+
+        x = causal(x, "encoder.layers.0")
+        index = 1
+        for ratio in reversed(config.ratios):
+            for number in range(config.residual_layers):
+                name = f"encoder.layers.{index}.block"
+                inner = causal(F.elu(x), f"{name}.1", config.dilation_growth**number)
+                x = x + causal(F.elu(inner), f"{name}.3")
+                index += 1
+            x = strided(F.elu(x), f"encoder.layers.{index + 1}", ratio)
+            index += 2
+        return causal(F.elu(x), f"encoder.layers.{index + 1}")
+
+    def _strided(self, x: Tensor, name: str, stride: int) -> Tensor:
+        """One position out for each `stride` in, behind `stride` before the start."""
         weight, bias = self._weights[f"{name}.conv.weight"], self._weights.get(f"{name}.conv.bias")
         return F.conv1d(x, weight, bias, stride=stride)
