@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tts_provider.speech.engine import Voice
 from tts_provider.speech.mapped_text import Run, to_runs
+
+if TYPE_CHECKING:
+    from tts_provider.speech.engine import Voice
 
 
 @dataclass
