@@ -3,21 +3,21 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small_model():
     from .checkpoints import small_csm
 
     return small_csm()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small_folder(small_model, tmp_path_factory):
     from .checkpoints import save_transformers_layout
 
     return save_transformers_layout(small_model, tmp_path_factory.mktemp("small"))
 
 
-@pytest.fixture(scope="session", params=["onnx", "torch-cpu", "torch-cuda"])
+@pytest.fixture(scope="package", params=["onnx", "torch-cpu", "torch-cuda"])
 def small_backend(request, small_folder, tmp_path_factory):
     """The small checkpoint in float32, six slots, on every backend that this machine has."""
     if request.param == "onnx":

@@ -38,7 +38,7 @@ from ..dialects.tongues import TONGUES, Talk, audio_of
 RATE = 24_000
 VOICE = Voice("male", "Male", "male", "espeak")
 UTTERANCE = Utterance("", VOICE)
-TEXT = "The north wind and the sun were disputing which was the stronger of the two."
+TEXT = "The north wind and the sun were disputing which was stronger."
 
 # Routes that give no speech.
 SILENT = {
