@@ -21,6 +21,7 @@ from servers import PATIENCE_S, GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.pcm import from_s16
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
+from tts_provider.errors import EngineFailed
 from tts_provider.server.lifecycle import Server
 from tts_provider.server.service.pieces import PieceEncoder
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
@@ -318,6 +319,33 @@ async def _settle(is_so) -> None:
             return
         await asyncio.sleep(0.001)
     raise AssertionError("it never came to be")
+
+
+class BreakingEngine(EspeakEngine):
+    """The embedded voice, which fails at one text."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def speak(self, utterance: Utterance):
+        if "break" in utterance.text:
+            raise self._error
+        return super().speak(utterance)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(EngineFailed("the engine broke"), "engine_failed"), (ValueError("a bug"), "internal_error")],
+)
+async def test_a_context_that_fails_is_told_and_ends_and_the_next_one_speaks(error, code):
+    async with running_server(BreakingEngine(error)) as server, TalkTo(server) as talk:
+        heard = await talk.speak("a", "All is well. Now break.")
+        (told,) = [body for body in heard if body["type"] == "error"]
+        assert (told["code"], told["context_id"]) == (code, "a")
+        assert "a bug" not in told["message"]
+        heard = await talk.speak("b", "All is well.")
+        assert not [body for body in heard if body["type"] == "error"]
+        assert audio_of(heard, "b")
 
 
 async def test_a_context_does_not_run_further_ahead_than_the_limit():
