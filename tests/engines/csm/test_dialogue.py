@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
-from transformers import CsmForConditionalGeneration
 
 import ears
+from lazy_import import lazy_import
 from servers import running_server
 from tts_provider.client import AsyncTTSClient
 from tts_provider.engines.csm.engine import CsmEngine, with_speakers
@@ -27,6 +26,9 @@ from tts_provider.voices.enrolment import BETWEEN_VOICES_HZ
 from .conftest import make_backend
 from .small_csm import FOLDER, make_engine
 from .test_parity import generate_after
+
+torch = lazy_import("torch")
+transformers = lazy_import("transformers")
 
 CONVERSATION = (("Two, four.", 0), ("Nine.", 1), ("Six, one.", 0))
 FRAMES = 60
@@ -112,7 +114,9 @@ async def test_a_dialogue_s_codes_are_those_of_transformers(engine, small_model,
 
 async def test_the_trained_model_s_too_until_each_turn_ends(trained):
     spoken = await spoken_by(trained, *CONVERSATION)
-    model = CsmForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    model = transformers.CsmForConditionalGeneration.from_pretrained(
+        FOLDER, dtype=torch.float32
+    ).eval()
     expected = by_transformers(model, FOLDER, CONVERSATION, FRAMES)
     for one, codes in zip(spoken, expected, strict=True):
         assert np.array_equal(one.codes, codes)
