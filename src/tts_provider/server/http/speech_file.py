@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from typing import Protocol
 
 from tts_provider.audio.encode.encode import Output
 from tts_provider.errors import Loading, WireError
@@ -43,17 +43,22 @@ def speak_file(
     )
 
 
-class Wording(Protocol):
-    """What a service calls things in the body that has them; empty where it says nothing."""
+class Wording(ABC):
+    """What a service says in a body of its own; empty where it says nothing."""
 
+    @abstractmethod
     def audio(self, data: bytes) -> bytes: ...
+
+    @abstractmethod
     def words(self, segment: Segment) -> bytes: ...
 
     def problem(self, problem: WireError) -> bytes:
         """Behind audio that was sent: before, an error is an answer of its own."""
+        return b""
 
     def end(self, samples: int) -> bytes:
         """Of the whole, so long."""
+        return b""
 
 
 async def worded(speech: Speech, wording: Wording) -> AsyncGenerator[Piece, None]:

@@ -20,7 +20,7 @@ from tts_provider.errors import InvalidRequest, WireError
 from tts_provider.server.dialects.cartesia import websocket as cartesia
 from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
 from tts_provider.server.http.answers import AudioStream, read_json
-from tts_provider.server.http.speech_file import Speech, speak_file, worded
+from tts_provider.server.http.speech_file import Speech, Wording, speak_file, worded
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance, Voice
 from tts_provider.speech.pipeline import Segment
@@ -101,7 +101,7 @@ def _speak(utterance: Utterance, output: Output, service: SpeechService) -> Spee
     )
 
 
-class _Events:
+class _Events(Wording):
     """Server-sent events, with the times of words where the file has them."""
 
     def __init__(self, context_id: str | None) -> None:

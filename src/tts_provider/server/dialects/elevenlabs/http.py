@@ -20,12 +20,11 @@ from starlette.types import Scope
 
 from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.encode.format import AUDIO_FORMATS
-from tts_provider.errors import WireError
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
 from tts_provider.server.dialects.elevenlabs.dialogue import Characters, read_dialogue
 from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
 from tts_provider.server.http.answers import AudioStream, read_json
-from tts_provider.server.http.speech_file import Speech, speak_file, worded
+from tts_provider.server.http.speech_file import Speech, Wording, speak_file, worded
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance, Voice, Word
 from tts_provider.speech.pipeline import Segment
@@ -215,7 +214,7 @@ def _find_voice(voice_id: str, service: SpeechService) -> Voice:
     return service.find_voice(voice_id, None, unknown_status=404)
 
 
-class _OneObject:
+class _OneObject(Wording):
     """`{"audio_base64": …, "alignment": …}`, written while the audio is made."""
 
     def __init__(self, characters: Characters) -> None:
@@ -232,15 +231,12 @@ class _OneObject:
         self._words += segment.words
         return b""
 
-    def problem(self, problem: WireError) -> bytes:
-        return b""
-
     def end(self, samples: int) -> bytes:
         tail = json.dumps(self._characters.tell(self._words))
         return self._head + base64.b64encode(self._left) + b'", ' + tail[1:].encode()
 
 
-class _Lines:
+class _Lines(Wording):
     """An object for each piece of audio and for each segment's words, a line each."""
 
     def __init__(self, characters: Characters) -> None:
@@ -251,12 +247,6 @@ class _Lines:
 
     def words(self, segment: Segment) -> bytes:
         return self._line(b"", segment.words)
-
-    def problem(self, problem: WireError) -> bytes:
-        return b""
-
-    def end(self, samples: int) -> bytes:
-        return b""
 
     def _line(self, data: bytes, words: Sequence[Word]) -> bytes:
         audio = base64.b64encode(data).decode()

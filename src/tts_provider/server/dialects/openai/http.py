@@ -39,7 +39,7 @@ from tts_provider.server.http.answers import (
 )
 from tts_provider.server.http.form import MULTIPART, read_form
 from tts_provider.server.http.openapi import errors, json_body
-from tts_provider.server.http.speech_file import speak_file, worded
+from tts_provider.server.http.speech_file import Wording, speak_file, worded
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.word_facts import are_estimated, who_says
 from tts_provider.server.transport.address import error_body
@@ -236,7 +236,7 @@ def speak(request: SpeechOptions, service: SpeechService, text_name: str) -> Aud
     return AudioStream(speech, MEDIA_TYPES[audio_format], service)
 
 
-class _Events:
+class _Events(Wording):
     """Server-sent events, with what it cost in the last."""
 
     def __init__(self, characters: int) -> None:
