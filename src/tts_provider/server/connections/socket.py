@@ -94,7 +94,8 @@ class Socket(ABC):
         self._woken = asyncio.Event()
         # Whoever sends holds it: what belongs together stays together and a message's fragments
         # unbroken when a cancel is acknowledged or an error told meanwhile. A task that does all
-        # the sending would be simpler, and each chunk would wait another turn of the event loop.
+        # the sending would be simpler, and each chunk would wait another turn of the event loop:
+        # 0.47 ms from the engine to the client in the middle, not 0.22 (benchmarks/server.py).
         self._sending = asyncio.Lock()
 
     @property
