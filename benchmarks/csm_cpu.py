@@ -1,14 +1,18 @@
 """CSM-1B on a CPU: our kernels, the same weights on ONNX Runtime, and transformers, alternating.
 
     python benchmarks/csm_cpu.py FOLDER [--peers NAME …] [--json FILE]     FOLDER from full_size.py
+    python benchmarks/csm_cpu.py FOLDER --adapters [RANK]
 
-Full-size random weights. A frame's time, split into backbone, depth and codec; 1, 2, 4
-and 8 streams; bytes of weights a frame, and the rate at which the depth decoder read them against
-the rate at which numpy reads memory, which a large cache or asking ahead can beat; the cosines of
-the logits against float32. transformers runs `generate` on the same threads; its codec's share
+Full-size random weights. A frame's time, split into language model and codec; 1, 2, 4 and 8
+streams; bytes of weights a frame, and the rate at which the model read them against the rate at
+which numpy reads memory, which a large cache or asking ahead can beat; the cosines of the logits
+against float32. transformers runs `generate` on the same threads; its codec's share
 is its whole-sequence decode. With `--peers` each of those named alternates with ours, int4, one
-stream. Ratios count; absolute times are this machine's. A round in which the memory's bandwidth
-changed by more than a fifth is said to be unsteady and made again, a bounded number of times.
+stream. With `--adapters` one and eight streams with an adapter each, of random numbers, alternate
+with as many that have none, int4 and int8, in CPU time of one thread: what else the machine does
+counts little. Ratios count; absolute times are this machine's. A round in which the memory's
+bandwidth changed by more than a fifth is said to be unsteady and made again, a bounded number of
+times.
 """
 
 from __future__ import annotations
@@ -18,12 +22,13 @@ import functools
 import gc
 import json
 import platform
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,12 +38,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from bandwidth import Probe
 from tts_provider.cpus import available_cpus
+from tts_provider.engines.csm.adapters.low_rank import Factors, LowRank
+from tts_provider.engines.csm.config import CsmConfig
 from tts_provider.engines.csm.cpu.backend import CpuBackend
 from tts_provider.engines.csm.cpu.choice import load_language
 from tts_provider.engines.csm.cpu.language import Language
 from tts_provider.engines.csm.cpu.policy import Precision
+from tts_provider.engines.csm.cpu.stepwise import DEPTH_TABLE
 from tts_provider.engines.csm.cpu.weights import load_weights
-from tts_provider.engines.csm.files.checkpoint import find_codec, open_checkpoint, read_all
+from tts_provider.engines.csm.files.checkpoint import (
+    expected_shapes,
+    find_codec,
+    open_checkpoint,
+    read_all,
+)
 from tts_provider.engines.csm.onnx.language import bytes_a_frame
 from tts_provider.engines.csm.onnx.sessions import OnnxLanguage
 from tts_provider.engines.csm.prompt import text_prompt
@@ -55,12 +68,22 @@ FRAMES = 8
 CHUNK = 4  # frames that the codec decodes at once, as the loop does from the fourth frame on
 
 
+class Built(NamedTuple):
+    backend: CpuBackend
+    depth_table: np.ndarray
+    bytes_read: dict[str, int]
+    """Of weights, by a frame."""
+
+
 def build(
-    folder: Path, precision: Precision, *, on_onnx_runtime: bool = False
-) -> tuple[CpuBackend, dict[str, int]]:
-    """The backend as the server has it, or with its language model on ONNX Runtime; and the bytes
-    of weights that a frame reads."""
-    checkpoint, threads = open_checkpoint(folder), available_cpus()
+    folder: Path,
+    precision: Precision,
+    *,
+    on_onnx_runtime: bool = False,
+    threads: int | None = None,
+) -> Built:
+    """The backend as the server has it, or with its language model on ONNX Runtime."""
+    checkpoint, threads = open_checkpoint(folder), threads or available_cpus()
     weights = load_weights(checkpoint, precision, folder / "data" / "weights", print)
     language: Language
     if on_onnx_runtime:
@@ -78,7 +101,7 @@ def build(
         slots=SLOTS,
         threads=threads,
     )
-    return backend, bytes_a_frame(checkpoint.config, weights)
+    return Built(backend, weights[DEPTH_TABLE], bytes_a_frame(checkpoint.config, weights))
 
 
 # What a user of transformers can have today. Each takes the model in float32 or bfloat16.
@@ -130,29 +153,45 @@ def load_transformers(folder: Path, dtype: torch.dtype) -> Any:
     return CsmForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
 
 
-def time_streams(backend: CpuBackend, streams: int) -> dict[str, float]:
-    """Mean ms of a frame of all streams: backbone, depth with sampling, codec by the chunk. Means,
-    because what comes after the codec may wait for threads that it leaves spinning."""
-    slots = [backend.acquire() for _ in range(streams)]
+def random_adapter(config: CsmConfig, rank: int, seed: int) -> LowRank:
+    """Of all seven matrices of every layer, a tenth of their size."""
+    random, factors = np.random.default_rng(seed), {}
+    for name, (outputs, inputs) in (
+        (name, shape) for name, shape in expected_shapes(config).items() if "_proj." in name
+    ):
+        prefix, number, matrix = re.fullmatch(
+            r"(.+)\.layers\.(\d+)\..+\.(\w+)_proj\.weight", name
+        ).groups()  # type: ignore[union-attr]
+        a = random.standard_normal((rank, inputs), np.float32) * (inputs * rank) ** -0.5
+        b = random.standard_normal((outputs, rank), np.float32) * 0.1
+        factors[prefix, int(number), matrix] = Factors(a, b)
+    return LowRank(factors)  # type: ignore[arg-type]
+
+
+def time_streams(
+    backend: CpuBackend,
+    streams: int,
+    adapters: Sequence[Any] = (),
+    now: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Mean ms of a frame of all streams: the language model with its sampling, codec by the chunk.
+    Means, because what comes after the codec may wait for threads that it leaves spinning."""
+    mine = adapters or [None] * streams
+    slots = [backend.acquire(adapter) for adapter in mine[:streams]]
     samplers = [Sampler(number) for number in range(streams)]
     for slot in slots:
         backend.prefill(slot, text_prompt(IDS, backend.codebooks))
-    parts: dict[str, list[float]] = {"backbone": [], "depth": [], "codec": []}
+    parts: dict[str, list[float]] = {"language": [], "codec": []}
     frames: list[np.ndarray] = []
     for _ in range(CHUNK + FRAMES):  # a chunk to get warm
-        began = time.perf_counter()
-        backend._read_frames([slot for slot in slots if slot in backend._next])
-        read = time.perf_counter()
-        codes = backend._run_depth(slots, samplers)
-        for slot, frame in zip(slots, codes, strict=True):
-            backend._next[slot] = frame
-        spoken = time.perf_counter()
-        parts["backbone"].append(read - began)
-        parts["depth"].append(spoken - read)
+        began = now()
+        codes = backend.step(slots, samplers)
+        spoken = now()
+        parts["language"].append(spoken - began)
         frames.append(codes)
         if len(frames) == CHUNK:
             backend.decode(slots, np.stack(frames, axis=1))
-            parts["codec"] += [(time.perf_counter() - spoken) / CHUNK] * CHUNK
+            parts["codec"] += [(now() - spoken) / CHUNK] * CHUNK
             frames.clear()
     for slot in slots:
         backend.release(slot)
@@ -196,23 +235,29 @@ def read_reference(model: Any) -> tuple[np.ndarray, ...]:
     return tuple(value.numpy() for value in values)
 
 
-def cosines(backend: CpuBackend, reference: tuple[np.ndarray, ...]) -> dict[str, float]:
+def cosines(
+    backend: CpuBackend, table: np.ndarray, reference: tuple[np.ndarray, ...]
+) -> dict[str, float]:
     """Of the backbone's logits; of the depth decoder's, the mean of its 31, fed the reference's
     state and codes; and the same behind our backbone."""
     first, others, projected, frame = reference
     slot = backend.acquire()
     backend.prefill(slot, text_prompt(IDS, backend.codebooks))
     found = {"backbone": _cosine(backend._logits[slot], first)}
-    found["depth"] = _depth_cosine(backend, projected, frame, others)
-    found["both"] = _depth_cosine(backend, backend._projected[slot], frame, others)
+    found["depth"] = _depth_cosine(backend, table, projected, frame, others)
+    found["both"] = _depth_cosine(backend, table, backend._projected[slot], frame, others)
     backend.release(slot)
     return found
 
 
 def _depth_cosine(
-    backend: CpuBackend, projected: np.ndarray, frame: np.ndarray, expected: np.ndarray
+    backend: CpuBackend,
+    table: np.ndarray,
+    projected: np.ndarray,
+    frame: np.ndarray,
+    expected: np.ndarray,
 ) -> float:
-    table, found = backend._depth_table, []
+    found = []
     x = np.stack([projected, table[frame[0]].astype(np.float32)])[None]
     for book in range(1, backend.codebooks):
         found.append(_cosine(backend._language.speak(x, book)[0], expected[book - 1]))
@@ -255,19 +300,18 @@ def alternate(probe: Probe, timers: dict[str, Callable[[], Row]]) -> dict[str, R
 
 
 def print_rows(rows: dict[str, Row], against: str, bytes_read: dict[str, dict[str, int]]) -> None:
-    heads = f"{'backbone':>9} {'depth':>8} {'codec':>8} {'all':>8}"
-    print(f"{'ms per 80 ms frame':36} {heads}   audio  depth's reading against numpy's")
+    heads = f"{'language':>9} {'codec':>8} {'all':>8}"
+    print(f"{'ms per 80 ms frame':36} {heads}   audio  its reading against numpy's")
     for key, parts in rows.items():
         name, _, streams = key.partition(", ")
-        first = parts.get("backbone", parts.get("language", 0.0))
         gain = int((streams or "1").split()[0]) * rows[against]["all"] / parts["all"]
         line = (
-            f"{key:36} {first:9.1f} {parts.get('depth', float('nan')):8.1f} {parts['codec']:8.1f} "
-            f"{parts['all']:8.1f} {gain:6.2f} x"
+            f"{key:36} {parts['language']:9.1f} {parts['codec']:8.1f} {parts['all']:8.1f} "
+            f"{gain:6.2f} x"
         )
         if name in bytes_read:
-            read = bytes_read[name]["depth"] + bytes_read[name]["heads"]
-            line += f" {read / 1e6 / parts['depth'] / parts['memory']:6.0%}"
+            read = sum(bytes_read[name].values())
+            line += f" {read / 1e6 / parts['language'] / parts['memory']:6.0%}"
         print(line, flush=True)
 
 
@@ -275,13 +319,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peers", nargs="+", choices=PEERS, help="these instead of float32")
+    parser.add_argument("--adapters", nargs="?", type=int, const=32, metavar="RANK")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(available_cpus())
     probe, report = Probe(available_cpus()), {}
-    backend, reads = build(arguments.folder, "int4")
-    bytes_read = {"ours int4": reads}
-    one = {"ours int4, 1 stream": lambda: time_streams(backend, 1)}
+    if arguments.adapters:
+        against_none(arguments.folder, arguments.adapters)
+        return
+    int4 = build(arguments.folder, "int4")
+    bytes_read = {"ours int4": int4.bytes_read}
+    one = {"ours int4, 1 stream": lambda: time_streams(int4.backend, 1)}
     for name in arguments.peers or ():
         dtype, change = PEERS[name]
         model = load_transformers(arguments.folder, dtype)
@@ -294,7 +342,7 @@ def main() -> None:
         del model, rows
         gc.collect()
     if not arguments.peers:
-        report = against_float32(arguments.folder, probe, backend, bytes_read)
+        report = against_float32(arguments.folder, probe, int4, bytes_read)
     for name, read in bytes_read.items():
         parts = {part: f"{size / 1e9:.3f}" for part, size in read.items()}
         print(f"{name}: {sum(read.values()) / 1e9:.3f} GB a frame:", parts)
@@ -304,29 +352,71 @@ def main() -> None:
         arguments.json.write_text(json.dumps({**facts, "medians": report}, indent=2) + "\n")
 
 
+def against_none(folder: Path, rank: int) -> None:
+    """An adapter for each stream against none, and one adapter for all of them: CPU time of one
+    thread, medians of rounds in turns."""
+    config = open_checkpoint(folder).config
+    for precision in PRECISIONS:
+        backend = build(folder, precision, threads=1).backend
+        began = time.process_time()
+        adapters = [
+            backend.load_adapter(random_adapter(config, rank, seed)) for seed in range(SLOTS)
+        ]
+        print(
+            f"{precision}, rank {rank}: {adapters[0].size_bytes / 1e6:.1f} MB an adapter, "
+            f"{(time.process_time() - began) / SLOTS:.2f} s to draw and pack one",
+            flush=True,
+        )
+        turns: dict[tuple[str, int], list[Any]] = {
+            ("none", 1): [],
+            ("one each", 1): adapters,
+            ("none", SLOTS): [],
+            ("one each", SLOTS): adapters,
+            ("one for all", SLOTS): adapters[:1] * SLOTS,
+        }
+        rounds: dict[tuple[str, int], list[Row]] = {turn: [] for turn in turns}
+        for _ in range(ROUNDS):
+            for (name, streams), mine in turns.items():
+                row = time_streams(backend, streams, mine, time.process_time)
+                rounds[name, streams].append(row)
+        for (name, streams), rows in rounds.items():
+            row = {part: float(np.median([row[part] for row in rows])) for part in rows[0]}
+            ratios = [
+                row["language"] / none["language"]
+                for row, none in zip(rows, rounds["none", streams], strict=True)
+            ]
+            print(
+                f"{precision}, {streams} streams, {name}: language model {row['language']:.1f}, "
+                f"codec {row['codec']:.1f} ms; the model takes "
+                f"{np.median(ratios):.3f} of none ({min(ratios):.3f} to {max(ratios):.3f})",
+                flush=True,
+            )
+        backend.close()
+
+
 def against_float32(
-    folder: Path, probe: Probe, int4: CpuBackend, bytes_read: dict[str, dict[str, int]]
+    folder: Path, probe: Probe, int4: Built, bytes_read: dict[str, dict[str, int]]
 ) -> dict[str, Row]:
     model = load_transformers(folder, torch.float32)
     reference = read_reference(model)
     backends, streams_of = {"ours int4": int4}, {"ours int4": STREAMS}
-    backends["ours int8"], bytes_read["ours int8"] = build(folder, "int8")
+    backends["ours int8"] = build(folder, "int8")
     streams_of["ours int8"] = STREAMS
     for precision in PRECISIONS:
         name = f"ONNX Runtime {precision}"
-        backends[name], bytes_read[name] = build(folder, precision, on_onnx_runtime=True)
+        backends[name] = build(folder, precision, on_onnx_runtime=True)
         streams_of[name] = (STREAMS[0], STREAMS[-1])
     timers: dict[str, Callable[[], Row]] = {
         "transformers float32": lambda: time_transformers(model)
     }
-    for name, backend in backends.items():
+    for name, (backend, _, bytes_read[name]) in backends.items():
         for streams in streams_of[name]:
             key = f"{name}, {streams} stream{'s' * (streams > 1)}"
             timers[key] = functools.partial(time_streams, backend, streams)
     rows = alternate(probe, timers)
     print_rows(rows, "transformers float32", bytes_read)
-    for name, backend in backends.items():
-        near = {part: round(value, 5) for part, value in cosines(backend, reference).items()}
+    for name, (backend, table, _) in backends.items():
+        near = {part: round(value, 5) for part, value in cosines(backend, table, reference).items()}
         print(f"{name}: cosine of logits with float32:", near)
     return rows
 

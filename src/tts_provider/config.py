@@ -98,6 +98,11 @@ class Limits(BaseModel):
     upload_timeout_s: float = Field(60.0, gt=0)
     # Of CSM-1B on a CPU, 1 to 6 GB each: those that were used last.
     max_prepared_weights: int = Field(4, ge=1)
+    # Of one voice's adapter, as a file; in float32 rank 32 has 108 MB.
+    max_adapter_bytes: int = Field(512 * 1024 * 1024, ge=1024)
+    # Of voices, in memory: those that spoke last, and all of them together.
+    max_adapters: int = Field(16, ge=1)
+    max_adapters_memory_bytes: int = Field(1024 * 1024 * 1024, ge=1024)
 
     @property
     def max_wire_bytes(self) -> int:

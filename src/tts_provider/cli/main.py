@@ -72,6 +72,7 @@ examples:
   tts-provider voices check anna.m4a
   tts-provider voices add Anna --audio anna.m4a \\
       --transcript "What she says, word for word." --consent
+  tts-provider voices add Ben --adapter lora_model --consent
   tts-provider voices list
 """
 
@@ -291,7 +292,9 @@ def _add_voices(parser: _Parser) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     listing = commands.add_parser("list", help="show them")
     listing.set_defaults(command=_voices, action="list_voices")
-    adding = commands.add_parser("add", help="make one from a recording; prints its id")
+    adding = commands.add_parser(
+        "add", help="make one of a recording, an adapter or both; prints its id"
+    )
     adding.set_defaults(command=_voices, action="add_voice")
     adding.add_argument("name", metavar="NAME", help="what to call it")
     removing = commands.add_parser("remove", help="forget one and its recording")
@@ -302,16 +305,20 @@ def _add_voices(parser: _Parser) -> None:
     checking.add_argument("audio", metavar="FILE", help="a recording, as for `add --audio`")
     checking.add_argument("--transcript", metavar="TEXT", help="what is said in it, word for word")
     add = adding.add_argument
-    add("--audio", metavar="FILE", required=True, help="8 to 20 s of speech in any common format")
-    add("--transcript", metavar="TEXT", required=True, help="what is said in it, word for word")
+    add("--audio", metavar="FILE", help="8 to 20 s of speech in any common format")
+    add("--transcript", metavar="TEXT", help="what is said in it, word for word")
+    add("--adapter", metavar="DIR", help="a LoRA adapter of CSM-1B's, which is copied")
+    add("--speaker", metavar="N", type=int, help="the number that the adapter was trained with")
     add(
         "--consent",
         action="store_const",
         const=True,
         help="the person whose voice it is has agreed to its use",
     )
-    for command in (listing, adding, removing, checking):
-        command.add_settings({"data_dir": "the server's data folder"})
+    data_dir = {"data_dir": "the server's data folder"}
+    adding.add_settings({**data_dir, "model_path": "the model to compare an adapter with"})
+    for command in (listing, removing, checking):
+        command.add_settings(data_dir)
 
 
 def _add_prune(parser: _Parser) -> None:
@@ -436,8 +443,8 @@ def _voices(flags: dict[str, Any]) -> int:
     from tts_provider.config import load_settings
 
     action = flags.pop("action")
-    settings_flags = {"data_dir": flags.pop("data_dir")} if "data_dir" in flags else {}
-    settings = load_settings(settings_flags)
+    of_settings = [name for name in ("data_dir", "model_path") if name in flags]
+    settings = load_settings({name: flags.pop(name) for name in of_settings})
 
     from tts_provider.cli import voices
 

@@ -18,7 +18,7 @@ from tts_provider.config import Settings
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.server.logs import printable
 from tts_provider.voices.enrolment import PreparedRecording, check_transcript, make_prompt
-from tts_provider.voices.store import StoredVoice, open_store
+from tts_provider.voices.store import MAX_SPEAKER, StoredVoice, open_store
 
 
 def list_voices(settings: Settings) -> None:
@@ -33,23 +33,41 @@ def list_voices(settings: Settings) -> None:
         return
     # An id is there to be copied: never in two lines.
     identity = Column("id", no_wrap=True, min_width=max(len(row[0]) for row in rows))
-    table = Table(identity, "name", "voice", "pitch", "length", "enrolled", box=None)
+    table = Table(identity, "name", "voice", "pitch", "length", "enrolled", "adapter", box=None)
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
 
 
 def add_voice(
-    settings: Settings, name: str, audio: str, transcript: str, *, consent: bool = False
+    settings: Settings,
+    name: str,
+    audio: str | None = None,
+    transcript: str | None = None,
+    adapter: str | None = None,
+    speaker: int = 0,
+    *,
+    consent: bool = False,
 ) -> None:
     """Prints the new voice's id, alone on its line; what else there is to say goes to stderr."""
+    if (audio is None) != (transcript is None) or (audio is None and adapter is None):
+        raise StartupError(
+            "give --audio FILE with --transcript TEXT, or --adapter DIR, or all three"
+        )
+    if adapter is None and speaker:
+        raise StartupError("--speaker is of an adapter; give its folder as --adapter DIR")
+    if not 0 <= speaker <= MAX_SPEAKER:
+        raise StartupError(f"--speaker must be 0 to {MAX_SPEAKER}, got {speaker}")
     if not consent:
         raise StartupError("add --consent if the person whose voice this is has agreed to it")
     store = open_store(settings)
     store.check(name, transcript, consent)
-    voice, warnings = store.add(name, transcript, consent, _decode(audio, settings))
-    _print_line(voice.id)
-    _print_warnings(warnings)
+    warnings: list[str] = []
+    folder = None if adapter is None else _check_adapter(settings, Path(adapter), warnings)
+    recording = None if audio is None else _decode(audio, settings)
+    added = store.add(name, transcript, consent, recording, folder, speaker)
+    _print_line(added.voice.id)
+    _print_warnings(warnings + added.warnings)
 
 
 def remove_voice(settings: Settings, voice_id: str) -> None:
@@ -79,14 +97,45 @@ def _facts(prompt: PreparedRecording) -> dict[str, str]:
     }
 
 
+def _check_adapter(settings: Settings, path: Path, warnings: list[str]) -> Path:
+    """Its folder, where a server of these settings can speak with it.
+
+    Raises `StartupError` where it is none, `TTSError` where a voice cannot have it.
+    """
+    from tts_provider.engines.csm.adapters.low_rank import read_low_rank
+    from tts_provider.engines.csm.config import CSM_1B
+    from tts_provider.engines.csm.files.checkpoint import open_checkpoint
+    from tts_provider.engines.csm.files.locate import find_adapter, locate
+
+    folder, config = find_adapter(path.expanduser()), CSM_1B
+    plain = settings.model_copy(update={"adapter": None})
+    settings.export_hugging_face()
+    try:
+        config = open_checkpoint(locate(plain, _ignore, may_download=False).folder).config
+    except StartupError:
+        if settings.model_path is not None or settings.model is not None:
+            raise
+        warnings.append("No model is here, so the adapter was compared with CSM-1B's dimensions.")
+    try:
+        read_low_rank(folder, config)
+    except StartupError as error:
+        raise TTSError(str(error)) from None
+    return folder
+
+
+def _ignore(_line: str) -> None:
+    pass
+
+
 def _row(voice: StoredVoice) -> tuple[str, ...]:
     return (
         voice.id,
         printable(voice.name),
         voice.gender,
         _pitch(voice.pitch_hz),
-        f"{voice.duration_ms / 1000:.1f} s",
+        "no recording" if voice.duration_ms is None else f"{voice.duration_ms / 1000:.1f} s",
         voice.created.strftime("%Y-%m-%d %H:%M"),
+        "no adapter" if voice.adapter is None else "adapter",
     )
 
 

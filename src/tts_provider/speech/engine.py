@@ -47,6 +47,8 @@ class Voice:
     """The number the seed's `speaker` field selects this voice by."""
     language: str = "en"
     """What it speaks, as a tag of BCP 47."""
+    has_adapter: bool = False
+    """Whether an adapter (LoRA) of its own speaks in it."""
 
 
 @dataclass(frozen=True)

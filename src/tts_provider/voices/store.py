@@ -1,13 +1,15 @@
 """The voices that users enrolled: one folder each, and no other state.
 
-`<data folder>/voices/<id>/` holds `voice.json` and `audio.flac`. A voice appears and vanishes as a
-whole, by a rename, and never changes, so any number of servers and commands may share the folder
-without locks. Names that begin with a dot are voices on their way in or out.
+`<data folder>/voices/<id>/` holds `voice.json`, and `audio.flac`, `adapter/` or both. A voice
+appears and vanishes as a whole, by a rename, and never changes, so any number of servers and
+commands may share the folder without locks. Names that begin with a dot are voices on their way in
+or out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -18,13 +20,21 @@ import stat
 import tempfile
 import time
 import unicodedata
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tts_provider.audio.decode.decode import DECODED_RATE, decode_audio
 from tts_provider.audio.encode.flac import write_flac
@@ -39,15 +49,19 @@ log = logging.getLogger(__name__)
 ENROLLED = "enrolled"
 """The `source` of these voices."""
 
+MAX_SPEAKER = 9999
 _ID = re.compile(r"[a-z0-9_-]{1,64}")
 # Windows opens a device for these, in any folder.
 _DEVICES = {"con", "prn", "aux", "nul"} | {f"{p}{n}" for p in ("com", "lpt") for n in range(10)}
 _SLUG_CHARACTERS = 40
 
-_FACTS_FILE, _AUDIO_FILE = "voice.json", "audio.flac"
+_FACTS_FILE, _AUDIO_FILE, _ADAPTER_FOLDER = "voice.json", "audio.flac", "adapter"
+# What peft's `save_pretrained` writes.
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _MAX_FACTS_BYTES = 64 * 1024
 _MAX_CODES_BYTES = 1024 * 1024  # a minute is 48 kB
 _CODES_TYPE = np.dtype("<i2")
+_COPIED_BYTES = 1024 * 1024  # at a time
 _LEFT_BEHIND_S = 3600  # a hidden folder older than this belongs to nobody any more
 
 # Never through a link, and never waiting for the other end of a pipe.
@@ -56,22 +70,39 @@ _OPEN_FLAGS = os.O_RDONLY | sum(
 )
 
 
-class StoredVoice(BaseModel):
-    """What `voice.json` says."""
+class StoredAdapter(BaseModel):
+    """What `voice.json` says of the voice's adapter."""
 
     model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 
-    version: Literal[1] = 1
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of its two files, one after the other."""
+    size_bytes: int = Field(gt=0)
+
+
+class StoredVoice(BaseModel):
+    """What `voice.json` says. A voice has a recording, an adapter, or both."""
+
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+
+    version: Literal[1, 2] = 1
+    """2 where it has an adapter, without which it would be another voice: releases that know none
+    leave it out."""
     id: str
     name: str
-    transcript: str
+    transcript: str | None
+    """Of its recording."""
     consent: Literal[True]
     """Whose voice it is agreed; nothing else is stored."""
     consented_at: datetime
     created: datetime
-    duration_ms: int = Field(gt=0)
+    duration_ms: int | None = Field(gt=0)
+    """Of its recording."""
     pitch_hz: float | None = Field(gt=0, allow_inf_nan=False)
     gender: Gender
+    adapter: StoredAdapter | None = None
+    speaker: int = Field(0, ge=0, le=MAX_SPEAKER)
+    """The number that its adapter was trained with."""
 
     @field_validator("name")
     @classmethod
@@ -80,11 +111,26 @@ class StoredVoice(BaseModel):
 
     @field_validator("transcript")
     @classmethod
-    def _check_transcript(cls, transcript: str) -> str:
-        return check_transcript(transcript)
+    def _check_transcript(cls, transcript: str | None) -> str | None:
+        return None if transcript is None else check_transcript(transcript)
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> StoredVoice:
+        if (self.transcript is None) != (self.duration_ms is None):
+            raise ValueError("a recording has a transcript and a duration")
+        if self.transcript is None and self.adapter is None:
+            raise ValueError("it has neither a recording nor an adapter")
+        if (self.adapter is not None) != (self.version == 2):
+            raise ValueError("version 2 is of voices with an adapter")
+        return self
+
+    @property
+    def has_recording(self) -> bool:
+        return self.transcript is not None
 
     def voice(self) -> Voice:
-        return Voice(self.id, self.name, self.gender, ENROLLED)
+        has_adapter = self.adapter is not None
+        return Voice(self.id, self.name, self.gender, ENROLLED, has_adapter=has_adapter)
 
 
 class Added(NamedTuple):
@@ -138,8 +184,9 @@ class VoiceStore:
     def load_audio(self, voice_id: str) -> Samples:
         """The voice's recording, (n,) at 24 kHz. Raises `InvalidRequest` where there is none."""
         try:
-            if self.get(voice_id) is None:
-                raise FileNotFoundError("there is no such voice")
+            voice = self.get(voice_id)
+            if voice is None or not voice.has_recording:
+                raise FileNotFoundError("there is no such recording")
             path = self._folder / voice_id / _AUDIO_FILE
             data = _read_file(path, self._limits.max_voice_upload_bytes)
             return decode_audio(
@@ -148,10 +195,24 @@ class VoiceStore:
                 max_audio_s=self._limits.max_voice_audio_s + 1,
             )
         except (OSError, ValueError, TTSError) as error:
-            log.warning("voice %s cannot be read: %s", voice_id[:64], error)
-            raise InvalidRequest(
-                f"voice {voice_id[:64]!r} is gone or damaged", code="unknown_voice", param="voice"
-            ) from error
+            raise _gone(voice_id, error) from error
+
+    def open_adapter(self, voice_id: str) -> Path:
+        """The folder of the voice's adapter, whose files are those that were stored.
+
+        Raises `InvalidRequest` where there is none, or it is damaged.
+        """
+        try:
+            voice = self.get(voice_id)
+            if voice is None or voice.adapter is None:
+                raise FileNotFoundError("there is no such adapter")
+            folder = self._folder / voice_id / _ADAPTER_FOLDER
+            found = _digest_files(folder, None, self._limits.max_adapter_bytes)
+            if found != voice.adapter:
+                raise ValueError("its adapter is damaged: the digest is wrong")
+        except (OSError, ValueError) as error:
+            raise _gone(voice_id, error) from error
+        return folder
 
     def load_codes(self, voice_id: str, codec: str) -> npt.NDArray[np.int64] | None:
         """The recording as `codec` encodes it, (frames, codebooks); None where that is not kept,
@@ -186,10 +247,11 @@ class VoiceStore:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
-    def check(self, name: str, transcript: str, consent: bool) -> tuple[str, str]:
+    def check(self, name: str, transcript: str | None, consent: bool) -> tuple[str, str | None]:
         """Whether a voice may be added that is called so, before its recording is looked at; the
         name and the transcript as they are kept. Raises `InvalidRequest`, `WireError`."""
-        name, transcript = check_name(name), check_transcript(transcript)
+        name = check_name(name)
+        transcript = None if transcript is None else check_transcript(transcript)
         if not consent:
             raise InvalidRequest(
                 "consent must be true: the person whose voice this is has agreed to its use here",
@@ -199,28 +261,44 @@ class VoiceStore:
         self._check_room()
         return name, transcript
 
-    def add(self, name: str, transcript: str, consent: bool, recording: Samples) -> Added:
-        """Enrol a voice; its recording is (n,) at 24 kHz.
+    def add(
+        self,
+        name: str,
+        transcript: str | None,
+        consent: bool,
+        recording: Samples | None,
+        adapter: Path | None = None,
+        speaker: int = 0,
+    ) -> Added:
+        """Enrol a voice of a recording, (n,) at 24 kHz, with its transcript, or of the adapter in
+        the folder `adapter`, which was trained as `speaker` and is copied, or of both.
 
         Raises `InvalidRequest` where no voice can be made of it, `WireError` where it cannot be
         written.
         """
         name, transcript = self.check(name, transcript, consent)
-        prompt = make_prompt(recording, transcript)
+        prompt = None if recording is None else make_prompt(recording, transcript)
+        pitch_hz = None if prompt is None else prompt.measured.pitch_hz
         now = datetime.now(timezone.utc).replace(microsecond=0)
-        voice = StoredVoice(
-            id=_new_id(name),
-            name=name,
-            transcript=transcript,
-            consent=True,
-            consented_at=now,
-            created=now,
-            duration_ms=prompt.duration_ms,
-            pitch_hz=None if prompt.measured.pitch_hz is None else round(prompt.measured.pitch_hz),
-            gender=prompt.gender,
-        )
-        self._write(voice, prompt.samples)
-        return Added(voice, prompt.warnings)
+
+        def describe(stored: StoredAdapter | None) -> StoredVoice:
+            return StoredVoice(
+                version=1 if stored is None else 2,
+                id=_new_id(name),
+                name=name,
+                transcript=transcript,
+                consent=True,
+                consented_at=now,
+                created=now,
+                duration_ms=None if prompt is None else prompt.duration_ms,
+                pitch_hz=None if pitch_hz is None else round(pitch_hz),
+                gender="unknown" if prompt is None else prompt.gender,
+                adapter=stored,
+                speaker=speaker,
+            )
+
+        voice = self._write(describe, None if prompt is None else prompt.samples, adapter)
+        return Added(voice, [] if prompt is None else prompt.warnings)
 
     def remove(self, voice_id: str) -> bool:
         """Forget the voice, damaged or not; False where there is none.
@@ -267,8 +345,14 @@ class VoiceStore:
         voice = StoredVoice.model_validate_json(_read_file(entry / _FACTS_FILE, _MAX_FACTS_BYTES))
         if voice.id != entry.name:
             raise ValueError(f"it says that its id is {voice.id[:64]!r}")
-        if not stat.S_ISREG(os.lstat(entry / _AUDIO_FILE).st_mode):
-            raise ValueError(f"its {_AUDIO_FILE} is not a file")
+        files = [_AUDIO_FILE] if voice.has_recording else []
+        if voice.adapter is not None:
+            if not stat.S_ISDIR(os.lstat(entry / _ADAPTER_FOLDER).st_mode):
+                raise ValueError(f"its {_ADAPTER_FOLDER} is not a folder")
+            files += [f"{_ADAPTER_FOLDER}/{name}" for name in _ADAPTER_FILES]
+        for name in files:
+            if not stat.S_ISREG(os.lstat(entry / name).st_mode):
+                raise ValueError(f"its {name} is not a file")
         return voice
 
     def _set_aside(self, voice_id: str, error: Exception) -> None:
@@ -290,19 +374,53 @@ class VoiceStore:
                 code="too_many_voices",
             )
 
-    def _write(self, voice: StoredVoice, samples: Samples) -> None:
+    def _write(
+        self,
+        describe: Callable[[StoredAdapter | None], StoredVoice],
+        samples: Samples | None,
+        adapter: Path | None,
+    ) -> StoredVoice:
         new: Path | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
             new = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
-            _write_file(new / _AUDIO_FILE, write_flac(samples, DECODED_RATE))
+            if samples is not None:
+                _write_file(new / _AUDIO_FILE, write_flac(samples, DECODED_RATE))
+            stored = None
+            if adapter is not None:
+                (new / _ADAPTER_FOLDER).mkdir()
+                stored = self._copy_adapter(adapter, new / _ADAPTER_FOLDER)
+            voice = describe(stored)
             _write_file(new / _FACTS_FILE, voice.model_dump_json(indent=2).encode())
             new.rename(self._folder / voice.id)
         except OSError as error:
+            raise _failed("stored", error) from error
+        else:
+            new = None
+            return voice
+        finally:
             if new is not None:
                 shutil.rmtree(new, ignore_errors=True)
-            raise _failed("stored", error) from error
+
+    def _copy_adapter(self, adapter: Path, to: Path) -> StoredAdapter:
+        """Raises `InvalidRequest` where it cannot be read or is too large."""
+        limit = self._limits.max_adapter_bytes
+        size = sum(
+            (adapter / name).stat().st_size for name in _ADAPTER_FILES if (adapter / name).is_file()
+        )
+        if size > limit:
+            raise InvalidRequest(
+                f"the adapter has {size} bytes, the limit is {limit} "
+                "(TTS_PROVIDER_MAX_ADAPTER_BYTES); save it with fewer or in bfloat16",
+                code="adapter_too_large",
+                param="adapter",
+            )
+        try:
+            # Followed, where they are links: they are the user's own, such as the hub's cache has.
+            return _digest_files(adapter.resolve(), to, limit, follow=True)
+        except ValueError as error:
+            raise InvalidRequest(f"the adapter cannot be read: {error}", param="adapter") from None
 
     def _sweep(self) -> None:
         """Remove what was left behind by those who were killed while they wrote or removed."""
@@ -318,6 +436,34 @@ class VoiceStore:
 
 def open_store(settings: Settings) -> VoiceStore:
     return VoiceStore(settings.data_dir / "voices", settings)
+
+
+def _digest_files(
+    folder: Path, copy_to: Path | None, max_bytes: int, *, follow: bool = False
+) -> StoredAdapter:
+    """An adapter's files as they are now, copied on the way where that is asked for.
+
+    Raises `OSError`, or `ValueError` where one is no plain file or they are too large.
+    """
+    digest, size = hashlib.sha256(), 0
+    for name in _ADAPTER_FILES:
+        path = (folder / name).resolve() if follow else folder / name
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(_open_file(path))
+            copy = None
+            if copy_to is not None:
+                copy = stack.enter_context((copy_to / name).open("xb"))
+            while data := source.read(_COPIED_BYTES):
+                size += len(data)
+                if size > max_bytes:
+                    raise ValueError(f"it is larger than {max_bytes} bytes")
+                digest.update(data)
+                if copy is not None:
+                    copy.write(data)
+            if copy is not None:
+                copy.flush()
+                os.fsync(copy.fileno())
+    return StoredAdapter(sha256=digest.hexdigest(), size_bytes=size)
 
 
 def _codes_file(codec: str) -> str:
@@ -336,13 +482,20 @@ def _new_id(name: str) -> str:
     return f"{slug}-{secrets.token_hex(4)}"
 
 
-def _read_file(path: Path, max_bytes: int) -> bytes:
-    """Raises `OSError`, or `ValueError` where it is no plain file or too large."""
+def _open_file(path: Path) -> BinaryIO:
+    """Raises `OSError`, or `ValueError` where it is no plain file."""
     if path.is_symlink():  # where there is no O_NOFOLLOW
         raise ValueError(f"its {path.name} is a link")
-    with os.fdopen(os.open(path, _OPEN_FLAGS), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"its {path.name} is not a file")
+    file = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError(f"its {path.name} is not a file")
+    return file
+
+
+def _read_file(path: Path, max_bytes: int) -> bytes:
+    """Raises `OSError`, or `ValueError` where it is no plain file or too large."""
+    with _open_file(path) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"its {path.name} is larger than {max_bytes} bytes")
@@ -354,6 +507,13 @@ def _write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _gone(voice_id: str, error: Exception) -> InvalidRequest:
+    log.warning("voice %s cannot be read: %s", voice_id[:64], error)
+    return InvalidRequest(
+        f"voice {voice_id[:64]!r} is gone or damaged", code="unknown_voice", param="voice"
+    )
 
 
 def _failed(what: str, error: OSError) -> WireError:

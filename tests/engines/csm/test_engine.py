@@ -273,7 +273,7 @@ async def test_a_recording_that_cannot_be_encoded_ends_its_own_request_only(engi
     )
     assert np.array_equal(good, alone)
     assert isinstance(bad, EngineFailed)
-    assert bad.message == "the model could not encode the recording: a broken codec"
+    assert bad.message == "the voice could not be prepared: a broken codec"
     faults.encode_error = None
     assert len((await engine.listen("Hello.", 0, second)).codes) == 13
 

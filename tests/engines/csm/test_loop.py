@@ -44,9 +44,9 @@ class Faulty:
 
         return call
 
-    def acquire(self):
+    def acquire(self, adapter=None):
         self.fail("acquire")
-        slot = self.backend.acquire()
+        slot = self.backend.acquire(adapter)
         self.held.add(slot)
         return slot
 

@@ -140,8 +140,8 @@ class BrokenCodec:
     def __getattr__(self, name):
         return getattr(self.backend, name)
 
-    def acquire(self):
-        slot = self.backend.acquire()
+    def acquire(self, adapter=None):
+        slot = self.backend.acquire(adapter)
         if self.broken is None:
             self.broken = slot
         return slot

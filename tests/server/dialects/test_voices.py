@@ -95,7 +95,8 @@ async def test_enrol_list_and_forget(tmp_path):
         assert voice["warnings"] == []
 
         _, listed = await call(server, "GET")
-        facts = {name: voice[name] for name in ("id", "name", "gender", "source", "language")}
+        names = ("id", "name", "gender", "source", "language", "has_adapter")
+        facts = {name: voice[name] for name in names}
         assert listed["voices"] == [*own, facts]
         assert listed["voices"][0] == {
             "id": "male",
@@ -103,6 +104,7 @@ async def test_enrol_list_and_forget(tmp_path):
             "gender": "male",
             "source": "espeak",
             "language": "en-US",
+            "has_adapter": False,
         }
         status, gone = await call(server, "DELETE", f"{PATH}/{voice['id']}")
         assert (status, gone) == (200, {"id": voice["id"], "deleted": True})

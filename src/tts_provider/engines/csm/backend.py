@@ -38,13 +38,13 @@ class Backend(ABC):
     """Frames a slot can hold, prompt and reply together."""
     codebooks: int
     samples_per_frame: int
+    no_adapters: str | None = None
+    """Why no stream can speak with an adapter here, a clause; None where it can."""
 
     @abstractmethod
     def load_adapter(self, adapter: LowRank) -> Any:
         """What `acquire` takes for a stream that speaks with this adapter; it has `size_bytes`, and
         its memory is given back with the last who holds it. From any thread, also during a step.
-
-        Raises `InvalidRequest` where nobody speaks with adapters here.
         """
 
     @abstractmethod

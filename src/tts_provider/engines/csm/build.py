@@ -87,6 +87,8 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
         prompts=prompts,
         store=open_store(settings),
         takes_acts=settings.model_acts,
+        limits=settings,
+        has_adapter=files.adapter is not None,
     )
 
 

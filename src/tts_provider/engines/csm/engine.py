@@ -12,9 +12,12 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+from tts_provider.config import Limits
 from tts_provider.engines.build_thread import BuildThread
 from tts_provider.engines.csm import CSM_REPOSITORY
+from tts_provider.engines.csm.adapters.kept import KeptAdapters, adapter_key
 from tts_provider.engines.csm.backend import Backend, Codes, DeviceLost, OutOfMemory
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
 from tts_provider.engines.csm.loop import FRAME_MS, Decoded, Finished, Job, Loop
@@ -25,11 +28,12 @@ from tts_provider.engines.csm.voice_prompts import VoicePrompts, builtin_voices
 from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, WireError
 from tts_provider.speech.engine import Engine, Manner, Samples, Sound, Spoken, Utterance, Voice
 from tts_provider.voices.builtin import Chosen
-from tts_provider.voices.store import VoiceStore
+from tts_provider.voices.store import StoredVoice, VoiceStore
 
 log = logging.getLogger(__name__)
 
 _SAMPLING = Sampling()
+_MERGED = "its model has another adapter in it; start a server without --adapter"
 _NO_PROMPTS = Chosen(None, None, [])
 
 # csm.md: one clip in six never stops by itself, so its text bounds it.
@@ -66,6 +70,8 @@ class CsmEngine(Engine):
         prompts: Chosen = _NO_PROMPTS,
         store: VoiceStore | None = None,
         takes_acts: bool = False,
+        limits: Limits | None = None,
+        has_adapter: bool = False,
         max_ahead_s: float = _MAX_AHEAD_S,
     ) -> None:
         """`model` is what clients hear that speaks. `build_backend` makes the backend in `load`,
@@ -73,7 +79,8 @@ class CsmEngine(Engine):
         say nothing, `speakers` are those that the model knows, and `language` is theirs. `prompts`
         are the built-in voices', `store` has the enrolled ones, whose codes are kept under `codec`,
         the name of the weights that encode them. A fine-tune that has learnt `[sighs]`
-        `takes_acts`."""
+        `takes_acts`. Voices' adapters in memory are within `limits`; a model that `has_adapter`
+        merged is another one than they were trained on."""
         self.device, self.precision, self.model = device, precision, model
         self.takes_acts = takes_acts
         self._config = checkpoint.config
@@ -83,6 +90,8 @@ class CsmEngine(Engine):
         self._sampling = sampling
         self._voices = builtin_voices(prompts, speakers, language)
         self._prompts = VoicePrompts(prompts, store, codec)
+        self._adapters = KeptAdapters(store, checkpoint.config, limits or Limits())
+        self._has_adapter = has_adapter
         self._max_ahead_s = max_ahead_s
         self._backend: Backend | None = None
         self._loop: Loop | None = None
@@ -119,15 +128,33 @@ class CsmEngine(Engine):
         return await self._prompts.listen(_ended(text), speaker, samples, self._encode_audio)
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
-        self._working_backend()
+        backend = self._working_backend()
+        stored = self._prompts.stored(utterance.voice)
+        reason = _MERGED if self._has_adapter else backend.no_adapters
+        if stored is not None and stored.adapter is not None and reason is not None:
+            raise InvalidRequest(
+                f"voice {stored.id!r} has an adapter, which cannot speak on this server: {reason}",
+                code="adapter_unsupported",
+                param="voice",
+            )
+        using = self._adapters.use(stored, backend.load_adapter, self._prompts.run)
+        async with using as adapter, aclosing(self._speak(utterance, stored, adapter)) as sounds:
+            async for sound in sounds:
+                yield sound
+
+    async def _speak(
+        self, utterance: Utterance, stored: StoredVoice | None, adapter: Any
+    ) -> AsyncGenerator[Sound, None]:
+        """`stored` is an enrolled voice, which speaks with `adapter` where it has one."""
         text = _ended(utterance.text)
-        speaker = utterance.voice.speaker or 0
+        speaker = (utterance.voice.speaker or 0) if stored is None else stored.speaker
         seed = secrets.randbits(63) if utterance.manner.seed is None else utterance.manner.seed
         history = utterance.history
         voice_prompt = await self._prompts.find(utterance.voice, self._encode_audio)
         prefix = None if voice_prompt is None else self._segment(voice_prompt)
         prompt, max_frames = self._make_prompt(prefix, text, speaker, utterance)
-        shared = None if prefix is None else (utterance.voice.id, len(prefix))
+        key = utterance.voice.id if stored is None else adapter_key(stored)
+        shared = None if prefix is None else (key, len(prefix))
         normal, manner = self._sampling, utterance.manner
         temperature, top_k = manner.temperature, manner.top_k
         # Greedy says the same nothing again.
@@ -141,7 +168,7 @@ class CsmEngine(Engine):
                 normal.depth_top_k if top_k is None else None,
             )
             finished = None
-            async with aclosing(self._run(prompt, max_frames, sampler, shared)) as items:
+            async with aclosing(self._run(prompt, max_frames, sampler, shared, adapter)) as items:
                 async for item in items:
                     if isinstance(item, Finished):
                         finished = item
@@ -163,6 +190,7 @@ class CsmEngine(Engine):
             await asyncio.to_thread(self._loop.close)
         if self._backend is not None:
             self._backend.close()
+        self._adapters.close()
         self._backend = self._building = self._tokenizer = None
 
     def _working_backend(self) -> Backend:
@@ -238,6 +266,7 @@ class CsmEngine(Engine):
         max_frames: int,
         sampler: Sampler,
         shared: tuple[str, int] | None,
+        adapter: Any,
     ) -> AsyncGenerator[Decoded | Finished, None]:
         """One job through the loop; its last item is `Finished`. Raises what ended it. `shared`
         names the start of the prompt that other jobs have too, and has its frames."""
@@ -251,7 +280,7 @@ class CsmEngine(Engine):
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
 
         key, frames = shared or (None, 0)
-        job = Job(prompt, max_frames, sampler, publish, prefix_key=key, prefix_frames=frames)
+        job = Job(prompt, max_frames, sampler, publish, key, frames, adapter)
         model_loop.submit(job)
         try:
             while True:

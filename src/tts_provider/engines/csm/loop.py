@@ -66,11 +66,13 @@ class Job(Stream):
         publish: Callable[[Decoded | Finished], None],
         prefix_key: str | None = None,
         prefix_frames: int = 0,
+        adapter: Any = None,
     ) -> None:
-        """`prefix_key` names the start of the prompt that others have too, `prefix_frames` long."""
+        """`prefix_key` names the start of the prompt that others have too, `prefix_frames` long;
+        `adapter` is what it speaks with, as the backend loaded it."""
         super().__init__(len(prompt), max_frames, prefix_frames if prefix_key is not None else 0)
         self.prompt, self.sampler, self.publish = prompt, sampler, publish
-        self.prefix_key = prefix_key
+        self.prefix_key, self.adapter = prefix_key, adapter
         self.codes: list[np.ndarray] = []
         self.decoded = 0
         self.chunks = 0
@@ -271,7 +273,7 @@ class Loop:
                 log.exception("a stream could not be ended")
 
     def _start(self, job: Job) -> None:
-        job.slot = self._backend.acquire()
+        job.slot = self._backend.acquire(job.adapter)
         prefix = self._prefixes.get(job.prefix_key) if job.prefix_key is not None else None
         if prefix is not None:
             assert job.prefix_key is not None

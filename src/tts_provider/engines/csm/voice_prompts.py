@@ -19,7 +19,7 @@ from tts_provider.errors import EngineFailed, InvalidRequest, TTSError
 from tts_provider.speech.engine import Spoken, Voice
 from tts_provider.voices.builtin import Candidate, Chosen
 from tts_provider.voices.enrolment import gender_of
-from tts_provider.voices.store import VoiceStore
+from tts_provider.voices.store import StoredVoice, VoiceStore
 
 log = logging.getLogger(__name__)
 
@@ -65,32 +65,47 @@ class VoicePrompts:
         Raises `InvalidRequest` where an enrolled voice was removed meanwhile, `EngineFailed` where
         its prompt cannot be encoded.
         """
-        if voice.speaker is None and (self._store is None or self._store.get(voice.id) is None):
-            self._spoken.pop(voice.id, None)
-            raise InvalidRequest(
-                f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
-            )
+        stored = self.stored(voice)
+        if stored is not None and not stored.has_recording:
+            return None
         if voice.id in self._spoken:
             self._spoken.move_to_end(voice.id)
             return self._spoken[voice.id]
         async with self._finding:
             if voice.id in self._spoken:
                 return self._spoken[voice.id]
-            found = await self._run(self._encode, voice, encode)
+            found = await self.run(self._encode, voice, encode)
             if found is not None:
                 self._spoken[voice.id] = found
                 if len(self._spoken) > _KEPT:
                     self._spoken.popitem(last=False)
             return found
 
+    def stored(self, voice: Voice) -> StoredVoice | None:
+        """What is stored of an enrolled voice; None where it is the model's own.
+
+        Raises `InvalidRequest` where it was removed meanwhile.
+        """
+        if voice.speaker is not None:
+            return None
+        stored = None if self._store is None else self._store.get(voice.id)
+        if stored is None:
+            self._spoken.pop(voice.id, None)
+            raise InvalidRequest(
+                f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
+            )
+        return stored
+
     async def listen(self, text: str, speaker: int, samples: Samples, encode: Encode) -> Spoken:
         """What somebody else said. Raises `EngineFailed` where it cannot be encoded."""
-        return Spoken(text, speaker, await self._run(encode, samples))
+        return Spoken(text, speaker, await self.run(encode, samples))
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    async def _run(self, work: Callable[..., _Result], *arguments: object) -> _Result:
+    async def run(self, work: Callable[..., _Result], *arguments: object) -> _Result:
+        """What `work` returns, done on the thread that encodes. Raises what it raises of ours, and
+        `EngineFailed` for anything else."""
         loop = asyncio.get_running_loop()
         try:
             result = loop.run_in_executor(self._thread, work, *arguments)
@@ -107,8 +122,8 @@ class VoicePrompts:
         except TTSError:
             raise
         except Exception as error:  # a backend runs foreign code
-            log.exception("encoding failed")
-            raise EngineFailed(f"the model could not encode the recording: {error}") from None
+            log.exception("preparing a voice failed")
+            raise EngineFailed(f"the voice could not be prepared: {error}") from None
 
     def _encode(self, voice: Voice, encode: Encode) -> Spoken | None:
         if voice.speaker is not None:
@@ -116,14 +131,12 @@ class VoicePrompts:
             if prompt is None:
                 return None
             return Spoken(prompt.transcript, voice.speaker, encode(prompt.samples))
-        assert self._store is not None  # `find` looked into it
-        stored = self._store.get(voice.id)
-        if stored is None:
-            raise InvalidRequest(
-                f"voice {voice.id!r} was removed", code="unknown_voice", param="voice"
-            )
+        stored = self.stored(voice)
+        assert self._store is not None
+        assert stored is not None
+        assert stored.transcript is not None  # `find` looked into it
         codes = self._store.load_codes(voice.id, self._codec)
         if codes is None:
             codes = encode(self._store.load_audio(voice.id))
             self._store.keep_codes(voice.id, self._codec, codes)
-        return Spoken(stored.transcript, 0, codes)
+        return Spoken(stored.transcript, stored.speaker, codes)

@@ -56,6 +56,7 @@ class VoiceFacts(BaseModel):
     gender: str
     source: str
     language: str
+    has_adapter: bool
 
 
 class VoiceList(BaseModel):
@@ -63,7 +64,7 @@ class VoiceList(BaseModel):
 
 
 class EnrolledVoice(VoiceFacts):
-    duration_ms: int
+    duration_ms: int | None
     pitch_hz: float | None
     created: datetime
     warnings: list[str]

@@ -194,8 +194,8 @@ class SpeechService:
             return None
         if not self.engine.takes_prompts:
             raise InvalidRequest(
-                f"voice {voice!r} was enrolled from a recording, which this server's engine, "
-                f"{self.engine.name}, cannot speak like; docs/voices.md says which can",
+                f"voice {voice!r} was enrolled, and this server's engine, {self.engine.name}, "
+                "cannot speak like a recording or with an adapter; docs/voices.md says which can",
                 code="voice_needs_csm",
                 param="voice",
             )
@@ -500,6 +500,7 @@ def voice_facts(voice: Voice) -> dict[str, Any]:
         "source": voice.source,
         "language": voice.language,
         "speaker": voice.speaker,
+        **({"has_adapter": True} if voice.has_adapter else {}),
     }
 
 

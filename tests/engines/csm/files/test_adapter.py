@@ -43,9 +43,13 @@ def train(model, folder: Path, **options) -> peft.PeftModel:
                 parameter.normal_(0, 0.1)
             elif "modules_to_save" in name:
                 parameter.mul_(1.25)
+    save(adapted, folder)
+    return adapted
+
+
+def save(adapted: peft.PeftModel, folder: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         adapted.save_pretrained(folder)
-    return adapted
 
 
 def adapt(model, **options) -> peft.PeftModel:

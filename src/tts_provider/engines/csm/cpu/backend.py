@@ -60,6 +60,7 @@ class CpuBackend(Backend):
         self._text_table = weights["embed_text_tokens"]
         self._audio_table = weights[AUDIO_TABLE]
         self._language = language
+        self.no_adapters = language.no_adapters
         self._decoder = MimiDecoder(mimi, codec, slots, threads)
         forget_pages(codec.values())  # before the encoder's half of the file is read
         self._encoder = MimiEncoder(mimi, codec, threads)

@@ -42,13 +42,12 @@ class Language(ABC):
     """Whether rows in use must stand side by side, from the first one on."""
     kv: Sequence[np.ndarray]
     """The backbone's keys and values, [slots, kv_heads, positions, head_size] each."""
+    no_adapters: str | None = None
+    """Why no row can have an adapter, a clause; None where it can."""
 
     @abstractmethod
     def load_adapter(self, adapter: LowRank) -> Any:
-        """What `adapters` has below for a row that speaks with it. From any thread.
-
-        Raises `InvalidRequest` where this one speaks with none.
-        """
+        """What `adapters` has below for a row that speaks with it. From any thread."""
 
     @abstractmethod
     def read(

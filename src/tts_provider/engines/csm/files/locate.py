@@ -42,7 +42,7 @@ def locate(settings: Settings, on_progress: Report, *, may_download: bool) -> Mo
     elif settings.model is not None or settings.adapter is None:
         repository, _, revision = (settings.model or CSM_REPOSITORY).partition("@")
         folder = _repository(repository, revision or "main", on_progress, may_download)
-    adapter = None if settings.adapter is None else _adapter_folder(settings.adapter)
+    adapter = None if settings.adapter is None else find_adapter(settings.adapter)
     if folder is not None and is_adapter(folder):
         is_whole = has_weights(folder)
         if adapter is None:
@@ -75,7 +75,8 @@ def _repository(repository: str, revision: str, on_progress: Report, may_downloa
     return found
 
 
-def _adapter_folder(path: Path) -> Path:
+def find_adapter(path: Path) -> Path:
+    """The folder that `--adapter` names. Raises `StartupError` where it is none."""
     try:
         if not path.is_dir():
             what = "is a file; give the folder that holds it" if path.exists() else "does not exist"

@@ -15,7 +15,6 @@ from tts_provider.engines.csm.cpu.language import Frame, Language
 from tts_provider.engines.csm.cpu.stepwise import Stepwise
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
 from tts_provider.engines.memory import use_huge_pages
-from tts_provider.errors import InvalidRequest
 
 Weights = Mapping[str, np.ndarray]
 
@@ -24,6 +23,10 @@ class OnnxLanguage(Language):
     """Any processor, and any precision."""
 
     is_compact = True
+    no_adapters = (
+        "its model runs on ONNX Runtime, where voices cannot have adapters; run it in int8 or int4 "
+        "on Linux and x86-64, or on CUDA, or start a server for the adapter alone, with --adapter"
+    )
 
     def __init__(self, config: CsmConfig, weights: Weights, *, slots: int, threads: int) -> None:
         depth_positions = config.codebooks + 1
@@ -50,12 +53,7 @@ class OnnxLanguage(Language):
         self._stepwise = Stepwise(self, config, weights)
 
     def load_adapter(self, adapter: LowRank) -> Any:
-        raise InvalidRequest(
-            "this server's model runs on ONNX Runtime, where voices cannot have an adapter; give "
-            "it int8 or int4 on Linux and x86-64, or CUDA, or start a server with --adapter",
-            code="adapter_unsupported",
-            param="voice",
-        )
+        raise NotImplementedError(self.no_adapters)
 
     def read(
         self, x: np.ndarray, first_row: int, lengths: np.ndarray, adapters: Sequence[Any] = ()

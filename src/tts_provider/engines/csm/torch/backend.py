@@ -24,6 +24,11 @@ from tts_provider.engines.csm.backend import Backend, Codes, DeviceLost, OutOfMe
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
+from tts_provider.engines.csm.torch.adapters import (
+    BatchAdapters,
+    RowAdapters,
+    TorchAdapter,
+)
 from tts_provider.engines.csm.torch.device import (
     MemoryPlan,
     codec_bytes,
@@ -53,8 +58,8 @@ from tts_provider.engines.csm.torch.sampling import (
     noise,
     signed,
 )
-from tts_provider.engines.csm.torch.weights import Read, load_language
-from tts_provider.errors import EngineFailed, InvalidRequest, StartupError
+from tts_provider.engines.csm.torch.weights import Read, load_adapter, load_language
+from tts_provider.errors import EngineFailed, StartupError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,8 @@ _WIDE_ROWS = 8
 """Rows of a long top-k in one run, of which every logit is sorted: they are rare."""
 _PIECES = [16, 32, 64]
 """Prompt positions read in one run."""
+_BATCHES_KEPT = 4
+"""Batches of adapters: one that speaks, and the prompts read between two of its steps."""
 _CHUNKS = (MOST_FRAMES, 2, 1)
 """Frames of a row in one run of the codec: what the loop's chunks are made of."""
 _CODEC_FRAMES = 256  # device.py counts their memory
@@ -117,7 +124,9 @@ class TorchBackend(Backend):
         self.codebooks = config.codebooks
         self.samples_per_frame = mimi.samples_per_frame
         self._fixed_batch = fixed_batch
-        self._device, dtype = torch.device(device), _DTYPES[precision]
+        self._config = config
+        self._device, self._dtype = torch.device(device), _DTYPES[precision]
+        dtype = self._dtype
         plan = plan_memory(config, mimi, codec_bytes(codec), ring_positions(mimi), dtype.itemsize)
         most = self._plan(plan, slots)
         try:
@@ -246,6 +255,9 @@ class TorchBackend(Backend):
         self._table[:, _SLOT] = np.arange(slots + 1)
         self._table[:, [_TOP_K, _DEPTH_TOP_K]] = 1
         self._frames = np.zeros(slots + 1, np.int64)  # that the codec has decoded
+        self._adapters: list[TorchAdapter | None] = [None] * slots
+        # By the adapters' ids, of the batches and prompts that were read last.
+        self._batch_adapters: dict[tuple[int, ...], BatchAdapters] = {}
         self._free = list(range(slots - 1, -1, -1))
         self._point_at_scratch(rows)
 
@@ -319,28 +331,29 @@ class TorchBackend(Backend):
 
     # What the graphs hold: from fixed tensors to fixed tensors
 
-    def _speak(self, rows: int, width: int) -> None:
+    def _speak(self, rows: int, width: int, adapters: RowAdapters | None = None) -> None:
         """A frame of each row; `width` bounds top-k."""
         table = self._rows.tensor[:rows]
         inverses = table[:, _INVERSE:].view(torch.float64).float()  # [rows, 2]
         first, others = (candidates(table[:, column], width) for column in (_TOP_K, _DEPTH_TOP_K))
         draws = noise(table[:, _KEY], table[:, _FRAME], self.codebooks, self._codebook_size)
         hidden = self._backbone.hidden[table[:, _SLOT]]
-        codes, is_finite = self._depth.speak(hidden, draws, (first, others), inverses)
+        codes, is_finite = self._depth.speak(hidden, draws, (first, others), inverses, adapters)
         self._codes[:rows, :-1], self._codes[:rows, -1] = codes, is_finite
 
-    def _read(self, rows: int, span: int) -> None:
+    def _read(self, rows: int, span: int, adapters: RowAdapters | None = None) -> None:
         """The backbone reads the frames that were spoken last."""
         table = self._rows.tensor[:rows]
         x = self._backbone.embed_frames(self._codes[:rows, :-1])[:, None]  # [rows, 1, W]
         slots, lengths = table[:, _SLOT], table[:, _LENGTH]
-        self._backbone.read(x, slots, lengths, torch.ones_like(slots), span)
+        self._backbone.read(x, slots, lengths, torch.ones_like(slots), span, adapters)
 
-    def _read_prompt(self, piece: int, span: int) -> None:
+    def _read_prompt(self, piece: int, span: int, adapters: RowAdapters | None = None) -> None:
         prompt = self._prompt.tensor[:piece]
         x = self._backbone.embed(prompt[:, _TOKEN], prompt[:, _CODES:])[None]  # [1, piece, W]
         where = prompt[:1]
-        self._backbone.read(x, where[:, _SLOT], where[:, _LENGTH], where[:, _COUNT], span)
+        slots, lengths, counts = where[:, _SLOT], where[:, _LENGTH], where[:, _COUNT]
+        self._backbone.read(x, slots, lengths, counts, span, adapters)
 
     def _decode(self, rows: int, frames: int) -> None:
         table = self._codec_rows.tensor[:rows]
@@ -350,12 +363,12 @@ class TorchBackend(Backend):
 
     # The contract
 
-    def load_adapter(self, adapter: LowRank) -> Any:
-        raise InvalidRequest(
-            "voices cannot have an adapter on CUDA; start a server for it, with --adapter",
-            code="adapter_unsupported",
-            param="voice",
-        )
+    @torch.no_grad()
+    def load_adapter(self, adapter: LowRank) -> TorchAdapter:
+        with self._faults():
+            loaded = load_adapter(adapter, self._config, self._device, self._dtype)
+        self._synchronize()  # it was copied in another lane than the one that reads it
+        return loaded
 
     def acquire(self, adapter: Any = None) -> int:
         slot = self._free[-1]
@@ -363,10 +376,14 @@ class TorchBackend(Backend):
             self._codec.run(partial(self._decoder.reset, slot))
             self._language.run(partial(self._backbone.reset, slot))
         self._table[slot, _LENGTH:] = 0
+        self._adapters[slot] = adapter
         self._frames[slot] = 0
         return self._free.pop()
 
     def release(self, slot: int) -> None:
+        if self._adapters[slot] is not None:
+            self._adapters[slot] = None
+            self._batch_adapters.clear()
         self._free.append(slot)
 
     @torch.no_grad()
@@ -379,8 +396,13 @@ class TorchBackend(Backend):
             rows[:, _TOKEN], rows[:, _CODES:] = piece.tokens, piece.codes
             with self._faults(), self._language.active():
                 self._prompt.put(rows)
-                span = fitting(self._spans, length + count)
-                self._prompt_graphs[fitting(self._pieces, count), span]()
+                size, span = fitting(self._pieces, count), fitting(self._spans, length + count)
+                adapters = self._adapters_of([slot])
+                if adapters is None:
+                    self._prompt_graphs[size, span]()
+                else:
+                    read = partial(self._read_prompt, size, span, adapters.backbone)
+                    self._language.run(read)
             self._table[slot, _LENGTH] += count
 
     def groups(self, samplers: Sequence[Sampler]) -> list[list[int]]:
@@ -402,29 +424,55 @@ class TorchBackend(Backend):
         for slot, sampler in zip(slots, samplers, strict=True):
             self._set_sampler(slot, sampler)
         index = np.array(slots, np.int64)
+        has_adapter = [self._adapters[slot] is not None for slot in slots]
         for group in self.groups(samplers):
             graphs = self._wide_graphs if self._is_wide(samplers[group[0]]) else self._speak_graphs
-            with self._faults(), self._language.active():
-                codes[group] = self._step(index[group], graphs)
+            for kind in (False, True):
+                if rows := [row for row in group if has_adapter[row] == kind]:
+                    with self._faults(), self._language.active():
+                        codes[rows] = self._step(index[rows], graphs)
         for sampler in samplers:
             sampler.frames += 1
         return codes
 
     def _step(self, slots: np.ndarray, speak: dict[int, Replay]) -> np.ndarray:
-        """One frame for slots whose top-k the graphs `speak` can draw, by rows."""
-        speaking, rows = fitting(sorted(speak), len(slots)), fitting(self._buckets, len(slots))
-        padded = np.full(max(speaking, rows), self.slots)
-        padded[: len(slots)] = slots
-        self._rows.put(self._table[padded])
-        speak[speaking]()
+        """One frame for slots whose top-k the graphs `speak` can draw, by rows; all of the slots
+        have an adapter, or none has."""
+        adapters = self._adapters_of(slots.tolist())
+        if adapters is None:
+            speaking, rows = fitting(sorted(speak), len(slots)), fitting(self._buckets, len(slots))
+            padded = np.full(max(speaking, rows), self.slots)
+            padded[: len(slots)] = slots
+            self._rows.put(self._table[padded])
+            speak[speaking]()
+        else:
+            rows = len(slots)
+            self._rows.put(self._table[slots])
+            width = int(self._table[slots][:, [_TOP_K, _DEPTH_TOP_K]].max())
+            self._language.run(partial(self._speak, rows, width, adapters.depth))
         receive = self._codes_out.send(self._codes[: len(slots)])
         # A slot that is full reads over its last position; nobody asks it for another frame.
         span = fitting(self._spans, min(int(self._table[slots, _LENGTH].max()) + 1, self.positions))
-        self._read_graphs[rows, span]()
+        if adapters is None:
+            self._read_graphs[rows, span]()
+        else:
+            self._language.run(partial(self._read, rows, span, adapters.backbone))
         self._table[slots, _LENGTH] += 1
         frames = receive()
         frames[frames[:, -1] == 0] = NO_CODE
         return frames[:, :-1]
+
+    def _adapters_of(self, slots: Sequence[int]) -> BatchAdapters | None:
+        """Those of slots which all have one; None where they have none."""
+        found = [adapter for slot in slots if (adapter := self._adapters[slot]) is not None]
+        if not found:
+            return None
+        key = tuple(map(id, found))
+        if key not in self._batch_adapters:
+            if len(self._batch_adapters) >= _BATCHES_KEPT:
+                self._batch_adapters.clear()
+            self._batch_adapters[key] = BatchAdapters(found, self._config)
+        return self._batch_adapters[key]
 
     def _set_sampler(self, slot: int, sampler: Sampler) -> None:
         row = self._table[slot]

@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from tts_provider.engines.csm.config import TransformerConfig
+from tts_provider.engines.csm.torch.adapters import Product, RowAdapters
 from tts_provider.engines.csm.torch.sampling import pick
 
 Attend = Callable[[int, Tensor, Tensor], Tensor]
@@ -44,23 +45,41 @@ class Transformer:
     # stay beside their keys and are written with them at once.
     rotations: Tensor
 
-    def run(self, x: Tensor, rotations: Tensor, attend: Attend) -> Tensor:
+    def run(
+        self,
+        x: Tensor,
+        rotations: Tensor,
+        attend: Attend,
+        adapters: RowAdapters | None = None,
+    ) -> Tensor:
         """x [N, W] through the layers; x is overwritten, and the last norm is not yet in.
 
         `rotations` [N or 1, H + 2 KV, head / 2] are those of the tokens' positions.
         """
+
+        def adapt(number: int, product: Product, inputs: Tensor, to: Tensor) -> None:
+            if adapters is not None:
+                adapters.add(number, product, inputs, to)
+
         config = self.config
         for number, layer in enumerate(self.layers):
             h = F.rms_norm(x, (config.width,), layer.attention_norm, config.norm_eps)
-            qkv = F.linear(h, layer.qkv).unflatten(1, (-1, config.head_size))  # [N, H + 2 KV, head]
+            qkv = F.linear(h, layer.qkv)
+            adapt(number, "qkv", h, qkv)
+            qkv = qkv.unflatten(1, (-1, config.head_size))  # [N, H + 2 KV, head]
             turned = rotate(qkv, rotations)
             kv = turned[:, config.heads :].unflatten(1, (2, config.kv_heads))
             attended = attend(number, turned[:, : config.heads], kv)
             # In place: the matrix product adds to the residual itself.
             x.addmm_(attended, layer.out.t())
+            adapt(number, "out", attended, x)
             h = F.rms_norm(x, (config.width,), layer.mlp_norm, config.norm_eps)
-            gate, up = F.linear(h, layer.gate_up).chunk(2, dim=1)  # [N, mlp] each
-            x.addmm_(F.silu(gate) * up, layer.down.t())
+            gate_up = F.linear(h, layer.gate_up)
+            adapt(number, "gate_up", h, gate_up)
+            gate, up = gate_up.chunk(2, dim=1)  # [N, mlp] each
+            gated = F.silu(gate) * up
+            x.addmm_(gated, layer.down.t())
+            adapt(number, "down", gated, x)
         return x
 
     def finish(self, x: Tensor) -> Tensor:
@@ -113,7 +132,15 @@ class Backbone:
         embedded: Tensor = self._audio_table[codes + self._first_entries]
         return embedded.sum(1)
 
-    def read(self, x: Tensor, slots: Tensor, starts: Tensor, counts: Tensor, span: int) -> None:
+    def read(
+        self,
+        x: Tensor,
+        slots: Tensor,
+        starts: Tensor,
+        counts: Tensor,
+        span: int,
+        adapters: RowAdapters | None = None,
+    ) -> None:
         """Let each slot read its row of x [B, S, W]: `counts` [B] positions from `starts` [B] on.
 
         What follows them is padding and leaves no trace. `span` bounds starts + counts: attention
@@ -144,7 +171,7 @@ class Backbone:
             return out.reshape(-1, heads * size)  # [N, H · head]
 
         rotations = self._transformer.rotations[positions]
-        x = self._transformer.run(x.reshape(-1, width), rotations, attend)
+        x = self._transformer.run(x.reshape(-1, width), rotations, attend, adapters)
         last = x.unflatten(0, (rows, sequence))[torch.arange(rows, device=x.device), counts - 1]
         self.hidden[slots] = self._transformer.finish(last)
 
@@ -171,6 +198,7 @@ class Depth:
         noise: Tensor,
         candidates: tuple[Tensor, Tensor],
         inverse_temperatures: Tensor,
+        adapters: RowAdapters | None = None,
     ) -> tuple[Tensor, Tensor]:
         """hidden [B, W], noise [B, codebooks, codes] → codes [B, codebooks], and whether the logits
         that they were drawn from were finite, bool [B].
@@ -193,7 +221,7 @@ class Depth:
         x = torch.stack((first, self._table[0][code]), dim=1).flatten(0, 1)  # [2 B, depth W]
         start, sequence = 0, 2
         for book in range(1, books):
-            x = transformer.run(x, *self._at(kv, start, sequence))
+            x = transformer.run(x, *self._at(kv, start, sequence), adapters)
             last = transformer.finish(x.unflatten(0, (rows, sequence))[:, -1])
             logits = F.linear(last, self._heads[book - 1])  # [B, codes]
             code, best = pick(logits, noise[:, book], candidates[1], depth_inverse)

@@ -258,7 +258,10 @@ def _facts(voice: Voice) -> dict[str, Any]:
     return {
         "voice_id": voice.id,
         "name": voice.name,
-        "category": _CATEGORIES.get(voice.source, "premade"),
+        # Theirs are professional where a model was trained for them.
+        "category": "professional"
+        if voice.has_adapter
+        else _CATEGORIES.get(voice.source, "premade"),
         "labels": {"gender": voice.gender, "language": voice.language.partition("-")[0]},
         "description": f"{voice.name} ({voice.source})",
         "preview_url": None,
