@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from frames import upgrade
 from servers import open_socket, running_server
+from tts_provider.server.transport.address import AddressMiddleware
 from tts_provider.server.transport.auth import OriginMiddleware, choose_subprotocol
 
 KEY = "k-3cr3t/+"
@@ -126,8 +127,20 @@ async def test_the_same_host_and_the_allow_list_come_in():
         ("http://a:b:c", "a:b:c", False),
     ],
 )
-def test_what_counts_as_the_same_host(origin, host, allowed):
-    assert OriginMiddleware(None, [])._is_allowed(origin, host) is allowed
+async def test_what_counts_as_the_same_host(origin, host, allowed):
+    let_in, sent = [], []
+
+    async def serve(scope, receive, send):
+        let_in.append(scope)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"origin", origin.encode()), (b"host", host.encode())]
+    scope = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "headers": headers}
+    await AddressMiddleware(OriginMiddleware(serve, []), [])(scope, None, send)
+    assert bool(let_in) is allowed
+    assert [message.get("status") for message in sent] == ([] if allowed else [403, None])
 
 
 def test_the_plain_subprotocol_is_preferred_so_that_no_key_is_echoed():
