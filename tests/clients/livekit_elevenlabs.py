@@ -4,7 +4,8 @@
 
 By `websocket`, by `http`, and `interrupted`, which leaves a long text when its first audio is
 there and says the other on the same connection. Prints JSON: of each way the frames' sample rates,
-the text's audio in base64 and the words of the transcript with their times; and the voices.
+the text's audio in base64 and the words of the transcript with their times; and the voices. The
+same through text-to-dialogue, which is how the plugin asks for the service's third model.
 """
 
 import asyncio
@@ -47,21 +48,31 @@ def tell(frames: list) -> dict:
 
 
 # Its default, and what joins without a seam.
-ENCODINGS = {"websocket": "mp3_22050_32", "http": "opus_48000_64", "interrupted": "pcm_24000"}
+ENCODINGS = {
+    "websocket": "mp3_22050_32",
+    "http": "opus_48000_64",
+    "interrupted": "pcm_24000",
+    "dialogue_websocket": "pcm_24000",
+    "dialogue_http": "mp3_22050_32",
+    "dialogue_interrupted": "mp3_22050_32",
+}
 
 
 async def main(base_url: str, key: str, text: str, voice: str) -> None:
     report = {}
     async with aiohttp.ClientSession() as session:
         for way, encoding in ENCODINGS.items():
+            # The service speaks its third model at other addresses, and so does the plugin.
+            model = {"model": "eleven_v3"} if way.startswith("dialogue") else {}
             speaker = elevenlabs.TTS(
+                **model,
                 base_url=base_url + "/v1",
                 api_key=key,
                 voice_id=voice,
                 encoding=encoding,
                 http_session=session,
             )
-            report[way] = tell(await speak(speaker, text, way))
+            report[way] = tell(await speak(speaker, text, way.removeprefix("dialogue_")))
             report["voices"] = [voice.id for voice in await speaker.list_voices()]
             await speaker.aclose()
     json.dump(report, sys.stdout)

@@ -122,7 +122,8 @@ async def test_livekit():
         arguments = (f"http://127.0.0.1:{server.port}", "k", TEXT, ADAM)
         report = await run_program("livekit_elevenlabs", "livekit", *arguments)
         for way in ("websocket", "http", "interrupted"):
-            assert hear(report[way]) < 150, way
-            if way != "http":  # it asks for none
-                check_words(report[way], way)
+            for name in (way, f"dialogue_{way}"):
+                assert hear(report[name]) < 150, name
+                if way != "http":  # it asks for none
+                    check_words(report[name], name)
         assert report["voices"][:2] == ["male", "female"]

@@ -15,7 +15,10 @@ from servers import PATIENCE_S
 from tts_provider.server.lifecycle import Server
 
 NONSENSE = "{"
-_ELEVENLABS_CODES = {"max_character_limit_exceeded": "text_too_long"}
+_ELEVENLABS_CODES = {
+    "max_character_limit_exceeded": "text_too_long",
+    "voice_not_found": "unknown_voice",
+}
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,61 @@ class ElevenLabsContexts(ElevenLabs):
         return {"context_id": context}
 
 
-TONGUES = (Native(), Cartesia(), Deepgram(), ElevenLabs(), ElevenLabsContexts())
+class ElevenLabsDialogue(Tongue):
+    """One dialogue, of one voice here: a problem is its end."""
+
+    route = "/v1/text-to-dialogue/stream-input"
+    has_contexts = can_cancel = goes_on = False
+    is_empty_fine = True
+
+    def path(self, voice: str) -> str:
+        return self.route + "?output_format=pcm_24000"
+
+    def key(self, key: str) -> dict[str, str]:
+        return {"xi-api-key": key}
+
+    def say(self, context: str, text: str, voice: str) -> str:
+        said = {"text": text, "voice_id": voice}
+        return _json(voices=[voice], inputs=[said], **self._place(context))
+
+    def flush(self, context: str) -> str:
+        return _json(flush=True, **self._place(context))
+
+    def end(self, context: str) -> str:
+        return _json(close_socket=True)
+
+    def hear(self, message: str | bytes) -> Heard | None:
+        body = json.loads(message)
+        context = body.get("context_id")
+        if "error" in body:
+            code = body["error"]
+            return Heard("problem", context, code=_ELEVENLABS_CODES.get(code, code))
+        if body.get("audio"):
+            return Heard("audio", context, base64.b64decode(body["audio"]))
+        if body.get("is_final_audio_for_turn"):
+            return Heard("flushed", context)
+        return Heard("done", context) if body.get("is_final") else None
+
+    def _place(self, context: str) -> dict[str, str]:
+        return {}
+
+
+class ElevenLabsDialogues(ElevenLabsDialogue):
+    route = "/v1/text-to-dialogue/multi-stream-input"
+    has_contexts = goes_on = True
+    is_empty_fine = False
+
+    def end(self, context: str) -> str:
+        return _json(close_context=True, context_id=context)
+
+    def _place(self, context: str) -> dict[str, str]:
+        return {"context_id": context}
+
+
+TONGUES = (
+    *(Native(), Cartesia(), Deepgram(), ElevenLabs(), ElevenLabsContexts()),
+    *(ElevenLabsDialogue(), ElevenLabsDialogues()),
+)
 
 
 class Talk:

@@ -201,6 +201,18 @@ class Fields:
             return None
         return frozenset(self._allowed(name, value, allowed) for value in values)
 
+    def names(self, name: str) -> list[str] | None:
+        """An array of strings."""
+        values: list[str] | None = self._typed(name, list, "an array")
+        for value in values or ():
+            if not isinstance(value, str):
+                raise InvalidRequest(
+                    f"{name} must hold strings; got {_JSON_TYPES[type(value)]}",
+                    code="invalid_type",
+                    param=name,
+                )
+        return values
+
     def strings(self, name: str) -> dict[str, str] | None:
         """An object of strings."""
         value: dict[str, str] | None = self._typed(name, dict, "an object")

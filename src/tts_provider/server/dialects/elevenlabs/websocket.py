@@ -53,7 +53,7 @@ DEFAULT_OUTPUT = "mp3_44100_128"
 
 _STREAM_BYTES = 512
 _INACTIVITY_S = 20.0
-_ONLY_CONTEXT = "default"
+ONLY_CONTEXT = "default"
 # With `auto_mode` a client sends phrases that are whole; else how long a language model takes to
 # write the characters that it wants to be waited for, at 50 tokens of four a second.
 _WHOLE_PHRASES_S = 0.05
@@ -172,7 +172,7 @@ def _key_in(first: Fields) -> str:
 
 
 @dataclass
-class _Stream:
+class Stream:
     """A context that was begun."""
 
     opening: Opening
@@ -184,14 +184,14 @@ class _Stream:
     spelled_to_ms: int = 0
 
 
-class _ElevenLabs(Dialect):
+class ElevenLabsSocket(Dialect):
     name = "elevenlabs"
     takes_key = True
 
     def __init__(self, handshake: Handshake) -> None:
         self._handshake, self._check_key = handshake, handshake.check_key
-        self._streams: dict[str, _Stream] = {}
-        self._beginning: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
+        self._beginning: dict[str, Stream] = {}
         """What the last message may have begun."""
         self._is_served = False
         # What an address asks for is no stranger's business: a refusal names the voices.
@@ -211,7 +211,7 @@ class _ElevenLabs(Dialect):
         auto_mode = query.flag("auto_mode") or False
         self.idle_timeout_s = query.number("inactivity_timeout", 1, 3600) or _INACTIVITY_S
         self._settings = ContextSettings(
-            handshake.find_voice(handshake.path["voice"]),
+            handshake.find_voice(handshake.path.get("voice")),
             output,
             clause_pause_s=_WHOLE_PHRASES_S if auto_mode else None,
             manner=Manner(
@@ -292,13 +292,13 @@ class _ElevenLabs(Dialect):
         self._read_address()
         return body
 
-    def _find(self, context_id: str) -> _Stream | None:
+    def _find(self, context_id: str) -> Stream | None:
         return self._streams.get(context_id) or self._beginning.get(context_id)
 
     def _append(self, fields: Fields, context_id: str, text: str) -> list[Action]:
-        stream = self._streams.get(context_id)
+        stream = self._find(context_id)
         if stream is None:
-            stream = _Stream(Opening(self._read_settings(fields)))
+            stream = Stream(Opening(self._read_settings(fields)))
             self._beginning[context_id] = stream
         has_text = bool(text.strip())
         stream.has_text = stream.has_text or has_text
@@ -368,7 +368,7 @@ class _ElevenLabs(Dialect):
         raise NotImplementedError
 
 
-class StreamInput(_ElevenLabs):
+class StreamInput(ElevenLabsSocket):
     """One text; an empty one ends it, and the connection when it is spoken."""
 
     def close_code(self, problem: Problem) -> int | None:
@@ -378,7 +378,7 @@ class StreamInput(_ElevenLabs):
         return problem.error.close_code
 
     def _context_id(self, fields: Fields) -> str:
-        return _ONLY_CONTEXT
+        return ONLY_CONTEXT
 
     def _read(self, fields: Fields, context_id: str) -> list[Action]:
         stream, text = self._streams.get(context_id), fields.string("text")
@@ -404,14 +404,14 @@ class StreamInput(_ElevenLabs):
         return {}
 
 
-class MultiStreamInput(_ElevenLabs):
+class MultiStreamInput(ElevenLabsSocket):
     """Contexts; closing what is not open is nothing, and an empty text keeps a context alive."""
 
     def close_code(self, problem: Problem) -> int | None:
         return None if self._is_served else problem.error.close_code
 
     def _context_id(self, fields: Fields) -> str:
-        return fields.string("context_id") or fields.string("contextId") or _ONLY_CONTEXT
+        return fields.string("context_id") or fields.string("contextId") or ONLY_CONTEXT
 
     def _read(self, fields: Fields, context_id: str) -> list[Action]:
         if fields.flag("close_socket"):
