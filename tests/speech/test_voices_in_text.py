@@ -110,8 +110,8 @@ def test_behind_a_wrong_voice_a_text_goes_on():
     reading = reader(TAGS)
     with pytest.raises(InvalidRequest):
         reading.push("Hi. [voice:zoe] Ho. ")
-    (passage,) = [p for p in [*reading.push("Next one."), *reading.flush()] if "Next" in p.text]
-    assert (passage.text, passage.start) == ("Next one.", 20)
+    (passage,) = [*reading.push("Next one."), *reading.flush()]
+    assert (passage.text, passage.start, passage.voice) == ("Next one.", 20, None)
 
 
 def test_without_a_cast_one_voice_says_all():

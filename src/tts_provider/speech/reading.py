@@ -208,13 +208,18 @@ class Reader:
         yield from self._passages(self._cut_all())
 
     def _cut(self, plain: PlainText) -> list[Span]:
-        """Raises `InvalidRequest` where it names a voice that there is not; then no other is."""
+        """Raises `InvalidRequest` where it names a voice that there is not: nothing of what waits is
+        spoken then, since it could be in another's voice."""
         names, plain.voices = plain.voices, []
         self._plain.extend(plain)
         spans = self._segmenter.push(plain.text)
-        if names:
-            before = len(self._plain) - len(plain)
+        before = len(self._plain) - len(plain)
+        try:
             self._plain.voices += [(before + at, self._find(name)) for at, name in names]
+        except InvalidRequest:
+            self._segmenter.flush()
+            self._drop(len(self._plain))
+            raise
         return spans
 
     def _find(self, name: str | Voice | None) -> Voice | None:
