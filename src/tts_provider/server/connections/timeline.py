@@ -29,7 +29,7 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
-from tts_provider.speech.engine import Utterance, to_ms
+from tts_provider.speech.engine import Utterance, Voice, to_ms
 from tts_provider.speech.pipeline import Progress, Segment, nothing_to_speak
 from tts_provider.speech.reading import Passage
 from tts_provider.waiting.pace import Pace
@@ -161,7 +161,7 @@ class Timeline:
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._context.spoken(passage)
-        await self._tell_loading()
+        await self._tell_loading(passage.voice or self._settings.voice)
         allowed_s = self._service.limits.max_ahead_s - max(self._pace.ahead_s, 0.0)
         utterance = replace(self._utterance, ahead_s=allowed_s)
         speech = self._service.speak_passage(
@@ -174,14 +174,14 @@ class Timeline:
                 else:
                     await self._tell(item)
 
-    async def _tell_loading(self) -> None:
+    async def _tell_loading(self, voice: Voice) -> None:
         """Where what comes now has to wait until the model is loaded again."""
-        if not self._service.is_loaded_for(self._settings.voice):
+        if not self._service.is_loaded_for(voice):
             await self._listener.send(EngineLoading())
 
     async def _listen(self, said: Said) -> None:
         try:
-            await self._tell_loading()
+            await self._tell_loading(self._settings.voice)
             early = self._service.is_ready_for(self._settings.voice)
             async with self._service.admission.admit(begun=self.has_begun, early=early):
                 history = self._utterance.history
