@@ -208,7 +208,7 @@ class Reader:
         yield from self._passages(self._cut_all())
 
     def _cut(self, plain: PlainText) -> list[Span]:
-        """Raises `InvalidRequest` where it names a voice that there is not: nothing of what waits is
+        """Raises `InvalidRequest` where it names a voice that does not exist. Nothing that waits is
         spoken then, since it could be in another's voice."""
         names, plain.voices = plain.voices, []
         self._plain.extend(plain)
