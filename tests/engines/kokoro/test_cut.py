@@ -135,8 +135,8 @@ def test_parts_are_made_once_and_a_wrong_hash_is_refused(tmp_path):
 def test_a_damaged_part_is_one_sentence(tmp_path):
     graph = write_folder(tmp_path / "kokoro") / "model_quantized.onnx"
     made = prepare(graph, tmp_path / "place", lambda line: None)
-    made.decoder.write_bytes(b"?")
-    with pytest.raises(StartupError, match=r"decoder\.onnx cannot be loaded"):
+    made.generator.write_bytes(b"?")
+    with pytest.raises(StartupError, match=r"generator\.onnx cannot be loaded"):
         Network(made)
     (made.folder / "facts.json").write_text("{}")
     with pytest.raises(StartupError, match="is damaged; remove"):

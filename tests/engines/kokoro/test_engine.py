@@ -121,7 +121,7 @@ async def test_a_sentence_is_heard_before_it_is_decoded(engine, monkeypatch):
             pass
     begin, end, frames = decoded[0]
     assert count == 1
-    assert end - begin <= 16 + 12 + 12 < frames
+    assert end - begin <= 16 + 4 + 4 < frames
     assert len(decoded) > 3
 
 

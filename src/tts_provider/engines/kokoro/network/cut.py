@@ -1,12 +1,13 @@
-"""Kokoro's graph, cut in three so that speech can be decoded before its sentence is complete.
+"""Kokoro's graph, cut in three so that speech can be heard before all of its sentence is made.
 
-    encoder    phonemes, style, speed → what each frame is to sound like, and how long phonemes last
-    harmonics  pitch → the spectrum of a voice without a mouth, once for a sentence
-    decoder    frames of both → samples; any stretch of the frames
+    encoder    phonemes, style, speed → features of each frame, and how long phonemes last
+    harmonics  pitch → the spectrum of a voice without a mouth
+    generator  features and harmonics → samples; any stretch of the frames
 
-Places are found by what is computed there, because exports name their tensors differently. The
-decoder's instance norms look at all frames at once, so that a stretch would sound unlike the whole:
-each one's mean and variance becomes an input, taken instead where `is_given` says so.
+The first two are an eighth of the time, and are computed once for a sentence. Places are found by
+what is computed there, because exports name their tensors differently. The generator's instance
+norms look at all frames at once, so that a stretch would sound unlike the whole: each one's mean and
+variance becomes an input, taken instead where `is_given` says so.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tts_provider.engines.kokoro import KOKORO_REPOSITORY
 from tts_provider.errors import StartupError
 
 TOKENS, STYLE, SPEED = "tokens", "style", "speed"
-ALIGNED, PITCH, ENERGY, HARMONICS = "aligned", "pitch", "energy", "harmonics"
+PITCH, FEATURES, HARMONICS = "pitch", "features", "harmonics"
 DURATIONS, AUDIO, IS_GIVEN = "durations", "audio", "is_given"
 
 _INT64, _FLOAT, _BOOL = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
@@ -34,13 +35,13 @@ class Parts:
     """Three models, serialised."""
 
     encoder: bytes
-    """tokens (1, L) int64, style (1, 256), speed (1,) → aligned (1, C, F), pitch and energy
-    (1, 2 F), durations (1, L)."""
+    """tokens (1, L) int64, style (1, 256), speed (1,) → features (1, C, N F), pitch (1, 2 F),
+    durations (1, L)."""
     harmonics: bytes
     """pitch (1, 2 F) → harmonics (1, B, 120 F + 1)."""
-    decoder: bytes
-    """aligned, pitch, energy, harmonics, style, is_given () bool, means and variances → audio (600
-    F), and the means and variances that were used."""
+    generator: bytes
+    """features, harmonics, style, is_given () bool, means and variances → audio (600 F), and the
+    means and variances that were used."""
     norms: int
 
 
@@ -79,7 +80,7 @@ def cut(model: bytes) -> Parts:
         return Parts(
             encoder=_encoder(proto, places),
             harmonics=_harmonics(proto, places),
-            decoder=_decoder(proto, places),
+            generator=_generator(proto, places),
             norms=len(places.norms),
         )
     except _Unknown as error:
@@ -126,11 +127,11 @@ class _Places:
             (n for n in graph.node if n.op_type == "Concat" and self._is_aligned(n)),
             "frames, pitch and energy are joined",
         )
-        self.aligned = next(name for name in joined.input if self._is_matmul(name))
-        curves = [self._curve(name) for name in joined.input if name != self.aligned]
+        aligned = next(name for name in joined.input if self._is_matmul(name))
+        curves = [self._curve(name) for name in joined.input if name != aligned]
         above = self._ancestors(stft.input[0])
         self.pitch = _first((c for c in curves if c in above), "the pitch makes the harmonics")
-        self.energy = _first((c for c in curves if c not in above), "the energy is a curve")
+        self.features = self._find_features(graph, aligned)
         self.norms = self._find_norms(graph)
 
     def _is_matmul(self, name: str) -> bool:
@@ -153,13 +154,26 @@ class _Places:
             waiting += fresh
         raise _Unknown("the curves of pitch and energy were not found")
 
-    def _find_norms(self, graph: onnx.GraphProto) -> list[_Norm]:
-        decoder = self._ancestors(
-            self.audio, {self.aligned, self.pitch, self.energy, self.harmonics}
+    def _find_features(self, graph: onnx.GraphProto, aligned: str) -> str:
+        """What is made of the frames alone and meets the harmonics first."""
+        of_harmonics = self._descendants(self.harmonics)
+        of_frames = self._descendants(aligned) - of_harmonics
+        return _first(
+            (
+                name
+                for node in graph.node
+                if not of_harmonics.isdisjoint(node.input)
+                for name in node.input
+                if name in of_frames
+            ),
+            "the frames meet the harmonics",
         )
+
+    def _find_norms(self, graph: onnx.GraphProto) -> list[_Norm]:
+        generator = self._ancestors(self.audio, {self.features, self.harmonics})
         found = []
         for node in graph.node:
-            if node.op_type != "ReduceMean" or node.output[0] not in decoder:
+            if node.op_type != "ReduceMean" or node.output[0] not in generator:
                 continue
             square = self.made.get(node.input[0])
             if square is None or square.op_type not in ("Mul", "Pow"):
@@ -180,7 +194,7 @@ class _Places:
                 )
             )
         if not found:
-            raise _Unknown("the decoder has no instance norms")
+            raise _Unknown("the generator has no instance norms")
         return found
 
     def _descendants(self, name: str) -> set[str]:
@@ -240,9 +254,8 @@ def _first(found: Iterable[_Found], where: str) -> _Found:
 def _encoder(proto: onnx.ModelProto, at: _Places) -> bytes:
     inputs = {at.tokens: TOKENS, at.style: STYLE, at.speed: SPEED}
     outputs = {
-        at.aligned: ALIGNED,
+        at.features: FEATURES,
         at.pitch: PITCH,
-        at.energy: ENERGY,
         at.durations: DURATIONS,
     }
     return _part(proto, _nodes_between(proto.graph, at, inputs, outputs), inputs, outputs)
@@ -253,14 +266,8 @@ def _harmonics(proto: onnx.ModelProto, at: _Places) -> bytes:
     return _part(proto, _nodes_between(proto.graph, at, inputs, outputs), inputs, outputs)
 
 
-def _decoder(proto: onnx.ModelProto, at: _Places) -> bytes:
-    inputs = {
-        at.aligned: ALIGNED,
-        at.pitch: PITCH,
-        at.energy: ENERGY,
-        at.harmonics: HARMONICS,
-        at.style: STYLE,
-    }
+def _generator(proto: onnx.ModelProto, at: _Places) -> bytes:
+    inputs = {at.features: FEATURES, at.harmonics: HARMONICS, at.style: STYLE}
     outputs = {at.audio: AUDIO}
     nodes = _nodes_between(proto.graph, at, inputs, outputs)
     begins = {id(norm.nodes[0]): number for number, norm in enumerate(at.norms)}

@@ -12,10 +12,9 @@ import onnxruntime
 
 from tts_provider.engines.inference import Inference
 from tts_provider.engines.kokoro.network.cut import (
-    ALIGNED,
     AUDIO,
     DURATIONS,
-    ENERGY,
+    FEATURES,
     HARMONICS,
     IS_GIVEN,
     PITCH,
@@ -32,12 +31,11 @@ from tts_provider.speech.engine import Samples
 
 FRAME_SAMPLES = 600
 """25 ms."""
-_CURVE = 2  # values of pitch and energy a frame
 _HARMONICS = 120  # spectra a frame
 
 Floats = npt.NDArray[np.float32]
 Statistics = Mapping[str, Floats]
-"""The mean and the variance of each norm, (1, C, 1), by the name of the decoder's input."""
+"""The mean and the variance of each norm, (1, C, 1), by the name of the generator's input."""
 
 
 def begin_inference() -> Inference:
@@ -50,15 +48,13 @@ def begin_inference() -> Inference:
 class Frames:
     """A sentence before it is sound: F frames of 25 ms."""
 
-    aligned: Floats  # (1, C, F)
-    pitch: Floats  # (1, 2 F), Hz
-    energy: Floats  # (1, 2 F)
+    features: Floats  # (1, C, N F)
     harmonics: Floats  # (1, B, 120 F + 1)
     style: Floats  # (1, 256)
     durations: npt.NDArray[np.int64]  # (L,), frames of each phoneme
 
     def __len__(self) -> int:
-        return int(self.aligned.shape[2])
+        return int(self.harmonics.shape[2]) // _HARMONICS
 
 
 class Network:
@@ -67,8 +63,8 @@ class Network:
     def __init__(self, prepared: Prepared) -> None:
         """Raises `StartupError` where the files are damaged."""
         # The arena stays on, unlike hibari's: without it a sentence of 12 s takes 2 GB.
-        self._encoder, self._harmonics, self._decoder = (
-            _open(path) for path in (prepared.encoder, prepared.harmonics, prepared.decoder)
+        self._encoder, self._harmonics, self._generator = (
+            _open(path) for path in (prepared.encoder, prepared.harmonics, prepared.generator)
         )
         self._statistics = statistics_names(prepared.norms)
         nothing = np.zeros((1, 1, 1), np.float32)
@@ -76,9 +72,9 @@ class Network:
 
     def plan(self, ids: Sequence[int], style: Floats, speed: float, inference: Inference) -> Frames:
         """The frames of phonemes (L,), 0 at both ends. Raises `InferenceEnded`."""
-        aligned, pitch, energy, durations = inference.compute(
+        features, pitch, durations = inference.compute(
             self._encoder,
-            (ALIGNED, PITCH, ENERGY, DURATIONS),
+            (FEATURES, PITCH, DURATIONS),
             {
                 TOKENS: np.asarray([ids], np.int64),
                 STYLE: style,
@@ -86,7 +82,7 @@ class Network:
             },
         )
         (harmonics,) = inference.compute(self._harmonics, (HARMONICS,), {PITCH: pitch})
-        return Frames(aligned, pitch, energy, harmonics, style, durations.ravel().astype(np.int64))
+        return Frames(features, harmonics, style, durations.ravel().astype(np.int64))
 
     def decode(
         self,
@@ -99,7 +95,7 @@ class Network:
         """The samples of frames `begin` to before `end`; without `statistics` with those of these
         frames themselves. Raises `InferenceEnded`."""
         (audio,) = inference.compute(
-            self._decoder, (AUDIO,), self._inputs(frames, begin, end, statistics)
+            self._generator, (AUDIO,), self._inputs(frames, begin, end, statistics)
         )
         samples: Samples = np.ravel(audio)
         return samples
@@ -107,17 +103,17 @@ class Network:
     def measure(self, frames: Frames, inference: Inference) -> Statistics:
         """The statistics of these frames. Raises `InferenceEnded`."""
         outputs = [used(name) for name in self._statistics]
-        made = inference.compute(self._decoder, outputs, self._inputs(frames, 0, len(frames), None))
+        made = inference.compute(
+            self._generator, outputs, self._inputs(frames, 0, len(frames), None)
+        )
         return dict(zip(self._statistics, made, strict=True))
 
     def _inputs(
         self, frames: Frames, begin: int, end: int, statistics: Statistics | None
     ) -> dict[str, Any]:
-        curve = slice(_CURVE * begin, _CURVE * end)
+        width = frames.features.shape[2] // len(frames)
         return {
-            ALIGNED: frames.aligned[:, :, begin:end],
-            PITCH: frames.pitch[:, curve],
-            ENERGY: frames.energy[:, curve],
+            FEATURES: frames.features[:, :, width * begin : width * end],
             HARMONICS: frames.harmonics[:, :, _HARMONICS * begin : _HARMONICS * end + 1],
             STYLE: frames.style,
             IS_GIVEN: np.array(statistics is not None),

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tts_provider.errors import StartupError
 
-VERSION = 1
+VERSION = 2
 """Of what is made of a graph. Statistics of another version are of other samples."""
 
 _CHUNK_BYTES = 1024 * 1024
-_PARTS = ("encoder.onnx", "harmonics.onnx", "decoder.onnx")
+_PARTS = ("encoder.onnx", "harmonics.onnx", "generator.onnx")
 _FACTS = "facts.json"  # written last: where it is, all is
 
 
@@ -36,7 +36,7 @@ class Prepared:
         return self.folder / _PARTS[1]
 
     @property
-    def decoder(self) -> Path:
+    def generator(self) -> Path:
         return self.folder / _PARTS[2]
 
 
@@ -74,7 +74,9 @@ def _prepare(graph: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for name, part in zip(_PARTS, (parts.encoder, parts.harmonics, parts.decoder), strict=True):
+        for name, part in zip(
+            _PARTS, (parts.encoder, parts.harmonics, parts.generator), strict=True
+        ):
             (fresh / name).write_bytes(part)
         (fresh / _FACTS).write_text(json.dumps({"norms": parts.norms}), "utf-8")
         if not (folder / _FACTS).exists():
