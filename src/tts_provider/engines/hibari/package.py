@@ -6,6 +6,8 @@ the index: then this is the file that changes.
 
 from __future__ import annotations
 
+import functools
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -15,10 +17,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tts_provider.engines.hibari.graph import open_session
 from tts_provider.engines.hibari.ipa import from_ipa
+from tts_provider.engines.hibari.table import Table
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.engines.word_spans import find_words
 from tts_provider.errors import StartupError
@@ -53,6 +57,9 @@ _SHA256 = {
 _LONG_RUN = re.compile(r"[^\W\d_]{25,}|\d{16,}")
 _PART = re.compile(r"\D{1,20}|\d{1,15}")
 _LETTER_A = "ˈA"
+# Where the parts of its table of parts of speech begin.
+_TAGDICT, _WEIGHTS = b',"tagdict":', b',"weights":'
+_REMEMBERED_FEATURES = 4096
 _PLURALS = {"F": "s", "H": "ᵻz", "S": "ᵻz", "X": "ᵻz"}
 """What `'s` is behind the name of a letter, where it is not z."""
 # Square brackets are pronunciation markup, and a curled apostrophe is not in its tables.
@@ -103,25 +110,19 @@ class Phonemiser:
         read_unknown: Callable[[str], str | None] | None = None,
         of_ipa: Callable[[str], str | None] = from_ipa,
     ) -> None:
-        """Takes half a second. `read_unknown` says words that no dictionary has, in phonemes, where
+        """Takes half a second, the next one of the same English nothing. `read_unknown` says words that no dictionary has, in phonemes, where
         it can, before the package's own network does; `of_ipa` says what was asked for, None where
         the voice has no such sound. Raises `StartupError` where the package's code is damaged."""
         self._of_ipa = of_ipa
         try:
-            from hibari.g2p import ASSETS, G2P
-            from hibari.g2p.oov import OOV
-
-            # Made here, because by itself the package makes it at the first unknown word, on
-            # whatever threads.
-            network = Path(ASSETS, "oov_gb.onnx" if is_british else "oov.onnx")
-            unknown_words = OOV(str(network), open_session(network.read_bytes()))
+            unknown_words = _unknown_words(is_british)
 
             def read(word: str) -> str | None:
                 said = read_unknown(word) if read_unknown is not None else None
                 return said or unknown_words(word)
 
-            self._g2p: Any = G2P(oov=read, british=is_british)
-            self._ids: dict[str, int] = json.loads(Path(ASSETS, "vocab.json").read_text("utf-8"))
+            self._g2p = _g2p(read, is_british)
+            self._ids: dict[str, int] = json.loads(_read("vocab.json"))
             self._letters = frozenset(unknown_words.cin)
         except Exception as error:  # noqa: BLE001 - foreign code, damaged in whatever way
             raise StartupError(
@@ -232,3 +233,66 @@ class Phonemiser:
             return character[0]
         base = unicodedata.normalize("NFKD", character)[0]
         return base if base.isascii() else character[0]
+
+
+# What is the same for all who read English, and large
+
+
+def _g2p(read_unknown: Callable[[str], str | None], is_british: bool) -> Any:
+    """The package's own reader of English, on tables that all of them share. Its constructor would
+    make dictionaries of 73 MB, each time."""
+    from hibari.g2p import G2P
+
+    made = G2P.__new__(G2P)
+    made.lexicon, made.tagger, made.tokenizer = _lexicon(is_british), _tagger(), _tokenizer()
+    made._oov, made.unk, made.british = read_unknown, "", is_british
+    return made
+
+
+@functools.cache
+def _lexicon(is_british: bool) -> Any:
+    from hibari.g2p.lexicon import Lexicon
+
+    accent = "gb" if is_british else "us"
+    gold, silver = (Table(_read(f"lexicon_{accent}_{kind}.json.gz")) for kind in ("gold", "silver"))
+    return Lexicon(gold, silver, is_british)
+
+
+@functools.cache
+def _tagger() -> Any:
+    """Which part of speech a word is."""
+    from hibari.g2p.tagger import Tagger
+
+    text = _read("tagger.json.gz")
+    tagdict = Table(text, text.index(_TAGDICT) + len(_TAGDICT))
+    at = text.index(_WEIGHTS, tagdict.end)
+    weights = Table(text, at + len(_WEIGHTS))
+    lists = text[: text.index(_TAGDICT)] + text[tagdict.end : at] + b"}"
+    # Most features of a text are those of all texts.
+    remembered = SimpleNamespace(get=functools.lru_cache(_REMEMBERED_FEATURES)(weights.get))
+    return Tagger(json.loads(lists) | {"tagdict": tagdict, "weights": remembered})
+
+
+@functools.cache
+def _tokenizer() -> Any:
+    from hibari.g2p.tokenize import Tokenizer
+
+    return Tokenizer(json.loads(_read("tokenizer_exceptions.json")))
+
+
+@functools.cache
+def _unknown_words(is_british: bool) -> Any:
+    """Made here, because by itself the package makes it at the first unknown word, on whatever
+    threads."""
+    from hibari.g2p import ASSETS
+    from hibari.g2p.oov import OOV
+
+    network = Path(ASSETS, "oov_gb.onnx" if is_british else "oov.onnx")
+    return OOV(str(network), open_session(network.read_bytes()))
+
+
+def _read(name: str) -> bytes:
+    from hibari.g2p import ASSETS
+
+    data = Path(ASSETS, name).read_bytes()
+    return gzip.decompress(data) if name.endswith(".gz") else data
