@@ -38,7 +38,9 @@ def test_it_has_what_the_dictionary_has_and_nothing_else(entries, others):
     assert [table.get(key) for key in others] == [entries.get(key) for key in others]
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b'{"a":1}', b'{"a":"b"', b'{"a": "b"}', b'{"a":"b",}'])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b'{"a":1}', b'{"a":"b"', b'{"a": "b"}', b'{"a":"b",}']
+)
 def test_what_it_cannot_read_is_an_error(text):
     with pytest.raises(ValueError, match="breaks off"):
         Table(text)
@@ -66,8 +68,8 @@ def test_parts_of_speech_are_the_packages_own():
     from hibari.g2p.tagger import Tagger
 
     theirs = Tagger(json.loads(package._read("tagger.json.gz")))
-    words = "Does he live here , or did they record the record “ live ” in 1984 ?".split()
-    words += ["zorblax", "{", '"', "\\", "naïve", "\ud800"]
+    sentence = "Does he live here , or did they record the record “ live ” in 1984 ?"
+    words = [*sentence.split(), "zorblax", "{", '"', "\\", "naïve", "\ud800"]
     ours = package._tagger()
     assert ours(words) == theirs(words)
     assert (ours.tags, ours.vocab) == (theirs.tags, theirs.vocab)

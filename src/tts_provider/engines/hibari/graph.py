@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper
 
 from tts_provider.engines.inference import Inference
 from tts_provider.errors import StartupError
@@ -85,6 +83,9 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
 def edit(model: bytes) -> bytes:
     """The graph with the input `pitch`, (1,), and the output `durations`, (1, L). Raises
     `StartupError` where it is another graph."""
+    import onnx  # 11 MB, which who only reads English with this package does without
+    from onnx import TensorProto, helper
+
     try:
         proto = onnx.load_model_from_string(model)
         graph = proto.graph

@@ -110,20 +110,22 @@ class Phonemiser:
         read_unknown: Callable[[str], str | None] | None = None,
         of_ipa: Callable[[str], str | None] = from_ipa,
     ) -> None:
-        """Takes half a second, the next one of the same English nothing. `read_unknown` says words that no dictionary has, in phonemes, where
-        it can, before the package's own network does; `of_ipa` says what was asked for, None where
-        the voice has no such sound. Raises `StartupError` where the package's code is damaged."""
+        """Takes half a second, the next one of the same English nothing. `read_unknown` says words
+        that no dictionary has, in phonemes, where it can, before the package's own network does;
+        `of_ipa` says what was asked for, None where the voice has no such sound. Raises
+        `StartupError` where the package's code is damaged."""
         self._of_ipa = of_ipa
         try:
-            unknown_words = _unknown_words(is_british)
+            if read_unknown is None:
+                _unknown_words(is_british)
 
             def read(word: str) -> str | None:
                 said = read_unknown(word) if read_unknown is not None else None
-                return said or unknown_words(word)
+                return said or _unknown_words(is_british)(word)
 
             self._g2p = _g2p(read, is_british)
             self._ids: dict[str, int] = json.loads(_read("vocab.json"))
-            self._letters = frozenset(unknown_words.cin)
+            self._letters = frozenset(json.loads(_read(_network(is_british, "json")))["in"])
         except Exception as error:  # noqa: BLE001 - foreign code, damaged in whatever way
             raise StartupError(
                 f"the embedded voice cannot be set up ({error}): {_INSTALL}"
@@ -282,13 +284,17 @@ def _tokenizer() -> Any:
 
 @functools.cache
 def _unknown_words(is_british: bool) -> Any:
-    """Made here, because by itself the package makes it at the first unknown word, on whatever
-    threads."""
+    """The package's network for words that no dictionary has. By itself the package would make it
+    on whatever threads."""
     from hibari.g2p import ASSETS
     from hibari.g2p.oov import OOV
 
-    network = Path(ASSETS, "oov_gb.onnx" if is_british else "oov.onnx")
-    return OOV(str(network), open_session(network.read_bytes()))
+    network = _network(is_british, "onnx")
+    return OOV(str(Path(ASSETS, network)), open_session(_read(network)))
+
+
+def _network(is_british: bool, kind: str) -> str:
+    return f"oov{'_gb' if is_british else ''}.{kind}"
 
 
 def _read(name: str) -> bytes:

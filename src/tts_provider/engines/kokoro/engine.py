@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from tts_provider.engines.csm.cpu.memory import give_back_freed
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.inference import Inference
 from tts_provider.engines.kokoro.files import KokoroFiles
@@ -95,6 +96,7 @@ class KokoroEngine(Engine):
                 async with aclosing(self.speak(Utterance(text, voice))) as spoken:
                     async for _ in spoken:
                         pass
+        await asyncio.to_thread(give_back_freed)  # what the graphs were read with
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
         made = 0

@@ -22,7 +22,7 @@ _AHEAD_FRAMES = 2
 _CHUNKS = (16, 24, 40, 80)
 _SPLINTER_FRAMES = 8
 CONTEXT_FRAMES = 4
-"""To each side of a chunk: in float32 it is then what the whole sentence is, to 96 dB (3: 49 dB)."""
+"""To each side of a chunk: in float32 it is then what the sentence is, to 96 dB (with 3: 49)."""
 WHOLE_FRAMES = 80
 """A sentence below is decoded whole, with statistics of its own."""
 

@@ -6,8 +6,8 @@
 
 The first two are an eighth of the time, and are computed once for a sentence. Places are found by
 what is computed there, because exports name their tensors differently. The generator's instance
-norms look at all frames at once, so that a stretch would sound unlike the whole: each one's mean and
-variance becomes an input, taken instead where `is_given` says so.
+norms look at all frames at once, so that a stretch would sound unlike the whole: each one's mean
+and variance becomes an input, taken instead where `is_given` says so.
 """
 
 from __future__ import annotations
@@ -21,11 +21,22 @@ import onnx
 from onnx import TensorProto, helper
 
 from tts_provider.engines.kokoro import KOKORO_REPOSITORY
+from tts_provider.engines.kokoro.network.names import (
+    AUDIO,
+    DURATIONS,
+    FEATURES,
+    HARMONICS,
+    IS_GIVEN,
+    PITCH,
+    SPEED,
+    STYLE,
+    TOKENS,
+    mean_of,
+    statistics_names,
+    used,
+    variance_of,
+)
 from tts_provider.errors import StartupError
-
-TOKENS, STYLE, SPEED = "tokens", "style", "speed"
-PITCH, FEATURES, HARMONICS = "pitch", "features", "harmonics"
-DURATIONS, AUDIO, IS_GIVEN = "durations", "audio", "is_given"
 
 _INT64, _FLOAT, _BOOL = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
 
@@ -43,23 +54,6 @@ class Parts:
     """features, harmonics, style, is_given () bool, means and variances → audio (600 F), and the
     means and variances that were used."""
     norms: int
-
-
-def mean_of(norm: int) -> str:
-    return f"mean_{norm}"
-
-
-def variance_of(norm: int) -> str:
-    return f"variance_{norm}"
-
-
-def used(name: str) -> str:
-    """The output that tells what was used for an input."""
-    return f"used_{name}"
-
-
-def statistics_names(norms: int) -> list[str]:
-    return [name for norm in range(norms) for name in (mean_of(norm), variance_of(norm))]
 
 
 _Found = TypeVar("_Found")
