@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tts_provider.engines.hibari.unknown_words import of_espeak
 from tts_provider.engines.kokoro.phonemes.alphabet import (
     IDS,
     encode,
     of_dictionary,
-    of_english,
     of_foreign,
 )
 from tts_provider.engines.kokoro.phonemes.chinese import Chinese, to_ipa
@@ -99,8 +99,8 @@ def test_an_unknown_word_is_espeaks_where_it_is_installed(readers, monkeypatch):
 
 
 def test_sounds_of_others_are_written_in_kokoros_letters():
-    assert of_english("ˈo^ʊvɚ", is_british=False) == "ˈOvəɹ"
-    assert of_english("ˈə^ʊvə", is_british=True) == "ˈQvə"
+    assert of_espeak("ˈo^ʊvɚ", is_british=False) == "ˈOvəɹ"
+    assert of_espeak("ˈə^ʊvə", is_british=True) == "ˈQvə"
     assert of_foreign("t^ʃˈe^ɪ r.") == "ʧˈA ɽ"
     assert of_dictionary("ˈdʒeəri", is_british=True) == "ʤˈɛːɹi"
     assert of_dictionary("psst") == ""

@@ -120,8 +120,9 @@ class Phonemiser:
                 _unknown_words(is_british)
 
             def read(word: str) -> str | None:
-                said = read_unknown(word) if read_unknown is not None else None
-                return said or _unknown_words(is_british)(word)
+                said = (read_unknown(word) or "") if read_unknown is not None else ""
+                known = "".join(filter(self._ids.__contains__, said))
+                return known or _unknown_words(is_british)(word)
 
             self._g2p = _g2p(read, is_british)
             self._ids: dict[str, int] = json.loads(_read("vocab.json"))

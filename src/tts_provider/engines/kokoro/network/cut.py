@@ -154,7 +154,7 @@ class _Places:
         of_frames = self._descendants(aligned) - of_harmonics
         return _first(
             (
-                name
+                str(name)
                 for node in graph.node
                 if not of_harmonics.isdisjoint(node.input)
                 for name in node.input

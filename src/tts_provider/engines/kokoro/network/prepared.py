@@ -70,7 +70,10 @@ def prepare(
 def _prepare(graph: Path, folder: Path) -> None:
     from tts_provider.engines.kokoro.network.cut import cut
 
-    parts = cut(graph.read_bytes())
+    try:
+        parts = cut(graph.read_bytes())
+    except StartupError as error:
+        raise StartupError(f"{graph}: {error}") from None
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:

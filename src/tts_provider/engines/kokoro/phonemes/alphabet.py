@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tts_provider.engines.hibari.unknown_words import as_typed, replace_sounds
+
 # fmt: off
 IDS = {
     ";": 1, ":": 2, ",": 3, ".": 4, "!": 5, "?": 6, "—": 9, "…": 10, '"': 11, "(": 12, ")": 13,
@@ -40,42 +42,6 @@ _FOREIGN = {
     "s^s": "S",
     "r.": "ɽ",
 }
-# What English has no sound of its own for, as an English speaker says it.
-_ENGLISH = {
-    "a^ɪ": "I",
-    "a^ʊ": "W",
-    "e^ɪ": "A",
-    "ɔ^ɪ": "Y",
-    "d^ʒ": "ʤ",
-    "t^ʃ": "ʧ",
-    "ə^l": "ᵊl",
-    "ʔˌn\u0329": "tᵊn",
-    "ʔn\u0329": "tᵊn",
-    "ʔn": "tᵊn",
-    "ʔ": "t",
-    "ɚ": "əɹ",
-    "ʲ": "",
-    "e": "A",
-    "ʲo": "jO",
-    "ʲə": "jə",
-    "r": "ɹ",
-    "x": "k",
-    "ç": "k",
-    "ɐ": "ə",
-    "ɬ": "l",
-    "\u0303": "",
-}
-_AMERICAN = {
-    "o^ʊ": "O",
-    "ɜːɹ": "ɜɹ",
-    "ɜː": "ɜɹ",
-    "ɪə": "iə",
-    "ː": "",
-    "ɾ": "T",
-    "o": "ɔ",
-}
-_BRITISH = {"e^ə": "ɛː", "iə": "ɪə", "ə^ʊ": "Q", "o^ʊ": "Q", "o": "ɔ"}
-
 _TIED = {"tʃ": "ʧ", "dʒ": "ʤ", "ts": "ʦ", "dz": "ʣ"}
 _BRITISH_WRITTEN = {
     "eɪ": "A",
@@ -104,38 +70,20 @@ def encode(phonemes: str) -> list[int]:
 
 def of_foreign(ipa: str) -> str:
     """IPA of espeak's or a dictionary's, in a language that is not English, in Kokoro's sounds."""
-    return _known(_replace(_typed(ipa), _FOREIGN))
-
-
-def of_english(ipa: str, *, is_british: bool) -> str:
-    """An English word's IPA of espeak's in the sounds of Kokoro's American or British voices."""
-    own = _BRITISH if is_british else _AMERICAN
-    sounds = _replace(_typed(ipa), {**_ENGLISH, **own})
-    return _known(re.sub("(\\S)\u0329", r"ᵊ\1", sounds))
+    return _known(replace_sounds(as_typed(ipa), _FOREIGN))
 
 
 def of_dictionary(ipa: str, *, is_british: bool = False) -> str:
     """IPA as dictionaries write it, without ties and with the stress before the syllable; nothing
     where no vowel is in it."""
     pairs = {**_TIED, **(_BRITISH_WRITTEN if is_british else {})}
-    sounds = _known(_replace(_typed(ipa).replace("^", ""), pairs))
+    sounds = _known(replace_sounds(as_typed(ipa).replace("^", ""), pairs))
     return _STRESS.sub(r"\2\1", sounds) if {*sounds} & {*_VOWELS} else ""
 
 
 def of_hibari(phonemes: str) -> str:
     """What hibari's phonemiser wrote: its alphabet is Kokoro's, but for two letters."""
     return phonemes.replace("ɾ", "T").replace("ʔ", "t")
-
-
-def _typed(ipa: str) -> str:
-    """With the letters that look-alikes are typed for, and espeak's tie for IPA's own."""
-    return ipa.replace("g", "ɡ").replace("\u0361", "^").replace("\u035c", "^").replace("'", "ˈ")
-
-
-def _replace(ipa: str, sounds: dict[str, str]) -> str:
-    longest_first = sorted(sounds, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, longest_first)))
-    return pattern.sub(lambda match: sounds[match[0]], ipa)
 
 
 def _known(sounds: str) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from tts_provider.engines.espeak import engine as espeak
 from tts_provider.engines.hibari.ipa import from_ipa
 from tts_provider.engines.hibari.package import Phonemiser
-from tts_provider.engines.kokoro.phonemes.alphabet import of_dictionary, of_english, of_hibari
+from tts_provider.engines.hibari.unknown_words import unknown_word_reader
+from tts_provider.engines.kokoro.phonemes.alphabet import of_dictionary, of_hibari
 from tts_provider.engines.pronunciation import Pronunciation
 from tts_provider.speech.engine import Phonemes
-
-_REMEMBERED_WORDS = 8192
 
 
 class English:
@@ -30,20 +27,6 @@ class English:
     def pronounce(self, text: str, asked: Sequence[Phonemes] = ()) -> Pronunciation:
         said = self._phonemiser.pronounce(text, asked)
         return replace(said, phonemes=of_hibari(said.phonemes))
-
-
-def unknown_word_reader(*, is_british: bool) -> Callable[[str], str | None] | None:
-    """How espeak-ng says a word, in Kokoro's sounds; None where it is not installed."""
-    if not espeak.is_installed():
-        return None
-    code = "en-gb" if is_british else "en-us"
-
-    @functools.lru_cache(_REMEMBERED_WORDS)
-    def read(word: str) -> str | None:
-        (ipa,) = espeak.to_ipa([word], code)
-        return of_english(ipa, is_british=is_british) or None
-
-    return read
 
 
 def _british(ipa: str) -> str | None:
