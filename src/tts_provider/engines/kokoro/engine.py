@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from tts_provider.engines.csm.cpu.memory import give_back_freed
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.inference import Inference
 from tts_provider.engines.kokoro.files import KokoroFiles
@@ -34,6 +33,7 @@ from tts_provider.engines.kokoro.voices import (
     mix,
     read_pack,
 )
+from tts_provider.engines.memory import give_back_freed
 from tts_provider.engines.pronunciation import Pronunciation
 from tts_provider.engines.scripts import LANGUAGES as SCRIPTS
 from tts_provider.engines.scripts import LATIN, Script, split_scripts
