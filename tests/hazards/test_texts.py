@@ -341,7 +341,7 @@ async def test_a_reading_stops_where_nobody_waits_for_it():
 
 async def test_words_of_a_client_that_leaves_are_read_no_further(monkeypatch):
     slow = Slow()
-    monkeypatch.setattr("tts_provider.server.service.service.read", lambda text, options: slow())
+    monkeypatch.setattr(Reader, "read", lambda reader, text: slow())
     async with running_server(max_words_requests=1) as server:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
             leaving = asyncio.create_task(client.post("/v1/audio/words", json={"input": "a"}))

@@ -93,14 +93,30 @@ class Cast:
     """How the text is read where that voice speaks."""
 
 
+@dataclass
+class Amount:
+    """How much was read, of all that has one bound: a text, or the turns of a dialogue."""
+
+    written: int = 0
+    """In characters."""
+    respelled: int = 0
+    """Of what a lexicon made longer."""
+
+
 class Reader:
     """Reads a text that arrives in pieces; all passages together are those of the whole text.
 
     A passage that has nothing to say is left out.
     """
 
-    def __init__(self, options: ReadingOptions = AS_WRITTEN, cast: Cast | None = None) -> None:
-        """Without a `cast` whoever is named in the text, one voice says all of it."""
+    def __init__(
+        self,
+        options: ReadingOptions = AS_WRITTEN,
+        cast: Cast | None = None,
+        amount: Amount | None = None,
+    ) -> None:
+        """Without a `cast` whoever is named in the text, one voice says all of it. With an `amount`
+        what others read counts too."""
         self._options = self._own_options = options
         self._cast = cast
         self._voice: Voice | None = None
@@ -119,7 +135,7 @@ class Reader:
         self._segmenter = Segmenter()
         self._plain = PlainText()
         self._place = 0  # of `_plain` in all plain text
-        self._written = self._respelled = 0  # characters of all that was read
+        self._amount = amount or Amount()
 
     @property
     def characters(self) -> int:
@@ -291,14 +307,15 @@ class Reader:
             raise _too_many_words(len(respelled), len(plain), LONGEST_WORDS)
         said = self._say(text) if options.acts else self._in_words(respelled)
         spoken = said.string
-        self._written += len(plain)
+        amount = self._amount
+        amount.written += len(plain)
         if is_longer:
-            self._respelled += len(spoken)
+            amount.respelled += len(spoken)
             if len(spoken) > LONGEST_WORDS:
                 raise _too_many_words(len(spoken), len(plain), LONGEST_WORDS)
-            most = LONGEST_WORDS + MOST_WORDS * self._written
-            if self._respelled > most:
-                raise _too_many_words(self._respelled, self._written, most)
+            most = LONGEST_WORDS + MOST_WORDS * amount.written
+            if amount.respelled > most:
+                raise _too_many_words(amount.respelled, amount.written, most)
         start, end = plain.span(0, len(plain))
         phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(spoken)])
         voice, runs = self._voice, plain.runs()

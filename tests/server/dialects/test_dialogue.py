@@ -193,6 +193,12 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ({"turns": [{"text": "Hi.", "seed": -1}]}, "invalid_value", "turns[0].seed", "turns[0]"),
     ({"turns": [TURNS[0], {"text": "!!"}]}, "no_speech", "turns[1].text", "turns[1]"),
     ({"turns": [TURNS[0], {"text": "<b"}], "ssml": True}, "invalid_ssml", "turns[1].text", ""),
+    (
+        {"turns": [{"text": "a"}] * 20, "pronunciations": {"a": "word " * 30}},
+        "pronunciations_too_long",
+        "turns[13].pronunciations",
+        "turns[13]",
+    ),
     ({"turns": TURNS * 67}, "too_many_turns", "turns", "201"),
     ({"turns": [{"text": "a " * 6000}] * 2}, "text_too_long", "turns", "24000"),
     ({"turns": TURNS, "pause_ms": 5001}, "invalid_value", "pause_ms", "5000"),

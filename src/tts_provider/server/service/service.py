@@ -52,6 +52,7 @@ from tts_provider.speech.lexicon import LexiconFile
 from tts_provider.speech.reading import (
     AS_WRITTEN,
     PIECE_CHARACTERS,
+    Amount,
     Cast,
     Passage,
     Reader,
@@ -229,16 +230,18 @@ class SpeechService:
             return self.admission.refusal is None
         return self.engine.residency == "loading"
 
-    def new_reader(self, voice: Voice, reading: ReadingOptions) -> Reader:
+    def new_reader(
+        self, voice: Voice, reading: ReadingOptions, amount: Amount | None = None
+    ) -> Reader:
         """For a text that is still being written, read as was asked for, and spoken in `voice`
-        where it names no other."""
+        where it names no other; `amount` is that of all which have one bound."""
 
         def find(name: str) -> Voice:
             with text_named("text", "voice"):
                 return self.find_voice(name, None)
 
         cast = Cast(find, lambda other: self._reading(other, reading))
-        return Reader(self._reading(voice, reading), cast)
+        return Reader(self._reading(voice, reading), cast, amount)
 
     def _reading(self, voice: Voice, asked: ReadingOptions) -> ReadingOptions:
         """What a request asks for, and what the server and the voice add to it."""
@@ -381,10 +384,11 @@ class SpeechService:
         `NoSpeech` where a turn has nothing to say; both name the turn."""
 
         def read_turns() -> Iterator[tuple[int, Passage]]:
+            amount = Amount()
             for number, turn in enumerate(dialogue.turns):
                 with part_named(dialogue.turn_name(number)):
                     is_spoken = False
-                    for passage in self.new_reader(turn.voice, reading).read(turn.text):
+                    for passage in self.new_reader(turn.voice, reading, amount).read(turn.text):
                         is_spoken = is_spoken or bool(passage.spoken)
                         yield number, passage
                     if not is_spoken:
