@@ -10,7 +10,6 @@ from lazy_import import lazy_import
 from tts_provider.config import Settings
 from tts_provider.engines.csm.build import _fall_back, choose_device
 from tts_provider.engines.csm.config import CSM_1B, MimiConfig, read_mimi_config
-from tts_provider.engines.csm.torch import device
 from tts_provider.engines.csm.torch.device import GIB, plan_memory, why_no_cuda
 from tts_provider.errors import StartupError
 
@@ -154,7 +153,7 @@ def gpu(monkeypatch):
         def item(self):
             return 2.0
 
-    monkeypatch.setattr(device, "has_driver", lambda: True)
+    monkeypatch.setattr("tts_provider.engines.csm.torch.device.has_driver", lambda: True)
     monkeypatch.setattr("torch.version.cuda", "12.8")
     monkeypatch.setattr("torch.__version__", "2.13.0+cu128")
     monkeypatch.setattr("torch.cuda.init", lambda: None)
