@@ -10,13 +10,15 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client.registry import Collector
 
 from tts_provider.errors import InvalidRequest, WireError
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 SAMPLE_RATE = 24_000
 """Samples a second of every engine."""
