@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -23,19 +23,47 @@ from packaging.tags import sys_tags
 # Another version is another compiler: what it makes has not been tested.
 COMPILER = "ziglang==0.17.1"
 FOLDER = "src/tts_provider/engines/csm/native"
-# kernels-NAME.so, and zig's name for the processors that can run it.
-LIBRARIES = {"avx2": "x86_64_v3", "avx512vnni": "x86_64_v4+avx512vnni"}
-# The oldest glibc that they take; ONNX Runtime's own wheels take no older one.
-TARGET, PLATFORM = "x86_64-linux-gnu.2.28", "manylinux_2_28_x86_64"
-# Set to anything, nothing is compiled anywhere.
-WITHOUT = "WITHOUT_TTS_KERNELS"
+
 FLAGS = (
-    *("-O3", "-std=c11", "-Wall", "-Wextra", "-Werror", "-target", TARGET),
+    *("-O3", "-std=c11", "-Wall", "-Wextra", "-Werror"),
     *("-fno-math-errno", "-shared", "-fPIC", "-s"),
+)
+ELF_FLAGS = (
     "-Wl,-Bsymbolic",  # calls its own functions, whatever else in the process has their names
     "-Wl,-z,defs",  # a function that is nowhere is found missing here, not when it is loaded
 )
 
+
+class Platform(NamedTuple):
+    """What a wheel's tag names, and what is compiled for it."""
+
+    target: str
+    """zig's name, with the oldest glibc or macOS that the libraries take; ONNX Runtime's own wheels
+    take no older one."""
+    suffix: str
+    libraries: dict[str, str]
+    """kernels-NAME, and zig's name for the processors that can run it."""
+
+
+ARM = {
+    "neon": "generic+v8_2a+dotprod+fullfp16",
+    "i8mm": "generic+v8_2a+dotprod+fullfp16+i8mm",
+}
+PLATFORMS = {
+    "manylinux_2_28_x86_64": Platform(
+        "x86_64-linux-gnu.2.28",
+        ".so",
+        {
+            "avx2": "x86_64_v3",
+            "avxvnni": "x86_64_v3+avxvnni",
+            "avx512vnni": "x86_64_v4+avx512vnni",
+        },
+    ),
+    "manylinux_2_28_aarch64": Platform("aarch64-linux-gnu.2.28", ".so", ARM),
+    "macosx_14_0_arm64": Platform("aarch64-macos.14.0", ".dylib", ARM),
+}
+# Set to anything, nothing is compiled anywhere.
+WITHOUT = "WITHOUT_TTS_KERNELS"
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -67,33 +95,45 @@ def is_made_from(library: Path, inputs: bytes) -> bool:
     return data == seal(data[: -2 * DIGEST_BYTES], inputs)
 
 
-def are_wanted() -> bool:
-    return any(tag.platform == PLATFORM for tag in sys_tags()) and not os.environ.get(WITHOUT)
+def wanted_platform() -> str | None:
+    """The tag of the wheel that has kernels; None where it has none."""
+    if os.environ.get(WITHOUT):
+        return None
+    tags = {tag.platform for tag in sys_tags()}
+    return next((platform for platform in PLATFORMS if platform in tags), None)
 
 
 class KernelsHook(BuildHookInterface[BuilderConfig]):
     def dependencies(self) -> list[str]:
         """What pip fetches for the build, as `get_requires_for_build_wheel` tells it: nothing where
         nothing is to be compiled."""
-        return [COMPILER] if are_wanted() and self._outdated() else []
+        return [COMPILER] if self._outdated() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if not are_wanted():
+        platform = wanted_platform()
+        if platform is None:
             return
         for library in self._outdated():
-            self._compile(library, LIBRARIES[library.stem.removeprefix("kernels-")])
+            self._compile(library, PLATFORMS[platform])
         build_data["artifacts"] += [f"/{FOLDER}/{library.name}" for library in self._libraries()]
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{PLATFORM}"
+        build_data["tag"] = f"py3-none-{platform}"
 
     def _libraries(self) -> list[Path]:
-        return [Path(self.root, FOLDER, f"kernels-{name}.so") for name in LIBRARIES]
+        wanted = wanted_platform()
+        if wanted is None:
+            return []
+        platform = PLATFORMS[wanted]
+        return [
+            Path(self.root, FOLDER, f"kernels-{name}{platform.suffix}")
+            for name in platform.libraries
+        ]
 
     def _outdated(self) -> list[Path]:
         inputs = digest_inputs(Path(self.root))
         return [library for library in self._libraries() if not is_made_from(library, inputs)]
 
-    def _compile(self, library: Path, processor: str) -> None:
+    def _compile(self, library: Path, platform: Platform) -> None:
         if importlib.util.find_spec("ziglang") is None:
             self.app.abort(
                 f"{library.name} needs a compiler: pip install {COMPILER}, build without "
@@ -102,7 +142,8 @@ class KernelsHook(BuildHookInterface[BuilderConfig]):
         # Replaced whole: a process may have the old one mapped, another may compile it as well.
         aside = library.with_name(f".{os.getpid()}-{library.name}")
         try:
-            compiled = self._zig(aside, processor)
+            processor = platform.libraries[library.stem.removeprefix("kernels-")]
+            compiled = compile_kernels(aside, processor, platform)
             if compiled.returncode:
                 self.app.abort(
                     f"{library.name} did not compile: mend what zig says, or set {WITHOUT}=1 and "
@@ -119,20 +160,25 @@ class KernelsHook(BuildHookInterface[BuilderConfig]):
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
 
-    def _zig(self, output: Path, processor: str) -> subprocess.CompletedProcess[str]:
-        # Relative names, so that nothing in the library tells where it was made.
-        sources = sorted(path.name for path in output.parent.glob("*.c"))
-        with tempfile.TemporaryDirectory() as cache:  # HOME may be missing, or not writable
-            return subprocess.run(
-                [
-                    *(sys.executable, "-m", "ziglang", "cc", *FLAGS),
-                    *(f"-mcpu={processor}", *sources, "-o", output.name),
-                ],
-                cwd=output.parent,
-                env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
+
+def compile_kernels(
+    output: Path, processor: str, platform: Platform
+) -> subprocess.CompletedProcess[str]:
+    """All C files beside `output` → a shared library."""
+    # Relative names, so that nothing in the library tells where it was made.
+    sources = sorted(path.name for path in output.parent.glob("*.c"))
+    flags = (*FLAGS, *(ELF_FLAGS if platform.suffix == ".so" else ()))
+    with tempfile.TemporaryDirectory() as cache:  # HOME may be missing, or not writable
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "ziglang", "cc", *flags, "-target", platform.target),
+                *(f"-mcpu={processor}", *sources, "-o", output.name),
+            ],
+            cwd=output.parent,
+            env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )

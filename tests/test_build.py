@@ -24,7 +24,7 @@ from tts_provider.engines.csm import native
 from tts_provider.engines.csm.native import library
 
 NATIVE = "tts_provider/engines/csm/native"
-LIBRARIES = {"kernels-avx2.so", "kernels-avx512vnni.so"}
+LIBRARIES = {"kernels-avx2.so", "kernels-avxvnni.so", "kernels-avx512vnni.so"}
 
 here_they_run = pytest.mark.skipif(
     all(tag.platform != "manylinux_2_28_x86_64" for tag in sys_tags()),
@@ -257,12 +257,32 @@ def test_who_wants_none_has_a_pure_wheel(project, monkeypatch):
     assert not list(project.rglob("*.so"))
 
 
+@needs_zig
+@pytest.mark.slow("half a minute of a compiler: wheels for machines that this one is not")
+@pytest.mark.parametrize(
+    ("platform", "suffix"),
+    [("manylinux_2_28_aarch64", ".so"), ("macosx_14_0_arm64", ".dylib")],
+)
+def test_wheels_for_arm_have_libraries_for_arm(project, monkeypatch, platform, suffix):
+    monkeypatch.setattr("packaging.tags.sys_tags", lambda: iter([Tag("py3", "none", platform)]))
+    wheel = build(project)
+    assert wheel.name == f"tts_provider-0.1.0-py3-none-{platform}.whl"
+    wanted = {f"kernels-neon{suffix}", f"kernels-i8mm{suffix}"}
+    with zipfile.ZipFile(wheel) as archive:
+        members = archive.namelist()
+        assert names(".so", members) | names(".dylib", members) == wanted
+        libraries = [archive.read(f"{NATIVE}/{name}") for name in wanted]
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr("sys.platform", "linux" if suffix == ".so" else "darwin")
+    for data in libraries:
+        library._check(data)
+
+
 @pytest.mark.parametrize(
     "platform",
     [
-        "macosx_14_0_arm64",
+        "macosx_11_0_x86_64",
         "manylinux_2_17_x86_64",
-        "manylinux_2_28_aarch64",
         "musllinux_1_2_x86_64",
         "win_amd64",
     ],

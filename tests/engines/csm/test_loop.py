@@ -139,6 +139,30 @@ def test_a_voice_prompt_is_read_once_and_copied_afterwards(loop, backend):
     assert np.array_equal(plain, second)
 
 
+def test_a_burst_in_one_voice_reads_it_once(loop, backend):
+    """More requests at once than there are slots: none has been read when the first ones start."""
+    listeners = [Listener(loop, **SHARED) for _ in range(backend.slots + 2)]
+    said = [listener.wait()[1].codes for listener in listeners]
+    assert sum(backend.read_frames) == len(VOICE) + len(TEXT) * len(listeners)
+    assert all(np.array_equal(codes, said[0]) for codes in said)
+
+
+def test_prompts_are_read_in_pieces_that_fit(loop, backend, monkeypatch):
+    """Where a backend cuts freely, and somebody has heard something already."""
+    backend.backend.cuts_freely = True
+    monkeypatch.setattr("tts_provider.engines.csm.scheduler.FEWEST_PIECE_FRAMES", 3)
+    try:
+        speaking = Listener(loop, frames=200)
+        speaking.next()
+        loop._piece._read_s = 1e6
+        before = len(backend.read_frames)
+        Listener(loop, frames=2).wait()
+        loop.cancel(speaking.job)
+        assert backend.read_frames[before : before + 4] == [3, 3, 3, 3]
+    finally:
+        del backend.backend.cuts_freely
+
+
 def test_chunks_ramp_and_the_codes_are_all_there(loop):
     samples, finished = run(loop)
     assert finished.codes.shape == (FRAMES, 32)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tts_provider.engines.csm.scheduler import PIECE_FRAMES, Scheduler, Stream
+from tts_provider.engines.csm.scheduler import (
+    FEWEST_PIECE_FRAMES,
+    PIECE_FRAMES,
+    Piece,
+    Scheduler,
+    Stream,
+)
 
 
 def stream(prompt: int = 10, **values: int) -> Stream:
@@ -37,6 +44,24 @@ def test_prompts_are_read_one_at_a_time_in_pieces():
         pieces.append((who is long, frames))
         who.read_frames += frames
     assert pieces == [(True, 64), (True, 64), (True, 22), (False, 5)]
+
+
+def test_pieces_are_as_long_as_is_said():
+    scheduler = Scheduler(slots=4, max_ahead_frames=250)
+    long = stream(150)
+    scheduler.add(long)
+    assert scheduler.plan(8).read == (long, 8)
+    long.read_frames = 145
+    assert scheduler.plan(8).read == (long, 5)
+
+
+def test_who_has_the_least_in_hand():
+    scheduler = Scheduler(slots=4, max_ahead_frames=250)
+    assert scheduler.least_ahead is None
+    for each in (stream(50), stream(0), stream(0, made_frames=9, ahead_frames=4)):
+        scheduler.add(each)
+    scheduler.plan()
+    assert scheduler.least_ahead == 4
 
 
 def test_a_piece_ends_where_the_prefix_does():
@@ -107,3 +132,46 @@ def test_nothing_can_be_done_while_all_slots_are_ahead_and_somebody_waits():
     assert not scheduler.can_work
     scheduler.remove(speaking)
     assert scheduler.can_work
+
+
+def learnt(read_ms: float, step_ms: float) -> Piece:
+    piece = Piece(0.08)
+    for _ in range(30):
+        piece.learn_read(10, read_ms / 100)
+        piece.learn_step(step_ms / 1000)
+    return piece
+
+
+def test_nobody_is_held_up_where_nobody_listens():
+    assert Piece(0.08).frames(None) == PIECE_FRAMES
+    assert learnt(3, 60).frames(None) == PIECE_FRAMES
+
+
+def test_before_anything_is_known_little_is_read():
+    assert Piece(0.08).frames(0) == FEWEST_PIECE_FRAMES
+
+
+@pytest.mark.parametrize(
+    ("read_ms", "step_ms", "ahead", "frames"),
+    [
+        (1, 40, 0, 40),  # 40 ms are left of 80
+        (1, 55, 0, 25),
+        (3, 60, 0, FEWEST_PIECE_FRAMES),  # 7, but not fewer than are worth it
+        (3, 100, 0, FEWEST_PIECE_FRAMES),  # slower than real time: it goes on all the same
+        (2, 40, 1, 40),  # and half of what the listener has over
+        (3, 40, 25, PIECE_FRAMES),
+        (2, 40, -3, 20),  # who has heard more than was told has nothing over
+    ],
+)
+def test_a_piece_fits_beside_a_frame(read_ms, step_ms, ahead, frames):
+    assert abs(learnt(read_ms, step_ms).frames(ahead) - frames) <= 1
+
+
+def test_what_changes_is_learnt():
+    piece = learnt(1, 40)
+    for _ in range(20):
+        piece.learn_read(20, 0.1)
+    assert piece.frames(0) == FEWEST_PIECE_FRAMES
+    for _ in range(20):
+        piece.learn_read(20, 0.02)
+    assert 38 <= piece.frames(0) <= 40

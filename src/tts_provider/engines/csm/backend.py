@@ -40,6 +40,8 @@ class Backend(ABC):
     samples_per_frame: int
     no_adapters: str | None = None
     """Why no stream can speak with an adapter here, a clause; None where it can."""
+    cuts_freely = False
+    """Whether a prompt in pieces of any length says the same, to the bit."""
 
     @abstractmethod
     def load_adapter(self, adapter: LowRank) -> Any:
@@ -74,7 +76,8 @@ class Backend(ABC):
 
     @abstractmethod
     def save_prefix(self, slot: int) -> Any:
-        """What the slot has read, to start other slots from. Where it raises, the slot goes on."""
+        """What the slot has read, to start other slots from; it has `size_bytes`. Where it raises, the
+        slot goes on."""
 
     @abstractmethod
     def load_prefix(self, slot: int, prefix: Any) -> None:

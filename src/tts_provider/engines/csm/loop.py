@@ -14,17 +14,17 @@ import contextlib
 import logging
 import queue
 import threading
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tts_provider.engines.csm.backend import Backend, DeviceLost, OutOfMemory
+from tts_provider.engines.csm.prefixes import Prefixes
 from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
-from tts_provider.engines.csm.scheduler import Scheduler, Stream
+from tts_provider.engines.csm.scheduler import PIECE_FRAMES, Piece, Scheduler, Stream
 from tts_provider.errors import EngineFailed, TTSError
 from tts_provider.speech.chunker import CHUNKS_MS
 
@@ -35,7 +35,6 @@ FRAME_MS = 80
 _SAME_FRAMES = 12
 # Frames that are decoded at a time, and leave the pipeline so: later ones cost less together.
 _DECODED = tuple(ms // FRAME_MS for ms in CHUNKS_MS)
-_PREFIXES_KEPT = 16
 _ADVICE = "try again, and if that does not help, check the model's files"
 
 
@@ -91,7 +90,8 @@ class Loop:
         self._scheduler = Scheduler[Job](backend.slots, max_ahead_frames)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._jobs: dict[Job, None] = {}  # those that are not over, in order
-        self._prefixes: OrderedDict[str, Any] = OrderedDict()
+        self._prefixes = Prefixes()
+        self._piece = Piece(FRAME_MS / 1000)
         self._unreleased: list[int] = []  # slots whose release failed; it is tried again
         self._ending = threading.Lock()  # between `submit` and the end
         self._end_reason: str | None = None
@@ -184,22 +184,33 @@ class Loop:
             wait = False
 
     def _take_turn(self) -> None:
-        plan = self._scheduler.plan()
+        for job in list(self._jobs):
+            with self._guard(job):
+                self._load_prefix(job)
+        plan = self._scheduler.plan(self._piece_frames())
         for job in plan.start:
             with self._guard(job):
                 self._start(job)
+                self._load_prefix(job)
         if plan.read is not None and plan.read[0] in self._jobs:
             job, frames = plan.read
             with self._guard(job):
                 self._read(job, frames)
         ready = [job for job in plan.step if job in self._jobs]
         if ready:
+            began = time.perf_counter()
             for group in self._backend.groups([job.sampler for job in ready]):
                 together = [ready[row] for row in group]
                 with self._guard(*together):
                     self._step(together)
+            self._piece.learn_step(time.perf_counter() - began)
         if self._unreleased:
             self._release_again()
+
+    def _piece_frames(self) -> int:
+        if not self._backend.cuts_freely:
+            return PIECE_FRAMES
+        return self._piece.frames(self._scheduler.least_ahead)
 
     @contextlib.contextmanager
     def _guard(self, *jobs: Job) -> Iterator[None]:
@@ -274,21 +285,26 @@ class Loop:
 
     def _start(self, job: Job) -> None:
         job.slot = self._backend.acquire(job.adapter)
-        prefix = self._prefixes.get(job.prefix_key) if job.prefix_key is not None else None
-        if prefix is not None:
-            assert job.prefix_key is not None
-            try:
-                self._backend.load_prefix(job.slot, prefix)
-            except Exception:
-                del self._prefixes[job.prefix_key]  # the next one reads it anew
-                raise
-            self._prefixes.move_to_end(job.prefix_key)
-            job.read_frames = job.cut_frames
+
+    def _load_prefix(self, job: Job) -> None:
+        """Where somebody has read the start of its prompt meanwhile, it need not."""
+        prefix = self._prefixes.get(job.prefix_key)
+        if prefix is None or job.slot is None or job.read_frames:
+            return
+        try:
+            self._backend.load_prefix(job.slot, prefix)
+        except Exception:
+            self._prefixes.drop(job.prefix_key)  # the next one reads it anew
+            raise
+        job.read_frames = job.cut_frames
 
     def _read(self, job: Job, frames: int) -> None:
         start = job.read_frames
+        frames = min(frames, len(job.prompt) - start)  # it may have loaded a prefix
         assert job.slot is not None
+        began = time.perf_counter()
         self._backend.prefill(job.slot, job.prompt.piece(start, start + frames))
+        self._piece.learn_read(frames, time.perf_counter() - began)
         job.read_frames += frames
         if job.prefix_key is not None and job.read_frames == job.cut_frames:
             self._keep_prefix(job.prefix_key, job.slot)
@@ -306,9 +322,7 @@ class Loop:
         except Exception:
             log.warning("a voice's prompt could not be kept", exc_info=True)
             return
-        self._prefixes[key] = prefix
-        if len(self._prefixes) > _PREFIXES_KEPT:
-            self._prefixes.popitem(last=False)
+        self._prefixes.keep(key, prefix)
 
     def _step(self, jobs: list[Job]) -> None:
         codes = self._backend.step(_slots(jobs), [job.sampler for job in jobs])
@@ -324,7 +338,7 @@ class Loop:
     def _take(self, job: Job, frame: np.ndarray) -> None:
         if (frame == NO_CODE).any():
             if job.prefix_key is not None:  # it may have such numbers too
-                self._prefixes.pop(job.prefix_key, None)
+                self._prefixes.drop(job.prefix_key)
             raise EngineFailed(f"its logits are not finite; {_ADVICE}")
         # The reference stops when all 32 codes are 0 and drops that frame.
         if not frame.any():

@@ -12,7 +12,11 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 PIECE_FRAMES = 64
-"""Prompt frames read between two steps."""
+"""Prompt frames read between two steps at most: more would hold up a cancellation."""
+FEWEST_PIECE_FRAMES = 8
+"""Fewer read the model's weights too often."""
+
+_LEARNT = 0.3  # how much the last measurement counts
 
 
 @dataclass(eq=False)
@@ -72,8 +76,15 @@ class Scheduler(Generic[_Stream]):
         ahead = self.max_ahead_frames
         return any(not s.has_read or s.ahead_frames < ahead for s in self._running)
 
-    def plan(self) -> Plan[_Stream]:
-        """What to do next. Streams in `start` run from now on."""
+    @property
+    def least_ahead(self) -> int | None:
+        """How many frames the listener with the fewest has in hand; None where none has heard
+        anything yet."""
+        return min((s.ahead_frames for s in self._running if s.made_frames), default=None)
+
+    def plan(self, piece_frames: int = PIECE_FRAMES) -> Plan[_Stream]:
+        """What to do next, reading so many prompt frames at most. Streams in `start` run from now
+        on."""
         start = []
         while self._waiting and len(self._running) < self.slots:
             stream = self._waiting.popleft()
@@ -86,11 +97,48 @@ class Scheduler(Generic[_Stream]):
             if stream.has_read and stream.ahead_frames < self.max_ahead_frames
         ]
         ready.sort(key=lambda stream: (stream.made_frames > 0, stream.ahead_frames))
-        return Plan(start, None if reading is None else (reading, _piece(reading)), ready)
+        return Plan(
+            start, None if reading is None else (reading, _piece(reading, piece_frames)), ready
+        )
 
 
-def _piece(stream: Stream) -> int:
+def _piece(stream: Stream, most: int) -> int:
     end = stream.prompt_frames
     if stream.read_frames < stream.cut_frames:
         end = stream.cut_frames
-    return min(end - stream.read_frames, PIECE_FRAMES)
+    return min(end - stream.read_frames, most)
+
+
+class Piece:
+    """How much of a prompt is read between two frames, so that who joins does not silence who
+    speaks: learns how long both take, and fits the one between the others.
+
+    A turn reads a piece and then makes a frame for everybody. It may take a frame's time, and half
+    of what the listener who has the least in hand has over: the other half is for what is not
+    foreseen.
+    """
+
+    def __init__(self, frame_s: float) -> None:
+        self._frame_s = frame_s
+        self._read_s: float | None = None  # for a prompt frame
+        self._step_s: float | None = None
+
+    def learn_read(self, frames: int, taken_s: float) -> None:
+        self._read_s = _learn(self._read_s, taken_s / frames)
+
+    def learn_step(self, taken_s: float) -> None:
+        self._step_s = _learn(self._step_s, taken_s)
+
+    def frames(self, least_ahead: int | None) -> int:
+        """`least_ahead` is how many frames the listener with the fewest has in hand; None where
+        nobody listens yet."""
+        if least_ahead is None:
+            return PIECE_FRAMES
+        if self._read_s is None or self._step_s is None:
+            return FEWEST_PIECE_FRAMES
+        spare_s = self._frame_s * (1 + max(0, least_ahead) / 2) - self._step_s
+        return int(min(max(spare_s / self._read_s, FEWEST_PIECE_FRAMES), PIECE_FRAMES))
+
+
+def _learn(known: float | None, measured: float) -> float:
+    return measured if known is None else known + _LEARNT * (measured - known)

@@ -245,7 +245,9 @@ def test_a_prompt_may_be_read_in_pieces(company, piece):
     assert all(np.array_equal(a, b[0, :, :LONG]) for a, b in zip(kept, language.kv, strict=True))
 
 
-@pytest.mark.parametrize(("build", "threads"), [("avx2", 1), ("avx2", 13), ("avx512vnni", 3)])
+@pytest.mark.parametrize(
+    ("build", "threads"), [("avx2", 1), ("avx2", 13), ("avxvnni", 2), ("avx512vnni", 3)]
+)
 def test_nothing_depends_on_the_processor_or_on_the_number_of_threads(make, build, threads):
     one, other = make(build="avx2"), make(build=build, threads=threads)
     x, frame = inputs(3, LONG, CONFIG.backbone.width), inputs(3, 4, CONFIG.depth.width)

@@ -20,7 +20,7 @@ from tts_provider.engines.csm.sampling import NO_CODE, Sampler
 SLOTS, CHOICES = 6, 2048
 
 
-@pytest.fixture(scope="module", params=["avx2", "avx512vnni"])
+@pytest.fixture(scope="module", params=["avx2", "avxvnni", "avx512vnni"])
 def kernels(request):
     try:
         return open_kernels(request.param)

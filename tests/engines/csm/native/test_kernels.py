@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import re
 import shutil
 import time
@@ -85,7 +86,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-@pytest.mark.parametrize("build", ["avx2", "avx512vnni"])
+@pytest.mark.parametrize("build", ["avx2", "avxvnni", "avx512vnni"])
 def test_they_say_what_onnx_runtime_says(make, config, weights, build):
     ours = make(build)
     theirs = OnnxLanguage(config, weights, slots=SLOTS, threads=2)
@@ -105,7 +106,9 @@ def test_they_say_what_onnx_runtime_says(make, config, weights, build):
             assert difference(found, expected) < 0.03
 
 
-@pytest.mark.parametrize(("build", "threads"), [("avx2", 3), ("avx2", 40), ("avx512vnni", 2)])
+@pytest.mark.parametrize(
+    ("build", "threads"), [("avx2", 3), ("avx2", 40), ("avxvnni", 2), ("avx512vnni", 2)]
+)
 def test_nothing_depends_on_the_processor_or_on_the_number_of_threads(make, config, build, threads):
     one, other = make("avx2", threads=1), make(build, threads)
     x, frame = inputs(1, LONG, config.backbone.width), inputs(SLOTS, 4, config.depth.width)
@@ -191,13 +194,34 @@ def test_what_is_not_finite_shows_in_the_answer(make, config, weights, build, va
         assert np.array_equal(found[:, 1], spoken[:, 1])
 
 
-def test_scores_that_overflow_show_in_the_answer(make, config):
-    """Queries and keys that are finite, and their products are not."""
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize("keys", [True, False])
+def test_keys_and_values_that_16_bits_do_not_hold_show_in_the_answer(make, config, value, keys):
+    """They are kept as infinite."""
     language = make("avx2")
     language.read(inputs(1, 2, config.backbone.width), 0, np.zeros(1, np.int32))
-    language.kv[0][0, :, 0] = 3e38  # the first layer's keys of the first position
+    language.kv[0 if keys else 1][0, :, 0] = value  # the first layer's, of the first position
     logits, _ = language.read(inputs(1, 1, config.backbone.width), 0, np.full(1, 2, np.int32))
     assert not np.isfinite(logits).any()
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_a_row_gives_its_memory_back(make):
+    """And what it held is forgotten, but for parts of pages that it shares with its neighbours."""
+    language = make(slots=2)
+    size = language.kv[0][0].nbytes
+    assert size > 2 * mmap.PAGESIZE
+    for kv in language.kv:
+        kv[:] = 1
+    before = resident_bytes()
+    language.forget(0)
+    assert before - resident_bytes() > 0.5 * len(language.kv) * size
+    for kv in language.kv:
+        assert np.count_nonzero(kv[0]) * kv.itemsize <= 2 * mmap.PAGESIZE
+        assert (kv[1] == 1).all()
 
 
 def test_the_weights_lie_in_memory_that_may_have_huge_pages(make):
@@ -284,7 +308,10 @@ def test_float32_and_odd_widths_are_onnx_runtimes():
 @pytest.mark.parametrize(
     ("patch", "sentence"),
     [
-        ({"platform.machine": lambda: "aarch64"}, "Linux on x86-64"),
+        ({"platform.machine": lambda: "riscv64"}, "Linux on x86-64 and ARM64"),
+        ({"platform.machine": lambda: "aarch64"}, r"need .* with dot products \(ARMv8.2\)"),
+        ({"sys.platform": "win32"}, "for macOS on ARM64"),
+        ({"sys.platform": "darwin"}, "for macOS on ARM64"),
         ({"_processor_flags": frozenset}, "need a processor with AVX2"),
         ({"FOLDER": Path("/nowhere")}, "/nowhere/.* is not there.* with kernels"),
         ({"_SIZES": [0] * 9}, "cannot be loaded .*other sources.* install tts-provider again"),
@@ -306,7 +333,7 @@ def test_elsewhere_onnx_runtime_takes_over_and_says_why(
 
 def test_a_build_for_another_processor_is_refused(monkeypatch):
     open_or_skip()
-    monkeypatch.setattr(library, "_processor_flags", lambda: library._BUILDS["avx2"])
+    monkeypatch.setattr(library, "_processor_flags", lambda: library._BUILDS["x86-64"]["avx2"])
     assert open_kernels().name == "avx2"
     with pytest.raises(NoKernels, match="does not run the kernels for avx512vnni"):
         open_kernels("avx512vnni")
@@ -355,7 +382,9 @@ def folder(tmp_path, monkeypatch) -> Path:
     for path in library.FOLDER.glob("kernels-*.so"):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(library, "FOLDER", tmp_path)
-    monkeypatch.setattr(library, "_processor_flags", lambda: library._BUILDS["avx512vnni"])
+    monkeypatch.setattr(
+        library, "_processor_flags", lambda: library._BUILDS["x86-64"]["avx512vnni"]
+    )
     return tmp_path
 
 
@@ -406,7 +435,7 @@ def test_the_log_says_which_runs_and_why(config, weights, folder):
 
 
 def test_a_whole_library_says_that_it_is_the_fastest(folder, monkeypatch):
-    monkeypatch.setattr(library, "_processor_flags", lambda: library._BUILDS["avx2"])
+    monkeypatch.setattr(library, "_processor_flags", lambda: library._BUILDS["x86-64"]["avx2"])
     assert open_kernels().reason == "the fastest that this processor runs"
 
 

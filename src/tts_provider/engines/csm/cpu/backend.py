@@ -33,6 +33,10 @@ class Prefix:
     frames: int
     buffers: tuple[np.ndarray, ...]
 
+    @property
+    def size_bytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self.buffers)
+
 
 class CpuBackend(Backend):
     device = "cpu"
@@ -61,6 +65,7 @@ class CpuBackend(Backend):
         self._audio_table = weights[AUDIO_TABLE]
         self._language = language
         self.no_adapters = language.no_adapters
+        self.cuts_freely = language.cuts_freely
         self._decoder = MimiDecoder(mimi, codec, slots, threads)
         forget_pages(codec.values())  # before the encoder's half of the file is read
         self._encoder = MimiEncoder(mimi, codec, threads)
@@ -96,6 +101,7 @@ class CpuBackend(Backend):
                 buffer[row, :, :length] = buffer[len(self._order) - 1, :, :length]
         self._order[row] = last
         self._order.pop()
+        self._language.forget(len(self._order) if self._language.is_compact else slot)
         self._adapters[slot] = None
         self._free.append(slot)
 

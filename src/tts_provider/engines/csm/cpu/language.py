@@ -38,6 +38,8 @@ class Language(ABC):
     Batch is B, sequence S, width W. Results are overwritten by the next call of the same kind.
     """
 
+    cuts_freely = False
+    """Whether a prompt in pieces of any length says the same, to the bit."""
     is_compact = False
     """Whether rows in use must stand side by side, from the first one on."""
     kv: Sequence[np.ndarray]
@@ -67,6 +69,10 @@ class Language(ABC):
     def frame(self, frame: Frame) -> np.ndarray:
         """The next codes of each row, int64 [B, codebooks]; `NO_CODE` throughout where logits were
         not finite. Rows that read hold one position more afterwards."""
+
+    @abstractmethod
+    def forget(self, row: int) -> None:
+        """Give back the memory of a row of the buffers, which nobody uses any more."""
 
     @abstractmethod
     def close(self) -> None:

@@ -9,17 +9,17 @@ void apply_rope(float *head, const float *cos, const float *sin, int half) {
 }
 
 void attend(
-    const float *query, const float *keys, const float *values, int count, int size, float *scores,
+    const float *query, const Half *keys, const Half *values, int count, int size, float *scores,
     float *out
 ) {
     const int whole = (count + LANES - 1) / LANES * LANES, vectors = size / LANES;
     const float scale = 1 / __builtin_sqrtf((float)size), nothing = -1e30f;
     float most = nothing, odd = 0; /* NaN once a score is not finite, which e^x would not show */
     for (int p = 0; p < count; p++) {
-        const float *key = keys + (size_t)p * size;
+        const Half *key = keys + (size_t)p * size;
         Floats products = floats(0);
         for (int i = 0; i < vectors; i++)
-            products += load(query + i * LANES) * load(key + i * LANES);
+            products += load(query + i * LANES) * load_halves(key + i * LANES);
         scores[p] = scale * sum(products);
         odd += scores[p] - scores[p];
         if (scores[p] > most) most = scores[p];
@@ -36,6 +36,6 @@ void attend(
     for (int i = 0; i < vectors; i++) sums[i] = floats(0);
     for (int p = 0; p < count; p++)
         for (int i = 0; i < vectors; i++)
-            sums[i] += floats(scores[p]) * load(values + (size_t)p * size + i * LANES);
+            sums[i] += floats(scores[p]) * load_halves(values + (size_t)p * size + i * LANES);
     for (int i = 0; i < vectors; i++) store(out + i * LANES, sums[i] * inverse);
 }

@@ -12,6 +12,6 @@ void apply_rope(float *head, const float *cos, const float *sin, int half);
 /* A query [size] over keys and values [count, size] → out [size]; `scores` has room for whole
    vectors. What is not finite makes all of `out` not finite. */
 void attend(
-    const float *query, const float *keys, const float *values, int count, int size, float *scores,
+    const float *query, const Half *keys, const Half *values, int count, int size, float *scores,
     float *out
 );

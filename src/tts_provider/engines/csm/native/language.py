@@ -11,6 +11,7 @@ import numpy as np
 
 from tts_provider.engines.csm.adapters.low_rank import BACKBONE, DEPTH, LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
+from tts_provider.engines.csm.cpu.kv import KeyValues, reserve
 from tts_provider.engines.csm.cpu.language import Frame, Language
 from tts_provider.engines.csm.cpu.stepwise import AUDIO_TABLE, DEPTH_TABLE
 from tts_provider.engines.csm.native import library
@@ -32,7 +33,6 @@ from tts_provider.engines.csm.native.packed import (
     Wanted,
     Weights,
     address_of,
-    reserve,
 )
 from tts_provider.engines.csm.rope import rope_angles
 from tts_provider.engines.csm.sampling import Sampler
@@ -59,6 +59,8 @@ def check_fits(config: CsmConfig, precision: str) -> None:
 
 class NativeLanguage(Language):
     """int8 and int4. `check_fits` must have passed; of `weights` the tables of audio codes stay."""
+
+    cuts_freely = True
 
     def __init__(
         self, kernels: Kernels, config: CsmConfig, weights: Weights, *, slots: int, threads: int
@@ -154,6 +156,9 @@ class NativeLanguage(Language):
         made[order] = codes
         return made
 
+    def forget(self, row: int) -> None:
+        self._backbone.key_values.forget(row)
+
     def close(self) -> None:
         self._stop()
 
@@ -214,7 +219,8 @@ class _Transformer:
         self._run = kernels.calls.transformer_run
         self._width, self._slots, self._positions = config.width, slots, positions
         shape = (slots, config.kv_heads, positions, config.head_size)
-        self.kv = [np.zeros(shape, np.float32) for _ in range(2 * config.layers)]
+        self.key_values = KeyValues(shape, np.float16, 2 * config.layers)
+        self.kv = self.key_values.buffers
         angles = rope_angles(config, positions)
         cos, sin = (turn(angles).astype(np.float32) for turn in (np.cos, np.sin))
         norm = np.array(weights[f"{prefix}.norm"])

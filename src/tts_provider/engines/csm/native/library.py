@@ -12,10 +12,32 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 LANES, WIDEST_HEAD, MOST_RANK = 16, 256, 256
 
-# Fastest first: what the compiler was allowed to use, as /proc/cpuinfo names it.
+# Fastest first: what the compiler was allowed to use, as the system names it.
 _AVX2 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"])
 _AVX512 = frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"])
-_BUILDS = {"avx512vnni": _AVX2 | _AVX512, "avx2": _AVX2}
+_NEON = frozenset(["asimd", "asimddp", "asimdhp", "asimdrdm", "atomics", "fphp"])
+_BUILDS = {
+    "x86-64": {
+        "avx512vnni": _AVX2 | _AVX512,
+        "avxvnni": _AVX2 | {"avx_vnni"},
+        "avx2": _AVX2,
+    },
+    "ARM64": {"i8mm": _NEON | {"i8mm"}, "neon": _NEON},
+}
+_MACHINES = {"x86_64": "x86-64", "aarch64": "ARM64", "arm64": "ARM64"}
+_SUFFIXES = {"linux": ".so", "darwin": ".dylib"}
+# How a library for each begins: ELF and its e_machine, Mach-O and its processor.
+_ELF_MACHINES = {"x86-64": b"\x3e\0", "ARM64": b"\xb7\0"}
+_MACH_O = b"\xcf\xfa\xed\xfe\x0c\0\0\1"
+# /proc/cpuinfo's names, and macOS's of the same.
+_APPLE_FLAGS = {
+    "asimddp": "FEAT_DotProd",
+    "asimdhp": "FEAT_FP16",
+    "asimdrdm": "FEAT_RDM",
+    "atomics": "FEAT_LSE",
+    "fphp": "FEAT_FP16",
+    "i8mm": "FEAT_I8MM",
+}
 
 
 class NoKernels(Exception):
@@ -138,18 +160,20 @@ def open_kernels(name: str | None = None) -> Kernels:
 
     Raises `NoKernels` where there is none.
     """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise NoKernels("the CPU kernels are for Linux on x86-64")
-    flags = _processor_flags()
-    runnable = [build for build, needed in _BUILDS.items() if needed <= flags]
+    machine, suffix = _MACHINES.get(platform.machine()), _SUFFIXES.get(sys.platform)
+    if machine is None or suffix is None or (machine == "x86-64" and sys.platform == "darwin"):
+        raise NoKernels("the CPU kernels are for Linux on x86-64 and ARM64, and for macOS on ARM64")
+    builds, flags = _BUILDS[machine], _processor_flags()
+    runnable = [build for build, needed in builds.items() if needed <= flags]
     if not runnable:
-        raise NoKernels("the CPU kernels need a processor with AVX2, as /proc/cpuinfo tells it")
+        least = "AVX2" if machine == "x86-64" else "dot products (ARMv8.2)"
+        raise NoKernels(f"the CPU kernels need a processor with {least}, as the system tells it")
     if name is not None and name not in runnable:
         raise NoKernels(f"this processor does not run the kernels for {name}")
     reasons: list[str] = []
     for build in runnable if name is None else [name]:
         try:
-            calls = _load(FOLDER / f"kernels-{build}.so")
+            calls = _load(FOLDER / f"kernels-{build}{suffix}")
         except NoKernels as reason:
             reasons.append(str(reason))
         else:
@@ -179,13 +203,15 @@ def _load(path: Path) -> ctypes.CDLL:
 
 def _check(data: bytes) -> None:
     """Raises `ValueError` where a library's bytes are not those that hatch_build.py's `seal` made,
-    or are not for x86-64."""
+    or are not for this machine."""
     size = hashlib.sha256().digest_size
     if hashlib.sha256(data[:-size]).digest() != data[-size:]:
         raise ValueError(f"it is damaged: the digest at the end of its {len(data)} bytes is wrong")
     # What the loader says of another machine's library is that there is no such file.
-    if data[:5] != b"\x7fELF\2" or data[18:20] != b"\x3e\0":
-        raise ValueError("it is no library for x86-64")
+    machine = _MACHINES[platform.machine()]
+    is_elf = data[:5] == b"\x7fELF\2" and data[18:20] == _ELF_MACHINES[machine]
+    if not (is_elf if sys.platform == "linux" else data.startswith(_MACH_O)):
+        raise ValueError(f"it is no library for {machine}")
 
 
 def _open(path: Path) -> ctypes.CDLL:
@@ -202,8 +228,22 @@ def _open(path: Path) -> ctypes.CDLL:
 
 
 def _processor_flags() -> frozenset[str]:
+    if sys.platform == "darwin":
+        return frozenset({"asimd"} | {name for name, mac in _APPLE_FLAGS.items() if _has(mac)})
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+    names = (line.partition(":") for line in lines)
+    flags = (rest for name, _, rest in names if name.strip() in ("flags", "Features"))
+    return frozenset(next(flags, "").split())
+
+
+def _has(feature: str) -> bool:
+    """Whether macOS says that the processor has it."""
+    found, size = ctypes.c_int32(0), ctypes.c_size_t(4)
+    name = f"hw.optional.arm.{feature}".encode()
+    failed = ctypes.CDLL(None).sysctlbyname(
+        name, ctypes.byref(found), ctypes.byref(size), None, ctypes.c_size_t(0)
+    )
+    return not failed and found.value == 1

@@ -1,13 +1,6 @@
 #include "linear.h"
 
-enum {
-    GROUP = 4 * LANES, /* bytes */
-    /* What a thread asks of the memory before it needs it. A processor fetches ahead by itself, but
-       not beyond a page of 4 KiB: docs/performance-notes.md. */
-    AHEAD = 4096,
-};
-
-#define INLINE static inline __attribute__((always_inline))
+#include "products.h"
 
 static size_t tile_bytes(Linear layer) {
     size_t block = LANES * sizeof(float) + (size_t)layer.block * layer.bits * LANES / 8;
@@ -16,52 +9,25 @@ static size_t tile_bytes(Linear layer) {
 
 size_t tiles_bytes(Linear layer) { return tile_bytes(layer) * whole_tiles(layer.outputs); }
 
-INLINE int32_t four_codes(const int8_t *from) {
-    int32_t four;
-    memcpy(&four, from, sizeof four);
-    return four;
-}
-
 /* A tile times a number of rows, which the compiler knows: so all sums stay in registers. */
 INLINE void multiply_exactly(
     const uint8_t *tile, Linear layer, const int bits, Rounded in, int row, const int rows,
     Floats *out, int distance
 ) {
-    const Bytes low_half = (Bytes){0} + 15;
     const int inputs = layer.inputs, block = layer.block, blocks = inputs / block;
     const int8_t *codes = in.codes + (size_t)row * inputs;
     const float *scales = in.scales + (size_t)row * blocks;
     const int32_t *offsets = in.offsets + (size_t)row * blocks;
     Floats sums[ROWS];
     for (int r = 0; r < rows; r++) sums[r] = floats(0);
-    for (int b = 0; b < blocks; b++) {
+    for (int b = 0; b < blocks; b++, codes += block * rows) {
         const Floats weight_scales = load((const float *)tile);
-        tile += sizeof weight_scales;
-        Ints first[ROWS], second[ROWS]; /* two sums a row: a product waits for the one before it */
+        Ints found[ROWS];
+        tile = sum_block(
+            tile + sizeof weight_scales, block, bits, codes, rows, offsets + b, blocks, found
+        );
         for (int r = 0; r < rows; r++)
-            first[r] = ints(offsets[r * blocks + b]), second[r] = ints(0);
-        for (int k = 0; k < block; k += 8) {
-            Bytes w[2];
-            memcpy(w, tile, GROUP);
-            __builtin_prefetch(tile + AHEAD);
-            tile += GROUP;
-            if (bits == 4) {
-                w[1] = (Bytes)((Ints)w[0] >> 4) & low_half;
-                w[0] &= low_half;
-            } else {
-                memcpy(w + 1, tile, GROUP);
-                __builtin_prefetch(tile + AHEAD);
-                tile += GROUP;
-            }
-            for (int r = 0; r < rows; r++) {
-                first[r] = dot(first[r], w[0], four_codes(codes + 4 * r), bits);
-                second[r] = dot(second[r], w[1], four_codes(codes + 4 * (rows + r)), bits);
-            }
-            codes += 8 * rows;
-        }
-        for (int r = 0; r < rows; r++)
-            sums[r] += to_floats(first[r] + second[r]) *
-                       (weight_scales * floats(scales[r * blocks + b]));
+            sums[r] += to_floats(found[r]) * (weight_scales * floats(scales[r * blocks + b]));
     }
     for (int r = 0; r < rows; r++) out[(size_t)r * distance] = sums[r];
 }

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tts_provider.engines.csm.cpu.kv import reserve
 from tts_provider.engines.csm.native.library import Kernels, Linear
 from tts_provider.engines.memory import forget_pages
 
@@ -63,12 +64,6 @@ def _describe(want: Wanted, weights: Weights) -> Linear:
     outputs, blocks, row_bytes = weights[f"{want.stored}.codes"][want.rows].shape
     block = want.inputs // blocks
     return Linear(None, outputs, want.inputs, 8 * row_bytes // block, block)
-
-
-def reserve(size: int) -> mmap.mmap:
-    """Zeros, which cost memory when they are written. Shared memory, the default, would be of small
-    pages whatever is asked for."""
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def address_of(memory: mmap.mmap) -> int:

@@ -309,8 +309,10 @@ static void rope_row(const Pass *pass, const Phase *phase, int row) {
     for (int n = 0; n < t->kv_heads; n++, head += size) {
         const size_t to = cache_at(pass, row / phase->count, n) + (size_t)past * size;
         apply_rope(head, cos, sin, size / 2);
-        memcpy(layer->keys + to, head, size * sizeof(float));
-        memcpy(layer->values + to, head + t->kv_heads * size, size * sizeof(float));
+        for (int i = 0; i < size; i += LANES) {
+            store_halves(layer->keys + to + i, load(head + i));
+            store_halves(layer->values + to + i, load(head + t->kv_heads * size + i));
+        }
     }
 }
 

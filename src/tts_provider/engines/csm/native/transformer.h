@@ -1,5 +1,5 @@
 /* A transformer of Llama's shape: RMSNorm, grouped-query attention with RoPE, SiLU-gated MLP, no
-   biases. Activations, keys and values are float32.
+   biases. Activations are float32, keys and values are kept in 16 bits.
 
    What a pass of positions through it computes depends neither on the number of threads, nor on the
    rows beside a row, nor on how a sequence is cut, not to the last bit. */
@@ -14,7 +14,7 @@
 typedef struct {
     Linear query_key, value, output, gate, up, down;
     const float *attention_norm, *mlp_norm; /* [width] */
-    float *keys, *values;                   /* [rows, kv_heads, positions, head_size] */
+    Half *keys, *values;                    /* [rows, kv_heads, positions, head_size] */
 } Layer;
 
 typedef struct {

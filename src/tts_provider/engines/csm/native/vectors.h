@@ -1,8 +1,7 @@
-/* Vectors of 16 lanes: one register with AVX-512, two with AVX2. */
+/* Vectors of 16 lanes: one register with AVX-512, two with AVX2, four with NEON. */
 
 #pragma once
 
-#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -11,6 +10,10 @@ enum { LANES = 16 };
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint8_t Bytes __attribute__((vector_size(4 * LANES))); /* four in each lane */
+
+/* Keys and values as they are kept: 16 bits, rounded to the nearest, infinite from 65520 on. */
+typedef _Float16 Half;
+typedef Half Halves __attribute__((vector_size(2 * LANES)));
 
 static inline Floats floats(float value) { return value - (Floats){0}; }
 static inline Ints ints(int32_t value) { return value - (Ints){0}; }
@@ -23,6 +26,17 @@ static inline Floats load(const float *from) {
 }
 
 static inline void store(float *to, Floats x) { memcpy(to, &x, sizeof x); }
+
+static inline Floats load_halves(const Half *from) {
+    Halves x;
+    memcpy(&x, from, sizeof x);
+    return __builtin_convertvector(x, Floats);
+}
+
+static inline void store_halves(Half *to, Floats x) {
+    const Halves rounded = __builtin_convertvector(x, Halves);
+    memcpy(to, &rounded, sizeof rounded);
+}
 
 static inline float sum(Floats x) {
     typedef float Eight __attribute__((vector_size(32)));
@@ -55,34 +69,4 @@ static inline Floats exponential(Floats x) {
     series = series * r + floats(1);
     series = series * r + floats(1);
     return (Floats)((Ints)series + (n << 23));
-}
-
-/* To each lane its four bytes of `w` times the four signed ones of `a`. The bytes of `w` are below
-   16 where `bits` is 4. Exact: every processor finds the same. */
-static inline Ints dot(Ints to, Bytes w, int32_t a, int bits) {
-#if defined(__AVX512VNNI__)
-    (void)bits;
-    return (Ints)_mm512_dpbusd_epi32((__m512i)to, (__m512i)w, _mm512_set1_epi32(a));
-#else
-    const __m256i four = _mm256_set1_epi32(a), one = _mm256_set1_epi16(1);
-    __m256i totals[2], halves[2];
-    memcpy(totals, &to, sizeof to);
-    memcpy(halves, &w, sizeof w);
-    for (int i = 0; i < 2; i++) {
-        __m256i found;
-        if (bits == 4) {
-            found = _mm256_madd_epi16(_mm256_maddubs_epi16(halves[i], four), one);
-        } else { /* the sum of two products with 255 does not fit into maddubs' 16 bits */
-            __m256i even = _mm256_and_si256(halves[i], _mm256_set1_epi16(255));
-            __m256i odd = _mm256_srli_epi16(halves[i], 8);
-            __m256i even_a = _mm256_srai_epi16(_mm256_slli_epi16(four, 8), 8);
-            __m256i odd_a = _mm256_srai_epi16(four, 8);
-            found =
-                _mm256_add_epi32(_mm256_madd_epi16(even, even_a), _mm256_madd_epi16(odd, odd_a));
-        }
-        totals[i] = _mm256_add_epi32(totals[i], found);
-    }
-    memcpy(&to, totals, sizeof to);
-    return to;
-#endif
 }

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
+from tts_provider.engines.csm.cpu.kv import KeyValues
 from tts_provider.engines.csm.cpu.language import Frame, Language
 from tts_provider.engines.csm.cpu.stepwise import Stepwise
 from tts_provider.engines.csm.onnx.language import build_backbone, build_depth, build_head, kv_names
@@ -71,6 +72,9 @@ class OnnxLanguage(Language):
     def frame(self, frame: Frame) -> np.ndarray:
         return self._stepwise.frame(frame)
 
+    def forget(self, row: int) -> None:
+        self._backbone.key_values.forget(row)
+
     def close(self) -> None:
         """Its threads are the process's."""
 
@@ -91,7 +95,8 @@ class _Transformer:
         self._outputs = outputs
         shape = (slots, config.kv_heads, positions, config.head_size)
         self._names = kv_names(config.layers)
-        self.kv = [np.zeros(shape, np.float32) for _ in self._names]
+        self.key_values = KeyValues(shape, np.float32, len(self._names))
+        self.kv = self.key_values.buffers
         self._bound: dict[tuple[int, int, int], _Run] = {}
 
     def run(self, x: np.ndarray, first_row: int, lengths: np.ndarray) -> dict[str, np.ndarray]:

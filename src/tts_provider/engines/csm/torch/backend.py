@@ -97,6 +97,10 @@ class Prefix:
     kv: Tensor  # [layers, 2, KV, frames, head]
     hidden: Tensor  # [W]
 
+    @property
+    def size_bytes(self) -> int:
+        return self.kv.nbytes + self.hidden.nbytes
+
 
 class TorchBackend(Backend):
     def __init__(
