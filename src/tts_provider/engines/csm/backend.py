@@ -76,8 +76,8 @@ class Backend(ABC):
 
     @abstractmethod
     def save_prefix(self, slot: int) -> Any:
-        """What the slot has read, to start other slots from; it has `size_bytes`. Where it raises, the
-        slot goes on."""
+        """What the slot has read, to start other slots from; it has `size_bytes`. Where it raises,
+        the slot goes on."""
 
     @abstractmethod
     def load_prefix(self, slot: int, prefix: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 MOST_BYTES = 256 * 1024 * 1024
@@ -15,6 +16,9 @@ class Prefixes:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes, self._bytes = most_bytes, 0
         self._kept: OrderedDict[str, Any] = OrderedDict()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
 
     def __len__(self) -> int:
         return len(self._kept)
