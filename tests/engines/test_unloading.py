@@ -226,6 +226,8 @@ async def test_closing_ends_whatever_it_is_doing(when):
         await until(gated.is_loading.is_set)
     await garage.engine.close()
     assert not Model.open
+    with pytest.raises(EngineFailed, match="the server is stopping"):
+        await say(garage.engine)
     if waiting is not None:
         with pytest.raises(EngineFailed, match="the server is stopping"):
             await waiting

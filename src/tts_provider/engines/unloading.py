@@ -89,6 +89,7 @@ class UnloadingEngine(Engine):
         self._residency: Residency = "loading"
         self._changing: asyncio.Task[None] | None = None  # what unloads or loads
         self._users = 0
+        self._is_closed = False
         self._idle: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()  # whichever of those that were loaded
         self._watching: asyncio.Task[None] | None = None
@@ -129,6 +130,7 @@ class UnloadingEngine(Engine):
             return await engine.listen(text, speaker, samples)
 
     async def close(self) -> None:
+        self._is_closed = True
         self._stop_waiting()
         self._stop_watching()
         if self._changing is not None:
@@ -149,6 +151,8 @@ class UnloadingEngine(Engine):
         self._stop_waiting()
         try:
             while self._residency != "loaded":
+                if self._is_closed:
+                    raise EngineFailed("the server is stopping")
                 if self._changing is None:
                     self._residency = "loading"
                     self._changing = asyncio.create_task(self._load_again())
