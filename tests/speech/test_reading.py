@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tts_provider.errors import InvalidRequest
+from tts_provider.speech.engine import Voice
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.mapped_text import MappedText
 from tts_provider.speech.normalize import normalize
-from tts_provider.speech.reading import Passage, Reader, ReadingOptions, read
+from tts_provider.speech.reading import Cast, Passage, Reader, ReadingOptions, read
 
 TEXT = "It costs $5, says Dr. Jones. Come at 10:30!\n\n* * *\n\nNo. 5 is alive"
 PASTED = """\
@@ -183,3 +184,14 @@ def test_wrong_ssml_is_refused_from_then_on():
         reader.push("<b>bold</b>")
     with pytest.raises(InvalidRequest):
         reader.flush()
+
+
+def test_a_voice_changes_where_what_was_before_it_is_refused():
+    bob = Voice("bob", "Bob", "male", "test")
+    options = ReadingOptions(lexicon=Lexicon({"w": "la " * 60}))
+    reader = Reader(options, Cast(lambda _: bob, lambda _: options))
+    assert reader.push("w " * 40) == []
+    with pytest.raises(InvalidRequest, match="the lexicon makes"):
+        reader.change_voice(bob)
+    (passage,) = [*reader.push("Then."), *reader.flush()]
+    assert (passage.text, passage.voice) == ("Then.", bob)

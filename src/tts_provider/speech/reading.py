@@ -180,17 +180,19 @@ class Reader:
         return list(self._passages(self._cut_all()))
 
     def change_voice(self, voice: Voice) -> list[Passage]:
-        """What is left of the text so far; from here on this voice says it. Raises as `push` does.
+        """What is left of the text so far; from here on this voice says it, also where this raises,
+        which it does as `push` does.
 
         A reader without a `Cast` must not be asked.
         """
         assert self._cast is not None
-        passages = self.flush()
-        self._own_voice, self._own_options = voice, self._cast.options(voice)
-        self._turn_to(voice)
-        if isinstance(self._structure, Ssml):
-            self._structure.language = voice.language
-        return passages
+        try:
+            return self.flush()
+        finally:
+            self._own_voice, self._own_options = voice, self._cast.options(voice)
+            self._turn_to(voice)
+            if isinstance(self._structure, Ssml):
+                self._structure.language = voice.language
 
     def _turn_to(self, voice: Voice | None) -> None:
         """Who says what is read from now on; None is who said it before the text named others."""
