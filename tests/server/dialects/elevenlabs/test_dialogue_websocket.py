@@ -137,3 +137,22 @@ async def test_what_is_wrong(way, message, error, part):
             await tell(socket, {"context_id": "y", "voices": [ADAM], **say("Hi.", ADAM)})
             await tell(socket, {"context_id": "y", "close_context": True})
             assert (await hear_until_final(socket))[-1]["context_id"] == "y"
+
+
+async def test_a_message_that_is_refused_leaves_nothing_behind():
+    address = "multi-stream-input"
+    async with running_server() as server, open_socket(server, address, "") as socket:
+        first = {"context_id": "x", "voices": [ADAM]}
+        await tell(socket, {**first, **say("Hi.", RACHEL)})
+        assert "inputs[0]: voice_id" in (await hear(socket))["message"]
+        await tell(socket, {**first, "voices": VOICES, **say("Two one", RACHEL)})
+        # Its turn does not end with one that is refused, and can still be ended.
+        wrong = [*say("four", ADAM, new_turn=True)["inputs"], {"text": "six"}]
+        await tell(socket, {"context_id": "x", "inputs": wrong})
+        await tell(socket, {"context_id": "x", "flush": True})
+        heard = [await hear(socket)]
+        while not heard[-1].get("is_final_audio_for_turn"):
+            heard.append(await hear(socket))
+        assert [m["error"] for m in heard if "error" in m] == ["invalid_value"]
+        await tell(socket, {"context_id": "x", "close_context": True})
+        assert (await hear_until_final(socket))[-1]["context_id"] == "x"

@@ -10,7 +10,7 @@ import base64
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tts_provider.errors import InvalidRequest, part_named
@@ -39,6 +39,28 @@ from tts_provider.speech.engine import Voice, Word
 
 _VOICE_BYTES = 512
 _MOST_VOICES = 64
+_NOTHING = Fields({})  # a context that has begun takes no settings
+
+
+@dataclass(frozen=True)
+class _Input:
+    text: str
+    voice: Voice
+    is_new_turn: bool
+    """What was said before it is a turn that is over."""
+
+
+def _read_input(fields: Fields, cast: Mapping[str, Voice]) -> _Input:
+    """Raises `InvalidRequest`."""
+    text, name = fields.string("text"), fields.string("voice_id")
+    if text is None:
+        raise no_text("an input needs a text")
+    if name is None or name not in cast:
+        known = ", ".join(cast)
+        raise InvalidRequest(
+            f"voice_id must be one of the context's voices: {known[:200]}", param="voice_id"
+        )
+    return _Input(text, cast[name], fields.flag("new_turn") or False)
 
 
 class _Dialogue(ElevenLabsSocket):
@@ -87,12 +109,16 @@ class _Dialogue(ElevenLabsSocket):
         inputs = fields.objects("inputs", self._handshake.limits.max_turns)
         cast = self._casts.get(context_id)
         if cast is None and (inputs or fields.has("voices")):
-            cast = self._casts[context_id] = self._read_cast(fields)
-        actions = list[Action]()
+            cast = self._read_cast(fields)
+        said, is_flush = list[_Input](), fields.flag("flush") or False
         for number, each in enumerate(inputs):
             with part_named(f"inputs[{number}]"):
-                actions += self._say(each, context_id, cast or {})
-        return [*actions, *(self._flush(context_id) if fields.flag("flush") else [])]
+                said.append(_read_input(each, cast or {}))
+        # From here on nothing is refused: what is refused leaves nothing behind.
+        if cast is not None:
+            self._casts[context_id] = cast
+        actions = [action for each in said for action in self._say(each, context_id)]
+        return [*actions, *(self._flush(context_id) if is_flush else [])]
 
     def _read_cast(self, fields: Fields) -> Mapping[str, Voice]:
         names = fields.names("voices")
@@ -103,23 +129,15 @@ class _Dialogue(ElevenLabsSocket):
             )
         return {name: self._handshake.find_voice(name) for name in names}
 
-    def _say(self, each: Fields, context_id: str, cast: Mapping[str, Voice]) -> list[Action]:
-        text, name = each.string("text"), each.string("voice_id")
-        if text is None:
-            raise no_text("an input needs a text")
-        if name is None or name not in cast:
-            known = ", ".join(cast)
-            raise InvalidRequest(
-                f"voice_id must be one of the context's voices: {known[:200]}", param="voice_id"
-            )
-        ended = self._flush(context_id) if each.flag("new_turn") else []
-        if not text:
+    def _say(self, said: _Input, context_id: str) -> list[Action]:
+        ended = self._flush(context_id) if said.is_new_turn else []
+        if not said.text:
             return ended
-        voice = cast[name]
         if self._find(context_id) is None:
-            opening = Opening(replace(self._settings, voice=voice))
+            opening = Opening(replace(self._settings, voice=said.voice))
             self._beginning[context_id] = Stream(opening)
-        return [*ended, ChangeVoice(context_id, voice), *self._append(each, context_id, text)]
+        said_now = self._append(_NOTHING, context_id, said.text)
+        return [*ended, ChangeVoice(context_id, said.voice), *said_now]
 
     def _close(self, context_id: str) -> list[Action]:
         if self._find(context_id) is None and self._casts.pop(context_id, None) is not None:
