@@ -27,6 +27,7 @@ from servers import (
 )
 from tts_provider.audio.pcm import from_s16
 from tts_provider.server.dialects.openai.http import MEDIA_TYPES
+from tts_provider.speech import lexicon
 
 PATH = "/v1/audio/dialogue"
 TURNS = [
@@ -294,3 +295,22 @@ async def test_they_are_counted_and_logged_as_one_request(server, caplog):
     (record,) = [r for r in caplog.records if r.message == "request"]
     assert record.voice == "male, female"
     assert record.characters == sum(len(turn["text"]) for turn in TURNS)
+
+
+async def test_turns_share_the_index_of_a_lexicon(server, monkeypatch):
+    # One takes milliseconds where there are 10 000 entries, and short turns are read on the loop.
+    built = []
+
+    class Index(lexicon._Index):
+        def __init__(self, words):
+            built.append(self)
+            super().__init__(words)
+
+    monkeypatch.setattr(lexicon, "_Index", Index)
+    turns = [{"text": "Hi.", "speaker": number % 2} for number in range(200)]
+    said = {"pronunciations": {"hi": "hello"}, "max_audio_length_ms": 100}
+    await whole(server, turns=turns, **said)
+    assert len(built) == 1
+    tagged = "Hi. [voice:female] Hi. [voice:] " * 20
+    await whole(server, text=tagged, voice_tags=True, **said)
+    assert len(built) == 2

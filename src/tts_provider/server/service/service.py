@@ -48,7 +48,7 @@ from tts_provider.speech.engine import (
     Voice,
     to_ms,
 )
-from tts_provider.speech.lexicon import LexiconFile
+from tts_provider.speech.lexicon import Lexicon, LexiconFile
 from tts_provider.speech.reading import (
     AS_WRITTEN,
     PIECE_CHARACTERS,
@@ -235,23 +235,32 @@ class SpeechService:
     ) -> Reader:
         """For a text that is still being written, read as was asked for, and spoken in `voice`
         where it names no other; `amount` is that of all which have one bound."""
+        cast = self._cast(reading)
+        return Reader(cast.options(voice), cast, amount)
+
+    def _cast(self, asked: ReadingOptions) -> Cast:
+        """Who may speak in a text that is read as `asked`, and what the server and a voice add to
+        that."""
+        # An index of 10 000 entries takes milliseconds: one for all voices that have the same.
+        merged = dict[int, Lexicon]()
 
         def find(name: str) -> Voice:
             with text_named("text", "voice"):
                 return self.find_voice(name, None)
 
-        cast = Cast(find, lambda other: self._reading(other, reading))
-        return Reader(self._reading(voice, reading), cast, amount)
+        def options(voice: Voice) -> ReadingOptions:
+            own = self._lexicon.for_voice(voice.id)
+            if id(own) not in merged:
+                merged[id(own)] = own.merged(asked.lexicon)
+            return replace(
+                asked,
+                normalize=asked.normalize and self._normalize_text,
+                language=voice.language,
+                acts=self.engine.of(voice).takes_acts,
+                lexicon=merged[id(own)],
+            )
 
-    def _reading(self, voice: Voice, asked: ReadingOptions) -> ReadingOptions:
-        """What a request asks for, and what the server and the voice add to it."""
-        return replace(
-            asked,
-            normalize=asked.normalize and self._normalize_text,
-            language=voice.language,
-            acts=self.engine.of(voice).takes_acts,
-            lexicon=self._lexicon.for_voice(voice.id).merged(asked.lexicon),
-        )
+        return Cast(find, options)
 
     async def speak(
         self,
@@ -384,11 +393,12 @@ class SpeechService:
         `NoSpeech` where a turn has nothing to say; both name the turn."""
 
         def read_turns() -> Iterator[tuple[int, Passage]]:
-            amount = Amount()
+            amount, cast = Amount(), self._cast(reading)
             for number, turn in enumerate(dialogue.turns):
                 with part_named(dialogue.turn_name(number)):
                     is_spoken = False
-                    for passage in self.new_reader(turn.voice, reading, amount).read(turn.text):
+                    reader = Reader(cast.options(turn.voice), cast, amount)
+                    for passage in reader.read(turn.text):
                         is_spoken = is_spoken or bool(passage.spoken)
                         yield number, passage
                     if not is_spoken:
