@@ -277,7 +277,7 @@ def _read_command(fields: Fields, request_id: str | None, limits: Limits) -> Tur
 def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> SpeechRequest:
     turns = fields.objects("turns")
     if fields.has("turns") and not turns:
-        raise no_text("turns has none: it holds what is said, by whom", "turns")
+        raise no_text('turns is empty; send at least one turn, like {"text": "Hello"}', "turns")
     text = "" if turns else read_text(fields, limits, "No text provided")
     stream = fields.boolean("stream") or False
     audio_format: Format = fields.choice("format", COMMON_FORMATS) or ("pcm" if stream else "wav")
