@@ -120,6 +120,17 @@ async def test_paragraphs_in_voices_of_their_own(browser: Browser):
             "female",
             "",
         ]
+        # So do two that say the same.
+        await page.page.fill("#text", "Yes.\n\nYes.\n\nYes.")
+        await lists.nth(1).select_option("female")
+        await page.page.fill("#text", "Well.\n\nYes.\n\nYes.\n\nYes.")
+        await expect(lists).to_have_count(4)
+        assert await page.page.eval_on_selector_all("#cast select", chosen) == [
+            "",
+            "",
+            "female",
+            "",
+        ]
         await page.page.fill("#text", text)
         await lists.nth(1).select_option("female")
         await page.speak_to_the_end(text)

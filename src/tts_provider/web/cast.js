@@ -34,10 +34,14 @@ export class Cast {
     const before = this.#parts;
     const texts = paragraphs(this.#area.value);
     // A paragraph keeps its voice where it moves, and where it is written on.
-    const moved = new Map(before.map(({ text, voice }) => [text.trim(), voice]));
+    /** @type {Map<string, string[]>} */ const kept = new Map();
+    for (const { text, voice } of before) {
+      // Two may be the same, "Yes." and "Yes.", in their order.
+      kept.set(text.trim(), [...(kept.get(text.trim()) ?? []), voice]);
+    }
     this.#parts = texts.map((text, number) => {
       const edited = texts.length === before.length ? before[number].voice : '';
-      const voice = moved.get(text.trim()) ?? edited;
+      const voice = kept.get(text.trim())?.shift() ?? edited;
       return { text, voice: known.has(voice) ? voice : '' };
     });
     const speakers = new Set(this.#parts.map(({ voice }) => voice || this.#usual.value));
