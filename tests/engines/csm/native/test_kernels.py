@@ -236,6 +236,15 @@ def test_the_weights_lie_in_memory_that_may_have_huge_pages(make):
     raise AssertionError("the weights are nowhere")
 
 
+def test_where_the_system_knows_no_huge_pages_the_weights_lie_in_others(make, config, monkeypatch):
+    """As on macOS, whose `mmap` has no such constants."""
+    x = inputs(1, 5, config.backbone.width)
+    expected = read(make(), x, [0])
+    for name in ("MADV_HUGEPAGE", "MADV_NOHUGEPAGE"):
+        monkeypatch.delattr(mmap, name, raising=False)
+    assert np.array_equal(read(make(), x, [0]), expected)
+
+
 @pytest.mark.parametrize("piece", [1, 7, 129])
 def test_a_prompt_may_be_read_in_pieces(make, config, piece):
     language = make()

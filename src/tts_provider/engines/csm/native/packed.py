@@ -39,7 +39,8 @@ class Packed:
         sizes = [kernels.calls.tiles_bytes(layer) for layer in self.layers.values()]
         self.size_bytes = sum(sizes)
         self._memory = reserve(self.size_bytes + _HUGE_PAGE)
-        with contextlib.suppress(OSError):  # some kernels have no huge pages
+        # Some kernels have no huge pages, and macOS knows none.
+        with contextlib.suppress(OSError, AttributeError):
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         address = address_of(self._memory)
         address += -address % _HUGE_PAGE

@@ -96,6 +96,8 @@ static int share_units(const Phase *phase, int member, int size) {
 static void write_phase(ThreadPool *pool, const Phase *phase) {
     uint64_t words[sizeof pool->phase / 8] = {0};
     memcpy(words, phase, sizeof *phase);
+    /* Who reads one of these words must find, in `number`, that the phase before has gone by. */
+    atomic_thread_fence(memory_order_release);
     for (size_t i = 0; i < sizeof words / 8; i++)
         __atomic_store_n(pool->phase + i, words[i], __ATOMIC_RELAXED);
 }

@@ -370,8 +370,9 @@ static void multiply(
     const Pass *pass, const Phase *phase, Linear layer, enum Matrix matrix, int from, int count,
     Rounded in, Floats *to
 ) {
+    if (count <= 0) return; /* `from` may lie before the layer then */
     multiply_tiles(layer, from, count, in, phase->rows, to, phase->tiles);
-    if (!pass->adapters || matrix == MATRICES || count <= 0) return;
+    if (!pass->adapters || matrix == MATRICES) return;
     const Adapting adapting = adapting_of(pass, phase);
     const int queries = pass->transformer->heads * pass->transformer->head_size / LANES;
     const int of_query = matrix == QUERY ? between(0, queries - from, count) : count;
