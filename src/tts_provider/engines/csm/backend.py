@@ -63,10 +63,10 @@ class Backend(ABC):
     def prefill(self, slot: int, prompt: Prompt) -> None:
         """Read the next piece of a prompt into the slot."""
 
-    def groups(self, samplers: Sequence[Sampler]) -> list[list[int]]:
+    def groups(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> list[list[int]]:
         """Which of the rows, by their number, are computed together: a step is asked of each group,
         and one that fails takes no other with it."""
-        return [list(range(len(samplers)))]
+        return [list(range(len(slots)))]
 
     @abstractmethod
     def step(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> Codes:

@@ -200,7 +200,7 @@ class Loop:
         ready = [job for job in plan.step if job in self._jobs]
         if ready:
             began = time.perf_counter()
-            for group in self._backend.groups([job.sampler for job in ready]):
+            for group in self._backend.groups(_slots(ready), [job.sampler for job in ready]):
                 together = [ready[row] for row in group]
                 with self._guard(*together):
                     self._step(together)

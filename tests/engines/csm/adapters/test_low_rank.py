@@ -3,26 +3,34 @@ is refused by its name."""
 
 from __future__ import annotations
 
+import queue
 import re
 import shutil
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lazy_import import lazy_import
+from servers import PATIENCE_S
 from tts_provider.engines.csm.adapters.low_rank import read_low_rank
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
+from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
-from tts_provider.errors import StartupError
+from tts_provider.errors import EngineFailed, StartupError
 
+from ..conftest import make_torch_backend
 from ..files.test_adapter import SEVEN, WEIGHTS, A, B, adapt, edit, edit_config, save
 from ..test_parity import TEXT_IDS, generate
 from .trained import DEVICES, make, train_voice
 
 torch = lazy_import("torch")
 safetensors = lazy_import("safetensors.torch")
+torch_backend = lazy_import("tts_provider.engines.csm.torch.backend")
+
+BATCH_ADAPTERS = "tts_provider.engines.csm.torch.backend.BatchAdapters"
 
 FRAMES = 20
 ROWS = "ab-bca-"
@@ -127,6 +135,84 @@ def test_who_joins_and_leaves_changes_nothing(backend, adapters):
 
     assert np.array_equal(said(company=True), said(company=False))
     assert np.array_equal(speak(backend, [None], [3]), speak(backend, [None], [3]))
+
+
+@pytest.fixture(scope="module")
+def on_torch(small_folder):
+    return make_torch_backend(small_folder, slots=5)
+
+
+def load_all(backend, trained, config) -> dict:
+    folders, _ = trained
+    return {
+        name: backend.load_adapter(read_low_rank(folder, config))
+        for name, folder in folders.items()
+    }
+
+
+def test_what_adapters_are_stacked_to_stays_in_any_order_of_streams(
+    on_torch, trained, config, monkeypatch
+):
+    """The scheduler's order changes with every listener."""
+    adapters, made = load_all(on_torch, trained, config), []
+    stack = torch_backend.BatchAdapters
+
+    def count(*arguments) -> object:
+        made.append(len(arguments[0]))
+        return stack(*arguments)
+
+    monkeypatch.setattr(BATCH_ADAPTERS, count)
+    slots = [on_torch.acquire(adapter) for adapter in adapters.values()]
+    samplers = [Sampler(slot) for slot in slots]
+    for order in permutations(range(len(slots))):
+        on_torch.step([slots[row] for row in order], [samplers[row] for row in order])
+    assert made == [len(slots)]
+    for slot in slots:
+        on_torch.release(slot)
+
+
+def test_a_batch_of_adapters_fails_by_itself(on_torch, trained, config, monkeypatch):
+    """It takes memory in every step, unlike the graphs of those who have none."""
+    adapters = load_all(on_torch, trained, config)
+
+    def fail(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(BATCH_ADAPTERS, fail)
+    loop, boxes = Loop(on_torch, max_ahead_s=20), []
+    prompt = text_prompt(TEXT_IDS, 32)
+    with monkeypatch.context() as patch:  # their prompts were read when there was memory
+        patch.setattr(on_torch, "prefill", lambda slot, prompt: None)
+        for number, adapter in enumerate((None, adapters["a"], None, adapters["b"])):
+            boxes.append(queue.SimpleQueue())
+            loop.submit(Job(prompt, 3, Sampler(number), boxes[-1].put, adapter=adapter))
+        ends = [last(box).error for box in boxes]
+    loop.close()
+    assert [isinstance(end, EngineFailed) for end in ends] == [False, True] * 2
+    assert ends[0] is ends[2] is None
+
+
+def last(arrived: queue.SimpleQueue) -> Finished:
+    while isinstance(item := arrived.get(timeout=PATIENCE_S), Decoded):
+        pass
+    return item
+
+
+def test_with_a_fixed_batch_adapters_have_no_company(small_folder, trained, config):
+    backend = make_torch_backend(
+        small_folder, precision="bfloat16", slots=len(ROWS), fixed_batch=True
+    )
+    adapters = load_all(backend, trained, config) | {"-": None}
+    mine = [adapters[name] for name in ROWS]
+    slots = [backend.acquire(adapter) for adapter in mine]
+    samplers = [Sampler(row) for row in range(len(mine))]
+    having = [row for row, name in enumerate(ROWS) if name != "-"]
+    assert backend.groups(slots, samplers) == [[2, 6], *([row] for row in having)]
+    for slot in slots:
+        backend.release(slot)
+    together = speak(backend, mine)
+    for row, adapter in enumerate(mine):
+        assert np.array_equal(speak(backend, [adapter], [row])[0], together[row])
 
 
 def test_a_prefix_is_read_once(backend, adapters):

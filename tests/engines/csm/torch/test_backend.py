@@ -308,8 +308,9 @@ def test_long_top_ks_fail_by_themselves_group_by_group(backend, monkeypatch):
     """One narrow stream, and four wide ones, of which a step takes two at a time."""
     monkeypatch.setattr(backend, "_wide_buckets", [1, 2])
     wide = [Sampler(number, top_k=2048) for number in range(4)]
-    assert backend.groups([*wide, Sampler(9)]) == [[4], [0, 1], [2, 3]]
-    assert backend.groups([Sampler(1, temperature=0, top_k=900)]) == [[0]], "greedy is narrow"
+    assert backend.groups(range(5), [*wide, Sampler(9)]) == [[4], [0, 1], [2, 3]]
+    greedy = Sampler(1, temperature=0, top_k=900)
+    assert backend.groups([0], [greedy]) == [[0]], "greedy is narrow"
     speak, calls = backend._wide_graphs[2], []
 
     def fail_once() -> None:

@@ -72,7 +72,8 @@ _WIDE_ROWS = 8
 _PIECES = [16, 32, 64]
 """Prompt positions read in one run."""
 _BATCHES_KEPT = 4
-"""Batches of adapters: one that speaks, and the prompts read between two of its steps."""
+"""Batches of adapters: one that speaks, and the prompts read between two of its steps; with a fixed
+batch each stream that speaks is one."""
 _CHUNKS = (MOST_FRAMES, 2, 1)
 """Frames of a row in one run of the codec: what the loop's chunks are made of."""
 _CODEC_FRAMES = 256  # device.py counts their memory
@@ -409,13 +410,21 @@ class TorchBackend(Backend):
                     self._language.run(read)
             self._table[slot, _LENGTH] += count
 
-    def groups(self, samplers: Sequence[Sampler]) -> list[list[int]]:
-        rows = range(len(samplers))
-        is_wide = [self._is_wide(sampler) for sampler in samplers]
-        narrow, wide = ([row for row in rows if is_wide[row] == kind] for kind in (False, True))
-        most = self._wide_buckets[-1]
-        parts = [wide[first : first + most] for first in range(0, len(wide), most)]
-        return [narrow, *parts] if narrow else parts
+    def groups(self, slots: Sequence[int], samplers: Sequence[Sampler]) -> list[list[int]]:
+        found: list[list[int]] = []
+        ways = [
+            (self._adapters[slot] is not None, self._is_wide(sampler))
+            for slot, sampler in zip(slots, samplers, strict=True)
+        ]
+        for way in ((False, False), (False, True), (True, False), (True, True)):
+            rows, most = [row for row, own in enumerate(ways) if own == way], len(slots)
+            has_adapter, is_wide = way
+            if has_adapter and self._fixed_batch:
+                most = 1  # no company: such a batch is not filled up
+            elif is_wide:
+                most = self._wide_buckets[-1]
+            found += [rows[first : first + most] for first in range(0, len(rows), most)]
+        return found
 
     def _is_wide(self, sampler: Sampler) -> bool:
         """Whether its top-k is more than the common graphs draw from."""
@@ -428,13 +437,12 @@ class TorchBackend(Backend):
         for slot, sampler in zip(slots, samplers, strict=True):
             self._set_sampler(slot, sampler)
         index = np.array(slots, np.int64)
-        has_adapter = [self._adapters[slot] is not None for slot in slots]
-        for group in self.groups(samplers):
-            graphs = self._wide_graphs if self._is_wide(samplers[group[0]]) else self._speak_graphs
-            for kind in (False, True):
-                if rows := [row for row in group if has_adapter[row] == kind]:
-                    with self._faults(), self._language.active():
-                        codes[rows] = self._step(index[rows], graphs)
+        for group in self.groups(slots, samplers):
+            # By slot, so that what their adapters are stacked to stays until one comes or goes.
+            rows = sorted(group, key=lambda row: slots[row])
+            graphs = self._wide_graphs if self._is_wide(samplers[rows[0]]) else self._speak_graphs
+            with self._faults(), self._language.active():
+                codes[rows] = self._step(index[rows], graphs)
         for sampler in samplers:
             sampler.frames += 1
         return codes
@@ -473,7 +481,8 @@ class TorchBackend(Backend):
             return None
         key = tuple(map(id, found))
         if key not in self._batch_adapters:
-            if len(self._batch_adapters) >= _BATCHES_KEPT:
+            most = _BATCHES_KEPT + (self.slots if self._fixed_batch else 0)
+            if len(self._batch_adapters) >= most:
                 self._batch_adapters.clear()
             self._batch_adapters[key] = BatchAdapters(found, self._config)
         return self._batch_adapters[key]
