@@ -37,7 +37,7 @@ from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.engines.csm.torch.backend import TorchBackend
 from tts_provider.engines.csm.torch.graphs import Lane
 from tts_provider.engines.csm.torch.mimi import _spread
-from tts_provider.engines.csm.torch.sampling import noise
+from tts_provider.engines.csm.torch.sampling import NoiseDraws, noise
 from tts_provider.engines.csm.torch.weights import load_language
 
 IDS = list(range(40, 70))
@@ -223,7 +223,7 @@ def parity(bench: Bench) -> None:
             draws = torch.zeros((1, config.codebooks, codes_each), device=target)
             only = torch.zeros((1, 1), device=target)
             inverses = torch.ones((1, 2), device=target)
-            said, _ = depth.speak(states[0].to(target), draws, (only, only), inverses)
+            said, _ = depth.speak(states[0].to(target), NoiseDraws(draws, (only, only), inverses))
             spoken.append(said.cpu())
         del backbone, depth
     error = float((states[1] - states[0]).abs().max() / states[0].abs().max())

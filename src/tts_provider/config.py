@@ -141,6 +141,7 @@ class Settings(BaseSettings, Limits):
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     cuda_graphs: bool = True
     cuda_fixed_batch: bool = False
+    cuda_kernels: bool = True
     wait_for_model: bool = False
     speak_while_loading: bool = False
     unload_after_s: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -212,6 +212,7 @@ def _on_cuda(
             slots=settings.max_streams,
             use_graphs=settings.cuda_graphs,
             fixed_batch=settings.cuda_fixed_batch,
+            use_kernels=settings.cuda_kernels,
             on_progress=report,
         )
 

@@ -62,7 +62,9 @@ def test_a_frame_and_a_piece_of_a_prompt(dtype):
                 torch.empty((ROWS, 2), device=META),
             )
             hidden = backbone.hidden[numbers]
-            codes, is_finite = depth.speak(hidden, draws, (allowed, allowed), inverses)
+            codes, is_finite = depth.speak(
+                hidden, sampling.NoiseDraws(draws, (allowed, allowed), inverses)
+            )
             backbone.read(backbone.embed_frames(codes)[:, None], numbers, numbers, numbers, 256)
             x = backbone.embed(integers(64), integers(64, 32))[None]
             backbone.read(x, numbers[:1], numbers[:1], numbers[:1], 2048)
@@ -101,7 +103,8 @@ def test_a_frame_starts_no_more_kernels_than_it_did(fused):
         with tape.Notes() as speak:
             draws = sampling.noise(numbers, numbers, CSM_1B.codebooks, 2048)
             allowed, inverses = sampling.candidates(numbers, 64), torch.empty((1, 2), device=META)
-            codes, _ = depth.speak(backbone.hidden[numbers], draws, (allowed, allowed), inverses)
+            made = sampling.NoiseDraws(draws, (allowed, allowed), inverses)
+            codes, _ = depth.speak(backbone.hidden[numbers], made)
         with tape.Notes() as read:
             backbone.read(backbone.embed_frames(codes)[:, None], numbers, numbers, numbers, 256)
     assert tape.launches(speak.counts) <= SPEAK, speak.counts

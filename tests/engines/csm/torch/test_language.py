@@ -98,11 +98,12 @@ def test_the_depth_decoder_says_the_same_in_any_company(language):
     inverses = torch.full((4, 2), 1 / 0.9)
     hidden = backbone.hidden[[0, 1, 2, SLOTS]]
     draws = sampling.noise(keys, frames, 32, 2048)
-    together, _ = depth.speak(hidden, draws, (allowed, allowed), inverses)
+    together, _ = depth.speak(hidden, sampling.NoiseDraws(draws, (allowed, allowed), inverses))
     assert together.shape == (4, 32)
     assert together.max() < 2048
     for row in range(3):
         one = slice(row, row + 1)
         both = (allowed[one], allowed[one])
-        alone, _ = depth.speak(hidden[one], draws[one], both, inverses[one])
+        own = sampling.NoiseDraws(draws[one], both, inverses[one])
+        alone, _ = depth.speak(hidden[one], own)
         assert torch.equal(alone[0], together[row])

@@ -44,6 +44,7 @@ from tts_provider.engines.csm.torch.graphs import (
     fitting,
     no_garbage_collection,
 )
+from tts_provider.engines.csm.torch.kernels import KernelDraws, gate, why_not
 from tts_provider.engines.csm.torch.mimi import (
     MOST_FRAMES,
     MimiDecoder,
@@ -53,10 +54,13 @@ from tts_provider.engines.csm.torch.mimi import (
 )
 from tts_provider.engines.csm.torch.sampling import (
     NARROW_TOP_K,
+    Draws,
+    NoiseDraws,
     bound_inverse,
     candidates,
     noise,
     signed,
+    silu_gate,
 )
 from tts_provider.engines.csm.torch.weights import Read, load_adapter, load_language
 from tts_provider.errors import EngineFailed, StartupError
@@ -116,6 +120,7 @@ class TorchBackend(Backend):
         slots: int,
         use_graphs: bool = True,
         fixed_batch: bool = False,
+        use_kernels: bool = True,
         on_progress: Callable[[str], None],
     ) -> None:
         """`read` gives the canonical tensors. Fewer slots than asked for where memory is short.
@@ -129,6 +134,7 @@ class TorchBackend(Backend):
         self.codebooks = config.codebooks
         self.samples_per_frame = mimi.samples_per_frame
         self._fixed_batch = fixed_batch
+        self._use_kernels = use_kernels and self._has_kernels(torch.device(device))
         self._config = config
         self._device, self._dtype = torch.device(device), _DTYPES[precision]
         dtype = self._dtype
@@ -148,6 +154,13 @@ class TorchBackend(Backend):
                 "the GPU's memory ran out while the model was loaded; close what else uses it, "
                 "lower --max-streams, or use --device cpu"
             ) from None
+
+    def _has_kernels(self, device: torch.device) -> bool:
+        if device.type != "cuda":
+            return False
+        if (reason := why_not(device)) is not None:
+            log.warning("PyTorch's kernels are used instead of ours for CUDA: %s", reason)
+        return reason is None
 
     def _free_bytes(self) -> int | None:
         """Of the device's memory, what nobody has; None where nobody counts it."""
@@ -210,7 +223,13 @@ class TorchBackend(Backend):
         # The codec has fewer codes than the model has entries: specials are never sampled.
         self._codebook_size = codes = min(mimi.codebook_size, config.audio_vocabulary)
         self._backbone, self._depth = load_language(
-            config, read, codes=codes, slots=0, device=device, dtype=dtype
+            config,
+            read,
+            codes=codes,
+            slots=0,
+            device=device,
+            dtype=dtype,
+            gate=gate if self._use_kernels else silu_gate,
         )
         codec_weights = MimiWeights(mimi, codec, device)
         self._decoder = MimiDecoder(codec_weights, 1)
@@ -340,10 +359,17 @@ class TorchBackend(Backend):
         """A frame of each row; `width` bounds top-k."""
         table = self._rows.tensor[:rows]
         inverses = table[:, _INVERSE:].view(torch.float64).float()  # [rows, 2]
-        first, others = (candidates(table[:, column], width) for column in (_TOP_K, _DEPTH_TOP_K))
-        draws = noise(table[:, _KEY], table[:, _FRAME], self.codebooks, self._codebook_size)
+        keys, frames = table[:, _KEY], table[:, _FRAME]
+        top_ks = table[:, _TOP_K], table[:, _DEPTH_TOP_K]
+        draws: Draws
+        if self._use_kernels:
+            draws = KernelDraws(keys, frames, top_ks, inverses)
+        else:
+            made = noise(keys, frames, self.codebooks, self._codebook_size)
+            first, others = (candidates(top_k, width) for top_k in top_ks)
+            draws = NoiseDraws(made, (first, others), inverses)
         hidden = self._backbone.hidden[table[:, _SLOT]]
-        codes, is_finite = self._depth.speak(hidden, draws, (first, others), inverses, adapters)
+        codes, is_finite = self._depth.speak(hidden, draws, adapters)
         self._codes[:rows, :-1], self._codes[:rows, -1] = codes, is_finite
 
     def _read(self, rows: int, span: int, adapters: RowAdapters | None = None) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tts_provider.engines.csm.config import TransformerConfig
 from tts_provider.engines.csm.torch.adapters import Product, RowAdapters
-from tts_provider.engines.csm.torch.sampling import pick
+from tts_provider.engines.csm.torch.sampling import Draws, silu_gate
 
 Attend = Callable[[int, Tensor, Tensor], Tensor]
 """Layer number, queries [N, H, head], new keys and values [N, 2, KV, head] → [N, H · head]."""
@@ -44,6 +44,7 @@ class Transformer:
     # RoPE as complex64 [positions, H + 2 KV, head / 2]; values are turned by nothing, so that they
     # stay beside their keys and are written with them at once.
     rotations: Tensor
+    gate: Callable[[Tensor], Tensor] = silu_gate
 
     def run(
         self,
@@ -76,8 +77,7 @@ class Transformer:
             h = F.rms_norm(x, (config.width,), layer.mlp_norm, config.norm_eps)
             gate_up = F.linear(h, layer.gate_up)
             adapt(number, "gate_up", h, gate_up)
-            gate, up = gate_up.chunk(2, dim=1)  # [N, mlp] each
-            gated = F.silu(gate) * up
+            gated = self.gate(gate_up)  # [N, mlp]
             x.addmm_(gated, layer.down.t())
             adapt(number, "down", gated, x)
         return x
@@ -195,16 +195,11 @@ class Depth:
     def speak(
         self,
         hidden: Tensor,
-        noise: Tensor,
-        candidates: tuple[Tensor, Tensor],
-        inverse_temperatures: Tensor,
+        draws: Draws,
         adapters: RowAdapters | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """hidden [B, W], noise [B, codebooks, codes] → codes [B, codebooks], and whether the logits
-        that they were drawn from were finite, bool [B].
-
-        Candidates [B, width] and temperatures [B, 2] are those of code 0 and those of the others.
-        """
+        """hidden [B, W] → codes [B, codebooks], and whether the logits that they were drawn from
+        were finite, bool [B]."""
         transformer = self._transformer
         config, rows = transformer.config, len(hidden)
         books = len(self._heads) + 1
@@ -212,9 +207,7 @@ class Depth:
         shape = (config.layers, rows, 2, config.kv_heads, books + 1, config.head_size)
         kv = torch.empty(shape, dtype=hidden.dtype, device=hidden.device)
 
-        inverse, depth_inverse = inverse_temperatures.split(1, dim=1)
-        logits = F.linear(hidden, self._head)
-        code, best = pick(logits, noise[:, 0], candidates[0], inverse)
+        code, best = draws.pick(0, F.linear(hidden, self._head))
         codes, bests = [code], [best]
         # The backbone's state and code 0 go in together: one reading of the weights for both.
         first = F.linear(hidden, self._projection)
@@ -224,7 +217,7 @@ class Depth:
             x = transformer.run(x, *self._at(kv, start, sequence), adapters)
             last = transformer.finish(x.unflatten(0, (rows, sequence))[:, -1])
             logits = F.linear(last, self._heads[book - 1])  # [B, codes]
-            code, best = pick(logits, noise[:, book], candidates[1], depth_inverse)
+            code, best = draws.pick(book, logits)
             codes.append(code)
             bests.append(best)
             x = self._table[book][code]  # [B, depth W]

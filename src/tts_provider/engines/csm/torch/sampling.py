@@ -6,8 +6,12 @@ frame, not a few for each codebook.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from tts_provider.engines.csm.sampling import BOOK_SHIFT, FRAME_SHIFT, MIX_1, MIX_2, STEP
@@ -57,6 +61,33 @@ def candidates(top_k: Tensor, width: int) -> Tensor:
     ranks = torch.arange(width, device=top_k.device)
     zeros = torch.zeros((len(top_k), width), device=top_k.device)
     return zeros.masked_fill(ranks >= top_k[:, None], -torch.inf)
+
+
+class Draws(Protocol):
+    """A frame's draws, one codebook after the other."""
+
+    def pick(self, book: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """As `pick` below, of codebook `book`."""
+
+
+@dataclass(frozen=True)
+class NoiseDraws:
+    """Candidates [B, width] are those of code 0 and those of the others."""
+
+    noise: Tensor  # [B, codebooks, codes]
+    candidates: tuple[Tensor, Tensor]
+    inverse_temperatures: Tensor  # [B, 2], of code 0 and of the others
+
+    def pick(self, book: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        kind = min(book, 1)
+        inverse = self.inverse_temperatures[:, kind : kind + 1]
+        return pick(logits, self.noise[:, book], self.candidates[kind], inverse)
+
+
+def silu_gate(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up, of [N, 2 · mlp] the halves → [N, mlp]."""
+    gate, up = gate_up.chunk(2, dim=1)
+    return F.silu(gate) * up
 
 
 def bound_inverse(temperature: float) -> float:

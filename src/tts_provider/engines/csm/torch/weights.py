@@ -18,6 +18,7 @@ from tts_provider.engines.csm.files.checkpoint import (
 from tts_provider.engines.csm.rope import rope_angles
 from tts_provider.engines.csm.torch.adapters import Halves, TorchAdapter
 from tts_provider.engines.csm.torch.language import Backbone, Depth, Layer, Transformer
+from tts_provider.engines.csm.torch.sampling import silu_gate
 
 Read = Callable[[str], Tensor]
 """A canonical name (checkpoint.py) → its tensor, of any dtype, on any device."""
@@ -45,6 +46,7 @@ def load_language(
     slots: int,
     device: torch.device,
     dtype: torch.dtype,
+    gate: Callable[[Tensor], Tensor] = silu_gate,
 ) -> tuple[Backbone, Depth]:
     """`codes` is how many of a codebook's entries can be said: the heads know no others."""
 
@@ -56,13 +58,13 @@ def load_language(
     projection = get("depth_decoder.model.inputs_embeds_projector.weight")  # [depth W, W]
     heads = get("depth_decoder.codebooks_head.weight")[:, :, :codes]  # [codebooks - 1, depth W, …]
     backbone = Backbone(
-        _transformer(get, "backbone_model", config.backbone, config.positions, device),
+        _transformer(get, "backbone_model", config.backbone, config.positions, device, gate),
         get("embed_text_tokens.weight"),
         audio,
         slots,
     )
     depth = Depth(
-        _transformer(get, "depth_decoder.model", config.depth, config.codebooks + 1, device),
+        _transformer(get, "depth_decoder.model", config.depth, config.codebooks + 1, device, gate),
         _project(spoken, projection),
         projection,
         get("lm_head.weight")[:codes].contiguous(),
@@ -81,7 +83,12 @@ def _project(audio: Tensor, projection: Tensor) -> Tensor:
 
 
 def _transformer(
-    get: Read, prefix: str, config: TransformerConfig, positions: int, device: torch.device
+    get: Read,
+    prefix: str,
+    config: TransformerConfig,
+    positions: int,
+    device: torch.device,
+    gate: Callable[[Tensor], Tensor],
 ) -> Transformer:
     layers = []
     for number in range(config.layers):
@@ -107,7 +114,9 @@ def _transformer(
     rotations = torch.cat(
         (turned.expand(-1, heads, -1), torch.ones_like(turned).expand(-1, kv_heads, -1)), dim=1
     )
-    return Transformer(config, tuple(layers), get(f"{prefix}.norm.weight"), rotations.to(device))
+    return Transformer(
+        config, tuple(layers), get(f"{prefix}.norm.weight"), rotations.to(device), gate
+    )
 
 
 def pairs(rows: Tensor, head_size: int) -> Tensor:
