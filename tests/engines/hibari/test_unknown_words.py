@@ -1,17 +1,12 @@
-"""Words that no dictionary has: espeak-ng's where it is installed, else the package's network's."""
+"""Words that no dictionary has: espeak-ng's for who asks it, else the package's network's."""
 
 from __future__ import annotations
-
-import asyncio
 
 import pytest
 
 from tts_provider.engines.hibari import package
-from tts_provider.engines.hibari.engine import HibariEngine
-from tts_provider.engines.hibari.package import Phonemiser, read_model
+from tts_provider.engines.hibari.package import Phonemiser
 from tts_provider.engines.hibari.unknown_words import of_espeak, unknown_word_reader
-
-WORD = "Okonkwo"  # the network stresses it otherwise
 
 
 @pytest.fixture
@@ -31,26 +26,6 @@ def test_espeak_says_them_in_the_voices_sounds():
 
 def test_without_espeak_there_is_no_reader(without_espeak):
     assert unknown_word_reader() is None
-
-
-def phonemes_of(word: str) -> str:
-    engine = HibariEngine(read_model(), 1)
-    try:
-        asyncio.run(engine.load(lambda line: None))
-        assert engine._phonemiser is not None
-        return engine._phonemiser.pronounce(word).phonemes
-    finally:
-        asyncio.run(engine.close())
-
-
-def test_the_embedded_voice_asks_espeak_first():
-    read = unknown_word_reader()
-    assert read is not None
-    assert phonemes_of(WORD) == read(WORD) != package._unknown_words(False)(WORD)
-
-
-def test_the_embedded_voice_reads_them_without_espeak_too(without_espeak):
-    assert phonemes_of(WORD) == package._unknown_words(False)(WORD)
 
 
 def test_words_of_the_dictionary_are_not_asked_for():

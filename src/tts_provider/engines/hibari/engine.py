@@ -20,7 +20,6 @@ import numpy as np
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.hibari.graph import Graph
 from tts_provider.engines.hibari.package import VERSION, Phonemiser
-from tts_provider.engines.hibari.unknown_words import unknown_word_reader
 from tts_provider.engines.hibari.voice import CHARACTERS, VOICES, Performance
 from tts_provider.engines.inference import Inference, InferenceEnded
 from tts_provider.engines.jobs import run_job
@@ -63,8 +62,8 @@ class HibariEngine(Engine):
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("loading hibari")
         self._graph = await asyncio.to_thread(Graph, self._model)
-        read_unknown = unknown_word_reader()
-        self._phonemiser = await asyncio.to_thread(Phonemiser, read_unknown=read_unknown)
+        # Without espeak-ng for unknown words: a recogniser gets them no better, see benchmarks.md.
+        self._phonemiser = await asyncio.to_thread(Phonemiser)
         for voice in VOICES:  # the first words take longer, and so does the first unknown one
             async for _ in self.speak(Utterance("Zorblax is ready.", voice, Manner(seed=0))):
                 pass

@@ -1,4 +1,4 @@
-"""English words that no dictionary has: as espeak-ng says them, in hibari's sounds and Kokoro's."""
+"""English words that no dictionary has, as espeak-ng says them in Kokoro's alphabet."""
 
 from __future__ import annotations
 
