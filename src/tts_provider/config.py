@@ -28,6 +28,7 @@ from pydantic_settings import (
 from tts_provider.errors import StartupError
 
 PREFIX = "TTS_PROVIDER_"
+_DEFAULT_PORT = 8765
 ENV_FILE = Path(".env")
 ENV_FILE_ENCODING = "utf-8-sig"  # Windows editors write a byte order mark
 HUGGING_FACE_KEYS = ("HF_TOKEN", "HF_HOME")
@@ -126,7 +127,10 @@ class Settings(BaseSettings, Limits):
     _ignored: tuple[str, ...] = ()
 
     host: str = Field("0.0.0.0", min_length=1)
-    port: int = Field(8765, ge=0, le=65535)
+    port: int = Field(_DEFAULT_PORT, ge=0, le=65535)
+    # Of the server that commands speak through, and who signed its certificate.
+    url: str | None = Field(None, min_length=1)
+    ca: Path | None = None
     wyoming_port: int | None = Field(None, ge=0, le=65535)
     wyoming_host: str | None = Field(None, min_length=1)
     wyoming_zeroconf: bool = False
@@ -263,7 +267,7 @@ class Settings(BaseSettings, Limits):
 
     @field_validator(
         *("data_dir", "model_path", "adapter", "kokoro_path", "hf_home", "lexicon"),
-        *("c2pa_cert", "c2pa_key"),
+        *("c2pa_cert", "c2pa_key", "ca"),
     )
     @classmethod
     def _expand_home(cls, path: Path | None) -> Path | None:
@@ -291,6 +295,16 @@ class Settings(BaseSettings, Limits):
     def engine_keys(self) -> tuple[str, ...]:
         """A gateway proves that it has the first; a replica takes each, so that they can change."""
         return () if self.engine_key is None else _split_keys(self.engine_key)
+
+    @property
+    def server_url(self) -> str:
+        """Where commands look for a server: the address that is set, or where `serve` would listen
+        with these settings."""
+        if self.url is not None:
+            return self.url
+        host = "localhost" if self.host in ("0.0.0.0", "::") else self.host
+        host = f"[{host}]" if ":" in host else host
+        return f"ws://{host}:{self.port or _DEFAULT_PORT}"
 
     @property
     def ignored(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,14 +168,70 @@ def test_what_goes_wrong_live_is_one_sentence(server, tmp_path, options, text, m
     assert reply.stderr.count("\n") == 1
 
 
-def test_without_a_server_an_embedded_one_speaks(tmp_path, monkeypatch):
+def test_without_a_server_an_embedded_one_speaks(tmp_path, monkeypatch, capsys):
     import tts_provider.cli.say
 
-    monkeypatch.setattr(tts_provider.cli.say, "DEFAULT_URL", "ws://127.0.0.1:1")
+    nobody_listens(monkeypatch, tmp_path)
     path = tmp_path / "b.wav"
     tts_provider.cli.say.say("seven eight nine", output=str(path))
     samples, rate = ears.read_wav(path.read_bytes())
     assert ears.hear_digits(samples, rate) == ["seven", "eight", "nine"]
+    because = "no server at ws://127.0.0.1:1; speaking with the embedded voice"
+    assert capsys.readouterr().err == f"tts-provider: {because}\n"
+
+
+def nobody_listens(monkeypatch, folder) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TTS_PROVIDER_HOST", "127.0.0.1")
+    monkeypatch.setenv("TTS_PROVIDER_PORT", "1")
+
+
+@pytest.mark.parametrize("by", ["url", "http", "port in .env"])
+def test_a_server_is_found_where_the_settings_say(server, tmp_path, by):
+    address = server.removeprefix("ws://")
+    host, _, port = address.partition(":")
+    (tmp_path / ".env").write_text(
+        {
+            "url": f"TTS_PROVIDER_URL={server}\n",
+            "http": f"TTS_PROVIDER_URL=http://{address}/\n",
+            "port in .env": f"TTS_PROVIDER_HOST={host}\nTTS_PROVIDER_PORT={port}\n",
+        }[by]
+    )
+    reply = run_cli(tmp_path, "say", "one two three", "-o", "a.wav")
+    assert (reply.returncode, reply.stderr) == (0, "")
+    doctor = run_cli(tmp_path, "doctor").stdout
+    assert re.search(rf"say speaks through +\w+://{address}", doctor), doctor
+
+
+def test_a_server_that_was_chosen_is_never_replaced(tmp_path):
+    (tmp_path / ".env").write_text("TTS_PROVIDER_URL=ws://127.0.0.1:1\n")
+    reply = run_cli(tmp_path, "say", "hi", "-o", "a.wav")
+    assert (reply.returncode, reply.stderr.count("\n")) == (1, 1)
+    assert "cannot reach ws://127.0.0.1:1" in reply.stderr
+    assert "ws://127.0.0.1:1, which does not answer" in run_cli(tmp_path, "doctor").stdout
+
+
+def test_the_key_of_the_settings_is_shown_to_their_server_only(tmp_path):
+    with server_process(tmp_path, "--api-key", "secret") as running:
+        url = f"ws://127.0.0.1:{running.port}"
+        (tmp_path / ".env").write_text(f"TTS_PROVIDER_URL={url}\nTTS_PROVIDER_API_KEYS=secret\n")
+        assert run_cli(tmp_path, "say", "hi", "-o", "a.wav").returncode == 0
+        reply = run_cli(tmp_path, "say", "hi", "-o", "b.wav", "--url", url)
+    assert (reply.returncode, "(401)" in reply.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("live", [[], ["--stream"]])
+def test_speed_ssml_and_a_dictionary(server, tmp_path, live):
+    (tmp_path / "words.txt").write_text("tts = seven\n[male]\nqq = eight\n[female]\nqq = nine\n")
+    lexicon = ["--lexicon", "words.txt", "--speaker", "1"]
+    text = "<speak>tts<break time='300ms'/> qq</speak>"
+    say = ["say", "-", "--url", server, "-o", "-", "--ssml", *lexicon, *live]
+    plain = run_cli(tmp_path, *say, input=text.encode(), text=False)
+    assert (plain.returncode, plain.stderr) == (0, b"")
+    samples, rate = ears.read_wav(plain.stdout)
+    assert ears.hear_digits(samples, rate) == ["seven", "nine"]
+    faster = run_cli(tmp_path, *say, "--speed", "1.5", input=text.encode(), text=False)
+    assert len(faster.stdout) < 0.8 * len(plain.stdout)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +269,7 @@ def test_an_embedded_server_that_cannot_start_is_one_sentence(tmp_path, monkeypa
     def fail(host: str, port: int) -> None:
         raise ValueError("no luck")
 
-    monkeypatch.setattr(tts_provider.cli.say, "DEFAULT_URL", "ws://127.0.0.1:1")
+    nobody_listens(monkeypatch, tmp_path)
     monkeypatch.setattr(lifecycle, "bind", fail)
     with pytest.raises(TTSError, match=r"the embedded server cannot start: .*no luck"):
         tts_provider.cli.say.say("hi", output=str(tmp_path / "x.wav"))

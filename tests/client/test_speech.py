@@ -320,7 +320,7 @@ async def test_a_restarting_server_is_waited_for(tmp_path):
 
 
 async def test_what_a_client_says_when_it_cannot_connect(unused_tcp_port):
-    malformed = ("http://a", "ws://", "ws://a:99999", "ws://a:b", "ws://a..b:1", "ws://[::1")
+    malformed = ("ftp://a", "ws://", "ws://a:99999", "ws://a:b", "ws://a..b:1", "ws://[::1")
     cases = {
         f"ws://127.0.0.1:{unused_tcp_port}": "cannot reach",
         **dict.fromkeys(malformed, "is not a ws:// or wss:// address"),

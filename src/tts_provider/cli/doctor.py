@@ -62,7 +62,9 @@ def print_report(settings: Settings) -> None:
     port = _look_at_port(settings)
     console.print(f"[bold]tts-provider {__version__}[/]")
     _print_facts(console, "installed", _installed())
-    _print_facts(console, "settings", {**_configured(settings), "port": port})
+    server = _look_at_server(settings, port)
+    facts = {**_configured(settings), "port": port, "say speaks through": server}
+    _print_facts(console, "settings", facts)
     _print_facts(console, "engines", _engines(settings))
     if settings.engine_urls:
         _print_facts(console, "replicas", _replicas(settings))
@@ -148,6 +150,22 @@ def _look_at_port(settings: Settings) -> str:
     except StartupError as error:
         return _whose_port(settings) or str(error)
     return _FREE
+
+
+def _look_at_server(settings: Settings, port: str) -> str:
+    """Which one `tts-provider say` finds with these settings."""
+    url = settings.server_url
+    if settings.url is None:
+        is_there = port.startswith(_OURS)
+        return url if is_there else f"the embedded voice, because no server is at {url}"
+    from tts_provider.client import TTSClient, TTSClientError
+
+    key = settings.api_keys[0].get_secret_value() if settings.api_keys else None
+    try:
+        with TTSClient(url, api_key=key, ca_file=settings.ca, attempts=1) as client:
+            return f"{url}, {client.info()['engine']}"
+    except TTSClientError as error:
+        return f"{url}, which does not answer: {error}"
 
 
 def _whose_port(settings: Settings) -> str | None:

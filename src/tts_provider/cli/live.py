@@ -14,9 +14,8 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
 
-from tts_provider.client import AsyncTTSClient, SpeechSession
+from tts_provider.client import SpeechSession
 from tts_provider.errors import TTSError
 
 _PIECE_BYTES = 4096
@@ -25,16 +24,15 @@ _AHEAD_CHARACTERS = 10_000
 
 
 def speak_live(
-    source: int, url: str, api_key: str | None = None, *, by_line: bool = False, **settings: Any
+    source: int, session: SpeechSession, *, by_line: bool = False
 ) -> Generator[bytes, None, None]:
     """Yield 16-bit PCM at 24 kHz of what arrives at the file descriptor `source`, as it arrives.
 
-    `by_line` speaks each line at once, as somebody who types expects. `settings` are a session's.
+    `by_line` speaks each line at once, as somebody who types expects.
     Raises `TTSClientError`, and `TTSError` where no text comes.
     """
     heard: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
     loop = asyncio.new_event_loop()
-    session = AsyncTTSClient(url, api_key=api_key).session(**settings)
 
     async def speak() -> None:
         try:

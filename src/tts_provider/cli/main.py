@@ -253,11 +253,16 @@ def _add_say(parser: _Parser) -> None:
     add("--captions", metavar="FILE", help="write captions too, as .srt or .vtt")
     add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")
     add("--seed", type=int, metavar="N", help="same seed, same audio")
+    add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
+    add("--ssml", action="store_const", const=True, help="the text is SSML")
+    add("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
     add(
         "--url",
-        help="the server (default: ws://localhost:8765, or an embedded one if none is there)",
+        help="the server (default: TTS_PROVIDER_URL, else this machine at TTS_PROVIDER_PORT, "
+        "or an embedded one if none is there)",
     )
     add("--api-key", metavar="KEY", help="the server's key")
+    add("--ca", metavar="FILE", help="who signed the server's certificate, in PEM")
 
 
 def _add_words(parser: _Parser) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,6 +27,7 @@ from tts_provider.cli.output.captions import caption_format, write_captions
 from tts_provider.cli.output.player import play
 from tts_provider.client import (
     DEFAULT_URL,
+    AsyncTTSClient,
     ConnectionFailed,
     SpokenWord,
     TTSClient,
@@ -50,12 +52,29 @@ _FORMATS_BY_NAME: dict[str, Format] = {
 }
 
 
+@dataclass(frozen=True)
+class Access:
+    """How to reach a server; what each is, `TTSClient` says."""
+
+    url: str
+    api_key: str | None = None
+    ca_file: str | Path | None = None
+
+    def client(self) -> TTSClient:
+        return TTSClient(self.url, api_key=self.api_key, ca_file=self.ca_file)
+
+    def async_client(self) -> AsyncTTSClient:
+        return AsyncTTSClient(self.url, api_key=self.api_key, ca_file=self.ca_file)
+
+
 def say(
     text: str,
     *,
     output: str | None = None,
     url: str | None = None,
     api_key: str | None = None,
+    ca: str | None = None,
+    lexicon: str | None = None,
     stream: bool = False,
     audio_format: Format | None = None,
     captions: str | None = None,
@@ -63,8 +82,8 @@ def say(
     **options: Any,
 ) -> None:
     """Speak `text`, in the format that the output's name asks for unless one is given; `captions`
-    is a file for them, `options` are the request's fields. With a `cast`, a file of who speaks for
-    whom, the text is a script.
+    is a file for them, `lexicon` one of pronunciations, `options` are the request's fields. With a
+    `cast`, a file of who speaks for whom, the text is a script.
 
     Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
     """
@@ -74,9 +93,10 @@ def say(
         options["timestamps"] = True
     turns = None if cast is None else cast_script(text, load_cast(cast))
     with contextlib.ExitStack() as stack, _in_one_sentence():
-        url, _ = _find_server(url, api_key, stack)
-        client = stack.enter_context(TTSClient(url, api_key=api_key))
+        access, info = _find_server(url, api_key, ca, stack)
+        client = stack.enter_context(access.client())
         options["format"] = audio_format
+        options |= _pronunciations(lexicon, options.get("voice"), options.get("speaker"), info)
         if turns is not None:
             pieces = _speak_turns(client, turns, stream=stream, **options)
         elif stream:
@@ -105,6 +125,8 @@ def say_live(
     output: str | None = None,
     url: str | None = None,
     api_key: str | None = None,
+    ca: str | None = None,
+    lexicon: str | None = None,
     audio_format: Format | None = None,
     sample_rate: int | None = None,
     speaker: int | None = None,
@@ -119,11 +141,13 @@ def say_live(
 
     audio_format = _choose_format(audio_format, output)
     with contextlib.ExitStack() as stack, _in_one_sentence():
-        url, info = _find_server(url, api_key, stack)
+        access, info = _find_server(url, api_key, ca, stack)
+        settings |= _pronunciations(lexicon, voice, speaker, info)
         if voice is None and speaker is not None:
             voice = _voice_of(speaker, info)
         source = sys.stdin.fileno()
-        audio = speak_live(source, url, api_key, by_line=os.isatty(source), voice=voice, **settings)
+        session = access.async_client().session(voice=voice, **settings)
+        audio = speak_live(source, session, by_line=os.isatty(source))
         pieces = _encode(stack.enter_context(contextlib.closing(audio)), audio_format, sample_rate)
         _show_and_deliver(pieces, output, audio_format, sample_rate)
 
@@ -149,6 +173,18 @@ def _voice_of(speaker: int, info: Mapping[str, Any]) -> str:
         if voice["speaker"] == speaker:
             return str(voice["id"])
     raise TTSError(f"there is no speaker {speaker} on this server")
+
+
+def _pronunciations(
+    lexicon: str | None, voice: str | None, speaker: int | None, info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The field of that name, where there is a file: its part for everybody, and the voice's."""
+    if lexicon is None:
+        return {}
+    from tts_provider.speech.lexicon import load_lexicon
+
+    entries = load_lexicon(Path(lexicon)).for_voice(voice or _voice_of(speaker or 0, info)).entries
+    return {"pronunciations": dict(entries)}
 
 
 def _encode(
@@ -179,24 +215,40 @@ def _show_and_deliver(
 
 
 def _find_server(
-    url: str | None, api_key: str | None, stack: contextlib.ExitStack
-) -> tuple[str, dict[str, Any]]:
-    """The address of one that answers, and what it says of itself; an embedded one where no
-    address was given and none is at the default one."""
-    address = url or DEFAULT_URL
+    url: str | None, api_key: str | None, ca: str | None, stack: contextlib.ExitStack
+) -> tuple[Access, dict[str, Any]]:
+    """One that answers, and what it says of itself; an embedded one, which is told with its reason,
+    where nobody chose an address and none is where `serve` would listen."""
+    if url is not None:
+        access, is_chosen, trouble = Access(url, api_key, ca), True, ""
+    else:
+        access, is_chosen, trouble = _configured(api_key, ca)
     try:
-        with TTSClient(address, api_key=api_key) as client:
-            return address, client.info()
+        with access.client() as client:
+            return access, client.info()
     except ConnectionFailed as error:
-        if url is not None or not isinstance(error.__cause__, OSError):
+        if is_chosen or not isinstance(error.__cause__, OSError):
             raise
-        print(
-            f"tts-provider: no server at {DEFAULT_URL}; speaking with the embedded voice",
-            file=sys.stderr,
-        )
-    address = stack.enter_context(embedded_server())
-    with TTSClient(address) as client:
-        return address, client.info()
+        reason = f"no server at {access.url}{trouble}"
+        print(f"tts-provider: {reason}; speaking with the embedded voice", file=sys.stderr)
+    access = Access(stack.enter_context(embedded_server()))
+    with access.client() as client:
+        return access, client.info()
+
+
+def _configured(api_key: str | None, ca: str | None) -> tuple[Access, bool, str]:
+    """As the settings have it; whether they name a server, and what was wrong with them. The keys
+    in them are those of the server that they are for."""
+    from tts_provider.config import load_settings
+
+    try:
+        settings = load_settings({})
+    except StartupError as error:  # of a server: a text can be spoken without
+        return Access(DEFAULT_URL, api_key, ca), False, f", and the settings are wrong ({error})"
+    own_key = settings.api_keys[0].get_secret_value() if settings.api_keys else None
+    ca_file = ca or (settings.ca if settings.url is not None else None)
+    access = Access(settings.server_url, api_key or own_key, ca_file)
+    return access, settings.url is not None, ""
 
 
 def _deliver(pieces: Iterator[bytes], output: str | None) -> None:

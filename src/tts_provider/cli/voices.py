@@ -23,14 +23,18 @@ from tts_provider.voices.store import MAX_SPEAKER, StoredVoice, open_store
 
 def list_voices(settings: Settings) -> None:
     rows = [_row(voice) for voice in open_store(settings).list()]
+    if not rows:
+        print(
+            f"no voices of your own in {settings.data_dir}; tts-provider voices add makes one, and "
+            "a server lists those of its engine at /v1/audio/voices",
+            file=sys.stderr,
+        )
+        return
     if not sys.stdout.isatty():
         for row in rows:
             _print_line("\t".join(row))
         return
     console = Console()
-    if not rows:
-        console.print("No voices yet: tts-provider voices add NAME --audio FILE --transcript TEXT")
-        return
     # An id is there to be copied: never in two lines.
     identity = Column("id", no_wrap=True, min_width=max(len(row[0]) for row in rows))
     table = Table(identity, "name", "voice", "pitch", "length", "enrolled", "adapter", box=None)

@@ -1,5 +1,6 @@
 """Clients of a tts-provider server, for plain programs and for asyncio."""
 
+from tts_provider.client.address import DEFAULT_URL
 from tts_provider.client.errors import (
     ConnectionFailed,
     RequestFailed,
@@ -7,7 +8,7 @@ from tts_provider.client.errors import (
     TTSClientError,
 )
 from tts_provider.client.session import SpeechSession, SpokenText
-from tts_provider.client.speech import DEFAULT_URL, AsyncTTSClient, TTSClient
+from tts_provider.client.speech import AsyncTTSClient, TTSClient
 from tts_provider.client.words import SpokenWord
 
 __all__ = [

@@ -9,6 +9,7 @@ TTSClientError
 from __future__ import annotations
 
 import json
+import ssl
 
 from websockets import exceptions as ws
 
@@ -52,4 +53,9 @@ def translate(url: str, error: Exception) -> TTSClientError:
             reason = error.response.reason_phrase
         status = error.response.status_code
         return ConnectionFailed(f"{url} refused the connection ({status}): {reason}")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectionFailed(
+            f"the certificate of {url} is not one that this machine trusts "
+            f"({error.verify_message}); give that of who signed it as ca_file, or --ca FILE"
+        )
     return ConnectionFailed(f"cannot reach {url}: {error}")

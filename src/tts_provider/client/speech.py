@@ -20,6 +20,7 @@ import weakref
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from socket import SHUT_RDWR
 from types import TracebackType
 from typing import Any
@@ -29,8 +30,8 @@ from websockets.asyncio.client import ClientConnection as AsyncConnection
 from websockets.asyncio.client import connect as connect_async
 from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect as connect_sync
-from websockets.uri import parse_uri
 
+from tts_provider.client.address import DEFAULT_URL, check_url, connect_options, socket_url
 from tts_provider.client.errors import (
     ConnectionFailed,
     RequestFailed,
@@ -40,8 +41,6 @@ from tts_provider.client.errors import (
 )
 from tts_provider.client.session import SpeechSession
 from tts_provider.client.words import SpokenWord, read_words
-
-DEFAULT_URL = "ws://localhost:8765"
 
 Turn = Mapping[str, Any]
 """Of a dialogue: `text`, and `voice` or `speaker`."""
@@ -101,7 +100,7 @@ _IO_ERRORS = (OSError, EOFError, ws.WebSocketException)
 
 def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation:
     """One request until it is answered; yields audio messages, or the body of an info reply."""
-    _check_address(url)
+    check_url(url)
     message, attempt = json.dumps(request), 1
     stream, wants_audio = bool(request.get("stream")), "command" not in request
     while True:
@@ -140,13 +139,6 @@ def _converse(url: str, request: dict[str, Any], attempts: int) -> _Conversation
             attempt += 1
 
 
-def _check_address(url: str) -> None:
-    try:
-        parse_uri(url).host.encode("idna")  # as looking it up does
-    except (ws.InvalidURI, ValueError) as error:
-        raise ConnectionFailed(f"{url!r} is not a ws:// or wss:// address") from error
-
-
 def _read_status(url: str, message: str) -> dict[str, Any]:
     """A text message's body; raises what it says went wrong."""
     try:
@@ -174,23 +166,25 @@ def _check_attempts(attempts: int) -> int:
     return attempts
 
 
-def _connect_options(api_key: str | None) -> dict[str, Any]:
-    return {
-        "compression": None,  # audio does not shrink
-        "max_size": None,
-        "additional_headers": {"Authorization": f"Bearer {api_key}"} if api_key else None,
-    }
-
-
 class TTSClient:
     """Speak through a server, blocking. One request at a time."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, api_key: str | None = None, attempts: int = 5
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        attempts: int = 5,
+        ca_file: str | Path | None = None,
     ) -> None:
-        """`attempts` is how often a request is tried where the server is busy or restarting."""
-        self._url, self._attempts = url, _check_attempts(attempts)
-        self._options = _connect_options(api_key)
+        """`url` is `ws://`, `wss://`, `http://` or `https://`; `attempts` is how often a request is
+        tried where the server is busy or restarting; `ca_file` has the certificates, in PEM, of who
+        signed the server's, where the system does not know them.
+
+        Raises `ConnectionFailed` where that file has none, or the address is without TLS.
+        """
+        self._url, self._attempts = socket_url(url), _check_attempts(attempts)
+        self._options = connect_options(self._url, api_key, ca_file)
         self.words: list[SpokenWord] = []
         """When each word of the last text is spoken, as far as it is known, if it was asked for
         with `timestamps=True`. In a stream those of a sentence arrive behind its audio."""
@@ -342,11 +336,21 @@ class AsyncTTSClient:
     """Speak through a server, in asyncio. One request at a time."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, api_key: str | None = None, attempts: int = 5
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        attempts: int = 5,
+        ca_file: str | Path | None = None,
     ) -> None:
-        """`attempts` is how often a request is tried where the server is busy or restarting."""
-        self._url, self._attempts = url, _check_attempts(attempts)
-        self._options = _connect_options(api_key)
+        """`url` is `ws://`, `wss://`, `http://` or `https://`; `attempts` is how often a request is
+        tried where the server is busy or restarting; `ca_file` has the certificates, in PEM, of who
+        signed the server's, where the system does not know them.
+
+        Raises `ConnectionFailed` where that file has none, or the address is without TLS.
+        """
+        self._url, self._attempts = socket_url(url), _check_attempts(attempts)
+        self._options = connect_options(self._url, api_key, ca_file)
         self.words: list[SpokenWord] = []
         """When each word of the last text is spoken, as far as it is known, if it was asked for
         with `timestamps=True`. In a stream those of a sentence arrive behind its audio."""
