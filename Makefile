@@ -11,7 +11,7 @@ PARALLEL := -n 2 --dist worksteal
 # They have targets of their own.
 OTHERS := --ignore tests/clients --ignore tests/engines/remote/test_ray.py
 
-.PHONY: run test test-slow test-all test-clients test-ray docs-check clients lint format bench hazards clean
+.PHONY: run test test-slow test-all test-clients test-ray docs-check clients lint format bench sanitize hazards clean
 
 run: .venv/run.stamp
 	$(BIN)/tts-provider serve $(ARGS)
@@ -51,6 +51,10 @@ lint: .venv/test.stamp
 format: .venv/test.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The kernels' tests with their errors of memory, arithmetic and threads looked for; needs clang.
+sanitize: .venv/test.stamp
+	$(PYTEST) tests/engines/csm/native -m slow -k "address or undefined or thread" $(ARGS)
 
 bench: .venv/test.stamp
 	$(BIN)/python benchmarks/server.py

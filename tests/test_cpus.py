@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tts_provider.config import Settings
 from tts_provider.cpus import available_cpus, cpu_quota
+from tts_provider.engines.csm.build import _threads
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -90,3 +92,14 @@ def test_without_control_groups_there_is_no_quota(tmp_path):
 
 def test_there_is_at_least_one():
     assert available_cpus() >= 1
+
+
+def test_a_setting_of_threads_above_the_cpus_is_told(caplog):
+    cpus = available_cpus()
+    assert _threads(Settings(threads=cpus)) == _threads(Settings()) == cpus
+    assert not caplog.messages
+    assert _threads(Settings(threads=cpus + 1)) == cpus + 1
+    assert caplog.messages == [
+        f"--threads {cpus + 1} is more than the {cpus} CPUs that this process may use, "
+        "and not faster"
+    ]

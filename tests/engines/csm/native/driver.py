@@ -4,7 +4,6 @@ with sanitizers. What the structures of a call point to travels there and back."
 from __future__ import annotations
 
 import ctypes
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,14 +23,12 @@ def compile_driver(program: Path, *flags: str, compiler: Sequence[str] = ()) -> 
     """With zig, where no other compiler is named. Raises `CalledProcessError` with what it says."""
     zig = (sys.executable, "-m", "ziglang", "cc")
     sources = [*sorted(library.FOLDER.glob("*.c")), DRIVER]
-    cache = str(program.parent / "zig")
     subprocess.run(
         [
             *(compiler or zig),
             *("-O2", "-g", "-std=c11", "-fno-math-errno", "-pthread", *flags),
             *(f"-I{library.FOLDER}", *map(str, sources), "-o", str(program)),
         ],
-        env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
         check=True,
         capture_output=True,
     )

@@ -16,7 +16,6 @@ from tts_provider.engines.csm.cpu.weights import load_weights
 from tts_provider.engines.csm.files.checkpoint import Checkpoint, expected_shapes
 from tts_provider.engines.csm.files.tensors import Tensor
 from tts_provider.engines.csm.native.language import NativeLanguage
-from tts_provider.engines.csm.native.library import NoKernels, open_kernels
 from tts_provider.engines.csm.onnx.sessions import OnnxLanguage
 from tts_provider.engines.csm.sampling import Sampler
 
@@ -73,14 +72,11 @@ def weights(tensors, tmp_path_factory):
 
 
 @pytest.fixture
-def make(weights):
+def make(weights, kernels_for, elsewhere):
     made = []
 
     def make(precision="int4", build=None, threads=2) -> NativeLanguage:
-        try:
-            kernels = open_kernels(build)
-        except NoKernels as reason:
-            pytest.skip(str(reason))
+        kernels = kernels_for(build if elsewhere is None or build == "avx2" else elsewhere)
         made.append(
             NativeLanguage(kernels, CONFIG, weights[precision], slots=SLOTS, threads=threads)
         )

@@ -14,18 +14,17 @@ from tts_provider.engines.csm.cpu.stepwise import Stepwise
 from tts_provider.engines.csm.cpu.weights import load_weights
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.native.language import NativeLanguage
-from tts_provider.engines.csm.native.library import NoKernels, Sampling, open_kernels
+from tts_provider.engines.csm.native.library import Sampling
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
+
+from .conftest import HERE, SLOW_ELSEWHERE
 
 SLOTS, CHOICES = 6, 2048
 
 
-@pytest.fixture(scope="module", params=["avx2", "avxvnni", "avx512vnni"])
-def kernels(request):
-    try:
-        return open_kernels(request.param)
-    except NoKernels as reason:
-        pytest.skip(str(reason))
+@pytest.fixture(scope="module", params=[*HERE, *SLOW_ELSEWHERE])
+def kernels(request, kernels_for):
+    return kernels_for(request.param)
 
 
 @pytest.fixture(scope="module")

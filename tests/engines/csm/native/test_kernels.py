@@ -47,15 +47,12 @@ def weights(small_folder, precision, tmp_path_factory):
 
 
 @pytest.fixture
-def make(config, weights):
+def make(config, weights, kernels_for, elsewhere):
     """A language model on the kernels; they are closed after the test."""
     made = []
 
     def make(build: str | None = None, threads: int = 2, slots: int = SLOTS) -> NativeLanguage:
-        try:
-            kernels = open_kernels(build)
-        except NoKernels as reason:
-            pytest.skip(str(reason))
+        kernels = kernels_for(build if elsewhere is None or build == "avx2" else elsewhere)
         made.append(NativeLanguage(kernels, config, weights, slots=slots, threads=threads))
         return made[-1]
 
@@ -211,7 +208,7 @@ def resident_bytes() -> int:
 
 def test_a_row_gives_its_memory_back(make):
     """And what it held is forgotten, but for parts of pages that it shares with its neighbours."""
-    language = make(slots=2)
+    language = make("avx2", slots=2)
     size = language.kv[0][0].nbytes
     assert size > 2 * mmap.PAGESIZE
     for kv in language.kv:
@@ -225,7 +222,7 @@ def test_a_row_gives_its_memory_back(make):
 
 
 def test_the_weights_lie_in_memory_that_may_have_huge_pages(make):
-    address = make()._packed.layers["head.1"].tiles
+    address = make("avx2")._packed.layers["head.1"].tiles
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, _, end = line.split()[0].partition("-")
         if int(start, 16) <= address < int(end, 16):
@@ -289,7 +286,7 @@ def test_closing_ends_the_threads(make):
         return {path.name for path in Path("/proc/self/task").iterdir()}
 
     before = threads()
-    language = make(threads=4)
+    language = make("avx2", threads=4)
     own = threads() - before
     assert len(own) >= 3
     language.close()
