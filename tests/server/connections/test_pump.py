@@ -495,6 +495,18 @@ async def test_a_context_with_nothing_to_speak():
         assert heard[-2]["code"] == "no_speech"
 
 
+async def test_a_context_ends_whatever_is_wrong_with_its_last_words():
+    async with running_server(clause_pause_s=PATIENT) as server, TalkTo(server) as talk:
+        await talk.tell("session.update", ssml=True)
+        assert (await talk.hear())["type"] == "session.updated"
+        heard = await talk.speak("c", "<speak>Two one. Six. Nine")
+        assert [body["code"] for body in heard if body["type"] == "error"] == ["invalid_ssml"]
+        said = [body["text"] for body in heard if body["type"] == "audio.segment"]
+        assert said == ["Two one.", "Six."]  # they were complete
+        heard = await talk.speak("d", "<speak>Nine</speak>")
+        assert ears.hear_digits(from_s16(audio_of(heard, "d"))) == ["nine"]
+
+
 async def test_a_binary_message_closes_the_connection():
     async with running_server() as server, TalkTo(server) as talk:
         await talk.socket.send(b"audio")

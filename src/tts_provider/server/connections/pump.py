@@ -13,7 +13,7 @@ from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.server.connections.socket import Socket, Wire, wait_for
 from tts_provider.server.connections.tasks import Tasks
 from tts_provider.server.connections.timeline import Timeline
-from tts_provider.server.dialects.contexts import Contexts, Item
+from tts_provider.server.dialects.contexts import Context, Contexts, Item
 from tts_provider.server.dialects.dialect import (
     Action,
     Answer,
@@ -208,11 +208,15 @@ class DialectSocket(Socket):
                 case Close():
                     self._is_closing = True
                 case _:
+                    context = self._contexts.find(action.context_id)
+                    was_ended = context is None or context.ended
                     try:
                         await self._do_in_context(action)
                     except WireError as problem:
                         is_refused = True
                         await self.send(Problem(problem, action.context_id))
+                        if context is not None and context.ended and not was_ended:
+                            self._end(context)  # its client waits for that
 
     async def _do_in_context(self, action: ContextAction) -> None:
         items, context_id = await self._take(action), action.context_id
@@ -235,6 +239,11 @@ class DialectSocket(Socket):
             self._leave(context_id)
         else:
             timeline.add(*items)
+
+    def _end(self, context: Context) -> None:
+        """The timeline ends behind what it has, without what could not be read."""
+        if context.id in self._timelines:
+            self._timelines[context.id][0].add(*context.wait(End(context.id)))
 
     async def _take(self, action: ContextAction) -> list[Item]:
         if not isinstance(action, Append) or len(action.text) <= PIECE_CHARACTERS:

@@ -179,7 +179,8 @@ class Contexts:
     def take(self, action: ContextAction) -> list[Item]:
         """What the context's timeline is to do now; one that was not there has begun.
 
-        Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed.
+        Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed; but an end is one,
+        whatever is wrong with what is left of the text.
         """
         if isinstance(action, Append):
             reading = self.begin(action)
@@ -199,9 +200,8 @@ class Contexts:
                 return self._flush(action)
             case End(context_id):
                 context = self._find_writable(context_id)
-                passages = context.close_text()
                 context.ended = True
-                return [*passages, *context.wait(action)]
+                return [*context.close_text(), *context.wait(action)]
             case Cancel(context_id):
                 self._get(context_id)
                 self.finish(context_id)
