@@ -195,3 +195,13 @@ def test_a_voice_changes_where_what_was_before_it_is_refused():
         reader.change_voice(bob)
     (passage,) = [*reader.push("Then."), *reader.flush()]
     assert (passage.text, passage.voice) == ("Then.", bob)
+
+
+def test_what_is_left_of_a_text_is_not_said_by_another_voice():
+    bob, options = Voice("bob", "Bob", "male", "test"), ReadingOptions(ssml=True)
+    reader = Reader(options, Cast(lambda _: bob, lambda _: options))
+    assert reader.push("<p>Hello there. ") == []
+    with pytest.raises(InvalidRequest, match="<p> is not closed"):
+        reader.change_voice(bob)
+    assert reader.take_clause(is_patient=True) == []
+    assert reader.characters == 0

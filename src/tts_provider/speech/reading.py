@@ -180,14 +180,18 @@ class Reader:
         return list(self._passages(self._cut_all()))
 
     def change_voice(self, voice: Voice) -> list[Passage]:
-        """What is left of the text so far; from here on this voice says it, also where this raises,
-        which it does as `push` does.
+        """What is left of the text so far; from here on this voice says it. Raises as `push` does,
+        and then that voice says nothing of what was left.
 
         A reader without a `Cast` must not be asked.
         """
         assert self._cast is not None
         try:
             return self.flush()
+        except InvalidRequest:
+            self._segmenter.flush()
+            self._drop(len(self._plain))
+            raise
         finally:
             self._own_voice, self._own_options = voice, self._cast.options(voice)
             self._turn_to(voice)
