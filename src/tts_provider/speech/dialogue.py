@@ -13,6 +13,9 @@ LONGEST_PAUSE_MS = 5000
 
 # A dash, or two hyphens, as scripts have them; what may close the line comes behind it.
 _INTERRUPTED = re.compile(r"(?:[—―–]|--)[\s\"'”’»)\]*_]*\Z")
+# Markdown's line across the page, or under a heading.
+_RULE = re.compile(r"(?:\A|\n)[ \t]*(?:-[ \t]*){2,}\s*\Z")
+_LOOKED_AT = 40  # characters at the end
 
 
 @dataclass(frozen=True)
@@ -49,4 +52,5 @@ class Dialogue:
 
 def is_interrupted(text: str) -> bool:
     """Whether the next turn begins as soon as this one's last sound is over: it ends in a dash."""
-    return _INTERRUPTED.search(text[-40:]) is not None
+    end = text[-_LOOKED_AT:]
+    return _INTERRUPTED.search(end) is not None and _RULE.search(end) is None
