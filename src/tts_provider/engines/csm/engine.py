@@ -12,12 +12,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tts_provider.config import Limits
 from tts_provider.engines.build_thread import BuildThread
 from tts_provider.engines.csm import CSM_REPOSITORY
 from tts_provider.engines.csm.adapters.kept import KeptAdapters, adapter_key
+from tts_provider.engines.csm.adapters.low_rank import LowRank
 from tts_provider.engines.csm.backend import Backend, Codes, DeviceLost, OutOfMemory
 from tts_provider.engines.csm.files.checkpoint import Checkpoint
 from tts_provider.engines.csm.loop import FRAME_MS, Decoded, Finished, Job, Loop
@@ -47,6 +48,8 @@ _STOP_S = 0.3
 # What is made and not yet asked for. The server's limits say how far ahead a listener may be.
 _MAX_AHEAD_S = 2.0
 _ENDINGS = tuple(".!?…:;,\"')]}。！？")
+
+_Made = TypeVar("_Made")
 
 
 class CsmEngine(Engine):
@@ -137,7 +140,7 @@ class CsmEngine(Engine):
                 code="adapter_unsupported",
                 param="voice",
             )
-        using = self._adapters.use(stored, backend.load_adapter, self._prompts.run)
+        using = self._adapters.use(stored, self._load_adapter, self._prompts.run)
         async with using as adapter, aclosing(self._speak(utterance, stored, adapter)) as sounds:
             async for sound in sounds:
                 yield sound
@@ -205,15 +208,23 @@ class CsmEngine(Engine):
         return self._tokenizer.encode(text, speaker)
 
     def _encode_audio(self, samples: Samples) -> Codes:
-        """In a thread. Where memory is short, what can be read again makes room."""
+        """In a thread."""
+        return self._beside_loop(lambda backend: backend.encode(samples))
+
+    def _load_adapter(self, adapter: LowRank) -> Any:
+        """In a thread."""
+        return self._beside_loop(lambda backend: backend.load_adapter(adapter))
+
+    def _beside_loop(self, work: Callable[[Backend], _Made]) -> _Made:
+        """Where memory is short, what can be read again makes room. Raises `EngineFailed`."""
         backend, loop = self._working_backend(), self._loop
         assert loop is not None, "load() comes first"
         try:
             try:
-                return backend.encode(samples)
+                return work(backend)
             except OutOfMemory:
                 loop.forget_prefixes()
-                return backend.encode(samples)
+                return work(backend)
         except DeviceLost as error:
             loop.lose(error)
             raise EngineFailed(str(error)) from None

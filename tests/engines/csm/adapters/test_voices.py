@@ -12,15 +12,16 @@ import pytest
 
 from engines.remote.running import remote_engine, running_replica
 from recordings import TEXT, speech
-from servers import ask, collect_stream, open_socket, running_server
+from servers import PATIENCE_S, ask, collect_stream, open_socket, running_server
 from tts_provider.config import Limits
 from tts_provider.engines.csm.adapters.low_rank import read_low_rank
+from tts_provider.engines.csm.backend import DeviceLost, OutOfMemory
 from tts_provider.engines.csm.engine import CsmEngine
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.prompt import text_prompt
 from tts_provider.engines.csm.sampling import Sampler
 from tts_provider.engines.csm.tokenizer import Tokenizer
-from tts_provider.errors import InvalidRequest
+from tts_provider.errors import EngineFailed, InvalidRequest
 from tts_provider.speech.engine import History, Manner, Utterance
 from tts_provider.voices.store import VoiceStore
 
@@ -143,6 +144,32 @@ async def test_a_voice_that_was_removed_speaks_no_more(engine, store, folders):
     store.remove(voice.id)
     with pytest.raises(InvalidRequest, match="was removed"):
         await codes_of(engine, voice.voice())
+
+
+@pytest.mark.parametrize(
+    "error", [OutOfMemory("no memory"), DeviceLost("the GPU is gone")], ids=str
+)
+async def test_an_adapter_that_finds_no_memory_has_what_prompts_kept_and_a_lost_device_is_told(
+    engine, store, folders, error
+):
+    voice, times = store.add("Ann", None, True, None, folders["a"]).voice.voice(), []
+    load = engine._backend.load_adapter
+
+    def fail_once(adapter):
+        times.append(0)
+        if len(times) == 1:
+            raise error
+        return load(adapter)
+
+    engine._backend.load_adapter = fail_once
+    if isinstance(error, OutOfMemory):
+        assert len(await codes_of(engine, voice))
+        assert len(times) == 2
+    else:
+        with pytest.raises(EngineFailed, match="the GPU is gone"):
+            await codes_of(engine, voice)
+        await asyncio.wait_for(engine.wait_lost(), PATIENCE_S)
+        assert "the GPU is gone" in engine.problem.message
 
 
 async def test_where_adapters_cannot_speak_it_is_said_and_recordings_can(

@@ -398,7 +398,7 @@ class TorchBackend(Backend):
     def load_adapter(self, adapter: LowRank) -> TorchAdapter:
         with self._faults():
             loaded = load_adapter(adapter, self._config, self._device, self._dtype)
-        self._synchronize()  # it was copied in another lane than the one that reads it
+            self._synchronize()  # it was copied in another lane than the one that reads it
         return loaded
 
     def acquire(self, adapter: Any = None) -> int:
