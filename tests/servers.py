@@ -18,6 +18,8 @@ import fastapi.dependencies.models
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
+import forks
+from forks import Program
 from tts_provider.config import Settings
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.selection import build_engine, choose_embedded
@@ -185,7 +187,7 @@ def server_process(
     folder: Path, *flags: str, script: Path = REPOSITORY / "run_server.py", **environment: str
 ) -> Iterator[ServerProcess]:
     command = [sys.executable, str(script), "--host", "127.0.0.1"]
-    process = subprocess.Popen(
+    process = Program(
         [*command, "--port", "0", *flags],
         cwd=folder,
         env=clean_environment(folder, **environment),
@@ -204,10 +206,5 @@ def server_process(
 def run_cli(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[Any]:
     """`tts-provider …` with an empty home folder."""
     options = {"text": True, "env": clean_environment(folder), "cwd": folder, **options}
-    return subprocess.run(
-        [sys.executable, "-m", "tts_provider", *arguments],
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
-        **options,
-    )
+    command = [sys.executable, "-m", "tts_provider", *arguments]
+    return forks.run(command, timeout=PATIENCE_S, **options)

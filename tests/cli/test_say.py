@@ -17,6 +17,8 @@ from websockets.asyncio.server import serve
 
 import decoders
 import ears
+import forks
+from forks import Program
 from servers import PATIENCE_S, clean_environment, run_cli, server_process
 from tts_provider import __version__
 from tts_provider.audio.encode.tag import find_tag
@@ -248,14 +250,12 @@ def test_the_embedded_server_does_not_heed_a_servers_settings(tmp_path, variable
         "from tts_provider.cli.main import main; sys.exit(main(['say', 'nine', '-o', 'c.wav']))"
     )
     (tmp_path / ".env").write_text("TTS_PROVIDER_MAX_MESSAGE_BYTES=few\n")
-    reply = subprocess.run(
+    reply = forks.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
         env=clean_environment(tmp_path, **variable),
-        capture_output=True,
         text=True,
         timeout=PATIENCE_S,
-        check=False,
     )
     assert (reply.returncode, "Traceback" in reply.stderr) == (0, False), reply.stderr
     samples, rate = ears.read_wav((tmp_path / "c.wav").read_bytes())
@@ -278,7 +278,7 @@ def test_an_embedded_server_that_cannot_start_is_one_sentence(tmp_path, monkeypa
 def say_process(folder, url, *arguments, variables=None, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "tts_provider", "say", *arguments, "--url", url]
     environment = clean_environment(folder, **(variables or {}))
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, **options)
+    return Program(command, cwd=folder, env=environment, stderr=subprocess.PIPE, **options)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -365,7 +365,7 @@ def test_progress_on_a_terminal(server, tmp_path):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "tts_provider", "say", "hello", "-o", "c.wav", "--url", server]
     environment = clean_environment(tmp_path, TERM="xterm")
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=theirs)
+    process = Program(command, cwd=tmp_path, env=environment, stderr=theirs)
     os.close(theirs)
     shown = b""
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forks import Program
 from servers import PATIENCE_S, clean_environment, run_cli
 from tts_provider.engines.csm.cpu.prepared import PreparedFolder
 from tts_provider.engines.csm.cpu.weights import load_weights, prepared_key
@@ -34,7 +35,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def serve(tmp_path: Path, program: str, *flags: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return Program(
         [
             *(sys.executable, "-c", program, "serve", "--host", "127.0.0.1", "--port", "0"),
             *("--engine", "csm", "--model-path", str(FOLDER), "--precision", "int8"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import forks
 from engines.csm.files.hub_server import COMMIT, Hub, running_hub
 from engines.kokoro.small_kokoro import SMALL, write_folder
 from servers import PATIENCE_S, clean_environment, run_cli
@@ -54,13 +54,11 @@ def fetch(
     """In a process of its own: the hub's client reads its settings when it is imported."""
     endpoint = hub if isinstance(hub, str) else hub.endpoint
     code = FETCH.format(precision=precision, wanted=wanted, revision=COMMIT)
-    finished = subprocess.run(
+    finished = forks.run(
         [sys.executable, "-W", "error", "-c", code],
         env=clean_environment(home, HF_HOME=str(home / "hf"), HF_ENDPOINT=endpoint, **more),
-        capture_output=True,
         text=True,
         timeout=PATIENCE_S,
-        check=False,
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from forks import Program
 from servers import PATIENCE_S, clean_environment
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.engines.remote.engine import RemoteEngine
@@ -127,7 +128,7 @@ class ReplicaProcess:
 
     def __init__(self, folder: Path, *flags: str) -> None:
         command = [sys.executable, "-m", "tts_provider", "replica", "--host", "127.0.0.1"]
-        self.process = subprocess.Popen(
+        self.process = Program(
             [*command, "--engine", "espeak", *flags],
             cwd=folder,
             env=clean_environment(folder),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import forks
 from engines.csm.files.hub_server import COMMIT, Hub, checksum, running_hub
 from engines.csm.files.repositories import (
     CACHE_NAME,
@@ -72,13 +73,11 @@ class Client:
     def run(self, hub: Hub | str, action: str = CSM, **environment: str) -> Outcome:
         endpoint = hub if isinstance(hub, str) else hub.endpoint
         environment = {"HF_HOME": str(self.home), "HF_ENDPOINT": endpoint, **environment}
-        finished = subprocess.run(
+        finished = forks.run(
             [sys.executable, "-W", "error", "-c", DOWNLOAD.format(action=action)],
             env=clean_environment(self.home.parent, **environment),
-            capture_output=True,
             text=True,
             timeout=PATIENCE_S,
-            check=False,
         )
         output = finished.stdout + finished.stderr
         assert finished.returncode == 0, output
