@@ -27,10 +27,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
-_WITH_PYTORCH = (
+WITH_PYTORCH = (
     "tests/engines/csm/",
     "tests/audio/watermark/test_network.py",
     "tests/audio/watermark/test_weights.py",
+    "tests/cli/test_voices_adapters.py",
 )
 _LEAST_WORDS = 6
 _MOST_LEFT_MIB = 50
@@ -51,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     begins with its part of the list. Raises `UsageError` naming each test that is slow without a
     reason.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(_WITH_PYTORCH))
+    items.sort(key=lambda item: not item.nodeid.startswith(WITH_PYTORCH))
     unreasoned = sorted(
         {
             item.nodeid

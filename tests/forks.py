@@ -37,6 +37,7 @@ PRELOADED = (
     "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
     "websockets.asyncio.client",
+    *("anyio", "filelock", "httpx2", "tqdm.auto", "yaml"),  # what huggingface_hub imports
 )
 # Read when they are needed, not when Python starts or a module is imported.
 _READ_LATE = (

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from conftest import WITH_PYTORCH
 from lazy_import import lazy_import
 
 TESTS = Path(__file__).parent
@@ -30,6 +31,16 @@ def test_no_test_module_imports_what_is_heavy_when_it_is_collected():
         if path.relative_to(TESTS).parts[0] != "clients" and path != LAZY
         for name in imported(path)
         if f"{name}.".startswith(tuple(f"{heavy}." for heavy in HEAVY)) and name not in LIGHT
+    ]
+    assert found == []
+
+
+def test_every_module_that_uses_pytorch_is_among_those_that_one_worker_runs():
+    found = [
+        relative
+        for path in TESTS.rglob("test_*.py")
+        if 'lazy_import("' + "torch" in path.read_text("utf-8")
+        and not (relative := f"tests/{path.relative_to(TESTS).as_posix()}").startswith(WITH_PYTORCH)
     ]
     assert found == []
 
