@@ -1,8 +1,9 @@
-"""A voice agent: a language model's words are spoken as they come, and an interruption stops it.
+"""A voice agent: a language model's words are spoken as they come, and an interruption stops it and
+tells what was heard, for the model's history.
 
     python agent.py [URL]
 
-`think` stands for your model; whatever yields pieces of text takes its place.
+`think` stands for your model, `Device` for your sound card: its callback takes what it plays next.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 
-from tts_provider import AsyncTTSClient, SpeechSession
+from tts_provider import AsyncTTSClient, PlaybackBuffer, SpeechSession
 
 ANSWERS = {
     "How are you?": "I am fine, thank you. It is a bright day, and I have nothing to do but talk.",
@@ -20,7 +21,7 @@ ANSWERS = {
 
 async def think(question: str) -> AsyncIterator[str]:
     for token in re.findall(r"\s*\S{1,4}", ANSWERS[question]):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.002)
         yield token
 
 
@@ -30,27 +31,35 @@ async def write(speech: SpeechSession, question: str) -> None:
     speech.end()
 
 
-async def answer(speech: SpeechSession, question: str, interrupt_after_s: float = 1e9) -> None:
-    print(f"> {question}")
-    speech.append("")  # begins the turn, so that it can be heard before the first word
-    writing = asyncio.create_task(write(speech, question))
-    heard_s = 0.0
-    async for pcm in speech:
-        heard_s += len(pcm) / 48_000  # 16-bit samples, 24 kHz: a player takes them here
-        if heard_s > interrupt_after_s:
-            writing.cancel()
-            print(" ".join(spoken.text for spoken in speech.segments), "… interrupted")
-            await speech.cancel()
+async def run_device(buffer: PlaybackBuffer) -> None:
+    """Ten times as fast as one that is heard."""
+    while True:
+        buffer.take(960)  # 20 ms of 16-bit samples at 24 kHz
+        await asyncio.sleep(0.002)
+
+
+async def answer(
+    speech: SpeechSession, buffer: PlaybackBuffer, question: str, interrupt_at_ms: int | None = None
+) -> None:
+    tasks = [asyncio.create_task(write(speech, question)), asyncio.create_task(speech.play(buffer))]
+    while not all(task.done() for task in tasks) or buffer.waiting_ms:
+        await asyncio.sleep(0.01)
+        if interrupt_at_ms is not None and buffer.played_ms > interrupt_at_ms:  # somebody speaks
+            tasks[0].cancel()
+            said = await speech.interrupt()
+            print(f"> {question}\n{said.heard} … interrupted")
             return
-    await writing
-    print(" ".join(spoken.text for spoken in speech.segments))
+    print(f"> {question}\n{ANSWERS[question]}")
 
 
 async def main(url: str = "ws://localhost:8765") -> None:
-    async with AsyncTTSClient(url).session(voice="nova") as speech:
-        await answer(speech, "How are you?")
-        await answer(speech, "Count for me.", interrupt_after_s=1.5)
-        await answer(speech, "How are you?")
+    buffer = PlaybackBuffer()
+    device = asyncio.create_task(run_device(buffer))
+    async with AsyncTTSClient(url).session(voice="nova", words=True) as speech:
+        await answer(speech, buffer, "How are you?")
+        await answer(speech, buffer, "Count for me.", interrupt_at_ms=1500)
+        await answer(speech, buffer, "How are you?")
+    device.cancel()
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from tts_provider.client import (
         AsyncTTSClient,
         ConnectionFailed,
+        Interruption,
+        PlaybackBuffer,
         RequestFailed,
         ServerBusy,
         SpeechSession,
@@ -21,6 +23,8 @@ __version__ = version("tts-provider")
 __all__ = [
     "AsyncTTSClient",
     "ConnectionFailed",
+    "Interruption",
+    "PlaybackBuffer",
     "RequestFailed",
     "ServerBusy",
     "SpeechSession",

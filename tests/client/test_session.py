@@ -66,6 +66,27 @@ async def test_a_turn_in_two_voices():
         assert [word.voice for word in speech.words] == ["", "", "female"]
 
 
+async def test_who_iterates_first_waits_for_the_first_text():
+    async with running_server() as server, client_of(server).session() as speech:
+        for word in ("one", "two"):
+            hearing = asyncio.create_task(hear(speech))
+            await asyncio.sleep(0)
+            speech.append(word)
+            speech.end()
+            assert ears.hear_digits(await hearing) == [word]
+        speech.append("Never.")
+        await speech.cancel()
+        assert len(await hear(speech)) == 0
+        waiting = asyncio.create_task(hear(speech))
+        await asyncio.sleep(0)
+    with pytest.raises(ConnectionFailed, match="the session was closed"):
+        await waiting
+
+
+async def hear(speech):
+    return from_s16(b"".join([chunk async for chunk in speech]))
+
+
 async def test_turn_after_turn():
     async with running_server() as server, client_of(server).session() as speech:
         for word in ("one", "two"):

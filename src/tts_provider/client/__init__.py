@@ -7,7 +7,8 @@ from tts_provider.client.errors import (
     ServerBusy,
     TTSClientError,
 )
-from tts_provider.client.session import SpeechSession, SpokenText
+from tts_provider.client.playback import PlaybackBuffer
+from tts_provider.client.session import Interruption, SpeechSession, SpokenText
 from tts_provider.client.speech import AsyncTTSClient, TTSClient
 from tts_provider.client.words import SpokenWord
 
@@ -15,6 +16,8 @@ __all__ = [
     "DEFAULT_URL",
     "AsyncTTSClient",
     "ConnectionFailed",
+    "Interruption",
+    "PlaybackBuffer",
     "RequestFailed",
     "ServerBusy",
     "SpeechSession",

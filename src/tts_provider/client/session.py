@@ -7,8 +7,9 @@
         async for audio in speech:
             play(audio)
 
-What is appended until `end` is one turn; the next `append` begins another one. `cancel`, from
-whichever task, interrupts a turn and ends its iteration.
+What is appended until `end` is one turn; the next `append` begins another one, which goes on with
+the conversation. `interrupt`, from whichever task, stops a turn, ends its iteration and tells what
+of it was heard; `cancel` stops it and asks nothing.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ from tts_provider.client.errors import (
     TTSClientError,
     translate,
 )
+from tts_provider.client.playback import PlaybackBuffer
 from tts_provider.client.words import SpokenWord, read_words
 
 SESSION_PATH = "/v1/stream"
+_BEGINNINGS = ("input_text.append", "context.append_audio")
 _BUSY_CODES = ("over_capacity", "draining", "engine_lost")
 
 
@@ -48,9 +51,22 @@ class SpokenText:
     """Who said it, where that is not the turn's first voice only."""
 
 
+@dataclass(frozen=True)
+class Interruption:
+    """What of a turn's text was heard, and what not: for the history of a language model."""
+
+    played_ms: int
+    heard: str
+    """As it was appended, up to the word that was playing."""
+    unheard: str
+
+
 @dataclass(eq=False)
 class _Turn:
     context_id: str
+    continues: str | None = None
+    """The turn before, whose conversation goes on."""
+    has_begun: bool = False
     arrived: asyncio.Queue[bytes | TTSClientError | None] = field(default_factory=asyncio.Queue)
     ended: bool = False
     """No more text is to come."""
@@ -58,6 +74,8 @@ class _Turn:
     """No more audio is to come."""
     heard: bool = False
     """All of it was taken, or nobody wants it."""
+    consumed: bool = False
+    """Somebody has iterated over it to its end."""
     segments: list[SpokenText] = field(default_factory=list)
     words: list[SpokenWord] = field(default_factory=list)
     failure: TTSClientError | None = None
@@ -80,7 +98,10 @@ class SpeechSession:
         self._tasks: list[asyncio.Task[None]] = []
         self._turn: _Turn | None = None
         self._turns = 0
+        self._begun = asyncio.Event()  # another turn has, or none will
         self._problem: TTSClientError | None = None
+        self._interruptions: dict[str, asyncio.Future[Interruption]] = {}
+        self._buffer: PlaybackBuffer | None = None
         self.info: dict[str, Any] = {}
         """What the server said of itself: engine, sample rate, voices, limits."""
 
@@ -152,26 +173,74 @@ class SpeechSession:
         turn.heard = True
         turn.finish()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The turn's audio, in the session's format. Raises `TTSClientError`."""
+    async def play(self, buffer: PlaybackBuffer) -> None:
+        """Fill the buffer with the turn's audio as it comes, until all of it has. `interrupt` then
+        takes from the buffer how much was played, and empties it. Raises `TTSClientError`."""
+        buffer.clear()
+        self._buffer = buffer
+        async for audio in self:
+            buffer.add(audio)
+
+    async def interrupt(self, played_ms: int | None = None) -> Interruption:
+        """Stop the turn, of whose audio the listener heard so much (by default what the buffer of
+        `play` counted): its iteration ends, and what is still on its way is dropped. It may be
+        called when all audio has arrived, since that is heard later. What the engine remembers of
+        the turn is what was heard.
+
+        It is told to the word in a session with `words=True`, or where the engine says its words
+        anyway; else by how long the sentence is. Raises `TTSClientError`.
+        """
+        counted_ms = 0 if self._buffer is None else self._buffer.clear()
+        played_ms = counted_ms if played_ms is None else played_ms
         turn = self._turn
-        if turn is None:
-            raise RuntimeError("there is no turn to hear; append text first")
-        while not turn.heard:
-            item = await turn.arrived.get()
-            if isinstance(item, bytes):
-                if not turn.heard:
-                    yield item
-                continue
-            turn.heard = True
-            if item is not None:
-                raise item
+        if turn is None or not turn.has_begun:
+            return Interruption(0, "", "")
+        turn.heard = True
+        turn.finish()
+        if self._problem is not None:
+            raise self._problem
+        if turn.context_id not in self._interruptions:
+            answered = asyncio.get_running_loop().create_future()
+            self._interruptions[turn.context_id] = answered
+            message = {"type": "context.interrupt", "context_id": turn.context_id}
+            self._outbox.put_nowait(json.dumps({**message, "played_ms": played_ms}))
+        try:
+            return await asyncio.shield(self._interruptions[turn.context_id])
+        finally:
+            self._interruptions.pop(turn.context_id, None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The turn's audio, in the session's format; that of the next one where none has begun, or
+        the last was heard. Raises `TTSClientError`."""
+        turn = self._turn
+        while turn is None or turn.consumed:
+            if self._problem is not None:
+                raise self._problem
+            self._begun.clear()
+            await self._begun.wait()
+            turn = self._turn
+        try:
+            while not turn.heard:
+                item = await turn.arrived.get()
+                if isinstance(item, bytes):
+                    if not turn.heard:
+                        yield item
+                    continue
+                turn.heard = True
+                if item is not None:
+                    raise item
+        finally:
+            turn.consumed = turn.heard
 
     def _begin(self) -> None:
         turn = self._turn
         if turn is None or turn.heard:
             self._turns += 1
-            self._turn = _Turn(f"turn-{self._turns}")
+            # Of a turn that failed the server may know nothing.
+            is_known = turn is not None and turn.has_begun and turn.failure is None
+            before = turn.context_id if turn is not None and is_known else None
+            self._turn = _Turn(f"turn-{self._turns}", before)
+            self._begun.set()
         elif turn.failure is not None:
             raise turn.failure
         elif turn.ended:
@@ -185,6 +254,9 @@ class SpeechSession:
         if self._turn is None or self._turn.over:
             raise RuntimeError("the turn is over; append text to begin another one")
         message = {"type": kind, "context_id": self._turn.context_id, **fields}
+        if not self._turn.has_begun and kind in _BEGINNINGS:
+            self._turn.has_begun = True
+            message |= {"continues": self._turn.continues} if self._turn.continues else {}
         self._outbox.put_nowait(json.dumps(message))
 
     async def _expect(self, kind: str) -> dict[str, Any]:
@@ -223,12 +295,25 @@ class SpeechSession:
         except (OSError, EOFError, ws.WebSocketException, TTSClientError) as error:
             if not isinstance(error, TTSClientError):
                 error = translate(self._url, error)
-            self._problem = error
-            if self._turn is not None:
-                self._turn.finish(self._problem)
+            self._end(error)
+
+    def _end(self, problem: TTSClientError) -> None:
+        """Whoever waits for something hears why in vain."""
+        self._problem = self._problem or problem
+        self._begun.set()
+        if self._turn is not None:
+            self._turn.finish(self._problem)
+        for answered in self._interruptions.values():
+            if not answered.done():
+                answered.set_exception(self._problem)
 
     def _take(self, body: dict[str, Any], data: bytes) -> None:
-        turn = self._turn
+        turn, answered = self._turn, self._interruptions.get(body.get("context_id", ""))
+        if answered is not None and not answered.done():
+            if body["type"] == "context.interrupted":
+                answered.set_result(Interruption(body["played_ms"], body["heard"], body["unheard"]))
+            elif body["type"] == "error":
+                answered.set_exception(_failure(body))
         if turn is None or turn.over or body.get("context_id") != turn.context_id:
             return  # of a turn that was cancelled, or failed
         if body["type"] == "audio.delta":
@@ -252,9 +337,7 @@ class SpeechSession:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        self._problem = self._problem or ConnectionFailed("the session was closed")
-        if self._turn is not None:
-            self._turn.finish(self._problem)
+        self._end(ConnectionFailed("the session was closed"))
         if self._socket is not None:
             await self._socket.close()
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 24_000
 """Samples a second of every engine."""
 
+CODE_SAMPLES = 1920
+"""That one frame of `Spoken.codes` stands for: Mimi has 12.5 a second."""
+
 MOST_HEARD = 16
 """Segments that a `History` keeps."""
 _HEARD = 4  # of one voice: more of its own output muffles it

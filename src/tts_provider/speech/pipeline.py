@@ -26,6 +26,7 @@ from tts_provider.speech.engine import (
 )
 from tts_provider.speech.reading import Passage
 from tts_provider.speech.timing.word_times import time_words
+from tts_provider.speech.transcript import SpokenPassage, Transcript
 
 # No sound waits for a pause: it is cut into chunks that are as long at once.
 _PAUSE_MS = CHUNKS_MS[-1:]
@@ -94,6 +95,8 @@ class Progress:
     """Samples until now, those that were cut off too."""
     is_audible: bool = False
     """Something of it can be heard."""
+    transcript: Transcript | None = None
+    """Where somebody may interrupt."""
 
 
 def speak(
@@ -268,6 +271,10 @@ async def _speak_passage(
     progress, asks_words = placing.progress, utterance.manner.word_times
     began, known = progress.position, list[Word]()
     asked, change = _within_speeds(engine, utterance)
+    record = SpokenPassage(passage, began, change, utterance.manner.speed, known)
+    if progress.transcript is not None:
+        progress.transcript.begin(record)
+    remembered = utterance.history.count
     if passage.spoken:
         text, phonemes = passage.spoken, passage.phonemes
         speech = engine.speak(replace(asked, text=text, phonemes=phonemes, begun=began > 0))
@@ -276,25 +283,29 @@ async def _speak_passage(
     else:
         speech, chunker = _silence(passage.pause_s), Chunker(lengths_ms=_PAUSE_MS)
         stages = _NONE
-    async with aclosing(speech):
-        async for sound in speech:
-            known += sound.words
-            for cut in chunker.push(sound.samples):
-                samples = await stages.push(cut)
-                samples = samples if tail is None else tail.push(samples)
-                if (chunk := placing.place(samples)) is not None:
-                    yield chunk
-            # Who wants words hears of those before the limit when their passage is over. An
-            # engine that ends at the limit itself may remember what it said.
-            if placing.is_beyond and not asks_words:
-                return
+    try:
+        async with aclosing(speech):
+            async for sound in speech:
+                known += sound.words
+                for cut in chunker.push(sound.samples):
+                    samples = await stages.push(cut)
+                    samples = samples if tail is None else tail.push(samples)
+                    if (chunk := placing.place(samples)) is not None:
+                        yield chunk
+                # Who wants words hears of those before the limit when their passage is over. An
+                # engine that ends at the limit itself may remember what it said.
+                if placing.is_beyond and not asks_words:
+                    return
+    finally:
+        if utterance.history.count > remembered:
+            record.remembered = utterance.history.segments[-1]
     samples = await stages.finish(chunker.finish())
     samples = samples if tail is None else tail.push(samples)
     if (chunk := placing.place(samples)) is not None:
         yield chunk
     if placing.is_holding:
         return
-    end = placing.cut(progress.position)
+    record.end = end = placing.cut(progress.position)
     words = time_words(passage, known) if asks_words else []
     placed = (_placed(word, change, began, end) for word in words)
     heard = tuple(word for word in placed if word.start < end or not placing.is_full)

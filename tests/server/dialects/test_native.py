@@ -23,6 +23,8 @@ from tts_provider.server.dialects.dialect import (
     Flushed,
     Greeting,
     Handshake,
+    Interrupt,
+    Interrupted,
     Listen,
     Opening,
     Problem,
@@ -51,6 +53,11 @@ def test_each_message_is_one_action():
         ({"type": "input_text.flush", "flush_id": "f"}, Flush("c", "f")),
         ({"type": "input_text.end"}, End("c")),
         ({"type": "context.cancel"}, Cancel("c")),
+        ({"type": "context.interrupt", "played_ms": 900}, Interrupt("c", 900)),
+        (
+            {"type": "input_text.append", "text": "Hal", "continues": "b"},
+            Append("c", "Hal", Opening(SETTINGS, continues="b")),
+        ),
     ]:
         assert receive(json.dumps({"context_id": "c", **message})) == [action]
 
@@ -66,6 +73,7 @@ def test_settings_are_for_contexts_made_later():
         "temperature": 0.5,
         "top_k": 5,
         "speed": 1.5,
+        "max_ahead_ms": 500,
     }
     (updated,) = talk.tell("session.update", None, **update)
     (told,) = talk.dialect.write(Updated(updated.settings))
@@ -135,6 +143,16 @@ def test_settings_are_for_contexts_made_later():
         (Flushed("c", None), {"type": "audio.flushed", "context_id": "c", "flush_id": None}),
         (Done("c", 240), {"type": "context.done", "context_id": "c", "audio_ms": 240}),
         (Cancelled("c", 240), {"type": "context.cancelled", "context_id": "c", "audio_ms": 240}),
+        (
+            Interrupted("c", 240, "Hal", "lo"),
+            {
+                "type": "context.interrupted",
+                "context_id": "c",
+                "played_ms": 240,
+                "heard": "Hal",
+                "unheard": "lo",
+            },
+        ),
         (
             Problem(OverCapacity("full", retry_after_ms=5), "c"),
             {
@@ -229,6 +247,18 @@ WRONG = [
         {"type": "session.update", "format": "opus", "sample_rate": 44100},
         "invalid_value",
         "sample_rate",
+    ),
+    ({"type": "session.update", "max_ahead_ms": 399}, "invalid_value", "max_ahead_ms"),
+    ({"type": "context.interrupt", "context_id": "open"}, "invalid_value", "played_ms"),
+    (
+        {"type": "context.interrupt", "context_id": "open", "played_ms": -1},
+        "invalid_value",
+        "played_ms",
+    ),
+    (
+        {"type": "context.interrupt", "context_id": "n", "played_ms": 1},
+        "unknown_context",
+        "context_id",
     ),
     ({"type": "session.update", "audio": "hex"}, "invalid_value", "audio"),
     ({"type": "session.update", "voice": "eve"}, "unknown_voice", "voice"),

@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tts_provider.config import Limits
 from tts_provider.engines.build_thread import BuildThread
 from tts_provider.engines.csm import CSM_REPOSITORY
@@ -171,12 +173,21 @@ class CsmEngine(Engine):
                 normal.depth_top_k if top_k is None else None,
             )
             finished = None
-            async with aclosing(self._run(prompt, max_frames, sampler, shared, adapter)) as items:
-                async for item in items:
-                    if isinstance(item, Finished):
-                        finished = item
-                    else:
-                        yield Sound(item.samples)
+            frames = list[np.ndarray]()
+            running = self._run(prompt, max_frames, sampler, shared, adapter, frames)
+            try:
+                async with aclosing(running) as items:
+                    async for item in items:
+                        if isinstance(item, Finished):
+                            finished = item
+                        else:
+                            yield Sound(item.samples)
+            except (GeneratorExit, asyncio.CancelledError):
+                # Who interrupts goes on from what it heard: what was made until here.
+                if made := frames[:]:  # the loop's thread may be adding to it
+                    codes = np.array(made, np.int64).reshape(-1, self._config.codebooks)
+                    history.add(Spoken(text, speaker, codes, utterance.voice.id))
+                raise
             assert finished is not None
             if len(finished.codes):
                 history.add(Spoken(text, speaker, finished.codes, utterance.voice.id))
@@ -278,9 +289,11 @@ class CsmEngine(Engine):
         sampler: Sampler,
         shared: tuple[str, int] | None,
         adapter: Any,
+        codes: list[np.ndarray],
     ) -> AsyncGenerator[Decoded | Finished, None]:
-        """One job through the loop; its last item is `Finished`. Raises what ended it. `shared`
-        names the start of the prompt that other jobs have too, and has its frames."""
+        """One job through the loop, whose frames go into `codes`; its last item is `Finished`.
+        Raises what ended it. `shared` names the start of the prompt that other jobs have too, and
+        has its frames."""
         model_loop = self._loop
         assert model_loop is not None, "load() comes first"
         loop = asyncio.get_running_loop()
@@ -292,6 +305,7 @@ class CsmEngine(Engine):
 
         key, frames = shared or (None, 0)
         job = Job(prompt, max_frames, sampler, publish, key, frames, adapter)
+        job.codes = codes
         model_loop.submit(job)
         try:
             while True:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
@@ -31,13 +33,20 @@ from tts_provider.server.dialects.dialect import (
     Event,
     Greeting,
     Handshake,
+    Interrupt,
+    Interrupted,
+    Listen,
     Problem,
     Refuse,
     Update,
     Updated,
 )
 from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.engine import SAMPLE_RATE, History
 from tts_provider.speech.reading import PIECE_CHARACTERS
+from tts_provider.speech.transcript import Transcript
+
+_SPOKEN_KEPT = 4  # of a client's contexts that are over; each remembers up to 3 MB
 
 
 class DialectSocket(Socket):
@@ -70,6 +79,9 @@ class DialectSocket(Socket):
         )
         self._tasks = Tasks()
         self._timelines: dict[str, tuple[Timeline, asyncio.Task[None]]] = {}
+        # Of contexts that are over, the last few: what of them was heard may be told late, and
+        # another may go on with what was said.
+        self._spoken: OrderedDict[str, Transcript] = OrderedDict()
         self._is_closing = False
         self._asked: Sequence[Action] = ()  # by the message that had the key
 
@@ -161,6 +173,12 @@ class DialectSocket(Socket):
     def finish(self, context_id: str) -> None:
         """The context is over; its id is not used again."""
         self._contexts.finish(context_id)
+        self._keep(context_id, self._timelines[context_id][0])
+
+    def _keep(self, context_id: str, timeline: Timeline) -> None:
+        self._spoken[context_id] = timeline.transcript
+        if len(self._spoken) > _SPOKEN_KEPT:
+            self._spoken.popitem(last=False)
 
     async def _speak(self, context_id: str, timeline: Timeline) -> None:
         await timeline.run()
@@ -218,7 +236,47 @@ class DialectSocket(Socket):
                         if context is not None and context.ended and not was_ended:
                             self._end(context)  # its client waits for that
 
+    async def _interrupt(self, action: Interrupt) -> None:
+        context_id, played_ms = action.context_id, action.played_ms
+        is_open = self._contexts.find(context_id) is not None
+        if is_open or context_id not in self._spoken:
+            self._contexts.take(action)
+        if is_open:
+            timeline, speaking = self._timelines[context_id]
+            await self._tasks.stop(speaking)
+            self._keep(context_id, timeline)
+            played_ms = min(played_ms, timeline.audio_ms)
+        heard, unheard = self._spoken[context_id].interrupt(played_ms * SAMPLE_RATE // 1000)
+        await self.send(Interrupted(context_id, played_ms, heard, unheard))
+        if is_open:
+            self._leave(context_id)
+
+    def _find_history(self, context_id: str) -> History:
+        """What was said in a context that is over. Raises `InvalidRequest`."""
+        if context_id not in self._spoken:
+            is_open = self._contexts.find(context_id) is not None
+            reason = "is not over yet" if is_open else "is none of the last that were spoken here"
+            raise InvalidRequest(
+                f"context {context_id!r} cannot be gone on with: it {reason}",
+                code="unknown_context",
+                param="continues",
+            )
+        history = self._spoken[context_id].history
+        return replace(history, segments=[*history.segments])
+
     async def _do_in_context(self, action: ContextAction) -> None:
+        if isinstance(action, Interrupt):
+            await self._interrupt(action)
+            return
+        history = None
+        if isinstance(action, Append | Listen) and action.opening.continues is not None:
+            if self._contexts.find(action.context_id) is not None:
+                raise InvalidRequest(
+                    f"context {action.context_id!r} has begun; say what it continues with a "
+                    "context's first message only",
+                    param="continues",
+                )
+            history = self._find_history(action.opening.continues)
         items, context_id = await self._take(action), action.context_id
         if isinstance(action, ChangeVoice) and context_id not in self._timelines:
             return  # what comes next begins it
@@ -227,7 +285,7 @@ class DialectSocket(Socket):
             if context is None:  # it ended while its text was read
                 return
             await self.send(Begun(context_id))
-            timeline = Timeline(context, self._service, self)
+            timeline = Timeline(context, self._service, self, history)
             self._timelines[context_id] = (
                 timeline,
                 self._tasks.start(self._speak(context_id, timeline)),
@@ -235,6 +293,7 @@ class DialectSocket(Socket):
         timeline, speaking = self._timelines[context_id]
         if isinstance(action, Cancel):
             await self._tasks.stop(speaking)
+            self._keep(context_id, timeline)
             await self.send(Cancelled(context_id, timeline.audio_ms))
             self._leave(context_id)
         else:

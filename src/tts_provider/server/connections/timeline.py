@@ -29,14 +29,16 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
-from tts_provider.speech.engine import Utterance, Voice, to_ms
+from tts_provider.speech.engine import History, Utterance, Voice, to_ms
 from tts_provider.speech.pipeline import Progress, Segment, nothing_to_speak
 from tts_provider.speech.reading import Passage
+from tts_provider.speech.transcript import Transcript
 from tts_provider.waiting.pace import Pace
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 4  # pauses
+_SOON_S = 2.0  # until a model's first sound, and some more
 
 
 class Listener(Protocol):
@@ -52,17 +54,29 @@ class Listener(Protocol):
 class Timeline:
     """`run` is its task, which ends with `Done` unless it is cancelled: then without a word."""
 
-    def __init__(self, context: Context, service: SpeechService, listener: Listener) -> None:
+    def __init__(
+        self,
+        context: Context,
+        service: SpeechService,
+        listener: Listener,
+        history: History | None = None,
+    ) -> None:
+        """`history` is of a conversation that it goes on with."""
         self._context, self._id = context, context.id
         self._settings = settings = context.opening.settings
         self._service = service
         self._listener = listener
         self._todo: deque[Item] = deque()
         self._changed = asyncio.Event()
-        self._utterance = Utterance(text="", voice=settings.voice, manner=settings.manner)
+        history = history or History()
+        self._utterance = Utterance("", settings.voice, settings.manner, history)
+        longest = service.limits.max_text_characters
+        self.transcript = Transcript(context.written, history, longest)
         self._meter = Meter(service.metrics, listener.endpoint, settings.voice)
         self._encoder = PieceEncoder(settings.output, is_cut=True)
-        self._progress = Progress()
+        self._progress = Progress(transcript=self.transcript)
+        limit_s = service.limits.max_ahead_s
+        self._max_ahead_s = min(settings.max_ahead_s or limit_s, limit_s)
         self._sent_ms = 0
         self._pace = Pace(asyncio.get_running_loop().time)
         self._working = False
@@ -157,7 +171,8 @@ class Timeline:
 
     async def _speak(self, passage: Passage) -> None:
         # Who has much to hear waits here, where it holds no place that others could speak in.
-        await self._pace.wait(self._service.limits.max_ahead_s / 2)
+        # One that may be little ahead begins at once: it would have a gap else.
+        await self._pace.wait(max(self._max_ahead_s / 2, min(self._max_ahead_s, _SOON_S)))
         self._meter.begin()  # where it is a clause, nobody added it
         self._meter.characters += len(passage.text)
         self._context.spoken(passage)
@@ -205,7 +220,7 @@ class Timeline:
             await self._send(piece)
 
     async def _send(self, piece: Piece) -> None:
-        await self._pace.wait(self._service.limits.max_ahead_s - piece.audio_s)
+        await self._pace.wait(self._max_ahead_s - piece.audio_s)
         self._pace.send(piece.audio_s)
         self._sent_ms = piece.end_ms
         await self._listener.send(

@@ -21,6 +21,7 @@ from tts_provider.server.dialects.dialect import (
     ContextAction,
     End,
     Flush,
+    Interrupt,
     Listen,
     Opening,
 )
@@ -30,6 +31,7 @@ from tts_provider.speech.engine import Voice
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.pipeline import check_pauses
 from tts_provider.speech.reading import Passage, Reader, ReadingOptions
+from tts_provider.speech.transcript import Written
 
 LONGEST_ID = 128
 # Ids of contexts that are over are remembered so long, to tell a late message from a wrong one.
@@ -68,6 +70,8 @@ class Context:
     """Another thread has its reader."""
     voice: Voice = field(init=False)
     """Who says what is written next."""
+    written: Written = field(default_factory=lambda: Written(0))
+    """What its client has written."""
 
     def __post_init__(self) -> None:
         self.voice = self.opening.settings.voice
@@ -84,6 +88,7 @@ class Context:
             + _lexicon(self.opening).size_bytes
             + self.waiting_bytes
             + _CHARACTER_BYTES * self.reader.characters
+            + self.written.size_characters
             + _MARK_BYTES * self.reader.marks
         )
 
@@ -115,6 +120,7 @@ class Context:
         if not self.cut_character:
             return []
         self.cut_character = ""
+        self.written.add("\ufffd")
         return self.reader.push("\ufffd")
 
     def change_voice(self, voice: Voice) -> list[Passage]:
@@ -202,7 +208,7 @@ class Contexts:
                 context = self._find_writable(context_id)
                 context.ended = True
                 return [*context.close_text(), *context.wait(action)]
-            case Cancel(context_id):
+            case Cancel(context_id) | Interrupt(context_id):
                 self._get(context_id)
                 self.finish(context_id)
                 return []
@@ -234,6 +240,7 @@ class Contexts:
         if self._open.get(context.id) is not context:
             return []
         context.cut_character = reading.cut_character
+        context.written.add(reading.text)
         context.unflushed = context.unflushed or bool(reading.text.strip())
         context.unspoken += reading.unspoken
         context.unspoken_pause_s += reading.pauses_s
@@ -339,7 +346,8 @@ class Contexts:
             )
         settings = opening.settings
         reader = self._new_reader(settings.voice, settings.reading)
-        self._open[context_id] = Context(context_id, reader, opening)
+        written = Written(self._limits.max_text_characters)
+        self._open[context_id] = Context(context_id, reader, opening, written=written)
         return self._open[context_id]
 
     def _find_writable(self, context_id: str) -> Context:

@@ -31,6 +31,8 @@ class ContextSettings:
     """Its format is one that can be cut."""
     audio: Literal["base64", "binary"] = "base64"
     """How a dialect that has both sends it."""
+    max_ahead_s: float | None = None
+    """How far ahead of its listener it may speak; None is the server's limit."""
     clause_pause_s: float | None = None
     """How long a writer pauses before a clause is spoken; None is the server's limit."""
     manner: Manner = field(default_factory=Manner)
@@ -48,6 +50,9 @@ class Opening:
     settings: ContextSettings
     is_first: bool = False
     """The message says what only the first may say: it is refused where there is the context."""
+    continues: str | None = None
+    """The context, over by now, whose conversation this one goes on with: the engine remembers
+    what was said there, as far as it was heard."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,15 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Interrupt:
+    """Stop: the listener speaks, having heard so much of the timeline; `Interrupted` follows, and
+    no audio after it. It may come when all was spoken, since what was sent is heard later."""
+
+    context_id: str
+    played_ms: int
+
+
+@dataclass(frozen=True)
 class Update:
     """The settings of contexts to come are these now: `Updated` follows."""
 
@@ -129,7 +143,7 @@ class Answer:
     messages: Sequence[str | bytes]
 
 
-ContextAction = Append | ChangeVoice | Listen | Flush | End | Cancel
+ContextAction = Append | ChangeVoice | Listen | Flush | End | Cancel | Interrupt
 Action = ContextAction | Update | Refuse | Close | Answer
 
 
@@ -213,6 +227,16 @@ class Cancelled:
 
 
 @dataclass(frozen=True)
+class Interrupted:
+    """The context is over, and this much of its text was heard; the rest was not."""
+
+    context_id: str
+    played_ms: int
+    heard: str
+    unheard: str
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something failed: what a message asked of a context, the context itself, or the connection
     where there is none."""
@@ -234,6 +258,7 @@ Event = (
     | Flushed
     | Done
     | Cancelled
+    | Interrupted
     | Problem
 )
 

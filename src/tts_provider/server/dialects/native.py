@@ -31,6 +31,8 @@ from tts_provider.server.dialects.dialect import (
     Flushed,
     Greeting,
     Handshake,
+    Interrupt,
+    Interrupted,
     Listen,
     Opening,
     Problem,
@@ -51,14 +53,17 @@ AUDIO_WAYS = ("base64", "binary")
 
 _SETTINGS = ("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k", "speed")
 _WORDS = "words"
+_AHEAD = "max_ahead_ms"
+_LEAST_AHEAD_MS = 400  # a chunk has up to 320
 _READING = ("ssml", "read_aloud", "voice_tags", "pronunciations")
 _FIELDS: Mapping[str, tuple[str, ...]] = {
-    "session.update": (*_SETTINGS, _WORDS, *_READING),
-    "input_text.append": ("context_id", "text", "voice"),
+    "session.update": (*_SETTINGS, _WORDS, _AHEAD, *_READING),
+    "input_text.append": ("context_id", "text", "voice", "continues"),
     "input_text.flush": ("context_id", "flush_id"),
     "input_text.end": ("context_id",),
     "context.cancel": ("context_id",),
-    "context.append_audio": ("context_id", "text", "audio", "speaker", "voice"),
+    "context.interrupt": ("context_id", "played_ms"),
+    "context.append_audio": (*("context_id", "text", "audio", "speaker", "voice", "continues"),),
 }
 
 
@@ -103,6 +108,9 @@ class NativeDialect(Dialect):
                 return [_encode("context.done", context_id=context_id, audio_ms=audio_ms)]
             case Cancelled(context_id, audio_ms):
                 return [_encode("context.cancelled", context_id=context_id, audio_ms=audio_ms)]
+            case Interrupted(context_id, played_ms, heard, unheard):
+                told = {"played_ms": played_ms, "heard": heard, "unheard": unheard}
+                return [_encode("context.interrupted", context_id=context_id, **told)]
             case Problem(error, context_id):
                 return [_encode("error", **_describe(error, context_id))]
             case Greeting(session_id, engine, voices, limits):
@@ -139,6 +147,14 @@ class NativeDialect(Dialect):
             return [Listen(context_id, read_said(fields, self._limits), self._opening(fields))]
         if kind == "context.cancel":
             return [Cancel(context_id)]
+        if kind == "context.interrupt":
+            played_ms = fields.integer("played_ms", 0, MAX_SEED)
+            if played_ms is None:
+                raise InvalidRequest(
+                    "context.interrupt needs played_ms: how much of the audio was heard",
+                    param="played_ms",
+                )
+            return [Interrupt(context_id, played_ms)]
         if kind == "input_text.end":
             return [End(context_id)]
         if kind == "input_text.flush":
@@ -154,13 +170,16 @@ class NativeDialect(Dialect):
         return [ChangeVoice(context_id, voice), append]
 
     def _opening(self, fields: Fields) -> Opening:
-        voice = fields.string("voice")
+        voice, continues = fields.string("voice"), fields.string("continues")
         if voice is None:
-            return Opening(self._settings)
-        return Opening(replace(self._settings, voice=self._find_voice(voice)), is_first=True)
+            return Opening(self._settings, continues=continues)
+        settings = replace(self._settings, voice=self._find_voice(voice))
+        return Opening(settings, is_first=True, continues=continues)
 
     def _read_settings(self, fields: Fields) -> ContextSettings:
         voice = fields.string("voice")
+        longest_ms = int(self._limits.max_ahead_s * 1000)
+        ahead_ms = fields.integer(_AHEAD, min(_LEAST_AHEAD_MS, longest_ms), longest_ms)
         settings = _replaced(
             self._settings,
             voice=None if voice is None else self._find_voice(voice),
@@ -170,6 +189,7 @@ class NativeDialect(Dialect):
                 sample_rate=fields.integer_choice("sample_rate", SAMPLE_RATES),
             ),
             audio=fields.choice("audio", AUDIO_WAYS),
+            max_ahead_s=None if ahead_ms is None else ahead_ms / 1000,
             manner=_replaced(
                 self._settings.manner,
                 seed=fields.integer("seed", 0, MAX_SEED),
@@ -204,6 +224,7 @@ def _facts(settings: ContextSettings) -> dict[str, Any]:
         "top_k": manner.top_k,
         "speed": manner.speed,
         **({_WORDS: True} if manner.word_times else {}),
+        **({} if settings.max_ahead_s is None else {_AHEAD: round(settings.max_ahead_s * 1000)}),
         **_reading(settings.reading),
     }
 
