@@ -83,6 +83,27 @@ async def test_who_iterates_first_waits_for_the_first_text():
         await waiting
 
 
+async def test_what_is_raised_has_a_code_and_says_whether_to_try_again():
+    async with running_server() as server:
+        client = client_of(server)
+        with pytest.raises(TypeError, match=r"no option 'rate'; expected one of voice, .*speed"):
+            await client.speak("Hello.", rate=2)
+        with pytest.raises(TypeError, match="pause_ms"):
+            client.stream("Hello.", pause_ms=2)
+        with pytest.raises(RequestFailed) as refused:
+            await client.speak("Hello.", voice="siri")
+        assert (refused.value.code, refused.value.is_retryable) == ("unknown_voice", False)
+        await client.close()
+    with pytest.raises(ConnectionFailed) as failed:
+        await client.speak("Hello.")
+    assert (failed.value.code, failed.value.is_retryable) == ("connection_failed", True)
+    async with running_server(idle_timeout_s=0.05) as server:
+        async with client_of(server).session() as speech:
+            with pytest.raises(ConnectionFailed, match="nothing was asked for") as closed:
+                await hear(speech)
+    assert closed.value.is_retryable
+
+
 async def hear(speech):
     return from_s16(b"".join([chunk async for chunk in speech]))
 

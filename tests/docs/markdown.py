@@ -19,6 +19,7 @@ PAGES = (
     "docs/models.md",
     "docs/performance-notes.md",
     "docs/protocol.md",
+    "docs/python.md",
     "docs/scale.md",
     "docs/security.md",
     "docs/text.md",

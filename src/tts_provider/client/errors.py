@@ -19,25 +19,37 @@ _RETRY_CLOSE_CODES = (1012, 1013)
 class TTSClientError(Exception):
     """Base of what the clients raise."""
 
+    code: str = "client_error"
+    """The server's code for it, docs/protocol.md; else `connection_failed` or `server_busy`."""
+    is_retryable: bool = False
+    """Whether the same may succeed a while later, with nothing changed."""
+
 
 class ConnectionFailed(TTSClientError):
     """The server cannot be reached, refused the connection, or broke it off."""
+
+    code = "connection_failed"
+    is_retryable = True
 
 
 class ServerBusy(TTSClientError):
     """The server was over capacity, restarting or without an engine, as often as it was asked."""
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    is_retryable = True
+
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, code: str = "server_busy"
+    ) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.code = retry_after_s, code
 
 
 class RequestFailed(TTSClientError):
     """The server refused or failed the request; `code` is its wire code."""
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str, is_retryable: bool = False) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.is_retryable = code, is_retryable
 
 
 def translate(url: str, error: Exception) -> TTSClientError:

@@ -346,5 +346,5 @@ def _failure(body: dict[str, Any]) -> TTSClientError:
     code, message = str(body.get("code", "")), str(body.get("message", ""))
     if code in _BUSY_CODES:
         after_ms = body.get("retry_after_ms")
-        return ServerBusy(message, None if after_ms is None else after_ms / 1000)
-    return RequestFailed(message, code)
+        return ServerBusy(message, None if after_ms is None else after_ms / 1000, code)
+    return RequestFailed(message, code, bool(body.get("retryable")))

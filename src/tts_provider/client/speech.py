@@ -45,6 +45,11 @@ from tts_provider.client.words import SpokenWord, read_words
 Turn = Mapping[str, Any]
 """Of a dialogue: `text`, and `voice` or `speaker`."""
 
+_OPTIONS = (
+    *("voice", "speaker", "format", "sample_rate", "speed", "seed", "temperature", "top_k"),
+    *("timestamps", "max_audio_length_ms", "context", "ssml", "read_aloud", "voice_tags"),
+    *("pronunciations", "request_id"),
+)
 _RETRY_CODES = ("over_capacity", "draining", "engine_lost")
 _FIRST_RETRY_S = 0.5
 _LONGEST_RETRY_S = 10.0
@@ -150,12 +155,16 @@ def _read_status(url: str, message: str) -> dict[str, Any]:
         code, text = str(body.get("code", "")), str(body.get("message", ""))
         if code in _RETRY_CODES:
             after_ms = body.get("retry_after_ms")
-            raise ServerBusy(text, None if after_ms is None else after_ms / 1000)
+            raise ServerBusy(text, None if after_ms is None else after_ms / 1000, code)
         raise RequestFailed(text, code)
     return body
 
 
 def _speech_request(options: dict[str, Any], *, stream: bool, **said: Any) -> dict[str, Any]:
+    allowed = (*_OPTIONS, "pause_ms") if "turns" in said else _OPTIONS
+    for name in options:
+        if name not in allowed:
+            raise TypeError(f"there is no option {name!r}; expected one of {', '.join(allowed)}")
     given = {name: value for name, value in options.items() if value is not None}
     return {**said, **given, **({"stream": True} if stream else {})}
 
@@ -216,9 +225,10 @@ class TTSClient:
     def speak(self, text: str, **options: Any) -> bytes:
         """The whole audio: a WAV file unless `format` says otherwise.
 
-        `options` are the request's fields: `speaker`, `voice`, `format`, `sample_rate`,
-        `temperature`, `top_k`, `seed`, `max_audio_length_ms`, `timestamps`. Raises
-        `TTSClientError`.
+        `options` are the request's fields: `voice`, `speaker`, `format`, `sample_rate`, `speed`,
+        `seed`, `temperature`, `top_k`, `timestamps`, `max_audio_length_ms`, `context`, `ssml`,
+        `read_aloud`, `voice_tags`, `pronunciations`, `request_id`. Raises `TTSClientError`, and
+        `TypeError` for an option that there is not.
         """
         return b"".join(self._hear(_speech_request(options, stream=False, text=text)))
 
