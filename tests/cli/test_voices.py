@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
 from recordings import TEXT, encode, speech, wav
-from servers import run_cli, running_server
+from servers import clean_environment, run_cli, running_server
 
 
 @pytest.fixture(name="cli")
@@ -21,6 +23,15 @@ def make_cli(tmp_path):
         return reply.stdout.splitlines(), reply.stderr.splitlines()
 
     return cli
+
+
+def test_who_reads_what_is_printed_may_go_away(tmp_path):
+    command = [sys.executable, "-m", "tts_provider", "words", "one two"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": tmp_path}
+    with subprocess.Popen(command, env=clean_environment(tmp_path), **options) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (141, b"")
 
 
 RECORDING = ("--audio", "anna.mp3", "--transcript", TEXT)

@@ -6,6 +6,7 @@ Heavy modules are imported by the command that needs them, so that `--help` answ
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -111,12 +112,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         exit_code: int = command(flags)
+        sys.stdout.flush()  # here whoever reads it may be gone, and not when the interpreter ends
     except StartupError as error:
         print(f"tts-provider: {printable(str(error))}", file=sys.stderr)
         return 2
     except TTSError as error:
         print(f"tts-provider: {printable(str(error))}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell says of a program that SIGPIPE ended
     except KeyboardInterrupt:
         return 130
     return exit_code
