@@ -88,7 +88,9 @@ def test_one_that_no_voice_can_have_is_refused_and_nothing_is_kept(cli, tmp_path
     def refused(words: str) -> None:
         _, errors = cli(*ADD, code=1)
         assert words in errors[-1]
-        assert cli("list") == ([], [])
+        listed, (hint,) = cli("list")
+        assert listed == []
+        assert "no voices of your own" in hint
 
     (folder / CONFIG).write_text(json.dumps({**config, "use_dora": True}))
     refused("uses DoRA")
