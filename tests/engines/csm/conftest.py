@@ -73,3 +73,16 @@ def make_torch_backend(
         on_progress=print,
         **options,
     )
+
+
+class Kept:
+    """A backend that serves the next test too: closing it does nothing."""
+
+    def __init__(self, backend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def close(self):
+        pass

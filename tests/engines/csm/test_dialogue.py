@@ -23,7 +23,7 @@ from tts_provider.speech.engine import MOST_HEARD, Engine, Manner, Spoken, Utter
 from tts_provider.speech.reading import read
 from tts_provider.voices.enrolment import BETWEEN_VOICES_HZ
 
-from .conftest import make_backend
+from .conftest import Kept, make_backend
 from .small_csm import FOLDER, make_engine
 from .test_parity import generate_after
 
@@ -37,19 +37,6 @@ FRAMES = 60
 @pytest.fixture(scope="module", name="backend")
 def load_backend(small_folder, tmp_path_factory):
     return make_backend(small_folder, tmp_path_factory.mktemp("dialogue"), "float32", slots=4)
-
-
-class Kept:
-    """A backend that serves the next test too."""
-
-    def __init__(self, backend) -> None:
-        self._backend = backend
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
-
-    def close(self):
-        pass
 
 
 @pytest.fixture(name="engine")

@@ -25,7 +25,7 @@ from tts_provider.errors import EngineFailed, InvalidRequest
 from tts_provider.speech.engine import History, Manner, Utterance
 from tts_provider.voices.store import VoiceStore
 
-from ..conftest import make_backend
+from ..conftest import Kept, make_backend
 from .trained import make, train_voice
 
 FRAMES = 6
@@ -42,19 +42,6 @@ def folders(small_model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def backend(small_folder, tmp_path_factory):
     return make("torch", small_folder, tmp_path_factory.mktemp("weights"), 4)
-
-
-class Kept:
-    """The module's backend, which a closed engine leaves to the next test."""
-
-    def __init__(self, backend) -> None:
-        self._backend = backend
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
-
-    def close(self):
-        pass
 
 
 async def start(folder, backend, store, **options) -> CsmEngine:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
 from typing import Any
 
 import pytest
@@ -12,8 +10,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import ears
-from servers import PATIENCE_S, running_server
+from servers import running_server
 from tts_provider.audio.pcm import from_s16
+
+from .messages import hear, tell
 
 RACHEL, ADAM = "21m00Tcm4TlvDq8ikWAM", "pNInz6obpgDQGcFmaJgB"
 VOICES = [RACHEL, ADAM]
@@ -22,15 +22,6 @@ VOICES = [RACHEL, ADAM]
 def open_socket(server, way: str, query: str = "sync_alignment=true") -> connect:
     address = f"ws://127.0.0.1:{server.port}/v1/text-to-dialogue/{way}"
     return connect(f"{address}?output_format=pcm_24000&{query}", compression=None)
-
-
-async def tell(socket, *messages: dict[str, Any]) -> None:
-    for message in messages:
-        await socket.send(json.dumps(message))
-
-
-async def hear(socket) -> dict[str, Any]:
-    return json.loads(await asyncio.wait_for(socket.recv(), PATIENCE_S))
 
 
 async def hear_until_final(socket) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from typing import Any
@@ -14,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import decoders
 import ears
-from servers import PATIENCE_S, running_server
+from servers import running_server
 from tts_provider.audio.pcm import from_s16
 from tts_provider.server.dialects.elevenlabs.dialogue import Characters
 from tts_provider.server.dialects.elevenlabs.http import _Lines, _OneObject
@@ -22,6 +21,8 @@ from tts_provider.server.http.speech_file import worded
 from tts_provider.server.service.pieces import Piece
 from tts_provider.speech.pipeline import Segment
 from written import word_at
+
+from .messages import hear, tell
 
 DIGITS = ["two", "one", "four"]
 TEXT = "two one four"
@@ -32,15 +33,6 @@ def open_socket(server, way: str, voice: str = "male", **options: Any) -> connec
     query = "&".join(f"{name}={value}" for name, value in options.pop("query", {}).items())
     url = f"ws://127.0.0.1:{server.port}{SPEECH}/{voice}/{way}?{query}"
     return connect(url, compression=None, max_size=None, **options)
-
-
-async def tell(socket, *messages: dict[str, Any]) -> None:
-    for message in messages:
-        await socket.send(json.dumps(message))
-
-
-async def hear(socket) -> dict[str, Any]:
-    return json.loads(await asyncio.wait_for(socket.recv(), PATIENCE_S))
 
 
 async def hear_until_final(socket) -> list[dict[str, Any]]:
