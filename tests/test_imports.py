@@ -23,6 +23,7 @@ ROOMS = {
     "errors": set(),
     "config": {"errors"},
     "cpus": set(),
+    "database": {"errors"},
     "onnx_threads": set(),
     "waiting": {"errors"},
     "audio": {"__init__", "errors", "config", "cpus", "waiting"},
