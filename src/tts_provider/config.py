@@ -154,6 +154,7 @@ class Settings(BaseSettings, Limits):
     kokoro_voices: Annotated[tuple[str, ...], NoDecode] = ()
     threads: int | None = Field(None, ge=1)
     normalize_text: bool = True
+    follow_language: bool = True
     model_acts: bool = False
     lexicon: Path | None = None
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("tts-provider"))

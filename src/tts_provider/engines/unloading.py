@@ -112,6 +112,9 @@ class UnloadingEngine(Engine):
     async def wait_lost(self) -> None:
         await self._lost.wait()
 
+    def can_read(self, voice: Voice) -> bool:
+        return self._engine.can_read(voice)
+
     def can_speak_early(self, voice: Voice) -> bool:
         return self._engine.can_speak_early(voice)
 

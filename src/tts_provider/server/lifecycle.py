@@ -34,6 +34,7 @@ from tts_provider.server.transport.discovery import Announcement
 from tts_provider.server.transport.http import HttpProtocol, http_protocol
 from tts_provider.server.transport.websocket import websocket_protocol
 from tts_provider.speech.engine import Engine
+from tts_provider.speech.languages import identify
 from tts_provider.speech.lexicon import load_lexicon
 from tts_provider.voices.store import open_store
 
@@ -65,6 +66,7 @@ class Server:
             store,
             speakers=VOICES,
             normalize_text=settings.normalize_text,
+            follow_language=settings.follow_language,
             lexicon=load_lexicon(settings.lexicon) if settings.lexicon else None,
             watermark=Watermark(
                 settings.watermark,
@@ -243,6 +245,8 @@ class Server:
             if not isinstance(error, TTSError):
                 log.exception("the engine failed unexpectedly")
             raise EngineFailed(f"the model could not be loaded: {_sentence(error)}") from None
+        if self.service.follows_language:
+            await asyncio.to_thread(identify.load)
 
     async def _load_and_open(self) -> None:
         try:

@@ -232,6 +232,10 @@ class Engine(ABC):
         they are."""
         return self
 
+    def can_read(self, voice: Voice) -> bool:
+        """Whether the packages are installed that this voice's language is read with."""
+        return True
+
     def can_speak_early(self, voice: Voice) -> bool:
         """Whether `speak` may be called for this voice although `load` has not returned yet."""
         return False

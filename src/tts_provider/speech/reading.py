@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import Phonemes, Voice
 from tts_provider.speech.languages import read_figures
+from tts_provider.speech.languages.identify import identify
 from tts_provider.speech.lexicon import Lexicon
 from tts_provider.speech.mapped_text import MappedText, Run
 from tts_provider.speech.normalize import normalize
@@ -77,6 +78,9 @@ class ReadingOptions:
     aloud: frozenset[str] = frozenset()
     """What of `structure.NOT_SPEECH` is to be spoken."""
     lexicon: Lexicon = field(default_factory=Lexicon)
+    readers: Mapping[str, Voice] = field(default_factory=dict)
+    """Who says a passage in another language than the voice's: a primary subtag of BCP 47 → a
+    voice. Of no effect in a `Reader` without a `Cast`."""
 
 
 AS_WRITTEN = ReadingOptions()
@@ -121,6 +125,7 @@ class Reader:
         self._cast = cast
         self._voice: Voice | None = None
         self._own_voice: Voice | None = None
+        self._foreign: Voice | None = None  # who said the last passage, if not `_voice`
         self._changes = 0
         self._structure = (
             Ssml(options.language, None if cast is None else lambda name: cast.find(name).language)
@@ -201,6 +206,7 @@ class Reader:
     def _turn_to(self, voice: Voice | None) -> None:
         """Who says what is read from now on; None is who said it before the text named others."""
         self._voice = voice or self._own_voice
+        self._foreign = None
         if voice is None or self._cast is None:
             self._options = self._own_options
         else:
@@ -302,8 +308,22 @@ class Reader:
             assert not isinstance(voice, str)  # `_cut` found it
             self._turn_to(voice)
 
+    def _speaker(self, text: str) -> tuple[Voice | None, ReadingOptions]:
+        """Who says this passage, and how it is read: what does not surely say its language is in
+        that of the passage before, or in the voice's."""
+        readers = self._options.readers
+        if not readers or self._cast is None:
+            return self._voice, self._options
+        guess = identify(text)
+        own = self._options.language.partition("-")[0].lower()
+        if guess is not None and (guess.is_sure or guess.language == own):
+            self._foreign = readers.get(guess.language)
+        if self._foreign is None:
+            return self._voice, self._options
+        return self._foreign, self._cast.options(self._foreign)
+
     def _passage(self, plain: PlainText) -> Passage:
-        options = self._options
+        voice, options = self._speaker(plain.text)
         text = MappedText(plain.text)
         if self._own_options.acts and not options.acts:
             text = text.sub(KEPT_ACT, " ")
@@ -311,7 +331,7 @@ class Reader:
         is_longer = len(respelled) > len(plain)
         if is_longer and len(respelled) > LONGEST_WORDS:
             raise _too_many_words(len(respelled), len(plain), LONGEST_WORDS)
-        said = self._say(text) if options.acts else self._in_words(respelled)
+        said = self._say(text, options) if options.acts else _in_words(respelled, options)
         spoken = said.string
         amount = self._amount
         amount.written += len(plain)
@@ -324,27 +344,27 @@ class Reader:
                 raise _too_many_words(amount.respelled, amount.written, most)
         start, end = plain.span(0, len(plain))
         phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(spoken)])
-        voice, runs = self._voice, plain.runs()
+        runs = plain.runs()
         return Passage(plain.text, spoken, start, end, 0.0, phonemes, voice, runs, said.runs())
 
-    def _say(self, text: MappedText) -> MappedText:
+    def _say(self, text: MappedText, options: ReadingOptions) -> MappedText:
         """What is said, and what a speaker is to do left as it is written."""
-        lexicon = self._options.lexicon
+        lexicon = options.lexicon
         pieces, done = list[MappedText](), 0
         for act in KEPT_ACT.finditer(text.string):
             before = text.slice(done, act.start())
-            pieces += [self._in_words(lexicon.respell(before)), text.slice(*act.span())]
+            pieces += [_in_words(lexicon.respell(before), options), text.slice(*act.span())]
             done = act.end()
-        pieces.append(self._in_words(lexicon.respell(text.slice(done, len(text)))))
+        pieces.append(_in_words(lexicon.respell(text.slice(done, len(text))), options))
         return MappedText.join(piece for piece in pieces if len(piece))
 
-    def _in_words(self, text: MappedText) -> MappedText:
-        language = self._options.language
-        if not self._options.normalize:
-            return text.on_one_line()
-        if language.partition("-")[0].lower() == "en":
-            return normalize(text)
-        return read_figures(text.on_one_line(), language)
+
+def _in_words(text: MappedText, options: ReadingOptions) -> MappedText:
+    if not options.normalize:
+        return text.on_one_line()
+    if options.language.partition("-")[0].lower() == "en":
+        return normalize(text)
+    return read_figures(text.on_one_line(), options.language)
 
 
 def _too_many_words(words: int, written: int, most: int) -> InvalidRequest:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from engines.kokoro.small_kokoro import VOICES, write_folder
-from servers import ask, open_socket, running_server
+from servers import ask, open_socket, receive, running_server, send
+from tts_provider.engines.espeak import engine as espeak
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.kokoro.engine import KokoroEngine
 from tts_provider.engines.kokoro.files import find_folder
@@ -403,3 +404,30 @@ async def test_names_mixtures_words_and_places_on_a_server(folder, place):
         assert {voice["language"] for voice in info["voices"]} >= {"en-US", "en-GB", "es", "fr"}
         reply = await ask(socket, text=SENTENCE, voice="af_heart+af_sky")
         assert reply["status"] == "success"
+
+
+async def test_a_sentence_in_another_language_is_spoken_by_a_voice_of_it(engine, monkeypatch):
+    text = "It costs $5. Le livre coûte 12,50 €. ¿Puede decirme cómo llegar a la biblioteca?"
+
+    async def speakers(server) -> list[tuple[str | None, str]]:
+        """Who speaks which sentence, and its first word, as the session tells."""
+        found = []
+        async with open_socket(server, path="v1/stream") as socket:
+            await receive(socket)
+            await send(socket, type="session.update", words=True)
+            await send(socket, type="input_text.append", context_id="a", text=text)
+            await send(socket, type="input_text.end", context_id="a")
+            while (message := await receive(socket))["type"] != "context.done":
+                assert message["type"] != "error", message
+                if message["type"] == "audio.words":
+                    found.append((message["words"][0].get("voice"), message["words"][0]["text"]))
+        return found
+
+    async with running_server(engine, watermark="off") as server:
+        assert await speakers(server) == [
+            (None, "It"),  # the voice that was asked for
+            ("ff_siwis", "Le"),
+            ("ef_dora", "¿Puede"),
+        ]
+        monkeypatch.setattr(espeak, "is_installed", lambda: False)
+        assert [voice for voice, _ in await speakers(server)] == [None] * 3

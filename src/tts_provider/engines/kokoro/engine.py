@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from tts_provider.engines.espeak import engine as espeak
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.inference import Inference
 from tts_provider.engines.kokoro.files import KokoroFiles
@@ -23,6 +24,7 @@ from tts_provider.engines.kokoro.network.norms import Norms
 from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import WHOLE_FRAMES, Performance, chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import MOST_PHONEMES, encode
+from tts_provider.engines.kokoro.phonemes.foreign import CODES
 from tts_provider.engines.kokoro.phonemes.phonemisers import Phonemisers
 from tts_provider.engines.kokoro.voices import (
     SOURCE,
@@ -79,6 +81,9 @@ class KokoroEngine(Engine):
 
     def mixture(self, name: str) -> Voice | None:
         return find_mixture(name, self._voices)
+
+    def can_read(self, voice: Voice) -> bool:
+        return voice.language not in CODES or espeak.is_installed()
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("loading Kokoro-82M")

@@ -59,6 +59,7 @@ from tts_provider.speech.reading import (
     ReadingOptions,
 )
 from tts_provider.voices.aliases import find_alias, resolve_alias
+from tts_provider.voices.languages import readers_beside
 from tts_provider.voices.store import VoiceStore
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class SpeechService:
         *,
         speakers: Mapping[str, int] | None = None,
         normalize_text: bool = True,
+        follow_language: bool = True,
         lexicon: LexiconFile | None = None,
         watermark: Watermark | None = None,
         signer: ManifestSigner | None = None,
@@ -103,6 +105,7 @@ class SpeechService:
         self._store = store
         self._voice_aliases = voice_aliases or {}
         self._normalize_text = normalize_text
+        self._follow_language = follow_language
         self._lexicon = lexicon or LexiconFile()
         self._watermark = watermark or Watermark("auto")
         self.signer = signer
@@ -202,6 +205,18 @@ class SpeechService:
             )
         return stored.voice()
 
+    @property
+    def follows_language(self) -> bool:
+        """Whether a passage may be spoken in another voice because of its language."""
+        return any(map(self._readers_beside, self.engine.voices()))
+
+    def _readers_beside(self, voice: Voice) -> Mapping[str, Voice]:
+        """By another language: who reads it instead of this voice."""
+        if not self._follow_language:
+            return {}
+        engine = self.engine.of(voice)
+        return readers_beside(voice, filter(engine.can_read, self.engine.voices()))
+
     async def voices(self) -> Sequence[Voice]:
         """Those that can speak here: the engine's, and the enrolled ones where it takes them."""
         voices = list(self.engine.voices())
@@ -256,6 +271,7 @@ class SpeechService:
                 asked,
                 normalize=asked.normalize and self._normalize_text,
                 language=voice.language,
+                readers=self._readers_beside(voice),
                 acts=self.engine.of(voice).takes_acts,
                 lexicon=merged[id(own)],
             )
