@@ -181,6 +181,7 @@ def frames(bench: Bench) -> None:
         with torch.no_grad(), backend._language.active():
             speak = bench.median_ms(backend._speak_graphs[rows])
             read = bench.median_ms(backend._read_graphs[rows, span])
+            in_place = bench.median_ms(backend._in_place_graphs[rows, span])
         sound = bench.median_ms(
             lambda slots=slots, codes=codes: backend.decode(slots, codes[:, None])
         )
@@ -189,6 +190,7 @@ def frames(bench: Bench) -> None:
             batch=batch,
             speak_ms=speak,
             read_ms=read,
+            read_in_place_ms=in_place,
             sound_ms=sound,
             frame_ms=frame,
             rtf=round(frame / FRAME_MS, 4),
@@ -279,6 +281,7 @@ def nodes(bench: Bench) -> None:
             ("speak", backend._speak_graphs[1]),
             ("wide", backend._wide_graphs[1]),
             ("read", backend._read_graphs[1, backend._spans[0]]),
+            ("read in place", backend._in_place_graphs[1, backend._spans[0]]),
             ("sound", backend._codec_graphs[1, 1]),
         ):
             counts = kernels(bench, graph)

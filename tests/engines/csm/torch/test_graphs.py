@@ -74,18 +74,51 @@ def test_every_graph_is_replayed_by_somebody(taped):
         taped.step([slot], [Sampler(0)])
     taped.release(slot)
     tapes = taped._language.tapes | taped._codec.tapes
-    kinds = (taped._speak_graphs, taped._wide_graphs, taped._read_graphs, taped._prompt_graphs)
+    language = (taped._speak_graphs, taped._wide_graphs, taped._prompt_graphs)
+    kinds = (*language, taped._read_graphs, taped._in_place_graphs)
     assert len(tapes) == sum(map(len, kinds)) + len(taped._codec_graphs)
     unused = [name for name, each in tapes.items() if not each.replays]
     # Prompts and reads of every span would be all that this test does.
     assert all("positions" in name for name in unused), unused
 
 
+@pytest.mark.parametrize(
+    ("stay", "top_k"),
+    [((0,), 50), ((3,), 50), ((0, 1), 50), ((0, 2), 50), ((1, 2, 3), 50), ((1, 2, 3), 2048)],
+)
+def test_slots_side_by_side_are_read_in_place_and_say_the_same(eager, taped, stay, top_k):
+    """Slots of which some rest, as streams do that are ahead: in place where the batch is no larger
+    for it, gathered elsewhere, and to the bit what each says alone."""
+    samplers = [Sampler(number, 1.2, top_k) for number in range(SLOTS)]
+    prompts = [text_prompt([128000, *range(30, 40 + 9 * n), 128001], 32) for n in range(SLOTS)]
+
+    def said(backend, groups) -> np.ndarray:
+        slots = [backend.acquire() for _ in prompts]
+        assert slots == list(range(SLOTS)), "the lowest first"
+        for slot, prompt, sampler in zip(slots, prompts, samplers, strict=True):
+            backend.prefill(slot, prompt)
+            sampler.frames = 0
+        found = [
+            np.array([backend.step(group, [samplers[row] for row in group]) for _ in range(3)])
+            for group in groups
+        ]
+        for slot in slots[1:] + slots[:1]:
+            backend.release(slot)
+        return np.concatenate(found, axis=1)
+
+    alone = said(eager, [[slot] for slot in stay])
+    replays = [each.replays for each in taped._in_place_graphs.values()]
+    assert np.array_equal(said(taped, [list(stay)]), alone)
+    in_place = replays != [each.replays for each in taped._in_place_graphs.values()]
+    assert in_place == (max(stay) < graphs.fitting(taped._buckets, len(stay)))
+
+
 @pytest.mark.parametrize("sampler", [Sampler(1), WIDE, Sampler(1, 0.9, 5, depth_top_k=100)])
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_a_step_starts_nothing_by_hand(taped, sampler, rows, monkeypatch):
     slots = [taped.acquire() for _ in range(rows)]
-    for kind in (taped._speak_graphs, taped._wide_graphs, taped._read_graphs):
+    reads = (taped._read_graphs, taped._in_place_graphs)
+    for kind in (taped._speak_graphs, taped._wide_graphs, *reads):
         for key in kind:  # the tape would start its operators
             monkeypatch.setitem(kind, key, lambda: None)
     for key in taped._codec_graphs:

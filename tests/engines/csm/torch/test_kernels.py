@@ -37,8 +37,8 @@ def draw(logits, samplers, book):
 """
 
 
-def run(code: str) -> None:
-    environment = {"TRITON_INTERPRET": "1", "PYTHONWARNINGS": "ignore"}
+def run(code: str, **variables: str) -> None:
+    environment = {"TRITON_INTERPRET": "1", "PYTHONWARNINGS": "ignore", **variables}
     paths = [path for path in sys.path if path]
     environment["PYTHONPATH"] = ":".join([str(REPOSITORY / "src"), *paths])
     command = [sys.executable, "-c", COMMON + code]
@@ -95,9 +95,51 @@ for dtype, close in ((torch.float32, 1e-6), (torch.bfloat16, 0.016)):
 
 
 @TRITON
+def test_a_turn_is_pytorch_s_to_the_bit_and_writes_where_it_should():
+    """Float32 with the backbone's heads and the depth decoder's, tokens of rows side by side, one
+    position for all, and heads whose half is no power of two; bfloat16 but for its last bit, which
+    the interpreter cuts off."""
+    run("""
+from tts_provider.engines.csm.torch import language
+
+def places(rows, positions, heads, half, rotated):
+    angles = torch.arange(rotated * heads * half).float().reshape(rotated, heads, half)
+    return language.Places(rows, positions, torch.polar(torch.ones_like(angles), angles))
+
+numbers = torch.arange(6)
+for heads, kv_heads, size in ((32, 8, 64), (8, 2, 128), (2, 1, 12)):
+    for rows, positions, rotated in (
+        (6 - numbers, 2 * numbers, 6),
+        (numbers, torch.tensor([3]).expand(6), 1),
+        (numbers // 2, numbers % 2, 6),
+    ):
+        all_heads = heads + 2 * kv_heads
+        at = places(rows, positions, all_heads, size // 2, rotated)
+        for dtype in (torch.float32, torch.bfloat16):
+            qkv = torch.randn((6, all_heads, size), generator=random).to(dtype)
+            kv = torch.full((3, 7, 2, kv_heads, 11, size), 99, dtype=dtype)
+            plain, ours = kv.clone(), kv.clone()
+            q_plain = language.turn(qkv.clone(), at, plain[1])
+            q_ours = kernels.turn(qkv.clone(), at, ours[1])
+            assert not torch.equal(plain, kv)
+            if dtype == torch.float32:
+                assert torch.equal(q_ours, q_plain)
+                assert torch.equal(ours, plain)
+            else:
+                assert torch.equal(ours == kv, plain == kv), "written elsewhere"
+                for one, other in ((q_ours, q_plain), (ours, plain)):
+                    assert torch.allclose(one.float(), other.float(), rtol=0.008, atol=1e-6)
+""")
+
+
+@TRITON
 def test_a_device_that_computes_as_pytorch_does_is_found_to():
     run("""
 assert kernels.why_not(torch.device("cpu")) is None
+right = kernels.turn
+kernels.turn = lambda qkv, places, cache: right(qkv, places, cache[:, [1, 0]])
+assert kernels.why_not(torch.device("cpu")) == "the kernel turns otherwise than PyTorch"
+kernels.turn = right
 kernels.gate = lambda x: 1.1 * silu_gate(x)
 assert kernels.why_not(torch.device("cpu")) == "the kernel gates otherwise than PyTorch"
 def broken(*_):
@@ -129,6 +171,40 @@ for has in (False, True):
     said.append(np.array([backend.step(slots, samplers) for _ in range(2)]))
 assert np.array_equal(*said)
 """)
+
+
+@TRITON
+def test_they_compile_to_machine_code_without_a_gpu(tmp_path):
+    """Triton brings its own assembler; what the interpreter takes a compiler may not."""
+    run(
+        """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+def compiled(kernel, constants, warps=4, **types):
+    signature = dict.fromkeys(kernel.arg_names, "i32")
+    signature |= dict.fromkeys([n for n in kernel.arg_names if "stride" in n], "i64")
+    signature |= types | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(kernel, signature=signature, constexprs=constants)
+    target = GPUTarget("cuda", 90, 32)
+    return triton.compile(source, target=target, options={"num_warps": warps}).asm
+
+whole = dict(keys="*i64", frames="*i64", top_ks="*i64", chosen="*i64")
+mix = {name: signed(getattr(kernels, name)) for name in ("STEP", "MIX_1", "MIX_2", "FRAME_SHIFT")}
+scores = dict(inverses="*fp32", bests="*fp32")
+places = dict(rotations="*fp32", rows="*i64", positions="*i64")
+for type in ("*bf16", "*fp32"):
+    for asm in (
+        compiled(kernels._draw, {"BLOCK": 2048, **mix}, logits=type, **scores, **whole),
+        compiled(kernels._gate, {"BLOCK": 1024}, x=type, out=type),
+        compiled(kernels._turn, {"BLOCK": 32}, 1, qkv=type, cache=type, **places),
+    ):
+        assert len(asm["cubin"]) > 1000
+""",
+        TRITON_INTERPRET="0",
+        TRITON_CACHE_DIR=str(tmp_path),
+    )
 
 
 def test_without_triton_pytorch_does_it(monkeypatch):

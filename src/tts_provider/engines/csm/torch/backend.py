@@ -8,6 +8,7 @@ Everything runs on cpu too, without graphs.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from tts_provider.engines.csm.backend import Backend, Codes, DeviceLost, OutOfMe
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.prompt import Prompt
 from tts_provider.engines.csm.sampling import NO_CODE, Sampler
+from tts_provider.engines.csm.torch import language
 from tts_provider.engines.csm.torch.adapters import (
     BatchAdapters,
     RowAdapters,
@@ -44,7 +46,7 @@ from tts_provider.engines.csm.torch.graphs import (
     fitting,
     no_garbage_collection,
 )
-from tts_provider.engines.csm.torch.kernels import KernelDraws, gate, why_not
+from tts_provider.engines.csm.torch.kernels import KernelDraws, gate, turn, why_not
 from tts_provider.engines.csm.torch.mimi import (
     MOST_FRAMES,
     MimiDecoder,
@@ -230,6 +232,7 @@ class TorchBackend(Backend):
             device=device,
             dtype=dtype,
             gate=gate if self._use_kernels else silu_gate,
+            turn=turn if self._use_kernels else language.turn,
         )
         codec_weights = MimiWeights(mimi, codec, device)
         self._decoder = MimiDecoder(codec_weights, 1)
@@ -282,7 +285,8 @@ class TorchBackend(Backend):
         self._adapters: list[TorchAdapter | None] = [None] * slots
         # By the adapters' ids, of the batches and prompts that were read last.
         self._batch_adapters: dict[tuple[int, ...], BatchAdapters] = {}
-        self._free = list(range(slots - 1, -1, -1))
+        # A heap: who comes takes the lowest, so that slots in use are side by side.
+        self._free = list(range(slots))
         self._point_at_scratch(rows)
 
     def _point_at_scratch(self, rows: int) -> None:
@@ -320,6 +324,7 @@ class TorchBackend(Backend):
         self._speak_graphs: dict[int, Replay] = {}
         self._wide_graphs: dict[int, Replay] = {}
         self._read_graphs: dict[tuple[int, int], Replay] = {}
+        self._in_place_graphs: dict[tuple[int, int], Replay] = {}
         self._prompt_graphs: dict[tuple[int, int], Replay] = {}
         self._codec_graphs: dict[tuple[int, int], Replay] = {}
         with no_garbage_collection():
@@ -336,6 +341,9 @@ class TorchBackend(Backend):
                 read = partial(self._read, rows, span)
                 name = f"{rows} streams that read a frame, {span} positions"
                 self._read_graphs[rows, span] = capture(name, read)
+                if not self._fixed_batch:
+                    read = partial(self._read, rows, span, in_place=True)
+                    self._in_place_graphs[rows, span] = capture(f"{name}, in place", read)
         for rows in reversed(self._wide_buckets):
             speak = partial(self._speak, rows, self._codebook_size)
             name = f"a frame of {rows} streams with a long top-k"
@@ -372,12 +380,20 @@ class TorchBackend(Backend):
         codes, is_finite = self._depth.speak(hidden, draws, adapters)
         self._codes[:rows, :-1], self._codes[:rows, -1] = codes, is_finite
 
-    def _read(self, rows: int, span: int, adapters: RowAdapters | None = None) -> None:
+    def _read(
+        self,
+        rows: int,
+        span: int,
+        adapters: RowAdapters | None = None,
+        *,
+        in_place: bool = False,
+    ) -> None:
         """The backbone reads the frames that were spoken last."""
         table = self._rows.tensor[:rows]
         x = self._backbone.embed_frames(self._codes[:rows, :-1])[:, None]  # [rows, 1, W]
         slots, lengths = table[:, _SLOT], table[:, _LENGTH]
-        self._backbone.read(x, slots, lengths, torch.ones_like(slots), span, adapters)
+        ones = torch.ones_like(slots)
+        self._backbone.read(x, slots, lengths, ones, span, adapters, in_place=in_place)
 
     def _read_prompt(self, piece: int, span: int, adapters: RowAdapters | None = None) -> None:
         prompt = self._prompt.tensor[:piece]
@@ -402,20 +418,20 @@ class TorchBackend(Backend):
         return loaded
 
     def acquire(self, adapter: Any = None) -> int:
-        slot = self._free[-1]
+        slot = self._free[0]
         with self._faults(), torch.no_grad():
             self._codec.run(partial(self._decoder.reset, slot))
             self._language.run(partial(self._backbone.reset, slot))
         self._table[slot, _LENGTH:] = 0
         self._adapters[slot] = adapter
         self._frames[slot] = 0
-        return self._free.pop()
+        return heapq.heappop(self._free)
 
     def release(self, slot: int) -> None:
         if self._adapters[slot] is not None:
             self._adapters[slot] = None
             self._batch_adapters.clear()
-        self._free.append(slot)
+        heapq.heappush(self._free, slot)
 
     @torch.no_grad()
     def prefill(self, slot: int, prompt: Prompt) -> None:
@@ -476,27 +492,30 @@ class TorchBackend(Backend):
     def _step(self, slots: np.ndarray, speak: dict[int, Replay]) -> np.ndarray:
         """One frame for slots whose top-k the graphs `speak` can draw, by rows; all of the slots
         have an adapter, or none has."""
+        # A slot that is full reads over its last position; nobody asks it for another frame.
+        span = fitting(self._spans, min(int(self._table[slots, _LENGTH].max()) + 1, self.positions))
         adapters = self._adapters_of(slots.tolist())
         if adapters is None:
             speaking, rows = fitting(sorted(speak), len(slots)), fitting(self._buckets, len(slots))
+            # Rows and slots of the same number, where that takes no larger batch.
+            in_place = slots.max() < min(speaking, rows) and (rows, span) in self._in_place_graphs
+            read = (self._in_place_graphs if in_place else self._read_graphs)[rows, span]
+            where = slots if in_place else np.arange(len(slots))
             padded = np.full(max(speaking, rows), self.slots)
-            padded[: len(slots)] = slots
+            padded[where] = slots
             self._rows.put(self._table[padded])
             speak[speaking]()
+            receive = self._codes_out.send(self._codes[: where.max() + 1])
+            read()
         else:
-            rows = len(slots)
+            rows, where = len(slots), np.arange(len(slots))
             self._rows.put(self._table[slots])
             width = int(self._table[slots][:, [_TOP_K, _DEPTH_TOP_K]].max())
             self._language.run(partial(self._speak, rows, width, adapters.depth))
-        receive = self._codes_out.send(self._codes[: len(slots)])
-        # A slot that is full reads over its last position; nobody asks it for another frame.
-        span = fitting(self._spans, min(int(self._table[slots, _LENGTH].max()) + 1, self.positions))
-        if adapters is None:
-            self._read_graphs[rows, span]()
-        else:
+            receive = self._codes_out.send(self._codes[:rows])
             self._language.run(partial(self._read, rows, span, adapters.backbone))
         self._table[slots, _LENGTH] += 1
-        frames = receive()
+        frames = receive()[where]
         frames[frames[:, -1] == 0] = NO_CODE
         return frames[:, :-1]
 

@@ -1,4 +1,5 @@
-"""Kernels in Triton for what PyTorch takes many small ones for: the draw of a code, and the gate.
+"""Kernels in Triton for what PyTorch takes many small ones for: the draw of a code, the gate, and
+RoPE with what it leaves in the cache.
 
 They are used where they can be had and say, on this very device, what PyTorch says; else PyTorch
 does it. Triton comes with PyTorch's builds for CUDA on Linux, and wants a C compiler.
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from tts_provider.engines.csm.sampling import BOOK_SHIFT, FRAME_SHIFT, MIX_1, MIX_2, STEP
+from tts_provider.engines.csm.torch import language
+from tts_provider.engines.csm.torch.language import Places
 from tts_provider.engines.csm.torch.sampling import NoiseDraws, candidates, noise, signed, silu_gate
 
 try:
@@ -57,7 +60,29 @@ def _compare(device: torch.device) -> str | None:
         x = torch.randn((3, 2 * _GATE_BLOCK + 64), generator=random).to(device, dtype)
         if not torch.allclose(gate(x).float(), silu_gate(x).float(), rtol=2e-2, atol=1e-3):
             return "the kernel gates"
+        if not _turns_alike(dtype, device, random):
+            return "the kernel turns"
     return None
+
+
+def _turns_alike(dtype: torch.dtype, device: torch.device, random: torch.Generator) -> bool:
+    """Whether RoPE and the cache are PyTorch's."""
+    tokens, heads, kv_heads, size, positions = 6, 8, 2, 64, 5
+    qkv = torch.randn((tokens, heads + 2 * kv_heads, size), generator=random).to(device, dtype)
+    angles = torch.randn((tokens, heads + 2 * kv_heads, size // 2), generator=random)
+    rotations = torch.polar(torch.ones_like(angles), angles).to(device)
+    numbers = torch.arange(tokens, device=device)
+    for each in (rotations, rotations[:1]):
+        places = Places(tokens - numbers, numbers % positions, each)
+        # Keys of other numbers are beside those of this layer, as in the backbone's cache.
+        caches = torch.zeros((2, tokens + 1, 2, kv_heads, positions, size), device=device)
+        plain, ours = caches.to(dtype)
+        queries = language.turn(qkv.clone(), places, plain), turn(qkv.clone(), places, ours)
+        for one, other in (queries, (plain, ours)):
+            rtol = 1e-2 if dtype == torch.bfloat16 else 1e-5
+            if not torch.allclose(one.float(), other.float(), rtol=rtol, atol=1e-5):
+                return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -93,6 +118,23 @@ def gate(gate_up: Tensor) -> Tensor:
     out = torch.empty((rows, mlp), dtype=gate_up.dtype, device=gate_up.device)
     _gate[(rows, triton.cdiv(mlp, _GATE_BLOCK))](gate_up, out, mlp, BLOCK=_GATE_BLOCK)
     return out
+
+
+def turn(qkv: Tensor, places: Places, cache: Tensor) -> Tensor:
+    """As `language.turn`, queries turned where they are."""
+    qkv = qkv.contiguous()
+    tokens, all_heads, size = qkv.shape
+    kv_heads = cache.shape[2]
+    heads = all_heads - 2 * kv_heads
+    rows, positions, rotations = places.rows, places.positions, torch.view_as_real(places.rotations)
+    _turn[(tokens, all_heads)](
+        *(qkv, rotations, cache, rows, positions, heads, kv_heads, size),
+        *(rotations.stride(0) if len(rotations) > 1 else 0, rotations.stride(1)),
+        *(rows.stride(0), positions.stride(0), *cache.stride()[:4]),
+        BLOCK=triton.next_power_of_2(size // 2),
+        num_warps=1,
+    )
+    return qkv[:, :heads]
 
 
 if triton is not None:
@@ -167,3 +209,48 @@ if triton is not None:
         gated = (wide / (1.0 + tl.exp(-wide))).to(left.dtype)
         product = (gated.to(tl.float32) * right.to(tl.float32)).to(left.dtype)
         tl.store(out + row * mlp + columns, product, mask=inside)
+
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _turn(  # type: ignore[no-untyped-def]
+        qkv,
+        rotations,
+        cache,
+        rows,
+        positions,
+        heads,
+        kv_heads,
+        size,
+        rotation_token_stride,
+        rotation_head_stride,
+        rows_stride,
+        positions_stride,
+        row_stride,
+        part_stride,
+        head_stride,
+        position_stride,
+        BLOCK: tl.constexpr,  # noqa: N803
+    ):
+        """A token's head: neighbours are a pair, which is turned as a complex number."""
+        token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+        pairs = tl.arange(0, BLOCK)
+        inside = pairs < size // 2
+        source = qkv + (token * tl.num_programs(1) + head) * size + 2 * pairs
+        left = tl.load(source, mask=inside, other=0.0)
+        right = tl.load(source + 1, mask=inside, other=0.0)
+        by = rotations + token * rotation_token_stride + head * rotation_head_stride + 2 * pairs
+        cosine = tl.load(by, mask=inside, other=0.0)
+        sine = tl.load(by + 1, mask=inside, other=0.0)
+        x, y = left.to(tl.float32), right.to(tl.float32)
+        turned_x = (x * cosine - y * sine).to(left.dtype)
+        turned_y = (x * sine + y * cosine).to(left.dtype)
+        if head < heads:
+            tl.store(source, turned_x, mask=inside)
+            tl.store(source + 1, turned_y, mask=inside)
+        else:
+            row = tl.load(rows + token * rows_stride)
+            position = tl.load(positions + token * positions_stride)
+            number = head - heads  # keys first, then values
+            target = cache + row * row_stride + position * position_stride + 2 * pairs
+            target += (number // kv_heads) * part_stride + (number % kv_heads) * head_stride
+            tl.store(target, turned_x, mask=inside)
+            tl.store(target + 1, turned_y, mask=inside)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,8 +21,32 @@ from tts_provider.engines.csm.config import TransformerConfig
 from tts_provider.engines.csm.torch.adapters import Product, RowAdapters
 from tts_provider.engines.csm.torch.sampling import Draws, silu_gate
 
-Attend = Callable[[int, Tensor, Tensor], Tensor]
-"""Layer number, queries [N, H, head], new keys and values [N, 2, KV, head] → [N, H · head]."""
+Attend = Callable[[Tensor, Tensor], Tensor]
+"""Queries [N, H, head], the layer's cache, which has their keys and values → [N, H · head]."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where tokens stand in a cache [rows, 2, KV, positions, head], and how they are turned."""
+
+    rows: Tensor  # int64 [N]
+    positions: Tensor  # int64 [N]
+    rotations: Tensor  # complex64 [N or 1, H + 2 KV, head / 2]
+
+
+Turn = Callable[[Tensor, Places, Tensor], Tensor]
+"""Queries, keys and values side by side [N, H + 2 KV, head], their places, a layer's cache →
+queries [N, H, head], turned. Keys, turned, and values are then in the cache. May overwrite its
+input."""
+
+
+def turn(qkv: Tensor, places: Places, cache: Tensor) -> Tensor:
+    """The `Turn` that PyTorch computes."""
+    kv_heads = cache.shape[2]
+    heads = qkv.shape[1] - 2 * kv_heads
+    turned = rotate(qkv, places.rotations)
+    cache[places.rows, :, :, places.positions] = turned[:, heads:].unflatten(1, (2, kv_heads))
+    return turned[:, :heads]
 
 
 @dataclass(frozen=True)
@@ -45,17 +70,19 @@ class Transformer:
     # stay beside their keys and are written with them at once.
     rotations: Tensor
     gate: Callable[[Tensor], Tensor] = silu_gate
+    turn: Turn = turn
 
     def run(
         self,
         x: Tensor,
-        rotations: Tensor,
+        kv: Tensor,
+        places: Places,
         attend: Attend,
         adapters: RowAdapters | None = None,
     ) -> Tensor:
         """x [N, W] through the layers; x is overwritten, and the last norm is not yet in.
 
-        `rotations` [N or 1, H + 2 KV, head / 2] are those of the tokens' positions.
+        kv [layers, rows, 2, KV, positions, head] is the cache.
         """
 
         def adapt(number: int, product: Product, inputs: Tensor, to: Tensor) -> None:
@@ -68,9 +95,7 @@ class Transformer:
             qkv = F.linear(h, layer.qkv)
             adapt(number, "qkv", h, qkv)
             qkv = qkv.unflatten(1, (-1, config.head_size))  # [N, H + 2 KV, head]
-            turned = rotate(qkv, rotations)
-            kv = turned[:, config.heads :].unflatten(1, (2, config.kv_heads))
-            attended = attend(number, turned[:, : config.heads], kv)
+            attended = attend(self.turn(qkv, places, kv[number]), kv[number])
             # In place: the matrix product adds to the residual itself.
             x.addmm_(attended, layer.out.t())
             adapt(number, "out", attended, x)
@@ -140,11 +165,16 @@ class Backbone:
         counts: Tensor,
         span: int,
         adapters: RowAdapters | None = None,
+        *,
+        in_place: bool = False,
     ) -> None:
         """Let each slot read its row of x [B, S, W]: `counts` [B] positions from `starts` [B] on.
 
         What follows them is padding and leaves no trace. `span` bounds starts + counts: attention
         looks no further. Keeps the answer to the last position in `hidden`.
+
+        Slots may be any, and attention gathers what they hold. With `in_place` it reads that where
+        it is: each row is of the slot of its own number, or of the scratch row.
         """
         config = self._transformer.config
         rows, sequence, width = x.shape
@@ -161,17 +191,16 @@ class Backbone:
         mask = mask.masked_fill(~seen, -torch.inf)[:, None, :, None]
         mask = mask.expand(-1, -1, -1, group, -1).flatten(2, 3)  # [B, 1, S · group, span]
 
-        def attend(number: int, q: Tensor, new: Tensor) -> Tensor:
-            kv = self.kv[number]  # [slots + 1, 2, KV, positions, head]
-            kv[targets, :, :, positions] = new
-            past = kv[:, :, :, :span].index_select(0, slots)  # [B, 2, KV, span, head]
+        def attend(q: Tensor, kv: Tensor) -> Tensor:
+            past = kv[:, :, :, :span]
+            past = past[:rows] if in_place else past.index_select(0, slots)  # [B, 2, KV, span, …]
             q = q.reshape(rows, sequence, kv_heads, group, size).transpose(1, 2).flatten(2, 3)
             out = F.scaled_dot_product_attention(q, past[:, 0], past[:, 1], attn_mask=mask)
             out = out.reshape(rows, kv_heads, sequence, group, size).transpose(1, 2)
             return out.reshape(-1, heads * size)  # [N, H · head]
 
-        rotations = self._transformer.rotations[positions]
-        x = self._transformer.run(x.reshape(-1, width), rotations, attend, adapters)
+        places = Places(targets, positions, self._transformer.rotations[positions])
+        x = self._transformer.run(x.reshape(-1, width), self.kv, places, attend, adapters)
         last = x.unflatten(0, (rows, sequence))[torch.arange(rows, device=x.device), counts - 1]
         self.hidden[slots] = self._transformer.finish(last)
 
@@ -191,6 +220,7 @@ class Depth:
         [depth W, W]; head [codes, W] of code 0; heads [codebooks - 1, codes, depth W]."""
         self._transformer = transformer
         self._table, self._projection, self._head, self._heads = table, projection, head, heads
+        self._numbers = torch.arange(len(heads) + 2, device=heads.device)
 
     def speak(
         self,
@@ -212,9 +242,12 @@ class Depth:
         # The backbone's state and code 0 go in together: one reading of the weights for both.
         first = F.linear(hidden, self._projection)
         x = torch.stack((first, self._table[0][code]), dim=1).flatten(0, 1)  # [2 B, depth W]
+        rows_of_x = torch.arange(rows, device=hidden.device)
         start, sequence = 0, 2
         for book in range(1, books):
-            x = transformer.run(x, *self._at(kv, start, sequence), adapters)
+            places = self._places(rows_of_x, start, sequence)
+            attend = partial(self._attend, start, sequence)
+            x = transformer.run(x, kv, places, attend, adapters)
             last = transformer.finish(x.unflatten(0, (rows, sequence))[:, -1])
             logits = F.linear(last, self._heads[book - 1])  # [B, codes]
             code, best = draws.pick(book, logits)
@@ -225,27 +258,28 @@ class Depth:
         # Once for the whole frame: a check of each code would be kernels beside each.
         return torch.stack(codes, dim=1), torch.stack(bests, dim=1).isfinite().all(1)
 
-    def _at(self, kv: Tensor, start: int, sequence: int) -> tuple[Tensor, Attend]:
-        """The rotations of all tokens, and attention over the cache up to each of them."""
-        config = self._transformer.config
-        rows, kv_heads, size = kv.shape[1], config.kv_heads, config.head_size
+    def _places(self, rows: Tensor, start: int, sequence: int) -> Places:
+        """Each row's tokens from position `start` on, side by side."""
+        positions = self._numbers[start : start + sequence]
         rotations = self._transformer.rotations[start : start + sequence]
-        if sequence > 1:
-            rotations = rotations.repeat(rows, 1, 1)
+        if sequence == 1:
+            return Places(rows, positions.expand(len(rows)), rotations)
+        return Places(
+            rows[:, None].expand(-1, sequence).flatten(),
+            positions.repeat(len(rows)),
+            rotations.repeat(len(rows), 1, 1),
+        )
 
-        def attend(number: int, q: Tensor, new: Tensor) -> Tensor:
-            q = q.reshape(rows, sequence, kv_heads, -1, size)
-            keys, values = kv[number].unbind(1)  # [B, KV, positions, head] each
-            new = new.unflatten(0, (rows, sequence)).movedim(1, 3)  # [B, 2, KV, sequence, head]
-            kv[number, :, :, :, start : start + sequence] = new
-            # Every row is at the same position: what is there is all seen, no mask is needed.
-            parts = []
-            for step in range(sequence):
-                end = start + step + 1
-                part = F.scaled_dot_product_attention(
-                    q[:, step], keys[:, :, :end], values[:, :, :end]
-                )
-                parts.append(part.flatten(1))  # [B, H · head]
-            return parts[0] if sequence == 1 else torch.stack(parts, dim=1).flatten(0, 1)
-
-        return rotations, attend
+    def _attend(self, start: int, sequence: int, q: Tensor, kv: Tensor) -> Tensor:
+        config = self._transformer.config
+        q = q.reshape(
+            -1, sequence, config.kv_heads, config.heads // config.kv_heads, config.head_size
+        )
+        keys, values = kv.unbind(1)  # [B, KV, positions, head] each
+        # Every row is at the same position: what is there is all seen, no mask is needed.
+        parts = []
+        for step in range(sequence):
+            end = start + step + 1
+            part = F.scaled_dot_product_attention(q[:, step], keys[:, :, :end], values[:, :, :end])
+            parts.append(part.flatten(1))  # [B, H · head]
+        return parts[0] if sequence == 1 else torch.stack(parts, dim=1).flatten(0, 1)

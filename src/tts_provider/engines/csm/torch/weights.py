@@ -17,7 +17,7 @@ from tts_provider.engines.csm.files.checkpoint import (
 )
 from tts_provider.engines.csm.rope import rope_angles
 from tts_provider.engines.csm.torch.adapters import Halves, TorchAdapter
-from tts_provider.engines.csm.torch.language import Backbone, Depth, Layer, Transformer
+from tts_provider.engines.csm.torch.language import Backbone, Depth, Layer, Transformer, Turn, turn
 from tts_provider.engines.csm.torch.sampling import silu_gate
 
 Read = Callable[[str], Tensor]
@@ -47,6 +47,7 @@ def load_language(
     device: torch.device,
     dtype: torch.dtype,
     gate: Callable[[Tensor], Tensor] = silu_gate,
+    turn: Turn = turn,
 ) -> tuple[Backbone, Depth]:
     """`codes` is how many of a codebook's entries can be said: the heads know no others."""
 
@@ -58,13 +59,15 @@ def load_language(
     projection = get("depth_decoder.model.inputs_embeds_projector.weight")  # [depth W, W]
     heads = get("depth_decoder.codebooks_head.weight")[:, :, :codes]  # [codebooks - 1, depth W, …]
     backbone = Backbone(
-        _transformer(get, "backbone_model", config.backbone, config.positions, device, gate),
+        _transformer(get, "backbone_model", config.backbone, config.positions, device, gate, turn),
         get("embed_text_tokens.weight"),
         audio,
         slots,
     )
     depth = Depth(
-        _transformer(get, "depth_decoder.model", config.depth, config.codebooks + 1, device, gate),
+        _transformer(
+            get, "depth_decoder.model", config.depth, config.codebooks + 1, device, gate, turn
+        ),
         _project(spoken, projection),
         projection,
         get("lm_head.weight")[:codes].contiguous(),
@@ -89,6 +92,7 @@ def _transformer(
     positions: int,
     device: torch.device,
     gate: Callable[[Tensor], Tensor],
+    turn: Turn,
 ) -> Transformer:
     layers = []
     for number in range(config.layers):
@@ -115,7 +119,7 @@ def _transformer(
         (turned.expand(-1, heads, -1), torch.ones_like(turned).expand(-1, kv_heads, -1)), dim=1
     )
     return Transformer(
-        config, tuple(layers), get(f"{prefix}.norm.weight"), rotations.to(device), gate
+        config, tuple(layers), get(f"{prefix}.norm.weight"), rotations.to(device), gate, turn
     )
 
 
