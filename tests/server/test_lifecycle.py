@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -357,6 +358,27 @@ async def test_who_does_not_read_holds_the_end_up_no_longer_than_the_drain(monke
         socket.transport.pause_reading()
     socket.transport.abort()
     await socket.wait_closed()
+
+
+async def test_a_stop_waits_for_no_clock(monkeypatch):
+    slept_s = []
+    sleep = asyncio.sleep
+
+    async def told(delay_s: float) -> None:
+        slept_s.append(delay_s)
+        await sleep(delay_s)
+
+    monkeypatch.setattr(asyncio, "sleep", told)
+    async with running_server() as server, httpx2.AsyncClient() as client:
+        address = f"http://127.0.0.1:{server.port}/health"
+        assert (await client.get(address)).headers["Date"]
+        assert len(server.connections) == 1  # it is kept for the next request
+        server.stop()
+        while server.connections:
+            await sleep(0)
+        with pytest.raises(httpx2.ConnectError):
+            await client.get(address)
+    assert max(slept_s) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -7,6 +7,7 @@ shutdown closes WebSockets in the middle of a sentence, so the drain comes befor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -47,6 +48,7 @@ _LISTEN_BACKLOG = 1024
 # After the drain: for those who read to hear that it is over, and for what does not end by itself.
 _GOODBYE_S = 0.5
 _LAST_WORD_S = 2.0
+_DATE_S = 1.0
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 _ADDRESS_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -291,7 +293,7 @@ class Server:
         else:
             log.warning("%d requests were not finished in time", admission.active)
             await self._cut_off()
-        self._uvicorn.should_exit = True
+        self._uvicorn.end()
 
     async def _finish(self) -> None:
         await self.service.admission.wait_idle()
@@ -325,7 +327,11 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn, told what to do when it listens and when a signal asks it to stop."""
+    """uvicorn, told what to do when it listens and when a signal asks it to stop.
+
+    It ends when it is told to. uvicorn's own loop looks ten times a second whether it should end,
+    and then waits another tenth of a second for connections, even where there are none.
+    """
 
     def __init__(
         self, config: uvicorn.Config, on_listening: Callable[[], None], stop: Callable[[], None]
@@ -333,6 +339,11 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._on_listening = on_listening
         self._stop = stop
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -340,6 +351,21 @@ class _Uvicorn(uvicorn.Server):
         for listener in sockets or ():
             listener.listen(_LISTEN_BACKLOG)
         self._on_listening()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # it renews the header with the date
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), _DATE_S)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, HttpProtocol):
+                connection.shutdown()  # closes one that nothing is sent on
+        await asyncio.sleep(0)  # it is gone then
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # The next signal is not ours any more: it ends the process at once.
