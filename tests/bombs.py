@@ -9,6 +9,7 @@ Two processes, since Linux counts for a child what its parent had.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import resource
 import struct
@@ -39,6 +40,7 @@ def _synchsafe(value: int) -> bytes:
     return bytes(value >> shift & 127 for shift in (21, 14, 7, 0))
 
 
+@functools.cache
 def _packed_id3() -> bytes:
     """Tags that unpack to a gigabyte. https://id3.org/id3v2.4.0-structure"""
     packed = zlib.compress(bytes(200 << 20), 9)

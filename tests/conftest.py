@@ -17,6 +17,8 @@ import httpcore2
 import pytest
 from hypothesis import settings
 
+from forks import fork_subprocesses_of_asyncio
+
 pytest_plugins = ["time_limit"]
 
 # For PyTorch and Whisper, here and in the servers that tests start. Their threads wait for each
@@ -42,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Reading the system's certificates takes 20 ms, for each of the thousands of HTTP clients here,
     # and nearly none of them speaks TLS.
     httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
+    fork_subprocesses_of_asyncio()
     config.addinivalue_line(
         "markers", "slow(reason): not in `make test`; what it costs, and what it guards"
     )

@@ -9,6 +9,7 @@ system without Linux's subreapers) starts Python instead.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import ctypes
 import functools
@@ -41,7 +42,8 @@ PRELOADED = (
 )
 # Read when they are needed, not when Python starts or a module is imported.
 _READ_LATE = (
-    *("HOME", "COLUMNS", "TERM", "PYTHONUNBUFFERED"),
+    *("HOME", "COLUMNS", "TERM", "PYTHONUNBUFFERED", "PYTHONPATH"),
+    "OPENBLAS_NUM_THREADS",  # a fork has no threads of it
     *("PYTEST_", "TTS_PROVIDER_", "HF_", "XDG_"),
 )
 _PR_SET_CHILD_SUBREAPER = 36
@@ -78,10 +80,12 @@ class Program(subprocess.Popen[Any]):
                 *others,
             )
             return
+        start_new_session = others[5]
         request = {
             "arguments": [str(argument) for argument in args[1:]],
             "folder": str(cwd or Path.cwd()),
             "environment": environment,
+            "new_session": start_new_session,
             "interruptible": signal.getsignal(signal.SIGINT) is not signal.SIG_IGN,
         }
         streams = (p2cread, c2pwrite, errwrite)
@@ -106,6 +110,14 @@ def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
             program.kill()
             raise
     return subprocess.CompletedProcess(command, program.returncode, stdout, stderr)
+
+
+def fork_subprocesses_of_asyncio() -> None:
+    """Processes that decode uploads are forks then: each test that uploads starts two."""
+    if sys.platform == "linux":
+        asyncio.unix_events.subprocess = types.SimpleNamespace(  # type: ignore[attr-defined]
+            PIPE=subprocess.PIPE, Popen=Program
+        )
 
 
 def fits(environment: dict[str, str]) -> bool:
@@ -220,6 +232,8 @@ def _begin(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    if request["new_session"]:
+        os.setsid()
     if request["interruptible"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
@@ -239,11 +253,13 @@ def _begin(request: dict[str, Any]) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    """`python ARGUMENTS`: with `-W error`, `-c CODE`, `-m MODULE` or a script."""
+    """`python ARGUMENTS`: with `-W error`, `-c CODE`, `-m MODULE` or a script; and `PYTHONPATH`."""
     if arguments[:2] == ["-W", "error"]:
         sys.warnoptions.append("error")
         warnings.simplefilter("error")
         arguments = arguments[2:]
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in path if folder and folder not in sys.path[1:]]
     what, *rest = arguments
     if what == "-c":
         sys.argv, sys.path[0] = ["-c", *rest[1:]], ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -88,6 +89,22 @@ def test_nothing_that_is_set_when_it_is_imported_is_there_and_what_is_there_is_s
 def test_what_python_reads_when_it_starts_starts_python():
     code = "import sys; print(sys.flags.utf8_mode, 'tts_provider' in sys.modules)"
     assert python("-c", code, env={**os.environ, "PYTHONUTF8": "1"}).stdout == "1 False\n"
+
+
+async def test_asyncio_forks_too(tmp_path):
+    (tmp_path / "told.py").write_text(
+        "import os, sys; sys.stdout.write(sys.stdin.read());"
+        "print(os.getsid(0) == os.getpid(), 'tts_provider.cli.main' in sys.modules); sys.exit(3)"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "told"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        start_new_session=True,
+    )
+    assert await process.communicate(b"heard ") == (b"heard True True\n", None)
+    assert process.returncode == 3
 
 
 def test_who_is_killed_is_replaced():

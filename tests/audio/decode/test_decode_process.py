@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import forks
 from bombs import decode_all
 from recordings import FORMATS, encode, speech, wav
 from tts_provider.audio.decode import decode_process
@@ -194,7 +195,9 @@ async def test_a_manifest_that_takes_too_much_is_told_like_audio_that_does(
     assert len(await decoders.decode(data, **LIMITS)) == 100  # who does not ask is not troubled
 
 
-async def test_who_does_not_ask_for_a_manifest_loads_no_parser(decoders, stuck):
+async def test_who_does_not_ask_for_a_manifest_loads_no_parser(decoders, stuck, monkeypatch):
+    forks.server()  # what is set after it began starts Python: a fork has imported more
+    monkeypatch.setenv("BEGUN_BY", "Python")
     told = (await refused(decoders, b"modules")).message.split()
     assert "av" in told
     assert "c2pa" not in told
