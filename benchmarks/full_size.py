@@ -2,6 +2,7 @@
 
     python benchmarks/full_size.py FOLDER            write the checkpoint (bfloat16, 3.4 GB)
     python benchmarks/full_size.py FOLDER --speak    and start the real server on it and speak
+    python benchmarks/full_size.py FOLDER --company  and let two listen while others are served
     python benchmarks/full_size.py FOLDER --unload   and let it unload between requests (Linux)
 
 The checkpoint has the published dimensions in the transformers layout, codec and a byte-level
@@ -18,8 +19,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import httpx2
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import CsmConfig, MimiModel
@@ -33,6 +36,12 @@ from tts_provider.engines.csm.config import read_config
 from tts_provider.engines.csm.files.checkpoint import expected_shapes
 
 TEXT = "Hello there, how are you today?"
+LONG_TEXT = "We walked along the river until the sun went down, and then we sat by the old bridge."
+RECORDED = (
+    "The train to the coast leaves very early in the morning, so we had better pack our bags "
+    "tonight. I shall wake you at five, and we can have breakfast at the station."
+)
+FRAME_S, FRAME_BYTES = 0.08, 3840
 
 
 def full_size_config() -> CsmConfig:
@@ -92,6 +101,86 @@ async def speak(port: str) -> None:
         took_s = time.monotonic() - sent
         ttfa_ms = 1000 * (first - sent)
         print(f"TTFA {ttfa_ms:.0f} ms, {audio_s:.1f} s of audio, RTF {took_s / audio_s:.2f}")
+
+
+async def listen(port: str, audio_ms: int, seed: int) -> tuple[list[float], float]:
+    """By how much each frame of a stream came later than its turn, in seconds, for a listener who
+    plays what is there from the first frame on, and waits where nothing is; and the real-time
+    factor."""
+    async with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
+        request = {"text": LONG_TEXT, "stream": True, "max_audio_length_ms": audio_ms, "seed": seed}
+        await socket.send(json.dumps(request))
+        arrived, late = [], []
+        while True:
+            message = await socket.recv()
+            if isinstance(message, bytes):
+                arrived += [time.monotonic()] * round(len(message) / FRAME_BYTES)
+            elif json.loads(message)["status"] not in ("loading", "streaming"):
+                break
+    turn = arrived[0]
+    for at in arrived:
+        late.append(max(0.0, at - turn))
+        turn = max(turn, at) + FRAME_S
+    return late, (arrived[-1] - arrived[0]) / (len(arrived) * FRAME_S)
+
+
+async def keep_encoding(base: str) -> int:
+    """New voices all the time: enrolled, and asked to say a word; how many there were."""
+    count = 0
+    async with httpx2.AsyncClient(base_url=base, timeout=60) as client:
+        said = {"model": "tts-1", "input": RECORDED, "voice": "female", "response_format": "wav"}
+        recording = (await client.post("/v1/audio/speech", json=said)).raise_for_status().content
+        while True:
+            facts = {"name": f"voice {count}", "consent": "true", "transcript": RECORDED}
+            files = {"audio": ("voice.wav", recording)}
+            answer = await client.post("/v1/audio/voices", data=facts, files=files)
+            voice = answer.raise_for_status().json()["id"]
+            word = {"model": "tts-1", "input": "Yes.", "voice": voice, "response_format": "pcm"}
+            (await client.post("/v1/audio/speech", json=word)).raise_for_status()
+            count += 1
+
+
+async def keep_reading(base: str) -> int:
+    """Texts of 20 000 characters are read all the time."""
+    text = (LONG_TEXT + " It costs $3.50 on 3/4/2025 at 5:30 p.m. ") * 100
+    async with httpx2.AsyncClient(base_url=base, timeout=60) as client:
+        while True:
+            asked = {"input": text[:20_000]}
+            (await client.post("/v1/audio/words", json=asked)).raise_for_status()
+
+
+async def two_listen(port: str, *others: Callable[[str], Awaitable[int]]) -> str:
+    """A row of the table: what two listeners hear while `others` are served."""
+    beside = [asyncio.ensure_future(other(f"http://127.0.0.1:{port}")) for other in others]
+    heard = await asyncio.gather(*(listen(port, 16_000, seed) for seed in (1, 2)))
+    for task in beside:
+        task.cancel()
+    for result in await asyncio.gather(*beside, return_exceptions=True):
+        if not isinstance(result, asyncio.CancelledError):
+            raise SystemExit(f"what was to be beside the listeners ended: {result!r}")
+    late = [frame for frames, _ in heard for frame in frames]
+    share = sum(frame > 0.001 for frame in late) / len(late)
+    speed = sum(factor for _, factor in heard) / len(heard)
+    return f"RTF {speed:.2f}, {share:.1%} of {len(late)} frames late, {sum(late):.2f} s of silence"
+
+
+def run_company(folder: Path, precision: str) -> None:
+    data = folder / "company-data"
+    shutil.rmtree(data, ignore_errors=True)
+    server, port = start_server(folder, data, precision)
+    try:
+        for _ in range(2):
+            for name, others in (
+                ("nobody", ()),
+                ("voices are encoded", (keep_encoding,)),
+                ("texts are read", (keep_reading,)),
+                ("both", (keep_encoding, keep_reading)),
+            ):
+                print(f"{precision}, {name}: {asyncio.run(two_listen(port, *others))}", flush=True)
+    finally:
+        server.terminate()
+        server.communicate()
+    shutil.rmtree(data)
 
 
 def start_server(
@@ -161,6 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--speak", action="store_true")
+    parser.add_argument("--company", action="store_true")
     parser.add_argument("--unload", action="store_true")
     parser.add_argument("--precision", nargs="*", default=["int8", "int4"])
     arguments = parser.parse_args()
@@ -168,6 +258,9 @@ def main() -> None:
     if arguments.speak:
         for precision in arguments.precision:
             run_server(arguments.folder, precision)
+    if arguments.company:
+        for precision in arguments.precision:
+            run_company(arguments.folder, precision)
     if arguments.unload:
         for precision in arguments.precision:
             run_unloading(arguments.folder, precision)
