@@ -18,7 +18,7 @@ MODULES = {
 
 # A room imports from these rooms of ours, and from itself; the longest name that fits is the room.
 # `server` itself is what stands above its rooms: routes, start and stop, the log.
-BELOW_SERVER = {"__init__", "errors", "config", "waiting", "audio", "speech", "voices"}
+BELOW_SERVER = {"__init__", "errors", "config", "waiting", "audio", "speech", "voices", "jobs"}
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
@@ -31,6 +31,9 @@ ROOMS = {
     "speech": {"errors", "config", "audio"},
     "speech/engine": {"errors"},
     "voices": {"errors", "config", "audio", "speech"},
+    "jobs": {
+        *("__init__", "errors", "config", "database", "waiting", "audio", "speech", "voices"),
+    },
     "engines": {"errors", "config", "cpus", "waiting", "onnx_threads", "audio", "speech", "voices"},
     "server": {*BELOW_SERVER, "server"},
     "server/transport": {"errors", "config"},
@@ -72,6 +75,7 @@ HOMES = {
     "httpx2": ("engines/remote", "engines/hub"),
     "ray": ("cli/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
+    "pypdf": ("jobs/read/formats/pdf",),
     "c2pa": ("audio/encode/manifest",),
     "cryptography": ("audio/encode/manifest",),
     "onnx": (

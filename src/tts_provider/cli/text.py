@@ -3,13 +3,12 @@ will be spoken: `tts-provider words`."""
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tts_provider.errors import StartupError
+from tts_provider.errors import InvalidRequest, StartupError
+from tts_provider.jobs.read.encoding import decode_text
 from tts_provider.server.logs import printable
 from tts_provider.speech.lexicon import Lexicon, load_lexicon
 from tts_provider.speech.reading import Passage, ReadingOptions, read
@@ -17,21 +16,6 @@ from tts_provider.speech.structure.subtitles import read_subtitles, subtitle_for
 
 _SUBTITLES = (".srt", ".vtt")
 _NAMES = {"srt": "SubRip", "vtt": "WebVTT"}
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-# What people's files are in, the likeliest first; the detector knows a hundred more, in which a few
-# accents look as well.
-_ENCODINGS = [
-    *("cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257"),
-    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr", "mac_roman", "cp437", "cp850", "cp866"),
-    "latin_1",
-]
-_WITH_ZEROS = ["utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be"]
 
 
 def read_text(argument: str) -> str:
@@ -63,32 +47,13 @@ def decode(data: bytes, name: str) -> str:
 
     Raises `StartupError` where it is no text.
     """
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            data = data.removeprefix(mark) if encoding == "utf-8" else data
-            try:
-                return data.decode(encoding)
-            except UnicodeDecodeError as error:
-                raise StartupError(f"{name} is marked as {encoding} but is not: {error}") from None
-    with contextlib.suppress(UnicodeDecodeError):
-        if b"\0" not in data:
-            return data.decode("utf-8")
-    from charset_normalizer import from_bytes
-
-    guesses = from_bytes(data, cp_isolation=_WITH_ZEROS if b"\0" in data else _ENCODINGS)
-    best = guesses.best()
-    if best is None:
-        raise StartupError(f"{name} is no text in an encoding that is known; save it as UTF-8")
-    # Where a few accents fit several, it is the one that most files are in.
-    fitting = {
-        encoding
-        for guess in guesses
-        if (guess.chaos, guess.coherence) == (best.chaos, best.coherence)
-        for encoding in guess.could_be_from_charset
-    }
-    encoding = "cp1252" if "cp1252" in fitting else best.encoding
-    _say(f"{name} is not UTF-8; it is read as {encoding}")
-    return data.decode(encoding)
+    try:
+        text, encoding = decode_text(data, name)
+    except InvalidRequest as problem:
+        raise StartupError(problem.message) from None
+    if encoding != "utf-8":
+        _say(f"{name} is not UTF-8; it is read as {encoding}")
+    return text
 
 
 def _standard_input() -> str:

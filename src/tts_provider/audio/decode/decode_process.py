@@ -17,19 +17,14 @@ import subprocess
 import sys
 from asyncio import StreamReader
 from asyncio.subprocess import Process
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
 
+from tts_provider.audio.decode.bounded import ANSWER, Answer
 from tts_provider.audio.decode.decode import DECODED_RATE, check_size, damaged
-from tts_provider.audio.decode.decode_child import (
-    ANSWER,
-    JOB,
-    TOO_MUCH_CPU,
-    TOO_MUCH_MEMORY,
-    Answer,
-)
+from tts_provider.audio.decode.decode_child import JOB, TOO_MUCH_CPU, TOO_MUCH_MEMORY
 from tts_provider.audio.encode.manifest import Manifest
 from tts_provider.audio.pcm import Samples
 from tts_provider.cpus import available_cpus
@@ -71,7 +66,7 @@ class Decoders:
     def prepare(self) -> None:
         """Have a process ready for the next file."""
         if self._ready is None and not self._closed:
-            self._ready = asyncio.create_task(_start())
+            self._ready = asyncio.create_task(start_child(CHILD))
 
     async def decode(
         self, data: bytes | bytearray, *, max_bytes: int, max_audio_s: float
@@ -102,7 +97,7 @@ class Decoders:
         ready, self._ready = self._ready, None
         if ready is not None:
             with contextlib.suppress(OSError):
-                await _end(await ready)
+                await end_child(await ready)
         for process in list(self._working):
             _kill(process)  # and who asked it ends it
             await process.wait()
@@ -124,7 +119,7 @@ class Decoders:
             told = await _ask(process, data, max_audio_s, wants_manifest=wants_manifest)
         finally:
             timer.cancel()
-            await _end(process)
+            await end_child(process)
             self._working.discard(process)
             self.prepare()
         if told is not None:
@@ -136,9 +131,9 @@ class Decoders:
     async def _take(self) -> Process:
         ready, self._ready = self._ready, None
         try:
-            process = await (ready or _start())
+            process = await (ready or start_child(CHILD))
             # One that waits may be ended by whoever tidies up, when memory is short.
-            return process if process.returncode is None else await _start()
+            return process if process.returncode is None else await start_child(CHILD)
         except OSError as error:
             log.error("no process can be started to decode audio: %s", error)
             raise EngineFailed("the server cannot decode audio now", code="no_decoder") from None
@@ -166,7 +161,9 @@ async def decode_with_manifest_once(
         await decoders.close()
 
 
-async def _start() -> Process:
+async def start_child(module: str, *arguments: str, file: BinaryIO | None = None) -> Process:
+    """`python -m module …` in a group of its own, without the server's secrets; its standard input
+    is that file, or a pipe. `bounded` says what it answers. Raises `OSError`."""
     options: dict[str, Any] = {}
     if sys.platform == "win32":
         options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
@@ -178,8 +175,9 @@ async def _start() -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        CHILD,
-        stdin=asyncio.subprocess.PIPE,
+        module,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE if file is None else file,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env=environment,
@@ -223,7 +221,7 @@ async def _read_answer(out: StreamReader, longest: int) -> tuple[Answer, bytes]:
     return answer, await out.readexactly(answer_bytes)
 
 
-async def _end(process: Process) -> None:
+async def end_child(process: Process) -> None:
     _kill(process)
     await process.communicate()  # else what it wrote, unread, keeps its pipe open for ever
 

@@ -1,0 +1,1 @@
+"""One kind of file a module, and what they share."""
