@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import traceback
+
 from tts_provider.audio.decode.bounded import ANSWER, Answer, limit_resources
 from tts_provider.errors import InvalidRequest
 from tts_provider.jobs.read.read import BOOK_FORMATS, BookFormat, read_book
