@@ -18,12 +18,15 @@ MODULES = {
 
 # A room imports from these rooms of ours, and from itself; the longest name that fits is the room.
 # `server` itself is what stands above its rooms: routes, start and stop, the log.
-BELOW_SERVER = {"__init__", "errors", "config", "waiting", "audio", "speech", "voices", "jobs"}
+BELOW_SERVER = {
+    *("__init__", "errors", "config", "waiting", "keys", "audio", "speech", "voices", "jobs"),
+}
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
     "cpus": set(),
     "database": {"errors"},
+    "keys": {"errors", "config", "database"},
     "onnx_threads": set(),
     "waiting": {"errors"},
     "audio": {"__init__", "errors", "config", "cpus", "waiting"},
@@ -36,7 +39,7 @@ ROOMS = {
     },
     "engines": {"errors", "config", "cpus", "waiting", "onnx_threads", "audio", "speech", "voices"},
     "server": {*BELOW_SERVER, "server"},
-    "server/transport": {"errors", "config"},
+    "server/transport": {"errors", "config", "keys"},
     "server/service": BELOW_SERVER,
     "server/http": {*BELOW_SERVER, "server/transport", "server/service"},
     "server/dialects": {*BELOW_SERVER, "server/http", "server/transport", "server/service"},

@@ -11,6 +11,7 @@ was expected, what arrived.
         ├── Unauthorized        401 before the upgrade
         ├── ForbiddenOrigin     403 before the upgrade
         ├── ForbiddenHost       403 before the upgrade
+        ├── ScopeTooSmall       403: the key may do other things
         ├── OverCapacity        try again later (1013)
         ├── Loading             the model is not there yet, for who cannot be told to wait (1013)
         ├── Draining            connect again (1012)
@@ -93,6 +94,12 @@ class ForbiddenOrigin(WireError):
 
 class ForbiddenHost(WireError):
     code = "forbidden_host"
+    http_status = 403
+    close_code = 1008
+
+
+class ScopeTooSmall(WireError):
+    code = "scope_too_small"
     http_status = 403
     close_code = 1008
 

@@ -12,8 +12,13 @@ from websockets.exceptions import InvalidStatus
 
 from frames import upgrade
 from servers import open_socket, running_server
+from tts_provider.keys.caller import ANONYMOUS, STRANGER, caller_of, current_caller
 from tts_provider.server.transport.address import AddressMiddleware
-from tts_provider.server.transport.auth import OriginMiddleware, choose_subprotocol
+from tts_provider.server.transport.auth import (
+    KeyMiddleware,
+    OriginMiddleware,
+    choose_subprotocol,
+)
 
 KEY = "k-3cr3t/+"
 
@@ -239,3 +244,23 @@ async def test_two_subprotocol_headers_are_one_list():
         writer.write(upgrade()[:-2] + first + second + b"\r\n")
         assert b" 101 " in await reader.readline()
         writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("keys", "path", "headers", "caller"),
+    [
+        ([], "/metrics", [], ANONYMOUS),
+        ([KEY], "/metrics", [(b"x-api-key", KEY.encode())], ANONYMOUS),
+        ([KEY], "/health", [], STRANGER),
+    ],
+)
+async def test_the_application_hears_who_is_calling(keys, path, headers, caller):
+    heard = []
+
+    async def app(scope, receive, send):
+        heard.append((caller_of(scope), current_caller()))
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
+    await KeyMiddleware(app, keys)({**scope, "query_string": b""}, None, None)
+    assert heard == [(caller, caller)]
+    assert current_caller() is ANONYMOUS

@@ -23,6 +23,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tts_provider.errors import ForbiddenHost, ForbiddenOrigin, Unauthorized, WireError
+from tts_provider.keys.caller import ANONYMOUS, STRANGER, Caller, acting, with_caller
 from tts_provider.server.transport.address import error_body, error_body_of, error_headers_of
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,8 @@ def _host_port(authority: str, scheme: str) -> tuple[str, int | None] | None:
 
 
 class KeyMiddleware:
-    """Where keys are configured, everything but the probes and the page needs one of them.
+    """Where keys are configured, everything but the probes and the page needs one of them. The
+    scope says then who is calling (`keys/caller.py`).
 
     A WebSocket to a path that `takes_key` may bring it in a message: `missing_key` is what it has
     to show it to.
@@ -171,18 +173,35 @@ class KeyMiddleware:
         self._takes_key = takes_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and self._digests and not _is_open(scope):
-            offered = offered_key(scope, self._places)
-            if offered is None and scope["type"] == "websocket" and self._takes_key(scope["path"]):
-                scope = {**scope, _MISSING_KEY: self._is_valid}
-            elif offered is None or not self._is_valid(offered):
-                what = "no API key was sent" if offered is None else "the API key is not valid here"
-                problem = Unauthorized(
-                    f"{what}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
-                )
+        if scope["type"] in ("http", "websocket"):
+            try:
+                caller = self._find_caller(scope)
+            except Unauthorized as problem:
                 await refuse(scope, receive, send, problem)
                 return
+            scope = with_caller(scope, caller)
+            if caller is STRANGER and scope["type"] == "websocket":
+                scope[_MISSING_KEY] = self._is_valid
+            with acting(caller):
+                await self._app(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+    def _find_caller(self, scope: Scope) -> Caller:
+        """A stranger is who need not show a key, or may show it later. Raises `Unauthorized`."""
+        if not self._digests:
+            return ANONYMOUS
+        if _is_open(scope):
+            return STRANGER
+        offered = offered_key(scope, self._places)
+        if offered is None and scope["type"] == "websocket" and self._takes_key(scope["path"]):
+            return STRANGER
+        if offered is None or not self._is_valid(offered):
+            what = "no API key was sent" if offered is None else "the API key is not valid here"
+            raise Unauthorized(
+                f"{what}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+            )
+        return ANONYMOUS
 
     def _is_valid(self, key: str) -> bool:
         # Digests have one length, and every one is compared: the time tells nothing of a key.
