@@ -72,3 +72,58 @@ async def test_who_is_cancelled_leaves(is_let_in):
     waiting.cancel()
     await asyncio.wait({waiting})
     assert (line.taken, line.waiting) == (0 if is_let_in else 1, 0)
+
+
+async def test_a_borrowed_place_is_given_back_to_who_wants_it():
+    line = Line(1, try_later("one"), waiting=0)
+    async with line.borrowed() as wanted:
+        assert line.taken == 1
+        live = asyncio.create_task(line.enter())  # and is not refused
+        await asyncio.sleep(0)
+        assert wanted.is_set()
+        with pytest.raises(OverCapacity):  # the place has been promised
+            await line.enter()
+        assert not live.done()
+    await live
+    assert line.taken == 1
+    line.leave()
+    await line.wait_empty()
+
+
+async def test_who_borrows_waits_until_nobody_wants_the_place():
+    line = Line(1)
+    await line.enter()
+    borrowed = list[asyncio.Event]()
+
+    async def borrow() -> None:
+        async with line.borrowed() as wanted:
+            borrowed.append(wanted)
+            await wanted.wait()
+
+    borrowing, leaving = asyncio.create_task(borrow()), asyncio.create_task(borrow())
+    second = asyncio.create_task(line.enter())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    line.leave()
+    await second
+    assert (line.taken, borrowed) == (1, [])
+    line.leave()
+    await asyncio.sleep(0)
+    assert (line.taken, len(borrowed)) == (1, 1)
+    line.call_back()
+    await borrowing
+    assert line.taken == 0
+    await line.wait_empty()
+
+
+async def test_who_borrows_and_leaves_at_once_keeps_no_place():
+    line = Line(1)
+    await line.enter()
+    borrowing = asyncio.create_task(line.borrowed().__aenter__())
+    await asyncio.sleep(0)
+    line.leave()  # which gives it the place
+    borrowing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await borrowing
+    assert line.taken == 0
+    await line.wait_empty()

@@ -126,8 +126,9 @@ class AlignedEngine(Engine):
     async def _refer(self, utterance: Utterance) -> Sound | None:
         """What somebody else says for the text, and when; None where nobody can read it."""
         for engine, voice in self._speakers(utterance.voice):
+            asked = Utterance(utterance.text, voice, is_background=utterance.is_background)
             try:
-                async with aclosing(engine.speak(Utterance(utterance.text, voice))) as sounds:
+                async with aclosing(engine.speak(asked)) as sounds:
                     said = [sound async for sound in sounds]
             except InvalidRequest:
                 continue

@@ -122,6 +122,8 @@ class Utterance:
     """How far ahead of its listener the audio may be; None where nobody listens meanwhile."""
     phonemes: tuple[Phonemes, ...] = ()
     """How parts of the text are pronounced, in order; who takes none says the text."""
+    is_background: bool = False
+    """Nobody is waiting for it: it is computed with what those who listen leave."""
 
 
 @dataclass(frozen=True)

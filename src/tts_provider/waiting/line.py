@@ -28,6 +28,8 @@ class Line:
         self._full = full
         self._is_open = is_open
         self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()  # and whether it is early
+        self._borrowers: list[asyncio.Event] = []
+        self._hoping: deque[asyncio.Future[None]] = deque()  # for a place to borrow
         self.taken = 0
         """How many have a place."""
         self._empty = asyncio.Event()
@@ -39,7 +41,10 @@ class Line:
 
     def refusal(self, *, early: bool = False) -> OverCapacity | None:
         """What the next one hears, if it hears anything."""
-        if self._full is None or self._has_place(early) or self.waiting < self._most_waiting:
+        if self._full is None or self._has_place(early):
+            return None
+        recalled = sum(not wanted.is_set() for wanted in self._borrowers)
+        if self.waiting < self._most_waiting + recalled:
             return None
         return self._full()
 
@@ -65,6 +70,10 @@ class Line:
             raise problem
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, early))
+        for wanted in self._borrowers:
+            if not wanted.is_set():
+                wanted.set()
+                break
         self._empty.clear()
         try:
             await turn
@@ -75,6 +84,38 @@ class Line:
                 self._waiting.remove((turn, early))
                 self._tell_empty()
             raise
+
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[asyncio.Event]:
+        """A place that nobody wants, for work that can wait: until there is one, and nobody in
+        line. The event is set when somebody else wants it, or all are called back; then the place
+        is to be left at once."""
+        if self._is_open and not self._waiting and self.taken < self._places:
+            self.taken += 1
+            self._empty.clear()
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            self._hoping.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.leave()  # let in and cancelled in the same instant
+                else:
+                    self._hoping.remove(turn)
+                raise
+        wanted = asyncio.Event()
+        self._borrowers.append(wanted)
+        try:
+            yield wanted
+        finally:
+            self._borrowers.remove(wanted)
+            self.leave()
+
+    def call_back(self) -> None:
+        """Every place that is borrowed is wanted."""
+        for wanted in self._borrowers:
+            wanted.set()
 
     def leave(self) -> None:
         self.taken -= 1
@@ -109,6 +150,12 @@ class Line:
             elif not turn.done():
                 self.taken += 1
                 turn.set_result(None)
+        while self._hoping and self._is_open and not self._waiting and self.taken < self._places:
+            hoping = self._hoping.popleft()
+            if not hoping.done():
+                self.taken += 1
+                self._empty.clear()
+                hoping.set_result(None)
         self._tell_empty()
 
     def _tell_empty(self) -> None:

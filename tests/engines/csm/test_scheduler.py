@@ -175,3 +175,27 @@ def test_what_changes_is_learnt():
     for _ in range(20):
         piece.learn_read(20, 0.02)
     assert 38 <= piece.frames(0) <= 40
+
+
+def test_what_is_in_the_background_works_in_turns_that_nobody_else_wants():
+    scheduler = Scheduler(slots=4, max_ahead_frames=10)
+    job = stream(4, is_background=True)
+    live = stream(3)
+    scheduler.add(job)
+    assert scheduler.plan().read == (job, 4)
+    scheduler.add(live)
+    plan = scheduler.plan()
+    assert (plan.read, plan.step) == ((live, 3), [])
+    live.read_frames = 3
+    plan = scheduler.plan()
+    assert (plan.read, plan.step) == (None, [live])
+    live.made_frames = live.ahead_frames = 10  # far enough ahead of its listener
+    assert scheduler.least_ahead == 10
+    assert scheduler.plan().read == (job, 4)
+    job.read_frames, job.made_frames = 4, 1
+    assert scheduler.plan().step == [job]
+    assert scheduler.least_ahead == 10  # nobody listens to the job
+    live.ahead_frames = 9
+    assert scheduler.plan().step == [live]
+    scheduler.remove(live)
+    assert scheduler.plan().step == [job]

@@ -134,7 +134,8 @@ async def test_closing_the_iterator_ends_the_work(engine):
 async def test_cancelled_while_the_graph_runs_it_ends_in_the_graph(engine):
     """Nothing was emitted yet: the run itself is ended, and the thread is free."""
     task = asyncio.create_task(speak(engine, " ".join(SENTENCES[:6])))
-    while not engine._threads._work_queue.empty() or not engine._threads._threads:
+    threads = engine._pools.listened
+    while not threads._work_queue.empty() or not threads._threads:
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

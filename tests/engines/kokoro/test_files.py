@@ -181,7 +181,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path):
     voices = [voice.id for voice in engine.voices()]
     assert voices[:2] == ["am_michael", "af_heart"]
     assert {"male", "espeak:de"} <= {*voices}
-    assert engine.own_max_streams == 2 * engine.of(engine.voices()[0])._threads._max_workers
+    assert engine.own_max_streams == 2 * engine.of(engine.voices()[0])._pools.listened._max_workers
     assert engine.mixture("af_heart+af_sky").id == "af_heart+af_sky"
     assert engine.of(engine.mixture("af_heart+af_sky")).name == "kokoro"
 

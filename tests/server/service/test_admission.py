@@ -137,3 +137,22 @@ async def test_those_who_wait_for_a_model_that_fails_hear_why():
         with pytest.raises(EngineFailed, match="no model"):
             await guest.task
     assert not admission.is_open
+
+
+async def test_what_is_in_the_background_gives_its_place_to_a_listener_and_ends_with_the_server():
+    admission = Admission(Limits(max_streams=1, max_queued_requests=0))
+    admission.open()
+    async with admission.borrow() as wanted:
+        listener = asyncio.create_task(admission.admit().__aenter__())
+        await asyncio.sleep(0)
+        assert wanted.is_set()
+    await listener
+    assert admission.active == 1
+    admission._line.leave()
+    async with admission.borrow() as wanted:
+        admission.drain()
+        assert wanted.is_set()
+    await admission.wait_idle()
+    with pytest.raises(Draining):
+        async with admission.borrow():
+            pass

@@ -174,7 +174,10 @@ class CsmEngine(Engine):
             )
             finished = None
             frames = list[np.ndarray]()
-            running = self._run(prompt, max_frames, sampler, shared, adapter, frames)
+            running = self._run(
+                *(prompt, max_frames, sampler, shared, adapter, frames),
+                is_background=utterance.is_background,
+            )
             try:
                 async with aclosing(running) as items:
                     async for item in items:
@@ -290,6 +293,8 @@ class CsmEngine(Engine):
         shared: tuple[str, int] | None,
         adapter: Any,
         codes: list[np.ndarray],
+        *,
+        is_background: bool,
     ) -> AsyncGenerator[Decoded | Finished, None]:
         """One job through the loop, whose frames go into `codes`; its last item is `Finished`.
         Raises what ended it. `shared` names the start of the prompt that other jobs have too, and
@@ -304,7 +309,10 @@ class CsmEngine(Engine):
                 loop.call_soon_threadsafe(arrived.put_nowait, item)
 
         key, frames = shared or (None, 0)
-        job = Job(prompt, max_frames, sampler, publish, key, frames, adapter)
+        job = Job(
+            *(prompt, max_frames, sampler, publish, key, frames, adapter),
+            is_background=is_background,
+        )
         job.codes = codes
         model_loop.submit(job)
         try:

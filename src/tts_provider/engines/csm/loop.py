@@ -67,10 +67,13 @@ class Job(Stream):
         prefix_key: str | None = None,
         prefix_frames: int = 0,
         adapter: Any = None,
+        *,
+        is_background: bool = False,
     ) -> None:
         """`prefix_key` names the start of the prompt that others have too, `prefix_frames` long;
         `adapter` is what it speaks with, as the backend loaded it."""
         super().__init__(len(prompt), max_frames, prefix_frames if prefix_key is not None else 0)
+        self.is_background = is_background
         self.prompt, self.sampler, self.publish = prompt, sampler, publish
         self.prefix_key, self.adapter = prefix_key, adapter
         self.codes: list[np.ndarray] = []

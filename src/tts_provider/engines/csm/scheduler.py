@@ -2,7 +2,8 @@
 
 Streams wait in order for a slot. Prompts are read in bounded pieces, one between two steps, so
 streams that speak keep their beat. Every stream that has read its prompt makes a frame in each
-step, unless it is far enough ahead of its listener.
+step, unless it is far enough ahead of its listener. What is in the background takes the turns
+that are left.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Stream:
     made_frames: int = 0
     ahead_frames: int = 0
     """Made and not yet taken by the listener."""
+    is_background: bool = False
+    """Nobody is waiting for it: it works in turns in which no other stream does."""
 
     @property
     def has_read(self) -> bool:
@@ -73,14 +76,14 @@ class Scheduler(Generic[_Stream]):
         """There is something to plan: a stream to start, to read or to step."""
         if self._waiting and len(self._running) < self.slots:
             return True
-        ahead = self.max_ahead_frames
-        return any(not s.has_read or s.ahead_frames < ahead for s in self._running)
+        return any(map(self._can_go_on, self._running))
 
     @property
     def least_ahead(self) -> int | None:
         """How many frames the listener with the fewest has in hand; None where none has heard
         anything yet."""
-        return min((s.ahead_frames for s in self._running if s.made_frames), default=None)
+        listened = (s for s in self._running if s.made_frames and not s.is_background)
+        return min((s.ahead_frames for s in listened), default=None)
 
     def plan(self, piece_frames: int = PIECE_FRAMES) -> Plan[_Stream]:
         """What to do next, reading so many prompt frames at most. Streams in `start` run from now
@@ -90,16 +93,18 @@ class Scheduler(Generic[_Stream]):
             stream = self._waiting.popleft()
             self._running.append(stream)
             start.append(stream)
-        reading = next((stream for stream in self._running if not stream.has_read), None)
-        ready = [
-            stream
-            for stream in self._running
-            if stream.has_read and stream.ahead_frames < self.max_ahead_frames
-        ]
+        able = list(filter(self._can_go_on, self._running))
+        if not all(stream.is_background for stream in able):
+            able = [stream for stream in able if not stream.is_background]
+        reading = next((stream for stream in able if not stream.has_read), None)
+        ready = [stream for stream in able if stream.has_read]
         ready.sort(key=lambda stream: (stream.made_frames > 0, stream.ahead_frames))
         return Plan(
             start, None if reading is None else (reading, _piece(reading, piece_frames)), ready
         )
+
+    def _can_go_on(self, stream: _Stream) -> bool:
+        return not stream.has_read or stream.ahead_frames < self.max_ahead_frames
 
 
 def _piece(stream: Stream, most: int) -> int:

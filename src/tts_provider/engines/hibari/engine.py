@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -23,6 +22,7 @@ from tts_provider.engines.hibari.package import VERSION, Phonemiser
 from tts_provider.engines.hibari.voice import CHARACTERS, VOICES, Performance
 from tts_provider.engines.inference import Inference, InferenceEnded
 from tts_provider.engines.jobs import run_job
+from tts_provider.engines.pools import Pools
 from tts_provider.engines.pronunciation import PronouncedWord, Pronunciation
 from tts_provider.engines.scripts import LANGUAGES, LATIN, Script, split_scripts
 from tts_provider.errors import InvalidRequest
@@ -52,7 +52,7 @@ class HibariEngine(Engine):
         """`model` is the package's; `foreign` reads what is not in Latin letters."""
         self._model = model
         self._foreign = foreign
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="hibari")
+        self._pools = Pools(threads, "hibari")
         self._graph: Graph | None = None
         self._phonemiser: Phonemiser | None = None
 
@@ -78,7 +78,7 @@ class HibariEngine(Engine):
                     yield sound.moved(begun, script.at)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._pools.close)
 
     async def _speak_script(
         self, script: Script, utterance: Utterance
@@ -94,9 +94,10 @@ class HibariEngine(Engine):
         assert self._phonemiser is not None, "load() comes first"
         # A seed only draws its hiss: without one it speaks alike too.
         seed = utterance.manner.seed or 0
+        threads = self._pools.of(is_background=utterance.is_background)
         loop = asyncio.get_running_loop()
         pronunciation = await loop.run_in_executor(
-            self._threads, self._phonemiser.pronounce, script.text, script.part(utterance.phonemes)
+            threads, self._phonemiser.pronounce, script.text, script.part(utterance.phonemes)
         )
         begun = 0
         for number, piece in enumerate(pronunciation.parts(_MOST_PHONEMES)):
@@ -106,7 +107,7 @@ class HibariEngine(Engine):
             noise = np.random.default_rng((seed, script.at, number))
             work = functools.partial(self._speak_piece, piece, utterance, inference, noise)
             count = 0
-            async with aclosing(run_job(self._threads, work, inference.end)) as sounds:
+            async with aclosing(run_job(threads, work, inference.end)) as sounds:
                 async for sound in sounds:
                     count += len(sound.samples)
                     yield sound.moved(begun)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from tts_provider.engines.kokoro.voices import (
     read_pack,
 )
 from tts_provider.engines.memory import give_back_freed
+from tts_provider.engines.pools import Pools
 from tts_provider.engines.pronunciation import Pronunciation
 from tts_provider.engines.scripts import LANGUAGES as SCRIPTS
 from tts_provider.engines.scripts import LATIN, Script, split_scripts
@@ -71,7 +72,7 @@ class KokoroEngine(Engine):
         self._voices = list_voices(files.voices)
         self._foreign = foreign
         self._phonemisers = Phonemisers()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=SOURCE)
+        self._pools = Pools(threads, SOURCE)
         self.own_max_streams = STREAMS_A_CORE * threads
         self._network: Network | None = None
         self._norms: Norms | None = None
@@ -113,7 +114,7 @@ class KokoroEngine(Engine):
                     yield sound.moved(begun, script.at)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._pools.close)
         self._packs, self._phonemisers = {}, Phonemisers()
         self._network = self._norms = None
 
@@ -134,19 +135,21 @@ class KokoroEngine(Engine):
         pronounce = functools.partial(
             self._phonemisers.pronounce, voice.language, script.text, asked
         )
-        whole = await self._compute(inference, pronounce)
+        threads = self._pools.of(is_background=utterance.is_background)
+        whole = await _compute(threads, inference, pronounce)
         for piece in whole.parts(MOST_PHONEMES):
             if not piece.words:
                 continue
             count = 0
-            async with aclosing(self._speak_piece(piece, voice, utterance.manner.speed)) as sounds:
+            spoken = self._speak_piece(piece, voice, utterance.manner.speed, threads)
+            async with aclosing(spoken) as sounds:
                 async for sound in sounds:
                     count += len(sound.samples)
                     yield sound.moved(begun)
             begun += count
 
     async def _speak_piece(
-        self, piece: Pronunciation, voice: Voice, speed: float
+        self, piece: Pronunciation, voice: Voice, speed: float, threads: Executor
     ) -> AsyncGenerator[Sound, None]:
         network, norms = self._network, self._norms
         assert network is not None, "load() comes first"
@@ -159,31 +162,22 @@ class KokoroEngine(Engine):
             style = mix([(pack, share) for pack, share, _ in packs], len(piece.phonemes))
             return network.plan(encode(piece.phonemes), style, speed, inference)
 
-        frames = await self._compute(inference, plan)
+        frames = await _compute(threads, inference, plan)
         statistics = None
         if len(frames) >= WHOLE_FRAMES:
-            statistics = await self._compute(
-                inference, lambda: norms.of(packs, len(frames), inference)
+            statistics = await _compute(
+                threads, inference, lambda: norms.of(packs, len(frames), inference)
             )
         performance = Performance(frames, piece, character.gain)
         for chunk in chunks(performance.first, len(frames)):
             decode = functools.partial(
                 network.decode, frames, chunk.left, chunk.right, statistics, inference
             )
-            samples = chunk.cut(await self._compute(inference, decode))
+            samples = chunk.cut(await _compute(threads, inference, decode))
             yield performance.push(samples)
         yield performance.finish()
         # Nobody waits for it: some milliseconds, and malloc keeps up to 0.3 GB of a sentence else.
-        asyncio.get_running_loop().run_in_executor(self._threads, give_back_freed)
-
-    async def _compute(self, inference: Inference, work: Callable[[], _Made]) -> _Made:
-        """On a thread of the pool; who is cancelled meanwhile leaves it at once."""
-        job = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            return await job
-        except asyncio.CancelledError:
-            inference.end()
-            raise
+        asyncio.get_running_loop().run_in_executor(threads, give_back_freed)
 
     def _reader_of(self, script: Script, voice: Voice) -> Voice:
         """Who reads it: the voice itself, another of Kokoro's that has its language, or espeak-ng.
@@ -214,6 +208,16 @@ class KokoroEngine(Engine):
             code="unreadable_text",
             param="text",
         )
+
+
+async def _compute(threads: Executor, inference: Inference, work: Callable[[], _Made]) -> _Made:
+    """On one of the threads; who is cancelled meanwhile leaves it at once."""
+    job = asyncio.get_running_loop().run_in_executor(threads, work)
+    try:
+        return await job
+    except asyncio.CancelledError:
+        inference.end()
+        raise
 
 
 _KOKORO = {"DEVANAGARI": "hi", "HIRAGANA": "ja", "KATAKANA": "ja", "CJK": "zh"}

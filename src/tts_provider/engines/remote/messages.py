@@ -113,6 +113,8 @@ class SpeakRequest(Message):
     """How far ahead of its listener the audio may be; None where nobody listens meanwhile."""
     phonemes: list[Pronounced] = Field(default_factory=list, max_length=_MAX_TEXT_CHARACTERS)
     """How parts of the text are pronounced, in order."""
+    is_background: bool = False
+    """Nobody is waiting for it."""
 
     @model_validator(mode="after")
     def _are_in_the_text(self) -> SpeakRequest:
@@ -140,6 +142,7 @@ class SpeakRequest(Message):
             history=[spoken_facts(spoken) for spoken in history.segments[-history.heard :]],
             history_count=history.count,
             ahead_s=utterance.ahead_s,
+            is_background=utterance.is_background,
             phonemes=[Pronounced(**asdict(part)) for part in utterance.phonemes],
         )
 
@@ -154,6 +157,7 @@ class SpeakRequest(Message):
             voice=voice,
             history=History(segments, self.history_count, heard=MOST_HEARD),
             phonemes=tuple(part.phonemes() for part in self.phonemes),
+            is_background=self.is_background,
             manner=Manner(
                 temperature=self.temperature,
                 top_k=self.top_k,

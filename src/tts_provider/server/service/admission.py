@@ -62,6 +62,7 @@ class Admission:
         nothing in line can be finished, so it is refused too."""
         self._refusal = Draining("the server is shutting down; connect again")
         self._decided.set()
+        self._line.call_back()
         if not self._is_loaded:
             self._line.end(self._refusal)
 
@@ -100,6 +101,17 @@ class Admission:
             spoken_s = time.monotonic() - started
             self._average_s += _AVERAGE_WEIGHT * (spoken_s - self._average_s)
             self._line.leave()
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[asyncio.Event]:
+        """A place to speak that no listener wants, for work in the background: until there is one.
+        The event is set when a listener wants it, or the server drains; then it is to be left at
+        once. Raises why nothing is let in, where that is so."""
+        await self.wait_open()
+        async with self._line.borrowed() as wanted:
+            if self._refusal is not None:
+                raise self._refusal
+            yield wanted
 
     def _full(self) -> OverCapacity:
         """Who comes back before those in line now have been served waits as long or is refused

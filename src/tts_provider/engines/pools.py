@@ -1,0 +1,48 @@
+"""Threads that compute utterances: those that somebody listens to, and those in the background."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property
+
+_LEAST_PRIORITY = 19  # 1.5 % of a core that others want, by Linux's weights
+
+
+class Pools:
+    """One pool for each, of as many threads."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._count, self._name = threads, name
+        self.listened = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    def of(self, *, is_background: bool) -> Executor:
+        return self._background if is_background else self.listened
+
+    @cached_property
+    def _background(self) -> ThreadPoolExecutor:
+        """Its threads give way to every other one within the operating system's own turn, which is
+        milliseconds: whoever listens does not wait for the end of a job. Where only a process has
+        a priority (macOS, Windows), half of the threads leave cores free instead."""
+        has_priorities = sys.platform == "linux"
+        count = self._count if has_priorities else max(1, self._count // 2)
+        return ThreadPoolExecutor(
+            count,
+            thread_name_prefix=f"{self._name}-background",
+            initializer=_give_way if has_priorities else None,
+        )
+
+    def close(self) -> None:
+        """Waits for what is computed now; what was not begun is cancelled."""
+        self.listened.shutdown(cancel_futures=True)
+        if "_background" in self.__dict__:
+            self._background.shutdown(cancel_futures=True)
+
+
+def _give_way() -> None:
+    # On Linux a thread has a priority of its own. A sandbox may forbid to lower it: then not.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
