@@ -1,5 +1,5 @@
-"""Samples → a FLAC file, whole: how recordings of people are kept. `compress` is for speech that
-was made here, and says so in its tags."""
+"""Samples ⇄ a FLAC file, whole: how recordings of people and parts of books are kept. `compress` is
+for what leaves us, and says in its tags where it was made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 
 import av
 import numpy as np
+import numpy.typing as npt
 
 from tts_provider.audio.pcm import Samples, to_s16
 
@@ -22,3 +23,10 @@ def write_flac(samples: Samples, rate: int) -> bytes:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return sink.getvalue()
+
+
+def read_flac(data: bytes) -> npt.NDArray[np.int16]:
+    """What `write_flac` was given, (n,). Of our own files: those of strangers go to `decode`."""
+    with av.open(io.BytesIO(data), "r", format="flac") as container:
+        frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+    return np.concatenate(frames) if frames else np.zeros(0, np.int16)
