@@ -365,9 +365,10 @@ class Heard:
 def listeners(bench: Bench) -> None:
     """Paced in real time; then with long top-ks among them and a voice that is encoded beside."""
     backend = bench.backend(max(bench.batches))
-    seconds = 0.4 if bench.smoke else 6.0
+    seconds = 0.4 if bench.smoke else 3.0
     frames_each = int(1000 * seconds / FRAME_MS)
-    for count in [n for n in bench.batches if n <= backend.slots]:
+    counts = bench.batches if bench.smoke else [8, 64, 256]
+    for count in [n for n in counts if n <= backend.slots]:
         for beside in (False, True):
             loop, heard = Loop(backend, 2.0), []
             threads = []
@@ -424,7 +425,7 @@ class SmallCard(TorchBackend):
 
 
 def small_cards(bench: Bench) -> None:
-    for gib in (24, 12, 8):
+    for gib in (24, 8):
         SmallCard.limit_bytes = gib * 2**30
         if not bench.smoke:
             total = torch.cuda.mem_get_info()[1]
@@ -442,7 +443,7 @@ def small_cards(bench: Bench) -> None:
 
 def peers(bench: Bench) -> None:
     """Transformers, in the same run and on the same weights."""
-    script = [sys.executable, str(ROOT / "benchmarks" / "csm_cuda_peers.py"), "--minutes", "0.8"]
+    script = [sys.executable, str(ROOT / "benchmarks" / "csm_cuda_peers.py"), "--minutes", "0.4"]
     out = Path(bench._report.path).with_name("peers.json")
     command = [*script, "--json", str(out), *(["--smoke"] if bench.smoke else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,7 +14,7 @@ import uvicorn
 from tts_provider.config import Settings
 from tts_provider.engines.remote.replica import Replica
 from tts_provider.errors import EngineFailed, StartupError
-from tts_provider.server.lifecycle import bind, listen
+from tts_provider.server.lifecycle import bind, end_in_time, listen
 from tts_provider.server.transport.connection_limit import ACCEPTED_A_TURN, sockets_allowed
 from tts_provider.server.transport.http import http_protocol
 from tts_provider.speech.engine import Engine
@@ -80,7 +80,7 @@ async def _serve(
             await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():  # only another process can help, which a supervisor starts
                 log.error("%s; this process ends", engine.problem)
-                server.drain()
+                server.drain_in_time()
                 await serving
                 return 1
             await serving
@@ -114,10 +114,14 @@ class _Uvicorn(uvicorn.Server):
         # The next signal is not ours any more: it ends the process at once.
         for handled in (signal.SIGINT, signal.SIGTERM):
             signal.signal(handled, signal.SIG_DFL)
-        self._loop.call_soon_threadsafe(self.drain)
+        self.drain_in_time()
 
-    def drain(self) -> None:
-        """End when what is spoken is finished, or in time."""
+    def drain_in_time(self) -> None:
+        """End when what is spoken is finished, or in time, whatever an engine hangs in."""
+        end_in_time(self._drain_timeout_s + _CLOSE_TIMEOUT_S)
+        self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
         self._draining = asyncio.ensure_future(self._finish())
 
     async def _finish(self) -> None:

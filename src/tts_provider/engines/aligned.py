@@ -5,21 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
 
-from tts_provider.errors import InvalidRequest, WireError
+from tts_provider.engines.wrapper import WrapperEngine
+from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     Engine,
-    Residency,
     Samples,
     Sound,
-    Spoken,
     Utterance,
     Voice,
     Word,
@@ -29,53 +28,20 @@ from tts_provider.speech.timing.dtw import find_spans
 log = logging.getLogger(__name__)
 
 
-class AlignedEngine(Engine):
+class AlignedEngine(WrapperEngine):
     """Speaks as the engine within does, and at once. Behind an utterance whose words somebody
     wants comes an empty `Sound` with them, where the engine did not say them itself."""
 
     def __init__(self, engine: Engine, references: Sequence[Engine]) -> None:
         """`references` say when they speak their words, the best of a language first. Who made
         them loads and closes them."""
-        self._engine, self._references = engine, references
-        self.name, self.model = engine.name, engine.model
-        self.device, self.precision = engine.device, engine.precision
-        self.speeds, self.takes_prompts = engine.speeds, engine.takes_prompts
-        self.takes_acts = engine.takes_acts
-        self.collectors, self.own_max_streams = engine.collectors, engine.own_max_streams
+        super().__init__(engine)
+        self._references = references
         # One, so that words take one core at most however many streams want them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="words")
 
-    def voices(self) -> Sequence[Voice]:
-        return self._engine.voices()
-
-    def mixture(self, name: str) -> Voice | None:
-        return self._engine.mixture(name)
-
-    @property
-    def problem(self) -> WireError | None:
-        return self._engine.problem
-
-    @property
-    def residency(self) -> Residency:
-        return self._engine.residency
-
-    async def wait_lost(self) -> None:
-        await self._engine.wait_lost()
-
-    def of(self, voice: Voice) -> Engine:
-        return self._engine.of(voice)
-
-    def can_speak_early(self, voice: Voice) -> bool:
-        return self._engine.can_speak_early(voice)
-
-    async def load(self, on_progress: Callable[[str], None]) -> None:
-        await self._engine.load(on_progress)
-
-    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
-        return await self._engine.listen(text, speaker, samples)
-
     async def close(self) -> None:
-        await self._engine.close()
+        await super().close()
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:

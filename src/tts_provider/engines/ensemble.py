@@ -7,38 +7,29 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from tts_provider.engines.wrapper import WrapperEngine
 from tts_provider.errors import WireError
-from tts_provider.speech.engine import (
-    Engine,
-    Residency,
-    Samples,
-    Sound,
-    Spoken,
-    Utterance,
-    Voice,
-)
+from tts_provider.speech.engine import Engine, Sound, Utterance, Voice
 
 
-class Ensemble(Engine):
-    """The first engine is the one that the server is for; it has the speakers 0 and 1. A voice that
-    two engines have is the first's."""
+class Ensemble(WrapperEngine):
+    """The first engine is the one that the server is for: what is told of one engine is told of it,
+    and `of` a voice tells of the others. It has the speakers 0 and 1. A voice that two engines have
+    is the first's."""
 
     def __init__(self, engines: Sequence[Engine], *, speak_while_loading: bool = False) -> None:
         """With `speak_while_loading` the first engine is loaded last, and the others speak."""
+        super().__init__(engines[0])
         self._engines = engines
         self._speak_while_loading = speak_while_loading
         self._loaded = {engine: asyncio.Event() for engine in engines}
-        first = engines[0]
-        self.name, self.model = first.name, first.model
-        self.device, self.precision = first.device, first.precision
-        self.own_max_streams = first.own_max_streams
+        self.speeds = Engine.speeds  # that all of them have
         self.collectors = tuple(dict.fromkeys(c for engine in engines for c in engine.collectors))
         self.takes_prompts = any(engine.takes_prompts for engine in engines)
-        self.takes_acts = first.takes_acts  # `of` a voice tells of the others
         self._voices: dict[str, tuple[Voice, Engine]] = {}
         for engine in engines:
             for voice in engine.voices():
-                own = voice if engine is first else replace(voice, speaker=None)
+                own = voice if engine is engines[0] else replace(voice, speaker=None)
                 self._voices.setdefault(voice.id, (own, engine))
         self._all = tuple(voice for voice, _ in self._voices.values())
 
@@ -50,11 +41,6 @@ class Ensemble(Engine):
         """The first of theirs; who has none speaks all the same."""
         problems = (engine.problem for engine in self._engines)
         return next((problem for problem in problems if problem is not None), None)
-
-    @property
-    def residency(self) -> Residency:
-        """The first one's; `of` a voice tells of the others."""
-        return self._engines[0].residency
 
     async def wait_lost(self) -> None:
         waiting = [asyncio.ensure_future(engine.wait_lost()) for engine in self._engines]
@@ -102,9 +88,6 @@ class Ensemble(Engine):
         async with aclosing(engine.speak(utterance)) as sounds:
             async for sound in sounds:
                 yield sound
-
-    async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
-        return await self._engines[0].listen(text, speaker, samples)
 
     async def close(self) -> None:
         for engine in self._engines:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from tts_provider.engines.build_thread import BuildThread
 from tts_provider.engines.memory import give_back_freed, resident_bytes
+from tts_provider.engines.wrapper import WrapperEngine
 from tts_provider.errors import EngineFailed, TTSError, WireError
 from tts_provider.speech.engine import (
     Engine,
@@ -67,7 +68,7 @@ class ModelMetrics:
         self._failures.labels(engine).inc()
 
 
-class UnloadingEngine(Engine):
+class UnloadingEngine(WrapperEngine):
     """Speaks as the engine within does. Between two loads there is none in memory: each is built
     anew, so that nothing of the one before is left."""
 
@@ -79,12 +80,8 @@ class UnloadingEngine(Engine):
         metrics: ModelMetrics,
     ) -> None:
         """`rebuild` makes the same engine, not loaded; it may read files, on a thread."""
-        self._engine = engine  # a closed one still says which voices there are
+        super().__init__(engine)  # a closed one still says which voices there are
         self._rebuild, self._after_s, self._metrics = rebuild, after_s, metrics
-        self.name, self.model = engine.name, engine.model
-        self.device, self.precision = engine.device, engine.precision
-        self.speeds, self.takes_prompts = engine.speeds, engine.takes_prompts
-        self.takes_acts, self.own_max_streams = engine.takes_acts, engine.own_max_streams
         self.collectors = (*engine.collectors, *metrics.collectors)
         self._residency: Residency = "loading"
         self._changing: asyncio.Task[None] | None = None  # what unloads or loads
@@ -94,12 +91,6 @@ class UnloadingEngine(Engine):
         self._lost = asyncio.Event()  # whichever of those that were loaded
         self._watching: asyncio.Task[None] | None = None
         metrics.watch(self.name)
-
-    def voices(self) -> Sequence[Voice]:
-        return self._engine.voices()
-
-    def mixture(self, name: str) -> Voice | None:
-        return self._engine.mixture(name)
 
     @property
     def problem(self) -> WireError | None:
@@ -112,14 +103,11 @@ class UnloadingEngine(Engine):
     async def wait_lost(self) -> None:
         await self._lost.wait()
 
-    def can_read(self, voice: Voice) -> bool:
-        return self._engine.can_read(voice)
-
-    def can_speak_early(self, voice: Voice) -> bool:
-        return self._engine.can_speak_early(voice)
+    def of(self, voice: Voice) -> Engine:
+        return self  # the engine within may be another one by then
 
     async def load(self, on_progress: Callable[[str], None]) -> None:
-        await self._engine.load(on_progress)
+        await super().load(on_progress)
         self._loaded()
         self._wait()
 

@@ -207,10 +207,7 @@ class Server:
     def _stop_in_time(self) -> None:
         """`stop`, as a signal asks for it: a thread that hangs cannot hold the process up."""
         self.stop()
-        patience_s = self._settings.drain_timeout_s + _LAST_WORD_S
-        ending = threading.Timer(patience_s, _end_process)
-        ending.daemon = True
-        ending.start()
+        end_in_time(self._settings.drain_timeout_s)
 
     async def _load_first(self) -> bool:
         """Load before the port opens; False where a signal asked to stop meanwhile.
@@ -379,6 +376,14 @@ def _signer(settings: Settings) -> ManifestSigner | None:
     if settings.c2pa_cert is None or settings.c2pa_key is None:
         return None
     return ManifestSigner(settings.c2pa_cert, settings.c2pa_key)
+
+
+def end_in_time(drain_timeout_s: float) -> None:
+    """End the process where it is still there after the drain and some time for the last word. A
+    GPU that stopped working, or a thread that hangs, cannot hold it up."""
+    ending = threading.Timer(drain_timeout_s + _LAST_WORD_S, _end_process)
+    ending.daemon = True
+    ending.start()
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -73,6 +74,14 @@ def test_what_no_time_is_left_for_is_listed(tmp_path):
     stages = [stage("one"), stage("two"), stage("three")]
     assert csm_cuda.run(stages, report, 100.0, clock=lambda: next(now)) == 0
     assert ends(report.path) == {"one": "ok", "two": "skipped", "three": "skipped"}
+
+
+def test_all_stages_together_take_seven_minutes_at_most():
+    """And the comparison with others ends by itself within its own limit."""
+    assert sum(csm_cuda.LIMITS_S.values()) <= 7 * 60
+    stages = (BENCHMARKS / "csm_cuda_stages.py").read_text("utf-8")
+    (minutes,) = re.findall(r'"--minutes", "([\d.]+)"', stages)
+    assert 60 * float(minutes) < csm_cuda.LIMITS_S["peers"]
 
 
 def test_every_stage_is_there_and_only_they(tmp_path):
