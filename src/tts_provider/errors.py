@@ -35,6 +35,10 @@ class StartupError(TTSError):
     """A setting, a file or the machine does not allow the server to start."""
 
 
+class UnreadableFile(StartupError):
+    """The system did not let a file be read, which may pass."""
+
+
 class WireError(TTSError):
     """An error with a place on the wire."""
 

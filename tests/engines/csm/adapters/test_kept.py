@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tts_provider.config import Limits
 from tts_provider.engines.csm.adapters.kept import KeptAdapters
+from tts_provider.engines.csm.backend import OutOfMemory
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.errors import InvalidRequest, OverCapacity
 from tts_provider.voices.store import VoiceStore
@@ -149,16 +152,75 @@ async def test_an_adapter_of_another_model_is_refused_once_and_for_itself(
     assert await once(use, voices[0]) is whole
 
 
+def unreadable_header() -> None:
+    from tts_provider.engines.csm.files.tensors import read_header
+
+    read_header(Path(os.devnull) / "nothing")
+
+
+def fail(error: Exception):
+    def raise_it() -> None:
+        raise error
+
+    return raise_it
+
+
+PASSING = {
+    "no file handle": fail(OSError(24, "Too many open files")),
+    "a file that cannot be read": unreadable_header,
+    "no memory": fail(MemoryError()),
+    "no memory on the GPU": fail(OutOfMemory("the GPU is out of memory")),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+async def test_a_fault_that_passes_is_forgotten_and_does_not_make_each_request_read(
+    store, config, voices, fault
+):
+    now, tries = [100.0], []
+
+    def load(adapter) -> Loaded:
+        tries.append(now[0])
+        if len(tries) < 3:
+            PASSING[fault]()
+        return Loaded(1)
+
+    kept = KeptAdapters(store, config, Limits(), clock=lambda: now[0])
+
+    async def ask() -> Loaded:
+        return await once(lambda voice: kept.use(voice, load, Loader().run), voices[0])
+
+    for at in (100, 104.9, 105, 109):
+        now[0] = at
+        with pytest.raises(OverCapacity, match="cannot be read now; come back") as no:
+            await ask()
+        assert (no.value.retry_after_ms, no.value.param) == (5000, "voice")
+    assert tries == [100, 105]
+    now[0] = 110
+    assert await ask()
+    assert await ask()
+    assert tries == [100, 105, 110]
+
+
 async def test_a_damaged_one_is_refused_and_the_others_are_not(store, config, voices, tmp_path):
-    loader = Loader()
-    _, use = keep(store, config, loader)
+    loader, now = Loader(), [100.0]
+    kept = KeptAdapters(store, config, Limits(), clock=lambda: now[0])
+
+    def use(voice):
+        return kept.use(voice, loader.load, loader.run)
+
     path = tmp_path / "voices" / voices[0].id / "adapter" / "adapter_model.safetensors"
-    data = bytearray(path.read_bytes())
+    whole = path.read_bytes()
+    data = bytearray(whole)
     data[-5] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(InvalidRequest, match="gone or damaged"):
-        await once(use, voices[0])
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="gone or damaged"):
+            await once(use, voices[0])
     assert await once(use, voices[1])
+    path.write_bytes(whole)
+    now[0] += 5
+    assert await once(use, voices[0]), "copied back, it needs no restart"
 
 
 async def test_closed_nothing_of_them_is_left(store, config, voices):

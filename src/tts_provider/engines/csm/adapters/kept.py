@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,8 +14,15 @@ from typing import Any
 
 from tts_provider.config import Limits
 from tts_provider.engines.csm.adapters.low_rank import LowRank, read_low_rank
+from tts_provider.engines.csm.backend import OutOfMemory
 from tts_provider.engines.csm.config import CsmConfig
-from tts_provider.errors import InvalidRequest, OverCapacity, StartupError
+from tts_provider.errors import (
+    InvalidRequest,
+    OverCapacity,
+    StartupError,
+    UnreadableFile,
+    WireError,
+)
 from tts_provider.voices.store import StoredVoice, VoiceStore
 
 log = logging.getLogger(__name__)
@@ -33,13 +42,26 @@ class _Kept:
     users: int = 0
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    error: WireError
+    until_s: float
+    """On the clock; who asks then has it read again."""
+
+
 class KeptAdapters:
     """One that speaks is never taken out, so the limits bound what speaks at once too."""
 
-    def __init__(self, store: VoiceStore | None, config: CsmConfig, limits: Limits) -> None:
-        self._store, self._config, self._limits = store, config, limits
+    def __init__(
+        self,
+        store: VoiceStore | None,
+        config: CsmConfig,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._config, self._limits, self._clock = store, config, limits, clock
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._refused: OrderedDict[str, str] = OrderedDict()
+        self._refused: OrderedDict[str, _Refusal] = OrderedDict()
         # One at a time, whoever waits for it: streams that speak need the cores.
         self._reading = asyncio.Lock()
 
@@ -48,7 +70,7 @@ class KeptAdapters:
         """The voice's adapter as `load` makes it; None where it has none.
 
         Raises `InvalidRequest` where it cannot be used here, `OverCapacity` where all the room is
-        taken by others that speak.
+        taken by others that speak, or it cannot be read now.
         """
         if voice is None or voice.adapter is None:
             yield None
@@ -71,24 +93,37 @@ class KeptAdapters:
         self._kept.clear()
 
     async def _read(self, key: str, voice: StoredVoice, load: Load, run: Run) -> Any:
-        if key in self._refused:
-            raise self._refuse(key, self._refused[key])
+        refusal = self._refused.get(key)
+        if refusal is not None and self._clock() < refusal.until_s:
+            raise refusal.error.about("voice")
         self._make_room(0)
         try:
             adapter = await run(self._load, voice.id, load)
+        except (UnreadableFile, OSError, MemoryError, OutOfMemory) as error:
+            log.warning("the adapter of voice %s cannot be read now: %s", voice.id, error)
+            raise self._refuse_for_now(
+                key,
+                OverCapacity(
+                    f"the adapter of voice {voice.id!r} cannot be read now; come back in a moment",
+                    retry_after_ms=_RETRY_AFTER_MS,
+                ),
+            ) from None
+        except InvalidRequest as error:  # damaged; who copies it back need not start the server
+            raise self._refuse_for_now(key, error) from None
         except StartupError as error:
             # Its sentence has paths, which are no client's business.
             log.warning("the adapter of voice %s cannot be used: %s", voice.id, error)
-            raise self._refuse(
+            raise self._refuse_for_good(
                 key, "cannot be used with this server's model; its log says why"
             ) from None
         limit = self._limits.max_adapters_memory_bytes
         if adapter.size_bytes > limit:
-            raise self._refuse(
+            raise self._refuse_for_good(
                 key,
                 f"takes {adapter.size_bytes} bytes of memory, the limit is {limit} "
                 "(TTS_PROVIDER_MAX_ADAPTERS_MEMORY_BYTES)",
             )
+        self._refused.pop(key, None)
         self._make_room(adapter.size_bytes)
         return adapter
 
@@ -116,15 +151,29 @@ class KeptAdapters:
         fits = taken + size_bytes <= self._limits.max_adapters_memory_bytes
         return fits and len(self._kept) < self._limits.max_adapters
 
-    def _refuse(self, key: str, reason: str) -> InvalidRequest:
+    def _refuse_for_good(self, key: str, reason: str) -> WireError:
         """A voice never changes, so what was refused once need not be read again."""
-        self._refused[key] = reason
+        voice_id, _, _ = key.partition(":")
+        return self._refuse(
+            key,
+            InvalidRequest(
+                f"the adapter of voice {voice_id!r} {reason}",
+                code="adapter_unusable",
+                param="voice",
+            ),
+            math.inf,
+        )
+
+    def _refuse_for_now(self, key: str, error: WireError) -> WireError:
+        """What hinders it may pass. Until it is tried again nobody's request reads it."""
+        return self._refuse(key, error, self._clock() + _RETRY_AFTER_MS / 1000)
+
+    def _refuse(self, key: str, error: WireError, until_s: float) -> WireError:
+        self._refused[key] = _Refusal(error, until_s)
+        self._refused.move_to_end(key)
         if len(self._refused) > _REFUSED_KEPT:
             self._refused.popitem(last=False)
-        voice_id, _, _ = key.partition(":")
-        return InvalidRequest(
-            f"the adapter of voice {voice_id!r} {reason}", code="adapter_unusable", param="voice"
-        )
+        return error.about("voice")
 
 
 def adapter_key(voice: StoredVoice) -> str:

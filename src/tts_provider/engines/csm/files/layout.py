@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_provider.engines.csm import CSM_REPOSITORY
-from tts_provider.errors import StartupError
+from tts_provider.errors import StartupError, UnreadableFile
 
 _INDEXES = ("transformers.safetensors.index.json", "model.safetensors.index.json")
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -153,7 +153,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
         body = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read ({error}); download it again") from None
+    except (ValueError, RecursionError) as error:
         raise StartupError(f"{path} cannot be read ({error}); download it again") from None
     if not isinstance(body, dict):
         raise StartupError(f"{path} holds no JSON object; download it again")

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tts_provider.errors import StartupError
+from tts_provider.errors import StartupError, UnreadableFile
 
 _DTYPES = {
     "F32": np.dtype(np.float32),
@@ -93,7 +93,9 @@ def read_header(path: Path) -> dict[str, Any]:
             if size < 8 or header_bytes > min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError("the file is cut short")
             header = json.loads(file.read(header_bytes))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read ({error}); download it again") from None
+    except (ValueError, RecursionError) as error:
         raise StartupError(f"{path} cannot be read ({error}); download it again") from None
     if not isinstance(header, dict):
         raise StartupError(f"{path} cannot be read (its header is no object); download it again")
