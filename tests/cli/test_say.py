@@ -84,9 +84,21 @@ def test_captions_beside_the_audio(server, tmp_path, stream):
     assert 0 <= len(samples) / 24_000 - float(seconds) < 0.5
 
 
+def test_captions_for_karaoke(server, tmp_path):
+    for name in ("a.srt", "a.vtt"):
+        say = ["say", "Four five six", "-o", "a.wav", "--captions", name, "--caption-words"]
+        reply = run_cli(tmp_path, *say, "--url", server)
+        assert (reply.returncode, reply.stderr) == (0, "")
+    vtt, srt = (Path(tmp_path, name).read_text("utf-8") for name in ("a.vtt", "a.srt"))
+    assert re.search(r"\nFour <00:00:00\.\d{3}>five <00:00:0\d\.\d{3}>six\n", vtt)
+    assert re.findall(r"^[A-Za-z]+$", srt, re.MULTILINE) == ["Four", "five", "six"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["hi", "--caption-words"], "--caption-words needs a file for the captions"),
+        (["-", "--stream", "--caption-words"], "captions are of a text that is complete"),
         (["hi", "--captions", "a.txt"], "captions are written as .srt or .vtt; got 'a.txt'"),
         (["-", "--stream", "--captions", "a.srt"], "captions are of a text that is complete"),
         (["hi", "-o", "a.wav", "--captions", "no/a.srt"], "cannot write no/a.srt: No such file"),

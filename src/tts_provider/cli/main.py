@@ -256,6 +256,12 @@ def _add_say(parser: _Parser) -> None:
         "(default: by the file's name)",
     )
     add("--captions", metavar="FILE", help="write captions too, as .srt or .vtt")
+    add(
+        "--caption-words",
+        action="store_const",
+        const=True,
+        help="captions for karaoke: in .vtt with each word's time, in .srt a word at a time",
+    )
     add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")
     add("--seed", type=int, metavar="N", help="same seed, same audio")
     add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
@@ -429,7 +435,7 @@ def _say(flags: dict[str, Any]) -> int:
     # A session speaks little ahead of real time, which is no way to fill a file.
     if text == "-" and flags.get("stream") and flags.get("output") in (None, "-"):
         del flags["stream"]
-        if "captions" in flags:
+        if "captions" in flags or "caption_words" in flags:
             raise StartupError(
                 "captions are of a text that is complete: leave out --stream, or write a file "
                 "with -o FILE"

@@ -78,16 +78,20 @@ def say(
     stream: bool = False,
     audio_format: Format | None = None,
     captions: str | None = None,
+    caption_words: bool = False,
     cast: str | None = None,
     **options: Any,
 ) -> None:
     """Speak `text`, in the format that the output's name asks for unless one is given; `captions`
-    is a file for them, `lexicon` one of pronunciations, `options` are the request's fields. With a
-    `cast`, a file of who speaks for whom, the text is a script.
+    is a file for them, for karaoke with `caption_words`; `lexicon` is one of pronunciations,
+    `options` are the request's fields. With a `cast`, a file of who speaks for whom, the text is a
+    script.
 
     Raises `TTSError` with one sentence, and `SystemExit` where who reads the output went away.
     """
     audio_format = _choose_format(audio_format, output)
+    if caption_words and captions is None:
+        raise StartupError("--caption-words needs a file for the captions: --captions FILE")
     if captions is not None:
         caption_format(captions)
         options["timestamps"] = True
@@ -108,7 +112,7 @@ def say(
             words = client.words
             if turns is not None:
                 text, words = join_turns(turns, words)
-            _write_captions(captions, text, words)
+            _write_captions(captions, text, words, by_word=caption_words)
 
 
 def _speak_turns(
@@ -281,11 +285,12 @@ def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
             raise StartupError(f"cannot write {output}: {error.strerror}") from error
 
 
-def _write_captions(name: str, text: str, words: Sequence[SpokenWord]) -> None:
+def _write_captions(name: str, text: str, words: Sequence[SpokenWord], *, by_word: bool) -> None:
     if not words:
         raise TTSError("the server does not say when words are spoken: there are no captions")
     try:
-        Path(name).write_text(write_captions(text, words, caption_format(name)), "utf-8")
+        written = write_captions(text, words, caption_format(name), by_word=by_word)
+        Path(name).write_text(written, "utf-8")
     except OSError as error:
         raise StartupError(f"cannot write {name}: {error.strerror}") from error
 
