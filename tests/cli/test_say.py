@@ -296,7 +296,7 @@ def say_process(folder, url, *arguments, variables=None, **options) -> subproces
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
 def test_who_reads_the_output_goes_away(server, tmp_path, stream, unbuffered):
-    arguments = ["A long text. " * 200, *stream, "-o", "-"]
+    arguments = ["A long text. " * 40, *stream, "-o", "-"]
     variables = {"PYTHONUNBUFFERED": unbuffered}
     options = {"variables": variables, "stdout": subprocess.PIPE}
     with say_process(tmp_path, server, *arguments, **options) as process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import random
 import sys
@@ -37,10 +38,17 @@ MUCH_S = 0.25
 
 
 def cpu_s(work: Callable[[], object]) -> float:
-    began = time.thread_time()
-    with contextlib.suppress(InvalidRequest):
-        work()
-    return time.thread_time() - began
+    """The least of three, where once is much. The first may load what all need; and a thread's time
+    has in it what interrupts it, the collector of a process with many objects among them."""
+    least_s = float("inf")
+    for _ in range(3):
+        began = time.thread_time()
+        with contextlib.suppress(InvalidRequest):
+            work()
+        least_s = min(least_s, time.thread_time() - began)
+        if least_s < MUCH_S / 2:
+            break
+    return least_s
 
 
 def read_all(text: str, **options: object) -> float:
@@ -102,8 +110,8 @@ def test_the_fuzzer_finds_nothing(fuzzer):
     modes = list(fuzzer.MODES)
     for number in range(80):
         text, mode = fuzzer.make(draw), modes[number % len(modes)]
-        took = fuzzer.cpu_s(text.of(2500), mode)
-        assert took < MUCH_S / 2, (text, mode)
+        took_s = cpu_s(functools.partial(fuzzer.cpu_s, text.of(2500), mode))
+        assert took_s < MUCH_S / 2, (text, mode)
 
 
 def test_the_fuzzer_finds_what_is_slow(fuzzer, monkeypatch):
