@@ -96,9 +96,10 @@ def faults(module_backend):
     return Backends(module_backend)
 
 
-@pytest.fixture
-async def engine(small_folder, faults):
-    made = CsmEngine(
+@pytest.fixture(name="unloaded")
+def make_unloaded(small_folder, faults):
+    """For servers, which load it."""
+    return CsmEngine(
         open_checkpoint(small_folder),
         small_folder / "tokenizer.json",
         lambda report: faults,
@@ -106,9 +107,13 @@ async def engine(small_folder, faults):
         codec="test",
         precision="float32",
     )
-    await made.load(print)
-    yield made
-    await made.close()
+
+
+@pytest.fixture
+async def engine(unloaded):
+    await unloaded.load(print)
+    yield unloaded
+    await unloaded.close()
 
 
 def utterance(text: str = "Hello there.", **options) -> Utterance:
@@ -298,9 +303,9 @@ async def test_closing_ends_those_whose_recordings_wait_to_be_encoded(engine, fa
     assert len((await encoded).codes) == 13
 
 
-async def test_when_the_loop_ends_the_server_is_not_ready_and_says_so(engine, faults):
+async def test_when_the_loop_ends_the_server_is_not_ready_and_says_so(unloaded, faults):
     espeak = EspeakEngine()
-    both = AlignedEngine(Ensemble([engine, espeak]), [espeak])
+    both = AlignedEngine(Ensemble([unloaded, espeak]), [espeak])
     async with running_server(both) as server, open_socket(server) as socket:
         address = f"http://127.0.0.1:{server.port}/ready"
         async with httpx2.AsyncClient() as client:
@@ -340,8 +345,8 @@ async def test_words_are_found_behind_the_speech(engine):
     assert 0 <= edges[0] < edges[-1] <= sum(len(chunk.samples) for chunk in spoken)
 
 
-async def test_the_real_server_speaks_it(engine):
-    async with running_server(engine) as server:
+async def test_the_real_server_speaks_it(unloaded):
+    async with running_server(unloaded) as server:
         async with open_socket(server) as first, open_socket(server) as second:
             for socket in (first, second):
                 await send(socket, text="Hello.", seed=3, stream=True, max_audio_length_ms=1600)

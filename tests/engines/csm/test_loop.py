@@ -330,12 +330,12 @@ def check_it_has_ended(loop, reason: str) -> None:
     loop.close()
 
 
-@pytest.mark.parametrize("error", [SystemExit("enough"), KeyboardInterrupt("enough")])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_what_no_guard_holds_ends_the_loop_and_is_told_to_all(loop, backend, error):
     everybody = [Listener(loop, 10_000) for _ in range(backend.slots + 2)]
     for each in everybody[: backend.slots]:
         each.next()
-    with backend.failing("step", error=error):
+    with backend.failing("step", error=error("enough")):
         for each in everybody:
             assert isinstance(each.wait()[1].error, EngineFailed)
     check_it_has_ended(loop, "enough")

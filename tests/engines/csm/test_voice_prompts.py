@@ -73,14 +73,15 @@ def watched(backend):
     return Watched(backend)
 
 
-@pytest.fixture
-async def engine(small_folder, watched, recorded, tmp_path):
+@pytest.fixture(name="unloaded")
+def make_unloaded(small_folder, watched, recorded, tmp_path):
+    """For servers, which load it."""
     chosen = Chosen(
         Candidate("low", TRANSCRIPT, recorded[0], 105.0),
         Candidate("high", TRANSCRIPT, recorded[1], 200.0),
         [],
     )
-    made = CsmEngine(
+    return CsmEngine(
         open_checkpoint(small_folder),
         small_folder / "tokenizer.json",
         lambda report: watched,
@@ -90,9 +91,13 @@ async def engine(small_folder, watched, recorded, tmp_path):
         prompts=chosen,
         store=VoiceStore(tmp_path / "voices", Limits()),
     )
-    await made.load(print)
-    yield made
-    await made.close()
+
+
+@pytest.fixture
+async def engine(unloaded):
+    await unloaded.load(print)
+    yield unloaded
+    await unloaded.close()
 
 
 async def codes_of(engine, text: str, voice, history: History | None = None) -> np.ndarray:
@@ -209,11 +214,11 @@ async def test_an_enrolled_voice_that_was_removed_meanwhile(engine, recorded, tm
     assert caught.value.code == "unknown_voice"
 
 
-async def test_context_over_the_wire(engine, recorded):
+async def test_context_over_the_wire(unloaded, recorded):
     wav = wav_header(24_000, 2 * 24_000) + to_s16(recorded[1][:24_000])
     said = {"speaker": 1, "text": "What is your name?", "audio": base64.b64encode(wav).decode()}
     options = {"stream": True, "temperature": 0, "max_audio_length_ms": 2400, "text": "It is Ann."}
-    async with running_server(engine, max_message_bytes=1_000_000) as server:
+    async with running_server(unloaded, max_message_bytes=1_000_000) as server:
         async with open_socket(server) as socket:
             replies = []
             for context in ([], [said]):
@@ -229,10 +234,10 @@ async def test_context_over_the_wire(engine, recorded):
             assert (error["status"], error["code"]) == ("error", "invalid_type")
 
 
-async def test_the_other_sides_audio_in_a_session(engine, recorded):
+async def test_the_other_sides_audio_in_a_session(unloaded, recorded):
     wav = wav_header(24_000, 2 * 24_000) + to_s16(recorded[1][:24_000])
     audio = base64.b64encode(wav).decode()
-    async with running_server(engine) as server:
+    async with running_server(unloaded) as server:
         async with open_socket(server, path="v1/stream") as socket:
             await receive(socket)
             heard = {}

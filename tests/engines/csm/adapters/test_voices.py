@@ -44,8 +44,8 @@ def backend(small_folder, tmp_path_factory):
     return make("torch", small_folder, tmp_path_factory.mktemp("weights"), 4)
 
 
-async def start(folder, backend, store, **options) -> CsmEngine:
-    engine = CsmEngine(
+def make_engine(folder, backend, store, **options) -> CsmEngine:
+    return CsmEngine(
         open_checkpoint(folder),
         folder / "tokenizer.json",
         lambda report: Kept(backend),
@@ -55,6 +55,10 @@ async def start(folder, backend, store, **options) -> CsmEngine:
         store=store,
         **options,
     )
+
+
+async def start(folder, backend, store, **options) -> CsmEngine:
+    engine = make_engine(folder, backend, store, **options)
     await engine.load(print)
     return engine
 
@@ -179,7 +183,8 @@ async def test_where_adapters_cannot_speak_it_is_said_and_recordings_can(
     onnx.close()
 
 
-async def test_over_http_and_the_seeds_socket(engine, store, folders, tmp_path):
+async def test_over_http_and_the_seeds_socket(small_folder, backend, store, folders, tmp_path):
+    engine = make_engine(small_folder, backend, store)
     options = {"stream": True, "temperature": 0, "max_audio_length_ms": 80 * FRAMES}
     async with running_server(engine, data_dir=tmp_path / "data") as server:
         # Added while the server runs.
