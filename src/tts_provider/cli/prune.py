@@ -1,24 +1,38 @@
-"""`tts-provider prune`: prepared weights that the model of these settings does not use go."""
+"""`tts-provider prune`: prepared weights that nothing with these settings uses go."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from tts_provider.config import Settings
 from tts_provider.errors import StartupError
 
 
 def prune_weights(settings: Settings, *, everything: bool = False) -> None:
-    """Raises `StartupError` where the model is not here, so that nobody knows what to keep."""
+    """Raises `StartupError` where CSM's model is not here, so that nobody knows what of it to
+    keep."""
     from tts_provider.engines.csm.cpu.prepared import PreparedFolder
     from tts_provider.engines.hub.refusals import in_units
+    from tts_provider.engines.kokoro.network.prepared import prune
 
-    folder = PreparedFolder(settings.data_dir / "weights")
-    keep = set() if everything else _keys(settings)
-    removed = folder.prune(keep, max_files=0)
+    weights = PreparedFolder(settings.data_dir / "weights")
+    freed = _tell(prune(settings.data_dir / "kokoro", everything=everything))
+    if any(weights.folder.glob("*")):
+        keep = set() if everything else _keys(settings)
+        freed += _tell(weights.prune(keep, max_files=0))
+    kept = len(list(weights.folder.glob("*.safetensors")))
+    print(
+        f"freed {in_units(freed)}; kept {kept} file{'' if kept == 1 else 's'} in {weights.folder}"
+    )
+
+
+def _tell(removed: list[tuple[Path, int]]) -> int:
+    """How many bytes went."""
+    from tts_provider.engines.hub.refusals import in_units
+
     for path, size_bytes in removed:
         print(f"removed {path}, {in_units(size_bytes)}")
-    kept = len(list(folder.folder.glob("*.safetensors")))
-    freed = in_units(sum(size_bytes for _, size_bytes in removed))
-    print(f"freed {freed}; kept {kept} file{'' if kept == 1 else 's'} in {folder.folder}")
+    return sum(size_bytes for _, size_bytes in removed)
 
 
 def _keys(settings: Settings) -> set[str]:

@@ -15,6 +15,7 @@ from servers import PATIENCE_S, clean_environment, run_cli
 from tts_provider.engines.csm.cpu.prepared import PreparedFolder
 from tts_provider.engines.csm.cpu.weights import load_weights, prepared_key
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
+from tts_provider.engines.kokoro.network.prepared import VERSION
 
 from .small_csm import FOLDER
 
@@ -93,11 +94,15 @@ def test_prune_keeps_what_the_model_of_the_settings_uses(tmp_path):
     own = data / "weights" / f"{prepared_key(checkpoint, 'int8')}.safetensors"
     for name in ("csm-int4-0123.safetensors", "csm-int8-4567.89.tmp"):
         (data / "weights" / name).write_bytes(bytes(2_000_000))
+    for name in ("0123-v1", f"0123-v{VERSION}"):  # what Kokoro's engine has prepared
+        (data / "kokoro" / name).mkdir(parents=True)
+        (data / "kokoro" / name / "generator.onnx").write_bytes(bytes(1_000_000))
     flags = ("prune", "--data-dir", str(data))
     reply = run_cli(tmp_path, *flags)
     assert reply.returncode == 2
     assert "sesame/csm-1b is not in the Hugging Face cache" in reply.stderr
     assert "--all" in reply.stderr
+    assert [path.name for path in (data / "kokoro").iterdir()] == [f"0123-v{VERSION}"]
     reply = run_cli(tmp_path, *flags, "--model-path", str(FOLDER))
     assert reply.returncode == 0, reply.stderr
     lines = reply.stdout.splitlines()
@@ -107,4 +112,5 @@ def test_prune_keeps_what_the_model_of_the_settings_uses(tmp_path):
     assert own.is_file()
     reply = run_cli(tmp_path, *flags, "--all")
     assert not own.exists()
-    assert reply.stdout.count("removed") == 1
+    assert reply.stdout.count("removed") == 2
+    assert not list((data / "kokoro").iterdir())

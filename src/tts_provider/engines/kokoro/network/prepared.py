@@ -67,6 +67,18 @@ def prepare(
         raise StartupError(f"{facts} is damaged; remove {folder}, and start again") from None
 
 
+def prune(place: Path, *, everything: bool = False) -> list[tuple[Path, int]]:
+    """Remove from `place` what another version of this program has prepared, or everything. Returns
+    the folders that went, with their bytes."""
+    removed = list[tuple[Path, int]]()
+    for folder in sorted(place.glob("*-v*")):
+        if everything or not folder.name.endswith(f"-v{VERSION}"):
+            size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append((folder, size_bytes))
+    return removed
+
+
 def _prepare(graph: Path, folder: Path) -> None:
     from tts_provider.engines.kokoro.network.cut import cut
 
