@@ -158,9 +158,11 @@ def test_the_audio_comes_while_it_is_made(audio_format, speech):
     encoder.close()
 
 
-@pytest.mark.parametrize("rate", [22_050, 32_000, 44_100])
+@pytest.mark.parametrize("rate", [11_025, 22_050, 32_000, 44_100])
 def test_opus_lists_the_rates_it_has(rate):
-    with pytest.raises(InvalidRequest, match="one of 8000, 16000, 24000, 48000 for opus") as caught:
+    with pytest.raises(
+        InvalidRequest, match="one of 8000, 12000, 16000, 24000, 48000 for opus"
+    ) as caught:
         check_format("opus", rate)
     assert (caught.value.code, caught.value.param) == ("invalid_value", "sample_rate")
 

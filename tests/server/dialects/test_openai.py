@@ -12,6 +12,7 @@ import httpx2
 import numpy as np
 import pytest
 
+import decoders
 from ears import hear_digits, median_pitch_hz
 from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
@@ -50,6 +51,8 @@ def decode(data: bytes, audio_format: str) -> np.ndarray:
     """Samples at 24 kHz, as FFmpeg's decoders give them."""
     if audio_format == "pcm":
         return from_s16(data)
+    if audio_format in ("mulaw", "alaw"):
+        return decoders.decode(data, audio_format, 24_000)[0]
     resampler = av.AudioResampler("flt", "mono", 24_000)
     with av.open(io.BytesIO(data)) as container:
         frames = [*container.decode(audio=0), None]
@@ -70,6 +73,32 @@ async def test_every_format_says_the_words(audio_format):
         # A lossy encoder's delay and its last frame are audio to who cannot know their length.
         expected = len(await speak(server, input="two one four"))
         assert expected - 24 <= len(samples) < expected + 24_000 // 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "rate"),
+    [("wav", 8000), ("pcm", 8000), ("mulaw", 8000), ("mp3", 11_025), ("opus", 12_000)],
+)
+async def test_telephones_and_others_have_their_sample_rate(asked, rate):
+    async with running_server() as server:
+        reply = await ask(server, input="two one four", response_format=asked, sample_rate=rate)
+        assert reply.status_code == 200, reply.text
+        samples, read_rate, _ = decoders.decode(reply.content, asked, rate)
+        assert read_rate == (48_000 if asked == "opus" else rate)
+        assert hear_digits(samples, read_rate) == ["two", "one", "four"]
+
+
+async def test_rates_that_a_format_has_not_are_listed():
+    async with running_server() as server:
+        for asked, rates in (("opus", "8000, 12000, 16000"), ("mp3", "8000, 11025, 12000")):
+            reply = await ask(server, input="Hi.", response_format=asked, sample_rate=11_000)
+            error = error_of(reply)
+            assert (reply.status_code, error["param"]) == (400, "sample_rate")
+            assert f"one of {rates}" in error["message"]
+        async with client_of(server) as client:  # as a form has it
+            form = {"input": "Hi.", "response_format": "wav", "sample_rate": "8000"}
+            reply = await client.post(SPEECH, data=form)
+            assert (reply.status_code, reply.content[24:28]) == (200, (8000).to_bytes(4, "little"))
 
 
 async def test_mp3_is_what_comes_without_asking_and_all_fields_of_openai_are_known():

@@ -29,9 +29,9 @@ class _Recipe:
 
 
 # Mono speech; 48 kbit/s is the most that AAC can have at 8 kHz, 64 the most of MP3.
-_BITS = {8000: 32_000, 16_000: 48_000, 22_050: 64_000, 24_000: 64_000, 32_000: 64_000}
-_BITS |= {44_100: 96_000, 48_000: 96_000}
-_OPUS_BITS = {8000: 16_000, 16_000: 24_000, 24_000: 32_000, 48_000: 48_000}
+_BITS = {8000: 32_000, 11_025: 40_000, 12_000: 40_000, 16_000: 48_000, 22_050: 64_000}
+_BITS |= {24_000: 64_000, 32_000: 64_000, 44_100: 96_000, 48_000: 96_000}
+_OPUS_BITS = {8000: 16_000, 12_000: 20_000, 16_000: 24_000, 24_000: 32_000, 48_000: 48_000}
 
 _RECIPES: dict[CompressedFormat, _Recipe] = {
     # FFmpeg's own Xing frame has a count of 0 frames until it is rewritten; see `xing`.
@@ -46,13 +46,15 @@ _RECIPES: dict[CompressedFormat, _Recipe] = {
     "aac": _Recipe("aac", "fltp", "adts", _BITS, {"write_id3v2": "1"}),
 }
 
-OPUS_RATES = (8000, 16_000, 24_000, 48_000)  # and 12 000; RFC 6716 section 2
+OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)  # RFC 6716 section 2
 
 # ISO 11172-3 and 13818-3 have no smaller or larger frames. Below 24 kbit/s a frame of MPEG-2 above
-# 16 kHz has no room for the lengths that `xing` writes, nor has one below 16 kbit/s at 16 kHz.
+# 16 kHz has no room for the lengths that `xing` writes, nor has one below 16 kbit/s from 11 kHz on.
 _MP3_MPEG_1 = (32_000, 320_000)
 _MP3_BITS = {
     8000: (8000, 64_000),
+    11_025: (16_000, 64_000),
+    12_000: (16_000, 64_000),
     16_000: (16_000, 160_000),
     22_050: (24_000, 160_000),
     24_000: (24_000, 160_000),

@@ -48,7 +48,9 @@ _FORMATS: Mapping[str, Format] = {
 }
 _KBITS = (32, 48, 64, 96, 128, 192)
 # MPEG-1 has no rates below 32 kHz; those of MPEG-2 and 2.5 have less to give.
-_MP3_MOST_KBITS = {8000: 64, 16_000: 160, 22_050: 160, 24_000: 160}
+_MP3_MOST_KBITS = dict.fromkeys((8000, 11_025, 12_000), 64) | dict.fromkeys(
+    (16_000, 22_050, 24_000), 160
+)
 DEFAULT_OUTPUT = "mp3_44100_128"
 
 _STREAM_BYTES = 512

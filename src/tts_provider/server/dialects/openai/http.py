@@ -17,7 +17,6 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.encode.format import AUDIO_FORMATS
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, WireError, text_named
@@ -221,10 +220,10 @@ def _read_urlencoded(body: bytes) -> dict[str, str]:
 def speak(request: SpeechOptions, service: SpeechService, text_name: str) -> AudioStream:
     """Raises `InvalidRequest` or `Loading`."""
     asked = request.asked(service.find_voice)
-    audio_format = request.response_format or "mp3"
+    output = request.output
     speech = speak_file(
         asked,
-        Output(audio_format, SAMPLE_RATE),
+        output,
         ENDPOINT,
         service,
         text_name,
@@ -233,7 +232,7 @@ def speak(request: SpeechOptions, service: SpeechService, text_name: str) -> Aud
     if request.stream_format == "sse":
         events = worded(speech, _Events(Dialogue.of(asked).characters))
         return AudioStream(events, _EVENT_STREAM, service)
-    return AudioStream(speech, MEDIA_TYPES[audio_format], service)
+    return AudioStream(speech, MEDIA_TYPES[output.format], service)
 
 
 class _Events(Wording):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from tts_provider.audio.encode.encode import Output
+from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, part_named
@@ -22,12 +24,12 @@ from tts_provider.server.dialects.dialogue import (
 )
 from tts_provider.server.dialects.fields import check_text, no_text
 from tts_provider.speech.dialogue import LONGEST_PAUSE_MS, PAUSE_MS, Dialogue
-from tts_provider.speech.engine import Manner, Utterance
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
 from tts_provider.speech.structure.blocks import NotSpeech
 
-ResponseFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+ResponseFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "mulaw", "alaw"]
 
 _MAX_SEED = 2**53 - 1  # RFC 8259 section 6: above, clients and documents round
 _NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,18})?")
@@ -42,6 +44,10 @@ def _read_number(value: Any) -> Any:
 
 def _or_a_numeric_string(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "string", "pattern": f"^{_NUMBER.pattern}$"})
+
+
+def _one_of_the_rates(schema: dict[str, Any]) -> None:
+    schema["anyOf"][0]["enum"] = list(SAMPLE_RATES)
 
 
 _ANY_CASE = BeforeValidator(
@@ -95,7 +101,15 @@ class SpeechOptions(Delivery):
 
     model: str | None = Field(None, description="Any name; this server has one model.")
     response_format: Annotated[ResponseFormat, _ANY_CASE] | None = Field(
-        None, description="mp3 by default; pcm is 16-bit, mono, 24 kHz, without a header."
+        None,
+        description="mp3 by default; pcm is 16-bit, mono, without a header. mulaw and alaw are not "
+        "in OpenAI's API.",
+    )
+    sample_rate: int | None = Field(
+        None,
+        json_schema_extra=_one_of_the_rates,
+        description="Samples a second, 24000 by default; opus has no 11025, 22050, 32000 and "
+        "44100. Not in OpenAI's API.",
     )
     stream_format: Annotated[Literal["audio", "sse"], _ANY_CASE] | None = Field(
         None, description="audio (default): the file; sse: events with pieces of it in base64."
@@ -130,6 +144,11 @@ class SpeechOptions(Delivery):
             voice_tags=self.voice_tags or False,
             lexicon=read_pronunciations(self.pronunciations or {}),
         )
+
+    @property
+    def output(self) -> Output:
+        """Not every format exists at every rate."""
+        return Output(self.response_format or "mp3", self.sample_rate or SAMPLE_RATE)
 
     @property
     def own_manner(self) -> Manner:
