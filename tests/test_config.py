@@ -68,6 +68,11 @@ def test_lists_are_separated_by_commas(tmp_path):
         ({"mode": "steal"}, ["--mode", "'steal'", "'download' or 'reuse'"]),
         ({"allow_origins": ["example.org"]}, ["--allow-origin", "SCHEME://HOST"]),
         ({"voice_aliases": ["nova"]}, ["--voice-alias", "NAME=VOICE", "'nova'"]),
+        (
+            {"voice_aliases": ["chief=Narrator", "narrator=female"]},
+            ["--voice-alias", "chief stands for Narrator", "an alias too (of female)"],
+        ),
+        ({"voice_aliases": ["anna=Anna"]}, ["--voice-alias", "an alias too", "the voice itself"]),
         ({"data_dir": "/dev/null/x"}, ["/dev/null/x", "--data-dir"]),
         ({"max_streams": "0"}, ["--max-streams", "'0'", "greater than or equal to 1"]),
     ],
@@ -112,6 +117,34 @@ def test_unknown_variables_are_refused(monkeypatch):
     monkeypatch.setenv("TTS_PROVIDER_MAX_STREAM", "1")
     with pytest.raises(StartupError, match="did you mean TTS_PROVIDER_MAX_STREAMS"):
         load_settings({})
+
+
+@rows(
+    ("key", "meant"),
+    [
+        ("TTS_PROVIDER_POTR", "TTS_PROVIDER_PORT"),
+        ("TTS_PROVIDER_DATADIR", "TTS_PROVIDER_DATA_DIR"),
+        ("TTS_PROVIDER_API_KEY", "TTS_PROVIDER_API_KEYS"),
+        ("TTS_PROVIDER_MAX_TEXT_CHARS", "TTS_PROVIDER_MAX_TEXT_CHARACTERS"),
+        ("TTS_PROVIDER_MAX_CONN", "TTS_PROVIDER_MAX_CONNECTIONS"),
+        ("TTS_PROVIDER_IDLE_TIMEOUT", "TTS_PROVIDER_IDLE_TIMEOUT_S"),
+        ("TTS_PROVIDER_HF_TOKEN", "HF_TOKEN"),
+        # These look like a setting, and mean none.
+        ("TTS_PROVIDER_LANG", None),
+        ("TTS_PROVIDER_LOG_LEVEL", None),
+        ("TTS_PROVIDER_HOSTNAME", None),
+        ("TTS_PROVIDER_MAX_REQUESTS", None),
+        ("TTS_PROVIDER_MODEL_FOLDER", None),
+        ("TTS_PROVIDER_", None),
+    ],
+)
+def test_a_close_name_is_meant_or_none(key, meant, monkeypatch):
+    with monkeypatch.context() as here:
+        here.setenv(key, "1")
+        with pytest.raises(StartupError) as caught:
+            load_settings({})
+    expected = f"did you mean {meant}?" if meant else ".env.template lists the settings"
+    assert expected in str(caught.value)
 
 
 KUBERNETES = {

@@ -6,7 +6,6 @@ the same key in `.env`. `HF_TOKEN` and `HF_HOME` keep Hugging Face's own names.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from tts_provider.errors import StartupError
+from tts_provider.errors import StartupError, meant_name
 
 PREFIX = "TTS_PROVIDER_"
 _DEFAULT_PORT = 8765
@@ -44,7 +43,6 @@ _SERVICE_LINK = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?")
-_LIKE = 0.85  # so alike are a name and a misspelling of it; HF_HUB_CACHE and HF_HOME are 0.6
 SECRET_SETTINGS = ("api_keys", "engine_key", "HF_TOKEN")
 
 
@@ -189,6 +187,18 @@ class Settings(BaseSettings, Limits):
             if not name or not separator or not voice:
                 raise ValueError(f"expected NAME=VOICE; got {item!r}")
             aliases[name] = voice
+        return aliases
+
+    @field_validator("voice_aliases")
+    @classmethod
+    def _aliases_are_of_voices(cls, aliases: dict[str, str]) -> dict[str, str]:
+        names = {name.lower(): voice for name, voice in aliases.items()}
+        for name, voice in aliases.items():
+            if (other := names.get(voice.lower())) is not None:
+                raise ValueError(
+                    f"{name} stands for {voice}, which is an alias too (of {other}): "
+                    "name the voice itself"
+                )
         return aliases
 
     @field_validator(
@@ -444,14 +454,20 @@ def _ignored(file_keys: Mapping[str, str | None], env_file: Path) -> Iterator[st
 
 
 def _is_misspelt(key: str) -> bool:
-    close = difflib.get_close_matches(key.upper(), _known_keys(), n=1, cutoff=_LIKE)
-    return key.upper().startswith(PREFIX) or bool(close)
+    return key.upper().startswith(PREFIX) or meant_name(key, _known_keys()) is not None
 
 
 def _suggestion(key: str) -> str:
-    close = difflib.get_close_matches(key.upper(), _known_keys(), n=1)
+    """What all settings have in common makes none of them a likely one."""
+    own, names = key.upper(), {name: name for name in _known_keys()}
+    if own.startswith(PREFIX):
+        own = own.removeprefix(PREFIX)
+        names = {name.removeprefix(PREFIX): name for name in names}
+    meant = meant_name(own, names)
     return (
-        f"; did you mean {close[0]}?" if close else "; .env.template lists the settings there are"
+        f"; did you mean {names[meant]}?"
+        if meant is not None
+        else "; .env.template lists the settings there are"
     )
 
 

@@ -23,8 +23,11 @@ was expected, what arrived.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+_MISSPELT = 0.82  # so alike are a name and a misspelling of it; `PORT` and `HOST` are 0.5
 
 
 class TTSError(Exception):
@@ -163,6 +166,27 @@ class EngineLost(WireError):
     http_status = 503
     close_code = 1013
     retryable = True
+
+
+def meant_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name that an unknown one misspells, for an error to suggest: a few letters differ,
+    or its words (parted by `_` or `-`) are cut short. None where it merely looks like others."""
+    likeness, meant = max(((_likeness(name, other), other) for other in known), default=(0.0, ""))
+    return meant if likeness >= _MISSPELT else None
+
+
+def _likeness(name: str, other: str) -> float:
+    """From 0 to 1, which is the same but for case."""
+    name, other = (each.lower().strip("-").replace("-", "_") for each in (name, other))
+    if sorted(name) == sorted(other):  # two letters changed places
+        return 1.0
+    whole = difflib.SequenceMatcher(None, name, other).ratio()
+    words, others = name.split("_"), other.split("_")
+    if len(words) != len(others):
+        return whole
+    pairs = zip(words, others, strict=True)
+    is_cut = all((len(one) > 2 and two.startswith(one)) or one == two for one, two in pairs)
+    return max(whole, _MISSPELT) if is_cut else whole
 
 
 @contextmanager

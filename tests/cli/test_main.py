@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from servers import PATIENCE_S, REPOSITORY, clean_environment, run_cli, server_process
+from tts_provider.cli.main import main
 from tts_provider.server.lifecycle import bind
 
 
@@ -84,6 +85,26 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize("arguments", [[], ["serve", "--nope"], ["sing"], ["say"]])
 def test_wrong_usage_exits_with_2(tmp_path, arguments):
     assert run_cli(tmp_path, *arguments).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--prot", "1"], "there is no --prot here; did you mean --port?"),
+        (["say", "hi", "--sample-rates=8000"], "did you mean --sample-rate?"),
+        (["serve", "--colour"], "there is no --colour here; see tts-provider serve --help"),
+        (
+            ["serve", "--max-turns", "3"],
+            "--max-turns here; TTS_PROVIDER_MAX_TURNS in the environment or .env sets it",
+        ),
+        (["say", "hi", "--max-turns", "3"], "there is no --max-turns here; see"),
+    ],
+)
+def test_an_unknown_flag_is_answered_with_a_close_name_or_none(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tts_provider.audio.encode.format import COMMON_FORMATS
-from tts_provider.errors import StartupError, TTSError
+from tts_provider.errors import StartupError, TTSError, meant_name
 from tts_provider.server.logs import printable
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._add_rest: Callable[[], None] | None = None
+        self._has_settings = False
 
     def add_settings(self, about: Mapping[str, str | None] | None = None) -> None:
         """As `add_flags`, later."""
@@ -149,6 +150,7 @@ class _Parser(argparse.ArgumentParser):
             add_flags(self, about)
 
         self._add_rest = add_rest
+        self._has_settings = True
 
     def complete(self) -> None:
         if self._add_rest is not None:
@@ -157,7 +159,22 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         self.complete()
-        return super().parse_known_args(*arguments, **options)
+        namespace, rest = super().parse_known_args(*arguments, **options)
+        for argument in rest:
+            if argument.startswith("--"):
+                self._refuse(argument.partition("=")[0])
+        return namespace, rest
+
+    def _refuse(self, flag: str) -> None:
+        from tts_provider.config import PREFIX, Settings
+
+        setting = flag.removeprefix("--").replace("-", "_").lower()
+        meant = meant_name(flag, self._option_string_actions)
+        if self._has_settings and setting in Settings.model_fields:
+            hint = f"{PREFIX}{setting.upper()} in the environment or .env sets it"
+        else:
+            hint = f"did you mean {meant}?" if meant else f"see {self.prog} --help"
+        self.error(f"there is no {flag} here; {hint}")
 
 
 def _parser() -> _Parser:

@@ -242,7 +242,7 @@ WRONG = [
     ({"type": "context.cancel", "context_id": "n"}, "unknown_context", "context_id"),
     ({"type": "input_text.flush", "context_id": "blank"}, "nothing_to_flush", "context_id"),
     ({"type": "session.update", "format": "mp3"}, "invalid_value", "format"),
-    ({"type": "session.update", "sample_rate": 11025}, "invalid_value", "sample_rate"),
+    ({"type": "session.update", "sample_rate": 11000}, "invalid_value", "sample_rate"),
     (
         {"type": "session.update", "format": "opus", "sample_rate": 44100},
         "invalid_value",
@@ -276,6 +276,18 @@ WRONG = [
         None,
     ),
 ]
+
+
+@rows(
+    ("field", "meant"),
+    [("txt", "text"), ("contextid", "context_id"), ("Text", "text"), ("rate", None), ("x", None)],
+)
+def test_an_unknown_field_is_answered_with_a_close_name_or_none(field, meant):
+    talk = Conversation(max_text_characters=100, max_message_bytes=1024)
+    (problem,) = talk.tell("input_text.append", "n", text="x", **{field: 3})
+    assert problem.error.code == "unknown_field"
+    told = f"did you mean {meant}? There are type" if meant else "here; there are type"
+    assert told in problem.error.message
 
 
 @rows(("message", "code", "param"), WRONG)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tts_provider.config import Limits
-from tts_provider.errors import InvalidRequest
+from tts_provider.errors import InvalidRequest, meant_name
 from tts_provider.server.service.service import Said
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
@@ -127,8 +127,10 @@ class Fields:
         """Raises where there is a field that nobody knows."""
         for name in self._body:
             if name not in known:
+                meant = meant_name(name, known)
+                hint = f"did you mean {meant}? There" if meant else "there"
                 raise InvalidRequest(
-                    f"there is no field {_short(name)} here; there are {', '.join(known)}",
+                    f"there is no field {_short(name)} here; {hint} are {', '.join(known)}",
                     code="unknown_field",
                     param=name[:64],
                 )
