@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | replica | say | words | voices | detect | doctor …`.
+"""The command line: `tts-provider serve | replica | say | words | voices | keys | doctor …`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -75,6 +75,18 @@ examples:
       --transcript "What she says, word for word." --consent
   tts-provider voices add Ben --adapter lora_model --consent
   tts-provider voices list
+"""
+
+_KEYS_EPILOG = """\
+examples:
+  tts-provider keys add anna
+  tts-provider keys add shop --scope speak --streams 4 \\
+      --requests-per-minute 60 --characters-per-day 100000 --expires 90d
+  tts-provider keys add prometheus --scope metrics
+  tts-provider keys revoke anna
+
+A key without --scope may speak, use voices and jobs. docs/security.md says what
+each scope is for.
 """
 
 _DETECT_EPILOG = """\
@@ -201,6 +213,7 @@ def _parser() -> _Parser:
     _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
     _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
+    _add_keys(add("keys", "make, list and revoke API keys, and see who used what", _KEYS_EPILOG))
     _add_detect(add("detect", "look for the watermark in recordings", _DETECT_EPILOG))
     _add_prune(add("prune", "remove prepared weights that are not used", _PRUNE_EPILOG))
     doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
@@ -354,6 +367,41 @@ def _add_voices(parser: _Parser) -> None:
         command.add_settings(data_dir)
 
 
+def _add_keys(parser: _Parser) -> None:
+    parser.description = (
+        "API keys with names, in the data folder. A server that runs sees every change within a "
+        "second."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add_command(name: str, about: str, action: str) -> _Parser:
+        command: _Parser = commands.add_parser(name, help=about)
+        command.set_defaults(command=_keys, action=action)
+        return command
+
+    adding = add_command("add", "make one; prints it, this once", "add_key")
+    listing = add_command("list", "show what each may do", "list_keys")
+    revoking = add_command("revoke", "it lets nobody in any more", "revoke_key")
+    rotating = add_command("rotate", "another secret for the same name; prints it", "rotate_key")
+    for command in (adding, revoking, rotating):
+        command.add_argument("name", metavar="NAME", help="whose key it is")
+    add = adding.add_argument
+    add(
+        "--scope",
+        action="append",
+        metavar="SCOPE",
+        help="speak, voices, jobs, metrics or admin, several with commas "
+        "(default: speak,voices,jobs)",
+    )
+    add("--expires", metavar="TIME", help="90d, 12h, or a time of UTC: 2026-12-31T18:00")
+    add("--requests-per-minute", type=int, metavar="N", help="requests in any minute")
+    add("--characters-per-day", type=int, metavar="N", help="characters to speak, by days of UTC")
+    add("--streams", type=int, metavar="N", help="spoken at once")
+    add("--voices", metavar="ID,ID", help="the voices that it may speak with (default: all)")
+    for command in (adding, listing, revoking, rotating):
+        command.add_settings({"data_dir": "the server's data folder"})
+
+
 def _add_prune(parser: _Parser) -> None:
     parser.set_defaults(command=_prune)
     add = parser.add_argument
@@ -482,6 +530,18 @@ def _voices(flags: dict[str, Any]) -> int:
     from tts_provider.cli import voices
 
     getattr(voices, action)(settings, **flags)
+    return 0
+
+
+def _keys(flags: dict[str, Any]) -> int:
+    from tts_provider.config import load_settings
+
+    action = flags.pop("action")
+    settings = load_settings({"data_dir": flags.pop("data_dir")} if "data_dir" in flags else {})
+
+    from tts_provider.cli.keys import keys
+
+    getattr(keys, action)(settings, **flags)
     return 0
 
 

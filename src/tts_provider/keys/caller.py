@@ -36,6 +36,11 @@ class Caller:
     """Ids of those that it may speak with, the default first; None is every voice it can see."""
     is_administrator: bool = False
 
+    @property
+    def scopes_text(self) -> str:
+        """Its scopes, as people read them."""
+        return ", ".join(scope for scope in SCOPES if scope in self.scopes) or "none"
+
     def may(self, *scopes: str) -> bool:
         """Whether one of these scopes is this caller's; an administrator has them all."""
         return self.is_administrator or not self.scopes.isdisjoint(scopes)
@@ -43,10 +48,9 @@ class Caller:
     def require(self, *scopes: str) -> None:
         """Raises `ScopeTooSmall` where none of these is this caller's."""
         if not self.may(*scopes):
-            has = ", ".join(scope for scope in SCOPES if scope in self.scopes) or "none"
             raise ScopeTooSmall(
                 f"the API key {self.name!r} lacks the scope {' or '.join(scopes)}, which is needed "
-                f"here; it has {has}. Whoever runs this server can make one that has it"
+                f"here; it has {self.scopes_text}. Who runs this server can make one that has it"
             )
 
     def may_see(self, owner: str | None, *, is_shared: bool = False) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import FastAPI, Request, Response, WebSocket
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
 from tts_provider.errors import EngineFailed, InvalidRequest, WireError
+from tts_provider.keys.ring import KeyRing
+from tts_provider.server.access import scopes_needed
 from tts_provider.server.connections.pump import DialectSocket
 from tts_provider.server.connections.seed import SpeechSocket
 from tts_provider.server.connections.socket import Sockets, WebSocketWire
@@ -40,13 +43,13 @@ def create_app(
     sockets: Sockets,
     store: VoiceStore,
     *,
-    api_keys: Sequence[str] = (),
+    keys: KeyRing,
     allow_origins: Sequence[str] = (),
     allow_hosts: Sequence[str] = (),
 ) -> ASGIApp:
     """The ASGI application: host and origin checks, CORS, key check, routes."""
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
-    app.openapi = describe(app, keyed=bool(api_keys))  # type: ignore[method-assign]
+    app.openapi = describe(app, keys)  # type: ignore[method-assign]
     for api in APIS:
         if api.create_router is not None:
             app.include_router(api.create_router(service))
@@ -121,7 +124,9 @@ def create_app(
             headers = {"Allow": allowed_methods(app.routes, request.scope)}
         return JSONResponse(body, problem.status_code, headers)
 
-    guarded: ASGIApp = KeyMiddleware(app, api_keys, KEYS, _takes_key)
+    guarded: ASGIApp = KeyMiddleware(
+        app, keys, KEYS, _takes_key, functools.partial(scopes_needed, app.routes)
+    )
     if allow_origins:
         guarded = CORSMiddleware(
             guarded,
@@ -131,8 +136,7 @@ def create_app(
             allow_private_network=True,
         )
     guarded = OriginMiddleware(guarded, allow_origins)
-    if not api_keys:  # a page that came by a forged name has no key
-        guarded = HostMiddleware(guarded, allow_hosts, allow_origins)
+    guarded = HostMiddleware(guarded, allow_hosts, allow_origins, keys)
     return AddressMiddleware(guarded, [api.errors for api in APIS if api.errors is not None])
 
 
@@ -155,7 +159,7 @@ def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket],
                 dialect,
                 path=socket.path_params,
                 query=socket.query_params,
-                check_key=missing_key(socket.scope),
+                show_key=missing_key(socket.scope),
             ),
         )
 

@@ -24,6 +24,7 @@ import uvicorn
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
+from tts_provider.keys.ring import KeyRing
 from tts_provider.server.app import create_app
 from tts_provider.server.connections.socket import Sockets
 from tts_provider.server.connections.tcp import WyomingPort
@@ -61,6 +62,9 @@ class Server:
         self._engine = engine
         self._settings = settings
         store = open_store(settings)
+        self.keys = KeyRing(
+            [key.get_secret_value() for key in settings.api_keys], settings.data_dir
+        )
         self.service = SpeechService(
             engine,
             settings,
@@ -84,7 +88,7 @@ class Server:
             self.service,
             self.sockets,
             store,
-            api_keys=[key.get_secret_value() for key in settings.api_keys],
+            keys=self.keys,
             allow_origins=settings.allow_origins,
             allow_hosts=(*settings.allow_hosts, settings.host.lower()),
         )
@@ -154,6 +158,7 @@ class Server:
                 listener.close()
             await self.service.decoders.close()
             await self._engine.close()
+            self.keys.close()
         return self._exit_code
 
     def _bind_wyoming(self) -> list[socket.socket]:
@@ -162,9 +167,9 @@ class Server:
         if settings.wyoming_port is None:
             return []
         host = settings.wyoming_host or settings.host
-        if settings.api_keys and settings.wyoming_host is None and not _is_loopback(host):
+        if self.keys.is_needed and settings.wyoming_host is None and not _is_loopback(host):
             raise StartupError(
-                "Wyoming has no keys, and there is an --api-key: say who may use its port, "
+                "Wyoming has no keys, and this server asks for one: say who may use its port, "
                 f"--wyoming-host 127.0.0.1 for this machine or --wyoming-host {host} for everyone"
             )
         listeners = bind(host, settings.wyoming_port)
@@ -316,9 +321,10 @@ class Server:
         self.listening.set()
 
     def _warn_if_open(self) -> None:
-        if not self._settings.api_keys and not _is_loopback(self._settings.host):
+        if not self.keys.is_needed and not _is_loopback(self._settings.host):
             log.warning(
-                "everyone who reaches %s can use this server; set --api-key to restrict it",
+                "everyone who reaches %s can use this server; set --api-key, or make a key with "
+                "tts-provider keys add, to restrict it",
                 self._settings.host,
             )
 

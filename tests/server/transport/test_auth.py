@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from frames import upgrade
 from servers import open_socket, running_server
 from tts_provider.keys.caller import ANONYMOUS, STRANGER, caller_of, current_caller
+from tts_provider.keys.ring import KeyRing
 from tts_provider.server.transport.address import AddressMiddleware
 from tts_provider.server.transport.auth import (
     KeyMiddleware,
@@ -261,6 +262,6 @@ async def test_the_application_hears_who_is_calling(keys, path, headers, caller)
         heard.append((caller_of(scope), current_caller()))
 
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
-    await KeyMiddleware(app, keys)({**scope, "query_string": b""}, None, None)
+    await KeyMiddleware(app, KeyRing(keys))({**scope, "query_string": b""}, None, None)
     assert heard == [(caller, caller)]
     assert current_caller() is ANONYMOUS

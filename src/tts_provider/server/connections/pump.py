@@ -61,7 +61,7 @@ class DialectSocket(Socket):
         *,
         path: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
-        check_key: Callable[[str], bool] | None = None,
+        show_key: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(wire, service)
         self.endpoint = dialect.name
@@ -71,7 +71,7 @@ class DialectSocket(Socket):
                 lambda voice: service.find_voice(voice, None),
                 path or {},
                 query or {},
-                check_key,
+                show_key,
             )
         )
         self._contexts = Contexts(

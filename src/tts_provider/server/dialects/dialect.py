@@ -273,8 +273,8 @@ class Handshake:
     path: Mapping[str, str] = field(default_factory=dict)
     """The route's parameters."""
     query: Mapping[str, str] = field(default_factory=dict)
-    check_key: Callable[[str], bool] | None = None
-    """Whether this is one of the server's keys, where one is needed and none came before."""
+    show_key: Callable[[str], None] | None = None
+    """Where a key is needed and none came before: lets its owner in. Raises `Unauthorized`."""
 
 
 class Dialect(ABC):

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from tts_provider.keys.ring import KeyRing
 from tts_provider.server.transport.auth import is_open_path
 
 _WHEN = {
@@ -71,13 +72,15 @@ def _body_schema(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_json_schema(ref_template="#/components/schemas/{model}")
 
 
-def describe(app: FastAPI, *, keyed: bool) -> Callable[[], dict[str, Any]]:
-    """What `app.openapi` shall be; `keyed` where the server asks for API keys."""
+def describe(app: FastAPI, keys: KeyRing) -> Callable[[], dict[str, Any]]:
+    """What `app.openapi` shall be; it says that a key is needed while one is."""
+    documents: dict[bool, dict[str, Any]] = {}
 
     def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app, keyed)
-        return app.openapi_schema
+        keyed = keys.is_needed
+        if keyed not in documents:
+            documents[keyed] = _document(app, keyed)
+        return documents[keyed]
 
     return document
 

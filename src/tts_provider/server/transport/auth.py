@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
+import functools
 import http
 import ipaddress
 import json
@@ -22,8 +21,23 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tts_provider.errors import ForbiddenHost, ForbiddenOrigin, Unauthorized, WireError
-from tts_provider.keys.caller import ANONYMOUS, STRANGER, Caller, acting, with_caller
+from tts_provider.errors import (
+    ForbiddenHost,
+    ForbiddenOrigin,
+    ScopeTooSmall,
+    Unauthorized,
+    WireError,
+)
+from tts_provider.keys.caller import (
+    ANONYMOUS,
+    STRANGER,
+    Caller,
+    acting,
+    become,
+    current_caller,
+    with_caller,
+)
+from tts_provider.keys.ring import KeyRing
 from tts_provider.server.transport.address import error_body, error_body_of, error_headers_of
 
 log = logging.getLogger(__name__)
@@ -34,6 +48,7 @@ SUBPROTOCOL = "tts-provider"
 KEY_SUBPROTOCOL_PREFIX = "tts-provider.key."
 
 _MISSING_KEY = "tts_provider.missing_key"
+_HOW_TO_SEND = "send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
 
 # RFC 6761, 6762, 8375, and ICANN's resolution 2024.07.29.06
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".home.arpa", ".test")
@@ -65,15 +80,20 @@ EVERYWHERE = KeyPlaces(schemes=("bearer",), headers=("x-api-key",))
 class HostMiddleware:
     """Under which names a browser may know this server: the defence against DNS rebinding, where
     a stranger's page has its own name lead to us, and so the same origin. Others than browsers are
-    not asked: nobody else takes a page's word for where it comes from."""
+    not asked: nobody else takes a page's word for where it comes from. Nor is anybody where keys
+    are needed."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str], keys: KeyRing
+    ) -> None:
         self._app = app
+        self._keys = keys
         self._hosts = frozenset((*hosts, socket.gethostname().lower()))
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket"):
+        # A page that came by a forged name has no key.
+        if scope["type"] in ("http", "websocket") and not self._keys.is_needed:
             headers = Headers(scope=scope)
             host = headers.get("host", "")
             if self._may_be_rebound(headers) and not self._is_allowed(host):
@@ -163,14 +183,17 @@ class KeyMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        keys: Iterable[str],
+        keys: KeyRing,
         places: KeyPlaces = EVERYWHERE,
         takes_key: Callable[[str], bool] = lambda _: False,
+        scopes_needed: Callable[[Scope], Collection[str]] = lambda _: (),
     ) -> None:
+        """One of the scopes that are needed must be the caller's, where there are some."""
         self._app = app
-        self._digests = [_digest(key) for key in keys]
+        self._keys = keys
         self._places = places
         self._takes_key = takes_key
+        self._scopes_needed = scopes_needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -180,39 +203,56 @@ class KeyMiddleware:
                 await refuse(scope, receive, send, problem)
                 return
             scope = with_caller(scope, caller)
-            if caller is STRANGER and scope["type"] == "websocket":
-                scope[_MISSING_KEY] = self._is_valid
             with acting(caller):
-                await self._app(scope, receive, send)
+                await self._serve(caller, scope, receive, send)
             return
+        await self._app(scope, receive, send)
+
+    async def _serve(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
+        if caller is not STRANGER:
+            try:
+                self._check_scope(scope, caller)
+            except ScopeTooSmall as problem:
+                await refuse(scope, receive, send, problem)
+                return
+        elif scope["type"] == "websocket":
+            scope[_MISSING_KEY] = functools.partial(self._let_in, scope)
         await self._app(scope, receive, send)
 
     def _find_caller(self, scope: Scope) -> Caller:
         """A stranger is who need not show a key, or may show it later. Raises `Unauthorized`."""
-        if not self._digests:
+        if not self._keys.is_needed:
             return ANONYMOUS
         if _is_open(scope):
             return STRANGER
         offered = offered_key(scope, self._places)
         if offered is None and scope["type"] == "websocket" and self._takes_key(scope["path"]):
             return STRANGER
-        if offered is None or not self._is_valid(offered):
-            what = "no API key was sent" if offered is None else "the API key is not valid here"
-            raise Unauthorized(
-                f"{what}; send one as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
-            )
-        return ANONYMOUS
+        if offered is None:
+            raise Unauthorized(f"no API key was sent; {_HOW_TO_SEND}")
+        try:
+            return self._keys.find(offered)
+        except Unauthorized as problem:
+            raise Unauthorized(f"{problem.message}; {_HOW_TO_SEND}") from None
 
-    def _is_valid(self, key: str) -> bool:
-        # Digests have one length, and every one is compared: the time tells nothing of a key.
-        matches = [hmac.compare_digest(_digest(key), digest) for digest in self._digests]
-        return any(matches)
+    def _check_scope(self, scope: Scope, caller: Caller) -> None:
+        """Raises `ScopeTooSmall`."""
+        if needed := self._scopes_needed(scope):
+            caller.require(*needed)
+
+    def _let_in(self, scope: Scope, key: str) -> None:
+        """The running connection is its key's from now on. Raises `Unauthorized`, and
+        `ScopeTooSmall`."""
+        caller = self._keys.find(key)
+        self._check_scope(scope, caller)
+        become(caller)
 
 
-def missing_key(scope: Scope) -> Callable[[str], bool] | None:
-    """Whether this is a key, where the connection still has to bring one."""
-    check: Callable[[str], bool] | None = scope.get(_MISSING_KEY)
-    return check
+def missing_key(scope: Scope) -> Callable[[str], None] | None:
+    """What the connection has to show its key to, where it still has to bring one: it raises
+    `Unauthorized` for what is none, and `ScopeTooSmall`."""
+    show: Callable[[str], None] | None = scope.get(_MISSING_KEY)
+    return show
 
 
 def _is_open(scope: Scope) -> bool:
@@ -223,11 +263,6 @@ def is_open_path(path: str, method: str) -> bool:
     """Whether a request needs no key."""
     is_page = path == PAGE_PATH or path.startswith(WEB_PREFIX)
     return path in OPEN_PATHS or (is_page and method in ("GET", "HEAD", "OPTIONS"))
-
-
-def _digest(key: str) -> bytes:
-    # JSON can bring half a surrogate pair, which is no key either.
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def offered_key(scope: Scope, places: KeyPlaces) -> str | None:
@@ -299,7 +334,10 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError)
 def log_refusal(scope: Scope, code: str) -> None:
     # The raw path has no query and no line breaks.
     path = scope["raw_path"][:200].decode("ascii", "replace")
-    log.info("refused", extra={"type": scope["type"], "code": code, "path": path})
+    facts = {"type": scope["type"], "code": code, "path": path}
+    if (name := current_caller().name) is not None:
+        facts["key"] = name
+    log.info("refused", extra=facts)
 
 
 def plain_refusal(problem: WireError) -> bytes:

@@ -60,6 +60,7 @@ ONLY_CONTEXT = "default"
 # write the characters that it wants to be waited for, at 50 tokens of four a second.
 _WHOLE_PHRASES_S = 0.05
 _WRITTEN_CHARACTERS_A_SECOND = 200
+_HOW_TO_SEND = "send one as the header xi-api-key or so named in the first message"
 
 KEY_HEADER = "xi-api-key"
 _PATHS = ("/v1/text-to-speech/", "/v1/text-to-dialogue", "/v1/voices", "/v2/voices", "/v1/user")
@@ -191,13 +192,13 @@ class ElevenLabsSocket(Dialect):
     takes_key = True
 
     def __init__(self, handshake: Handshake) -> None:
-        self._handshake, self._check_key = handshake, handshake.check_key
+        self._handshake, self._show_key = handshake, handshake.show_key
         self._streams: dict[str, Stream] = {}
         self._beginning: dict[str, Stream] = {}
         """What the last message may have begun."""
         self._is_served = False
         # What an address asks for is no stranger's business: a refusal names the voices.
-        if self._check_key is None:
+        if self._show_key is None:
             self._read_address()
 
     def _read_address(self) -> None:
@@ -232,10 +233,12 @@ class ElevenLabsSocket(Dialect):
 
     @property
     def is_for_stranger(self) -> bool:
-        return self._check_key is not None
+        return self._show_key is not None
 
     def receive(self, message: str) -> Sequence[Action]:
         context_id, self._beginning = None, {}
+        if self._show_key is None and not self._is_served:
+            return []  # its address was refused, and the connection is being closed
         try:
             fields = Fields(self._parse(message))
             context_id = self._context_id(fields)
@@ -278,19 +281,20 @@ class ElevenLabsSocket(Dialect):
     def _parse(self, message: str) -> dict[str, Any]:
         """A message, of which the first must bring the key where none came before. Raises
         `InvalidRequest`, and to a stranger nothing but `Unauthorized`."""
-        if self._check_key is None:
+        if self._show_key is None:
             return parse_object(message)
         try:
             body = parse_object(message)
             key = _key_in(Fields(body))
         except InvalidRequest:
             body, key = {}, ""
-        if not self._check_key(key):
-            what = "the API key is not valid here" if key else "no API key was sent"
-            raise Unauthorized(
-                f"{what}; send one as the header xi-api-key or so named in the first message"
-            )
-        self._check_key = None
+        if not key:
+            raise Unauthorized(f"no API key was sent; {_HOW_TO_SEND}")
+        try:
+            self._show_key(key)
+        except Unauthorized as problem:
+            raise Unauthorized(f"{problem.message}; {_HOW_TO_SEND}") from None
+        self._show_key = None
         self._read_address()
         return body
 

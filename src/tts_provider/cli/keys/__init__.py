@@ -1,0 +1,1 @@
+"""API keys on the command line: who has one, and what they used."""

@@ -1,0 +1,134 @@
+"""`tts-provider keys add | list | revoke | rotate | usage`, on the data folder: no server is
+needed, and one that runs sees the change within a second."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tts_provider.config import Settings
+from tts_provider.errors import StartupError
+from tts_provider.keys.caller import DEFAULT_SCOPES
+from tts_provider.keys.store import Key, KeyStore, Limits, has_keys
+
+_AGE = re.compile(r"(\d{1,5})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def add_key(
+    settings: Settings,
+    name: str,
+    scope: Sequence[str] = (),
+    expires: str | None = None,
+    requests_per_minute: int | None = None,
+    characters_per_day: int | None = None,
+    streams: int | None = None,
+    voices: str | None = None,
+) -> None:
+    """Prints the key, alone on its line; what else there is to say goes to stderr."""
+    scopes = frozenset(each for part in scope for each in _split(part)) if scope else DEFAULT_SCOPES
+    is_first = not settings.api_keys and not has_keys(settings.data_dir)
+    with _open(settings) as store:
+        secret = store.add(
+            name,
+            scopes,
+            voices=None if voices is None else tuple(dict.fromkeys(_split(voices))),
+            limits=Limits(requests_per_minute, characters_per_day, streams),
+            expires=None if expires is None else parse_time(expires),
+        )
+    print(secret)
+    print("It is shown once, and not kept: copy it now.", file=sys.stderr)
+    if is_first:
+        print(
+            f"It is the first, so a server with this data folder ({settings.data_dir}) lets in "
+            "nobody without a key from now on.",
+            file=sys.stderr,
+        )
+
+
+def list_keys(settings: Settings) -> None:
+    if not has_keys(settings.data_dir):
+        print(f"no keys in {settings.data_dir}; tts-provider keys add makes one", file=sys.stderr)
+        return
+    with _open(settings) as store:
+        rows = [_row(key) for key in store.list()]
+    _print_table(("name", "scopes", "limits", "voices", "created", "state"), rows)
+
+
+def revoke_key(settings: Settings, name: str) -> None:
+    with _open(settings) as store:
+        store.revoke(name)
+
+
+def rotate_key(settings: Settings, name: str) -> None:
+    """Prints the new key, alone on its line."""
+    with _open(settings) as store:
+        secret = store.rotate(name)
+    print(secret)
+    print(
+        "It is shown once, and not kept: copy it now. The one before lets nobody in any more.",
+        file=sys.stderr,
+    )
+
+
+def parse_time(text: str) -> datetime:
+    """A time from now on, as `90d`, or a day or time of UTC, as `2026-12-31`.
+
+    Raises `StartupError`.
+    """
+    if (age := _AGE.fullmatch(text)) is not None:
+        now = datetime.now(timezone.utc).replace(microsecond=0)
+        return now + timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise StartupError(
+            f"--expires must be like 90d, 12h, 2026-12-31 or 2026-12-31T18:00; got {text[:60]!r}"
+        ) from None
+    return time.replace(tzinfo=time.tzinfo or timezone.utc).astimezone(timezone.utc)
+
+
+def _open(settings: Settings) -> KeyStore:
+    settings.check_data_dir()
+    return KeyStore(settings.data_dir)
+
+
+def _row(key: Key) -> tuple[str, ...]:
+    now = datetime.now(timezone.utc)
+    limits = (
+        (key.limits.requests_per_minute, "requests/min"),
+        (key.limits.characters_per_day, "characters/day"),
+        (key.limits.streams, "streams"),
+    )
+    state = key.problem(now)
+    if state is None:
+        state = "valid" if key.expires is None else f"until {key.expires:%Y-%m-%d %H:%M} UTC"
+    return (
+        key.name,
+        key.caller.scopes_text,
+        ", ".join(f"{limit} {unit}" for limit, unit in limits if limit is not None) or "none",
+        "all" if key.voices is None else ", ".join(key.voices),
+        f"{key.created:%Y-%m-%d}",
+        state,
+    )
+
+
+def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not sys.stdout.isatty():
+        for row in rows:
+            print("\t".join(row))
+        return
+    table = Table(*titles, box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,81 @@
+"""`tts-provider keys` as a user types it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import httpx2
+import pytest
+
+from rows import rows
+from servers import run_cli, running_server
+from tts_provider.cli.keys.keys import parse_time
+from tts_provider.errors import StartupError
+from tts_provider.keys.ring import LOOK_EVERY_S
+
+
+@pytest.fixture(name="cli")
+def make_cli(tmp_path):
+    def cli(*arguments: str, code: int = 0) -> tuple[str, str]:
+        reply = run_cli(tmp_path, "keys", *arguments, "--data-dir", str(tmp_path))
+        assert reply.returncode == code, reply.stderr
+        assert "Traceback" not in reply.stderr
+        return reply.stdout, reply.stderr
+
+    return cli
+
+
+async def test_a_running_server_takes_a_key_that_is_made_and_refuses_one_that_is_revoked(
+    cli, tmp_path
+):
+    async def status(server, key: str) -> int:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+            reply = await client.get("/v1/models", headers={"X-API-Key": key})
+            return reply.status_code
+
+    async with running_server(data_dir=tmp_path) as server:
+        assert await status(server, "") == 200
+        made, told = cli("add", "anna", "--scope", "speak, voices", "--expires", "1d")
+        key = made.strip()
+        assert "shown once" in told
+        assert "lets in nobody without a key" in told
+        assert key not in told
+        server.keys._looked_s -= LOOK_EVERY_S  # half a second later
+        assert [await status(server, ""), await status(server, key)] == [401, 200]
+        (row,) = cli("list")[0].splitlines()
+        name, scopes, limits, voices, _, state = row.split("\t")
+        assert (name, scopes, limits, voices) == ("anna", "speak, voices", "none", "all")
+        assert state.startswith("until ")
+        new = cli("rotate", "anna")[0].strip()
+        server.keys._looked_s -= LOOK_EVERY_S
+        assert [await status(server, key), await status(server, new)] == [401, 200]
+        assert cli("revoke", "anna") == ("", "")
+        server.keys._looked_s -= LOOK_EVERY_S
+        assert await status(server, new) == 401
+    limits = ("--streams", "2", "--requests-per-minute", "60", "--characters-per-day", "9")
+    assert "lets in nobody" not in cli("add", "ben", *limits, "--voices", "0,1")[1]
+    row = cli("list")[0].splitlines()[1]
+    assert "60 requests/min, 9 characters/day, 2 streams\t0, 1\t" in row
+
+
+def test_what_cannot_be_is_said_in_one_sentence(cli):
+    assert "no keys in" in cli("list")[1]
+    assert "no scope 'sing'" in cli("add", "anna", "--scope", "sing", code=2)[1]
+    assert "there is no key 'ben'" in cli("revoke", "ben", code=1)[1]
+
+
+@rows(
+    ("text", "after"),
+    [("90d", timedelta(days=90)), ("12h", timedelta(hours=12)), ("2w", timedelta(weeks=2))],
+)
+def test_a_time_from_now(text, after):
+    now = datetime.now(timezone.utc)
+    assert timedelta() <= parse_time(text) - now - after + timedelta(seconds=1)
+
+
+def test_a_time_is_of_utc_unless_it_says():
+    end = datetime(2026, 12, 31, 18, tzinfo=timezone.utc)
+    assert parse_time("2026-12-31T18:00") == parse_time("2026-12-31T19:00+01:00") == end
+    for wrong in ("", "soon", "90", "-1d", "2026-13-01", "999999d"):
+        with pytest.raises(StartupError, match="must be like 90d"):
+            parse_time(wrong)
