@@ -139,6 +139,8 @@ class Settings(BaseSettings, Limits):
     engine: str = Field("auto", min_length=1)  # selection.py knows the names
     engine_urls: Annotated[tuple[str, ...], NoDecode] = ()
     engine_key: SecretStr | None = None
+    # Of requests that a gateway may make twice, where a replica is late.
+    hedge_percent: float = Field(2.0, ge=0, le=100)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto"
     cuda_graphs: bool = True

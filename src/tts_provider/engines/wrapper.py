@@ -26,7 +26,7 @@ class WrapperEngine(Engine):
         self.device, self.precision = engine.device, engine.precision
         self.speeds, self.takes_prompts = engine.speeds, engine.takes_prompts
         self.takes_acts, self.own_max_streams = engine.takes_acts, engine.own_max_streams
-        self.collectors = engine.collectors
+        self.repeats, self.collectors = engine.repeats, engine.collectors
 
     def voices(self) -> Sequence[Voice]:
         return self._engine.voices()

@@ -198,6 +198,10 @@ class Engine(ABC):
     takes_acts = False
     """Whether it acts what a text tells its speaker to do, `[sighs]`, instead of saying it."""
 
+    repeats = False
+    """Whether the same utterance always has the same samples, in any process of this release on the
+    same kind of processor: what one was saying another can go on with."""
+
     own_max_streams: int | None = None
     """How many streams it can speak in real time here; None where the server's default is right."""
 

@@ -157,11 +157,18 @@ async def test_a_gateway_without_an_engine_stops_when_it_is_told():
             assert caught.value.rcvd.code == 1012
 
 
-async def test_a_killed_replica_ends_its_streams_and_nobody_elses(tmp_path):
-    stepped = SteppedEngine()
+class Unlike(SteppedEngine):
+    """It never says the same twice, as far as anybody knows."""
+
+    repeats = False
+
+
+async def lose_one_of_two(stepped, tmp_path, heard_of_the_lost):
+    """Two sessions, on a replica that is killed and on one of `stepped`, which holds its sound
+    back until the first was lost."""
     async with running_replica(stepped) as steady:
         with await asyncio.to_thread(lambda: replica_process(tmp_path)) as process:
-            engine = RemoteEngine([steady.url, process.url])
+            engine = RemoteEngine([steady.url, process.url], hedge_percent=0)
             # The replica stays half a second ahead, so it is in the middle of its passage.
             async with running_server(engine, max_ahead_s=0.5) as server:
                 talks = [(await session(server))[0] for _ in range(2)]
@@ -174,18 +181,49 @@ async def test_a_killed_replica_ends_its_streams_and_nobody_elses(tmp_path):
                 lost, other = (0, 1) if hearing[0].done() else (1, 0)
                 assert not hearing[other].done()
                 process.process.kill()
-                while isinstance(body := await receive(talks[lost]), bytes) or (
-                    body["type"] == "audio.delta"
-                ):
-                    pass
-                assert (body["type"], body["code"]) == ("error", "engine_lost")
-                assert body["retryable"]
-                assert (await receive(talks[lost]))["type"] == "context.done"
+                await heard_of_the_lost(talks[lost])
                 stepped.allow()
                 assert (await hearing[other])["type"] == "audio.delta"
-                assert (await converse(talks[lost], "again", "Hello."))[0]
                 for talk in talks:
                     await talk.close()
+
+
+async def test_a_killed_replica_ends_its_streams_and_nobody_elses(tmp_path):
+    stepped = Unlike()
+
+    async def heard(talk):
+        while isinstance(body := await receive(talk), bytes) or body["type"] == "audio.delta":
+            pass
+        assert (body["type"], body["code"]) == ("error", "engine_lost")
+        assert body["retryable"]
+        assert (await receive(talk))["type"] == "context.done"
+        stepped.allow()
+        assert (await converse(talk, "again", "Hello."))[0]
+
+    await lose_one_of_two(stepped, tmp_path, heard)
+
+
+async def test_another_replica_goes_on_where_one_that_repeats_was_killed(tmp_path):
+    stepped, sounds = SteppedEngine(), []
+
+    async def heard(talk):
+        await until(lambda: stepped.waiting == 2)
+        stepped.allow()
+        while True:
+            body = await receive(talk)
+            if isinstance(body, bytes):
+                sounds.append(body)
+            elif body["type"] != "audio.delta":
+                break
+        while body["type"] != "context.done":
+            assert body["type"] != "error", body
+            body = await receive(talk)
+
+    await lose_one_of_two(stepped, tmp_path, heard)
+    async with running_server() as near, (await session(near))[0] as talk:
+        whole, _ = await converse(talk, text=LONG_TEXT)
+    assert whole.endswith(rest := b"".join(sounds))
+    assert len(rest) > len(whole) // 2, "most of it came from the other one"
 
 
 async def test_a_frozen_replica_is_found_and_passed_by_until_it_thaws(tmp_path):

@@ -318,6 +318,7 @@ class EspeakEngine(Engine):
     model = "espeak-ng"
     device = "cpu"
     precision = "int16"
+    repeats = True
     speeds = (0.5, 2.0)  # beyond, espeak is not as slow or as fast as it is told
 
     def voices(self) -> Sequence[Voice]:

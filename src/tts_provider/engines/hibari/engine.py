@@ -44,6 +44,7 @@ class HibariEngine(Engine):
     model = f"hibari-tts-{VERSION}"
     device = "cpu"
     precision = "int8"
+    repeats = True
     # It has a rate of its own, which rounds each phoneme to 25 ms: at twice the speed a recogniser
     # gets 10 % of the man's words wrong, and 1 % where `audio.tempo` makes it, as here.
     speeds = (1.0, 1.0)

@@ -53,6 +53,7 @@ class KokoroEngine(Engine):
     name = SOURCE
     model = "Kokoro-82M"
     device = "cpu"
+    repeats = True
     # Beyond, `audio.tempo` loses fewer words than the model does.
     speeds = (0.7, 1.2)
 

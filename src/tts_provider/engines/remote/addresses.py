@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from tts_provider.engines.remote.hedging.latency import Latency, Range
+from tts_provider.engines.remote.hedging.standing import Standing
+
+_FIRST_AUDIO = Range(floor_s=0.2, ceiling_s=3.0, unknown_s=1.0)
+_LATENESS = Range(floor_s=0.25, ceiling_s=3.0, unknown_s=0.5)
 
 
 @dataclass(eq=False)
@@ -26,6 +32,30 @@ class Address:
     """For how long it is not asked how it is, while it is not up."""
     is_asked: bool = False
     """Its answer to that is awaited."""
+    repeats: frozenset[str] = frozenset()
+    """Sources of voices in which it says the same with the same samples each time."""
+    replicas: set[str] = field(default_factory=set)
+    """Names that its answers were signed with, two at most: with two it is a balancer."""
+    standing: Standing = field(default_factory=Standing)
+    """What requests have shown of it."""
+    credit: float = 0.0
+    """What it was owed and not given, in requests."""
+    first_audio: Latency = field(default_factory=lambda: Latency(_FIRST_AUDIO))
+    lateness: Latency = field(default_factory=lambda: Latency(_LATENESS))
+    """How long listeners had nothing left before the next sound came; 0 as a rule."""
+
+    @property
+    def patience_s(self) -> float:
+        """For how long its first audio is waited for before another one is asked too. A trial is
+        not to cost its listener much."""
+        if self.standing.is_aside:
+            return _FIRST_AUDIO.floor_s
+        return self.first_audio.patience_s
+
+    def signed(self, replica: str | None) -> None:
+        """An answer came of this one."""
+        if replica is not None and len(self.replicas) < 2:
+            self.replicas.add(replica)
 
 
 class Addresses:
@@ -33,7 +63,6 @@ class Addresses:
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._all = [Address(url) for url in urls]
-        self._next = 0
 
     def __iter__(self) -> Iterator[Address]:
         return iter(self._all)
@@ -48,16 +77,32 @@ class Addresses:
         """Waiting will not help."""
         return all(address.is_refused for address in self._all)
 
-    def in_turn(self, avoid: Address | None = None) -> list[Address]:
-        """Those that are up: the least busy first, and of those that are equally busy another one
-        first each time. The one to avoid comes last."""
+    def in_turn(self, avoid: Address | None = None, now_s: float = 0.0) -> list[Address]:
+        """Those that are up: the least busy for its share first, and of those that are equally busy
+        each as often as its share is. The one to avoid comes last.
+
+        Who is set aside is not among them while others are there; but when its trial is due it is
+        the first.
+        """
         up = [address for address in self._all if address.is_up]
         if not up:
             return []
-        self._next += 1
-        start = self._next % len(up)
-        turn = [*up[start:], *up[:start]]
-        return sorted(turn, key=lambda address: (address is avoid, address.active))
+        fit = [address for address in up if not address.standing.is_aside]
+        turn = fit or up
+        for address in turn:  # smooth weighted round robin
+            address.credit += address.standing.share
+        turn.sort(key=lambda a: (a is avoid, a.active / a.standing.share, -a.credit))
+        turn[0].credit -= sum(address.standing.share for address in turn)
+        tried = [a for a in up if a.standing.is_due(now_s) and a is not avoid]
+        return [*tried[:1], *turn] if fit else turn
+
+    def rescuers(self, late: Address) -> list[Address]:
+        """Who can be asked what `late` was asked too, best first: others without a fault, or itself
+        where it is a balancer before several."""
+        turn = [a for a in self.in_turn(late) if not a.standing.is_aside and a is not late]
+        if not turn and late.is_up and len(late.replicas) > 1:
+            return [late]
+        return turn
 
     def problems(self) -> str:
         """Why those that are not up are not, in words."""

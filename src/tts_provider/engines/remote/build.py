@@ -27,7 +27,8 @@ def build(settings: Settings) -> RemoteEngine:
             "--engine remote needs --engine-url http://HOST:PORT (TTS_PROVIDER_ENGINE_URLS), the "
             "address of a replica or of Ray Serve"
         )
-    return RemoteEngine(settings.engine_urls, _key(settings))
+    percent = settings.hedge_percent
+    return RemoteEngine(settings.engine_urls, _key(settings), hedge_percent=percent)
 
 
 def look_at(url: str, settings: Settings, timeout_s: float) -> str:

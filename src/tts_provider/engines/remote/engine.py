@@ -10,13 +10,14 @@ from dataclasses import replace
 from tts_provider.engines.kokoro.voices import find_mixture
 from tts_provider.engines.remote.client import SILENCE_S
 from tts_provider.engines.remote.frames import Bounds, SamplesFrame, WordsFrame
+from tts_provider.engines.remote.hedging.question import Question
 from tts_provider.engines.remote.messages import (
     VOICE_HEADER,
     Description,
     ListenRequest,
     SpeakRequest,
 )
-from tts_provider.engines.remote.replicas import Replicas
+from tts_provider.engines.remote.replicas import HEDGE_PERCENT, Replicas
 from tts_provider.errors import EngineLost, StartupError, WireError
 from tts_provider.speech.engine import (
     Engine,
@@ -40,9 +41,16 @@ class RemoteEngine(Engine):
     precision = "unknown"
 
     def __init__(
-        self, urls: Sequence[str], key: str | None = None, *, silence_s: float = SILENCE_S
+        self,
+        urls: Sequence[str],
+        key: str | None = None,
+        *,
+        silence_s: float = SILENCE_S,
+        hedge_percent: float = HEDGE_PERCENT,
     ) -> None:
-        self.replicas = Replicas(urls, key, self._described, silence_s=silence_s)
+        self.replicas = Replicas(
+            urls, key, self._described, silence_s=silence_s, hedge_percent=hedge_percent
+        )
         self.collectors = self.replicas.counts.collectors
         self._voices: Sequence[Voice] = ()
         self._is_loaded = False
@@ -78,11 +86,20 @@ class RemoteEngine(Engine):
         self.replicas.watch()
 
     async def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
-        body = SpeakRequest.of(utterance).encode()
-        # Enrolled voices go where their prompt is.
-        headers = {VOICE_HEADER: utterance.voice.id} if utterance.voice.speaker is None else {}
-        bounds = Bounds.of_speech(utterance)
-        frames = self.replicas.ask("/speak", body, headers, bounds, waits=utterance.begun)
+        voice = utterance.voice
+        question = Question(
+            "/speak",
+            lambda known: SpeakRequest.of(utterance, known).encode(),
+            Bounds.of_speech(utterance),
+            # Enrolled voices go where their prompt is.
+            headers={VOICE_HEADER: voice.id} if voice.speaker is None else {},
+            waits=utterance.begun,
+            is_hedged=not utterance.is_background,
+            source=voice.source,
+            has_seed=utterance.manner.seed is not None,
+            ahead_s=utterance.ahead_s,
+        )
+        frames = self.replicas.ask(question)
         words = list[Word]()
         async with aclosing(frames):
             async for frame in frames:
@@ -101,7 +118,7 @@ class RemoteEngine(Engine):
         # Up to a minute of audio in base64 is not for the event loop.
         body = await asyncio.to_thread(lambda: ListenRequest.of(text, speaker, samples).encode())
         bounds = Bounds.of_listening(text, samples)
-        frames = self.replicas.ask("/listen", body, {}, bounds, waits=True)
+        frames = self.replicas.ask(Question("/listen", lambda _: body, bounds, waits=True))
         async with aclosing(frames):
             async for frame in frames:
                 if isinstance(frame, Spoken):

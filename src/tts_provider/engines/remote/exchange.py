@@ -115,17 +115,22 @@ class Exchange:
         )
 
     async def stream(
-        self, frames: AsyncGenerator[Frame, None], *, ahead_s: float | None, alive_s: float
+        self,
+        frames: AsyncGenerator[Frame, None],
+        *,
+        ahead_s: float | None,
+        alive_s: float,
+        known_samples: int = 0,
     ) -> None:
         """Send the frames as they are made, and what ended them; close them when the gateway
-        leaves or takes nothing. Audio leaves at most `ahead_s` before its listener hears it, and a
-        sign of life at least every `alive_s`."""
+        leaves or takes nothing. Audio leaves at most `ahead_s` before its listener hears it, who
+        has heard `known_samples` already, and a sign of life at least every `alive_s`."""
         await self._start(200, MEDIA_TYPE)
         self._sent_s = self._made_s = asyncio.get_running_loop().time()
         living = asyncio.create_task(self._show_life(alive_s))
         try:
             with suppress(Left, OSError):  # which some servers tell so
-                await until_left(self._send_frames(frames, ahead_s), self._receive)
+                await until_left(self._send_frames(frames, ahead_s, known_samples), self._receive)
         finally:
             living.cancel()
             await asyncio.gather(living, return_exceptions=True)
@@ -146,12 +151,12 @@ class Exchange:
         )
 
     async def _send_frames(
-        self, frames: AsyncGenerator[Frame, None], ahead_s: float | None
+        self, frames: AsyncGenerator[Frame, None], ahead_s: float | None, known_samples: int
     ) -> None:
         last: Frame = End()
         try:
             async with aclosing(frames):
-                await self._send_all(frames, ahead_s)
+                await self._send_all(frames, ahead_s, known_samples)
         except WireError as problem:
             last = problem
         except Exception:  # an engine runs foreign code
@@ -162,14 +167,19 @@ class Exchange:
         self._is_over = True
         await self._send_frame(last)
 
-    async def _send_all(self, frames: AsyncGenerator[Frame, None], ahead_s: float | None) -> None:
+    async def _send_all(
+        self, frames: AsyncGenerator[Frame, None], ahead_s: float | None, known_samples: int
+    ) -> None:
         pace = Pace(asyncio.get_running_loop().time)
         async for frame in frames:
             await self._send_frame(frame)
             self._made_s = self._sent_s
             if ahead_s is not None and isinstance(frame, SamplesFrame):
-                pace.send(len(frame.samples) / SAMPLE_RATE)
-                await pace.wait(ahead_s)
+                new = max(0, len(frame.samples) - known_samples)
+                known_samples -= len(frame.samples) - new
+                if new:
+                    pace.send(new / SAMPLE_RATE)
+                    await pace.wait(ahead_s)
 
     async def _send_frame(self, frame: Frame) -> None:
         loop = asyncio.get_running_loop()

@@ -111,6 +111,9 @@ class SpeakRequest(Message):
     """Whether somebody wants to know when each word is spoken."""
     ahead_s: float | None = Field(None, ge=0, allow_inf_nan=False)
     """How far ahead of its listener the audio may be; None where nobody listens meanwhile."""
+    known_samples: int = Field(0, ge=0)
+    """Of the audio, which the listener has already: another replica said them. They leave at
+    once."""
     phonemes: list[Pronounced] = Field(default_factory=list, max_length=_MAX_TEXT_CHARACTERS)
     """How parts of the text are pronounced, in order."""
     is_background: bool = False
@@ -126,7 +129,7 @@ class SpeakRequest(Message):
         return self
 
     @classmethod
-    def of(cls, utterance: Utterance) -> SpeakRequest:
+    def of(cls, utterance: Utterance, known_samples: int = 0) -> SpeakRequest:
         """Raises `InvalidRequest` where the contract has no room for it."""
         manner, history = utterance.manner, utterance.history
         return _made(
@@ -143,6 +146,7 @@ class SpeakRequest(Message):
             history_count=history.count,
             ahead_s=utterance.ahead_s,
             is_background=utterance.is_background,
+            known_samples=known_samples,
             phonemes=[Pronounced(**asdict(part)) for part in utterance.phonemes],
         )
 
@@ -222,6 +226,8 @@ class Description(Message):
     takes_acts: bool = False
     voices: list[Voice] = Field(min_length=1, max_length=_MAX_VOICES)
     max_streams: int = Field(ge=1, le=_MAX_STREAMS)
+    repeats: list[_Name] = Field(default_factory=list, max_length=_MAX_VOICES)
+    """Sources of voices in which the same request always has the same samples."""
 
     @field_validator("speeds")
     @classmethod

@@ -36,8 +36,25 @@ class GatewayMetrics:
         self._up = Gauge(
             "tts_remote_up", "1 where engines can be asked.", ["address"], registry=None
         )
+        self._rescues = Counter(
+            "tts_remote_rescues",
+            "Passages that a second replica was asked too, in whose place, and how that ended.",
+            ["kind", "outcome"],
+            registry=None,
+        )
+        self._shares = Gauge(
+            "tts_remote_share",
+            "Of an address without a fault's requests; below 0.2 it is set aside.",
+            ["address"],
+            registry=None,
+        )
         self._outcomes: OrderedDict[str, set[str]] = OrderedDict()
-        self.collectors: tuple[Collector, ...] = (self._streams, self._up)
+        self.collectors: tuple[Collector, ...] = (
+            self._streams,
+            self._up,
+            self._rescues,
+            self._shares,
+        )
 
     def ended(self, replica: str, outcome: str) -> None:
         outcomes = self._outcomes.setdefault(replica, set())
@@ -51,6 +68,12 @@ class GatewayMetrics:
 
     def is_up(self, address: str, up: bool) -> None:
         self._up.labels(address).set(up)
+
+    def rescued(self, kind: str, outcome: str) -> None:
+        self._rescues.labels(kind, outcome).inc()
+
+    def show_share(self, address: str, share: Callable[[], float]) -> None:
+        self._shares.labels(address).set_function(share)
 
 
 class ReplicaMetrics:

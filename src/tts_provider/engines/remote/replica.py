@@ -168,6 +168,7 @@ class Replica:
             takes_acts=engine.takes_acts,
             voices=list(engine.voices()),
             max_streams=self._max_streams,
+            repeats=sorted({v.source for v in engine.voices() if engine.of(v).repeats}),
         )
 
     def _place(self) -> AbstractAsyncContextManager[None]:
@@ -181,7 +182,12 @@ class Replica:
         utterance = request.utterance(self._find_voice(request.voice))
         async with self._place():
             frames = self.metrics.watch(self._speech(utterance), utterance.voice.id)
-            await exchange.stream(frames, ahead_s=request.ahead_s, alive_s=self._alive_s)
+            await exchange.stream(
+                frames,
+                ahead_s=request.ahead_s,
+                alive_s=self._alive_s,
+                known_samples=request.known_samples,
+            )
 
     async def _speech(self, utterance: Utterance) -> AsyncGenerator[Frame, None]:
         history, known = utterance.history, utterance.history.count

@@ -1,9 +1,10 @@
 """The replicas behind some addresses: one after the other is asked, and what comes back is read.
 
-An address that does not answer is set aside, and asked how it is each second until it does. A
-replica that falls silent or breaks off is lost: before its first audio the request is asked again
-once, elsewhere where there is an elsewhere. One that does what no replica does is lost as well, and
-its address is set aside for longer each time.
+An address that does not answer is set aside, and asked how it is each second until it does. One
+whose requests are late or lost is given fewer, then none, then one now and then. A replica that
+falls silent or breaks off is lost: another one is asked, before the first audio always, and behind
+it where that is the same speech (`hedging/race.py`). One that does what no replica does is lost as
+well, and its address is set aside for longer each time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
+from weakref import WeakSet
 
 from tts_provider.engines.remote.addresses import Address, Addresses
 from tts_provider.engines.remote.client import (
@@ -22,7 +25,11 @@ from tts_provider.engines.remote.client import (
     Silent,
     Unreachable,
 )
-from tts_provider.engines.remote.frames import Alive, Bounds, End, Frame, NotOurs
+from tts_provider.engines.remote.frames import Bounds, End, Frame, NotOurs
+from tts_provider.engines.remote.hedging.attempt import Attempt, Lost
+from tts_provider.engines.remote.hedging.budget import Budget
+from tts_provider.engines.remote.hedging.question import Question
+from tts_provider.engines.remote.hedging.race import Race
 from tts_provider.engines.remote.messages import Description, read_message
 from tts_provider.engines.remote.metrics import GatewayMetrics
 from tts_provider.errors import EngineLost, InvalidRequest, OverCapacity, WireError
@@ -33,6 +40,9 @@ _PROBE_S = 1.0
 """Between two questions to an address that is set aside; the others are asked less often."""
 _HEALTHY_PROBE_S = 5.0
 _PROBE_TIMEOUT_S = 3.0
+_SUSPECT_TIMEOUT_S = 1.0
+"""Who is late is asked so: for a listener a second is long."""
+HEDGE_PERCENT = 2.0
 _REFUSAL_TIMEOUT_S = 5.0
 _LONGEST_PAUSE_S = 30.0
 """For which an address is not asked that does what no replica does, whatever it says of itself."""
@@ -45,15 +55,6 @@ _AWAY_CODES = ("loading", "draining")
 _NOT_ASKED = "none"
 
 
-class _Lost(Exception):
-    """A request that a replica began is not finished by it."""
-
-    def __init__(self, address: Address, what: str, *, in_line: bool = False) -> None:
-        """`in_line`: others were heard from there meanwhile, so that this one only waited."""
-        super().__init__(f"{address.url} {what}")
-        self.address, self.in_line = address, in_line
-
-
 class Replicas:
     def __init__(
         self,
@@ -62,11 +63,16 @@ class Replicas:
         on_described: Callable[[Description], None],
         *,
         silence_s: float = SILENCE_S,
+        hedge_percent: float = HEDGE_PERCENT,
     ) -> None:
+        """So many of a hundred requests may be made twice."""
         self.addresses = Addresses(urls)
+        self._budget = Budget(hedge_percent)
+        self._suspects = WeakSet[Attempt]()
         self.counts = GatewayMetrics()
         for address in self.addresses:
             self.counts.is_up(address.url, False)
+            self.counts.show_share(address.url, partial(getattr, address.standing, "share"))
         self._on_described = on_described
         self._client = Client(key, silence_s=silence_s)
         self._probes: set[asyncio.Task[None]] = set()
@@ -74,7 +80,7 @@ class Replicas:
 
     async def probe(self) -> None:
         """Ask all addresses how they are."""
-        await asyncio.gather(*map(self._probe, self.addresses))
+        await asyncio.gather(*(self._probe(each, _PROBE_TIMEOUT_S) for each in self.addresses))
 
     def watch(self) -> None:
         """From now on keep asking."""
@@ -91,56 +97,79 @@ class Replicas:
         """What is said where no address is up."""
         return EngineLost(f"no engine can be reached: {self.addresses.problems()}")
 
-    async def ask(
-        self, path: str, body: bytes, headers: Mapping[str, str], bounds: Bounds, *, waits: bool
-    ) -> AsyncGenerator[Frame, None]:
-        """What a replica answers to this, its last frame left out. With `waits` it is asked again
-        for a while where all are busy.
+    def ask(self, question: Question) -> AsyncGenerator[Frame, None]:
+        """What replicas answer to this, the last frame left out.
 
         Raises `EngineLost`, `OverCapacity`, and what the engine raises there.
         """
-        lost: _Lost | None = None
-        heard = False
-        while True:
-            avoid = None if lost is None else lost.address
-            try:
-                address, answer = await self._open(path, body, headers, waits, avoid)
-                async with aclosing(self._read(address, answer, bounds)) as frames:
-                    async for frame in frames:
-                        heard = heard or not isinstance(frame, Alive)
-                        yield frame
-                return
-            except _Lost as again:
-                if again.address.is_up:
-                    self._suspect(again.address)
-                if again.in_line and lost is not None:
-                    raise OverCapacity(
-                        f"all engines are busy: {again}, twice", retry_after_ms=_RETRY_AFTER_MS
-                    ) from None
-                if heard or lost is not None:
-                    raise EngineLost(f"the engine was lost: {again}; ask again") from None
-                log.warning("a request is asked again elsewhere: %s", again)
-                lost = again
+        self._budget.earn()
+        return Race(self, question).frames()
+
+    async def read(
+        self,
+        attempt: Attempt,
+        question: Question,
+        *,
+        avoid: Address | None,
+        is_rescue: bool,
+        known_samples: int,
+    ) -> AsyncGenerator[Frame, None]:
+        """Ask one after the other until somebody answers, and yield the answer. Raises `Lost`, and
+        `WireError` as `ask`."""
+        address, answer = await self._open(attempt, question, avoid, is_rescue, known_samples)
+        async with aclosing(self._read(address, answer, question.bounds)) as frames:
+            async for frame in frames:
+                yield frame
+
+    def rescue(self, late: Address) -> bool:
+        if not self.addresses.rescuers(late):
+            return False
+        if late.standing.is_aside or self._budget.spend():
+            return True
+        self.rescued("any", "refused")
+        return False
+
+    def rescued(self, kind: str, outcome: str) -> None:
+        self.counts.rescued(kind, outcome)
+
+    def suspect(self, attempt: Attempt) -> None:
+        self._suspects.add(attempt)
+        if attempt.address is not None and attempt.address.is_up:
+            self._suspect(attempt.address, _SUSPECT_TIMEOUT_S)
 
     async def _open(
         self,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        waits: bool,
+        attempt: Attempt,
+        question: Question,
         avoid: Address | None,
+        is_rescue: bool,
+        known_samples: int,
     ) -> tuple[Address, Answer]:
-        """An answer of status 200. Raises `_Lost`, and `WireError` as `ask`."""
+        """An answer of status 200. Raises `Lost`, and `WireError` as `ask`."""
         loop = asyncio.get_running_loop()
+        waits = question.waits or is_rescue or known_samples > 0
         give_up_s = loop.time() + (_PATIENCE_S if waits else 0.0)
+        body = question.encode(known_samples)
         while True:
             busy: OverCapacity | None = None
-            for address in self.addresses.in_turn(avoid):
+            if is_rescue and avoid is not None:
+                turn = self.addresses.rescuers(avoid)
+            else:
+                turn = self.addresses.in_turn(avoid, loop.time())
+            for address in turn:
+                if known_samples and question.source not in address.repeats:
+                    continue
+                attempt.ask(address)
+                if address.standing.is_aside:
+                    address.standing.begin_trial(loop.time())
+                # Who asks a balancer again must not be sent to the same replica.
+                headers = {} if address is avoid else question.headers
                 address.active += 1
                 try:
-                    answer = await self._send(address, path, body, headers)
+                    answer = await self._send(address, question.path, body, headers)
                     if answer is not None and answer.status == 200:
                         address.active += 1  # until `_read` is done
+                        address.signed(answer.replica)
                         return address, answer
                 finally:
                     address.active -= 1
@@ -152,8 +181,11 @@ class Replicas:
                 elif problem is not None:
                     self.counts.ended(answer.replica or address.url, problem.code)
                     raise problem
+            if busy is None and known_samples and self.addresses.are_up:
+                raise EngineLost("no other engine can go on with what was heard; ask again")
             if busy is None:
                 raise self.nobody()
+            attempt.address = None
             low, high = _ASK_AGAIN_S
             wait_s = min(max(busy.retry_after_ms / 1000, low), high)
             if loop.time() + wait_s > give_up_s:
@@ -164,7 +196,7 @@ class Replicas:
     async def _send(
         self, address: Address, path: str, body: bytes, headers: Mapping[str, str]
     ) -> Answer | None:
-        """The answer's head; None where the address is set aside. Raises `_Lost`."""
+        """The answer's head; None where the address is set aside. Raises `Lost`."""
         asked_s = asyncio.get_running_loop().time()
         try:
             return await self._client.post(address.url, path, body, headers)
@@ -173,7 +205,7 @@ class Replicas:
         except BrokenOff as error:
             self.counts.ended(address.url, "lost")
             in_line = isinstance(error, Silent) and address.heard_s > asked_s
-            raise _Lost(address, str(error), in_line=in_line) from error
+            raise Lost(address, str(error), in_line=in_line) from error
         except NotOurs as error:
             self._distrust(address, str(error))
         return None
@@ -181,7 +213,7 @@ class Replicas:
     async def _read(
         self, address: Address, answer: Answer, bounds: Bounds
     ) -> AsyncGenerator[Frame, None]:
-        """Frames until the last one. Raises `_Lost`, and the error that a replica tells."""
+        """Frames until the last one. Raises `Lost`, and the error that a replica tells."""
         loop = asyncio.get_running_loop()
         outcome = "cancelled"
         try:
@@ -196,11 +228,11 @@ class Replicas:
                         yield frame
         except BrokenOff as error:
             outcome = "lost"
-            raise _Lost(address, str(error)) from error
+            raise Lost(address, str(error)) from error
         except NotOurs as error:
             outcome = "lost"
             self._distrust(address, str(error))
-            raise _Lost(address, str(error)) from error
+            raise Lost(address, str(error)) from error
         except WireError as problem:
             outcome = problem.code
             raise
@@ -210,12 +242,12 @@ class Replicas:
             await answer.close()
 
     async def _read_refusal(self, address: Address, answer: Answer) -> WireError | None:
-        """Why a request was not taken; None where the address is set aside. Raises `_Lost`."""
+        """Why a request was not taken; None where the address is set aside. Raises `Lost`."""
         try:
             problem = await answer.problem(timeout_s=_REFUSAL_TIMEOUT_S)
         except BrokenOff as error:
             self.counts.ended(answer.replica or address.url, "lost")
-            raise _Lost(address, str(error)) from error
+            raise Lost(address, str(error)) from error
         except NotOurs as error:
             self._distrust(address, str(error))
             return None
@@ -240,7 +272,7 @@ class Replicas:
             self._set_aside(address, refusal(status))
             return None
         self.counts.ended(answer.replica or address.url, "lost")
-        raise _Lost(address, f"answered with the status {status}")
+        raise Lost(address, f"answered with the status {status}")
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -249,26 +281,29 @@ class Replicas:
             for address in self.addresses:
                 every_s = _HEALTHY_PROBE_S if address.is_up else address.pause_s
                 if loop.time() - address.asked_s > every_s:
-                    self._suspect(address)
+                    self._suspect(address, _PROBE_TIMEOUT_S)
 
-    def _suspect(self, address: Address) -> None:
+    def _suspect(self, address: Address, timeout_s: float) -> None:
         """Ask it how it is, now."""
         if not address.is_asked:
-            probe = asyncio.create_task(self._probe(address))
+            probe = asyncio.create_task(self._probe(address, timeout_s))
             self._probes.add(probe)
             probe.add_done_callback(self._probes.discard)
 
-    async def _probe(self, address: Address) -> None:
+    async def _probe(self, address: Address, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
         address.asked_s, address.is_asked = loop.time(), True
         try:
-            await self._describe(address)
+            await self._describe(address, timeout_s)
         except Unreachable as error:
             self._set_aside(address, str(error))
         except Silent as error:
             # A queue before busy replicas keeps the question waiting, and lets their audio pass.
             if address.heard_s < address.asked_s:
                 self._set_aside(address, str(error))
+                for attempt in self._suspects:
+                    if attempt.is_overdue and attempt.address is address:
+                        attempt.lose(str(error))
         except BrokenOff as error:
             self._set_aside(address, str(error))
         except NotOurs as error:
@@ -278,11 +313,11 @@ class Replicas:
         finally:
             address.is_asked = False
 
-    async def _describe(self, address: Address) -> None:
+    async def _describe(self, address: Address, timeout_s: float) -> None:
         """Ask an address how it is, and take what it says. Raises what is wrong with it."""
         loop = asyncio.get_running_loop()
-        answer = await self._client.get(address.url, "/describe", timeout_s=_PROBE_TIMEOUT_S)
-        left_s = max(0.0, address.asked_s + _PROBE_TIMEOUT_S - loop.time())
+        answer = await self._client.get(address.url, "/describe", timeout_s=timeout_s)
+        left_s = max(0.0, address.asked_s + timeout_s - loop.time())
         try:
             if answer.status == 200:
                 self._take(address, read_message(Description, await answer.body(timeout_s=left_s)))
@@ -303,6 +338,8 @@ class Replicas:
             address.is_up, address.is_refused = True, False
             self.counts.is_up(address.url, True)
             log.info("%s speaks with %s on %s", address.url, described.engine, described.device)
+        address.repeats = frozenset(described.repeats)
+        address.signed(described.replica)
         self._on_described(described)
 
     def _set_aside(self, address: Address, problem: str, *, is_refused: bool = False) -> None:

@@ -1,0 +1,1 @@
+"""When a second replica is asked, which one, and how its speech goes on where the first stopped."""
