@@ -34,7 +34,7 @@ async def two_replicas(folder, engine="espeak"):
             yield server, processes[0], remote
 
 
-async def say_often(server, times, **settings):
+async def say_often(server, times, text=TEXT, **settings):
     """What one session says; it must be the same every time."""
     talk, _ = await session(server)
     async with talk:
@@ -43,7 +43,7 @@ async def say_often(server, times, **settings):
             assert (await receive(talk))["type"] == "session.updated"
         heard = []
         for number in range(times):
-            audio, kinds = await converse(talk, str(number), TEXT)
+            audio, kinds = await converse(talk, str(number), text)
             assert "error" not in kinds, kinds
             heard.append(audio)
         assert len(set(heard)) == 1
@@ -52,10 +52,11 @@ async def say_often(server, times, **settings):
 
 async def test_a_frozen_replica_costs_nobody_an_answer(tmp_path):
     async with two_replicas(tmp_path) as (server, replica, engine):
-        expected = await say_often(server, 2)
+        text = "Two children count the lamps."
+        expected = await say_often(server, 2, text)
         replica.send(signal.SIGSTOP)
         try:
-            heard = await asyncio.gather(*(say_often(server, 3) for _ in range(4)))
+            heard = await asyncio.gather(*(say_often(server, 3, text) for _ in range(4)))
             first = next(iter(engine.replicas.addresses))
             assert first.standing.is_aside or not first.is_up
         finally:
