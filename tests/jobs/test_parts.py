@@ -14,7 +14,7 @@ from tts_provider.jobs.plan import plan_book
 from tts_provider.jobs.timeline import TARGET_LUFS, Timeline
 from tts_provider.jobs.work import make_parts
 
-PLAN = plan_book(a_book(chapters=3, paragraphs=40))
+PLAN = plan_book(a_book(chapters=2, paragraphs=40))
 
 
 @pytest.fixture(name="folder")

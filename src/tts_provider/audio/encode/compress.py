@@ -11,9 +11,11 @@ from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from tts_provider.audio.encode import tag, xing
+from tts_provider.audio.encode.book_tags import add_tags
+from tts_provider.audio.encode.id3 import write_id3
 from tts_provider.audio.pcm import Resampler, Samples, to_s16
 
-CompressedFormat = Literal["mp3", "opus", "flac", "aac"]
+CompressedFormat = Literal["mp3", "opus", "flac", "aac", "m4b"]
 
 # An Opus frame, a FLAC block: how long the encoder holds audio back.
 _FRAME_MS = 20
@@ -44,6 +46,8 @@ _RECIPES: dict[CompressedFormat, _Recipe] = {
     # (RFC 8216 section 3.4), so players skip it. It has none for the encoder's delay either: a
     # decoder gives one frame, 1024 samples, of silence before the audio.
     "aac": _Recipe("aac", "fltp", "adts", _BITS, {"write_id3v2": "1"}),
+    # MP4 for books. FFmpeg writes its index, with the chapters, behind the audio.
+    "m4b": _Recipe("aac", "fltp", "mp4", _BITS, {"brand": "M4B "}),
 }
 
 OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)  # RFC 6716 section 2
@@ -88,7 +92,9 @@ class CompressedEncoder:
         *,
         bits_per_second: int | None = None,
         is_stream: bool = False,
+        tags: tag.FileTags | None = None,
     ) -> None:
+        """With `tags`, of a book: what the file says of it, its chapters and its cover."""
         recipe = _RECIPES[audio_format]
         self._resampler = Resampler(rate_in, rate_out)
         self._sample_format = recipe.sample_format
@@ -103,7 +109,9 @@ class CompressedEncoder:
                 "flush_packets": "1",
                 "fflags": "bitexact",  # same audio, same bytes: no random serial numbers
                 **recipe.container_options,
-                **({"id3v2_version": "0"} if is_stream and audio_format == "mp3" else {}),
+                **({"id3v2_version": "0"} if (is_stream or tags) and audio_format == "mp3" else {}),
+                # Nobody waits for a book's next page, and each has 27 bytes and more.
+                **({"page_duration": "1000000"} if tags and audio_format == "opus" else {}),
             },
         )
         self._container.metadata.update({"comment": tag.COMMENT, "encoded_by": tag.SOFTWARE})
@@ -118,10 +126,17 @@ class CompressedEncoder:
                 options={"frame_size": str(rate_out * _FRAME_MS // 1000)},
             ),
         )
+        self._cover = None
+        if tags is not None and audio_format == "mp3":
+            self._sink.write(write_id3(tags))
+        elif tags is not None:
+            self._cover = add_tags(self._container, audio_format, tags)
         self._mp3 = _Mp3Lengths() if audio_format == "mp3" and not is_stream else None
 
     def start(self) -> bytes:
         self._container.start_encoding()
+        if self._cover is not None:
+            self._container.mux(self._cover)
         return self._sink.take()
 
     def push(self, samples: Samples) -> bytes:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tts_provider import __version__
 from tts_provider.audio.pcm import wav_header
-from tts_provider.errors import StartupError
+from tts_provider.errors import StartupError, TTSError
 
 INSTALL = "pip install 'tts-provider[c2pa]'"
 
@@ -22,6 +23,9 @@ _MEDIA_TYPES = {
     **dict.fromkeys(("wav", "wav-f32le", "wav-mulaw", "wav-alaw"), "audio/wav"),
     "mp3": "audio/mpeg",
     "flac": "audio/flac",
+    # Of books only.
+    "m4b": "audio/mp4",
+    "epub": "application/epub+zip",
 }
 # The first bytes of files that can have a manifest.
 _BEGINNINGS = {
@@ -86,13 +90,34 @@ class ManifestSigner:
         if media_type is None:
             return bytes(data)
         signed = io.BytesIO()
+        self._sign(media_type, io.BytesIO(data), signed)
+        return signed.getvalue()
+
+    def sign_file(self, path: Path, audio_format: str) -> None:
+        """The same for a file on the disk, which may be long; it is whole before and after. Raises
+        `OSError`, and `TTSError` where it cannot be signed."""
+        media_type = _MEDIA_TYPES.get(audio_format)
+        if media_type is None:
+            return
+        signed_path = path.with_name(f"{path.name}.signed")
+        try:
+            with path.open("rb") as file, signed_path.open("w+b") as signed:
+                self._sign(media_type, file, signed)
+                signed.flush()
+                os.fsync(signed.fileno())
+            signed_path.replace(path)
+        except self._c2pa.C2paError as error:
+            raise TTSError(f"{path} cannot be signed: {error}") from None
+        finally:
+            signed_path.unlink(missing_ok=True)
+
+    def _sign(self, media_type: str, data: BinaryIO, signed: BinaryIO) -> None:
         information = self._c2pa.C2paSignerInfo(self._algorithm, self._certificate, self._key, None)
         with (
             self._c2pa.Signer.from_info(information) as signer,
             self._c2pa.Builder(json.dumps(_claim())) as builder,
         ):
-            builder.sign(signer, media_type, io.BytesIO(data), signed)
-        return signed.getvalue()
+            builder.sign(signer, media_type, data, signed)
 
 
 def read_manifest(data: bytes | bytearray) -> Manifest | None:

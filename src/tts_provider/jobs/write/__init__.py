@@ -1,0 +1,1 @@
+"""A timeline → the files that people have of a book."""

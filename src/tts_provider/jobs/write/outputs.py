@@ -1,0 +1,68 @@
+"""What is made of a book, by the name that it is to have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from tts_provider.audio.encode.manifest import ManifestSigner
+from tts_provider.errors import StartupError, TTSError
+from tts_provider.jobs.timeline import Timeline
+from tts_provider.jobs.write.audio import (
+    AUDIO_KINDS,
+    AudioKind,
+    OnSound,
+    chapter_file_name,
+    write_audio_file,
+    write_chapter_file,
+)
+from tts_provider.jobs.write.epub import write_epub
+
+OutputKind = AudioKind | Literal["epub", "folder"]
+
+
+def output_kind(path: Path, name: str) -> OutputKind:
+    """By its name; `name` is what was typed, which ends with `/` where a folder is meant. Raises
+    `StartupError` where it is none that can be made."""
+    suffix = path.suffix.lower().removeprefix(".")
+    if name.endswith(("/", os.sep)) or path.is_dir():
+        return "folder"
+    if suffix == "epub":
+        return "epub"
+    for kind in AUDIO_KINDS:
+        if suffix == kind or (suffix, kind) in (("m4a", "m4b"), ("ogg", "opus")):
+            return kind
+    known = ", ".join(f".{kind}" for kind in (*AUDIO_KINDS, "epub"))
+    raise StartupError(
+        f"{name} says nothing of what is to be made: end it with {known}, or with / for a folder "
+        "that has a file for each chapter"
+    )
+
+
+def write_output(
+    timeline: Timeline,
+    path: Path,
+    kind: OutputKind,
+    signer: ManifestSigner | None = None,
+    *,
+    chapter_kind: AudioKind = "mp3",
+    on_sound: OnSound | None = None,
+) -> list[Path]:
+    """The files that were made. Raises `InvalidRequest` or `TTSError`."""
+    if kind == "epub":
+        write_epub(timeline, path, signer, on_sound)
+        return [path]
+    if kind != "folder":
+        write_audio_file(timeline, path, kind, signer, on_sound)
+        return [path]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TTSError(f"cannot make the folder {path}: {error.strerror}") from None
+    made = []
+    for chapter in range(len(timeline.chapters)):
+        file = path / chapter_file_name(timeline, chapter, chapter_kind)
+        write_chapter_file(timeline, chapter, file, chapter_kind, signer, on_sound)
+        made.append(file)
+    return made
