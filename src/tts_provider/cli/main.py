@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | replica | say | words | voices | keys | doctor …`.
+"""The command line: `tts-provider serve | replica | say | book | words | voices | keys | doctor …`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
@@ -59,6 +59,19 @@ examples:
 
 With --stream and -, played or written to stdout, a sentence is spoken as soon
 as it is written.
+"""
+
+_BOOK_EPILOG = """\
+examples:
+  tts-provider book novel.epub -o novel.m4b
+  tts-provider book novel.epub --dry-run        chapters, words, expected length
+  tts-provider book notes.docx -o notes/        a file for each chapter
+  tts-provider book novel.txt -o novel.epub     sentences are marked as they are heard
+  tts-provider book novel.epub -o try.mp3 --chapters 3-5 --preview 2m
+
+Reads EPUB, DOCX, PDF, HTML, Markdown, text and subtitles. Makes .m4b, .mp3,
+.opus, .flac, .wav, .epub or a folder. Until it is done what was made is kept in
+OUT.partial: after an interruption the same command goes on. docs/books.md
 """
 
 _WORDS_EPILOG = """\
@@ -211,6 +224,7 @@ def _parser() -> _Parser:
     _add_serve(add("serve", "run the server", _SERVE_EPILOG))
     _add_replica(add("replica", "run an engine for servers on other machines", _REPLICA_EPILOG))
     _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
+    _add_book(add("book", "make an audiobook of a file", _BOOK_EPILOG))
     _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
     _add_keys(add("keys", "make, list and revoke API keys, and see who used what", _KEYS_EPILOG))
@@ -297,6 +311,11 @@ def _add_say(parser: _Parser) -> None:
     add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
     add("--ssml", action="store_const", const=True, help="the text is SSML")
     add("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
+    _add_server(parser)
+
+
+def _add_server(parser: _Parser) -> None:
+    add = parser.add_argument
     add(
         "--url",
         help="the server (default: TTS_PROVIDER_URL, else this machine at TTS_PROVIDER_PORT, "
@@ -304,6 +323,39 @@ def _add_say(parser: _Parser) -> None:
     )
     add("--api-key", metavar="KEY", help="the server's key")
     add("--ca", metavar="FILE", help="who signed the server's certificate, in PEM")
+
+
+def _add_book(parser: _Parser) -> None:
+    parser.set_defaults(command=_book)
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the book; - reads standard input")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        action="append",
+        help="what to make, by its name; a folder ends with /; repeatable",
+    )
+    add("--dry-run", action="store_const", const=True, help="say what would be spoken")
+    add("--chapters", metavar="N-N", help="these only: 3, 3-5, 7-, commas between")
+    add("--preview", metavar="TIME", help="the beginning only: 90s, 2m")
+    add("--voice", metavar="ID", help="voice id")
+    add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
+    add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
+    add("--seed", type=int, metavar="N", help="same seed, same audio (default: 1)")
+    add("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
+    add("--title", metavar="TEXT", help="instead of the file's own")
+    add("--author", metavar="TEXT", help="instead of the file's own")
+    add(
+        "--chapter-format",
+        metavar="NAME",
+        choices=("m4b", "mp3", "opus", "flac", "wav"),
+        help="of a folder's files: m4b, mp3, opus, flac or wav (default: mp3)",
+    )
+    add("--restart", action="store_const", const=True, help="forget what was made before")
+    add("--quiet", action="store_const", const=True, help="show no progress")
+    add("--json", dest="as_json", action="store_const", const=True, help="a JSON object a line")
+    _add_server(parser)
 
 
 def _add_words(parser: _Parser) -> None:
@@ -510,6 +562,13 @@ def _say(flags: dict[str, Any]) -> int:
         from tts_provider.cli.text import read_text
 
         say(read_text(text), **flags)
+    return 0
+
+
+def _book(flags: dict[str, Any]) -> int:
+    from tts_provider.cli.book.book import make_book
+
+    make_book(flags.pop("file"), **flags)
     return 0
 
 

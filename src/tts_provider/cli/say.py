@@ -63,8 +63,10 @@ class Access:
     def client(self) -> TTSClient:
         return TTSClient(self.url, api_key=self.api_key, ca_file=self.ca_file)
 
-    def async_client(self) -> AsyncTTSClient:
-        return AsyncTTSClient(self.url, api_key=self.api_key, ca_file=self.ca_file)
+    def async_client(self, attempts: int = 5) -> AsyncTTSClient:
+        return AsyncTTSClient(
+            self.url, api_key=self.api_key, ca_file=self.ca_file, attempts=attempts
+        )
 
 
 def say(
@@ -96,11 +98,11 @@ def say(
         caption_format(captions)
         options["timestamps"] = True
     turns = None if cast is None else cast_script(text, load_cast(cast))
-    with contextlib.ExitStack() as stack, _in_one_sentence():
-        access, info = _find_server(url, api_key, ca, stack)
+    with contextlib.ExitStack() as stack, in_one_sentence():
+        access, info, _ = find_server(url, api_key, ca, stack)
         client = stack.enter_context(access.client())
         options["format"] = audio_format
-        options |= _pronunciations(lexicon, options.get("voice"), options.get("speaker"), info)
+        options |= pronunciations(lexicon, options.get("voice"), options.get("speaker"), info)
         if turns is not None:
             pieces = _speak_turns(client, turns, stream=stream, **options)
         elif stream:
@@ -144,11 +146,11 @@ def say_live(
     from tts_provider.cli.live import speak_live
 
     audio_format = _choose_format(audio_format, output)
-    with contextlib.ExitStack() as stack, _in_one_sentence():
-        access, info = _find_server(url, api_key, ca, stack)
-        settings |= _pronunciations(lexicon, voice, speaker, info)
+    with contextlib.ExitStack() as stack, in_one_sentence():
+        access, info, _ = find_server(url, api_key, ca, stack)
+        settings |= pronunciations(lexicon, voice, speaker, info)
         if voice is None and speaker is not None:
-            voice = _voice_of(speaker, info)
+            voice = voice_of(speaker, info)
         source = sys.stdin.fileno()
         session = access.async_client().session(voice=voice, **settings)
         audio = speak_live(source, session, by_line=os.isatty(source))
@@ -164,14 +166,14 @@ def _choose_format(asked: Format | None, output: str | None) -> Format:
 
 
 @contextlib.contextmanager
-def _in_one_sentence() -> Iterator[None]:
+def in_one_sentence() -> Iterator[None]:
     try:
         yield
     except TTSClientError as error:
         raise TTSError(str(error)) from error
 
 
-def _voice_of(speaker: int, info: Mapping[str, Any]) -> str:
+def voice_of(speaker: int, info: Mapping[str, Any]) -> str:
     """A session knows voices only."""
     for voice in info["voices"]:
         if voice["speaker"] == speaker:
@@ -179,7 +181,7 @@ def _voice_of(speaker: int, info: Mapping[str, Any]) -> str:
     raise TTSError(f"there is no speaker {speaker} on this server")
 
 
-def _pronunciations(
+def pronunciations(
     lexicon: str | None, voice: str | None, speaker: int | None, info: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The field of that name, where there is a file: its part for everybody, and the voice's."""
@@ -187,7 +189,7 @@ def _pronunciations(
         return {}
     from tts_provider.speech.lexicon import load_lexicon
 
-    entries = load_lexicon(Path(lexicon)).for_voice(voice or _voice_of(speaker or 0, info)).entries
+    entries = load_lexicon(Path(lexicon)).for_voice(voice or voice_of(speaker or 0, info)).entries
     return {"pronunciations": dict(entries)}
 
 
@@ -218,18 +220,19 @@ def _show_and_deliver(
         _deliver(shown, output)
 
 
-def _find_server(
+def find_server(
     url: str | None, api_key: str | None, ca: str | None, stack: contextlib.ExitStack
-) -> tuple[Access, dict[str, Any]]:
-    """One that answers, and what it says of itself; an embedded one, which is told with its reason,
-    where nobody chose an address and none is where `serve` would listen."""
+) -> tuple[Access, dict[str, Any], bool]:
+    """One that answers, what it says of itself, and whether it is our own: an embedded one, which
+    is told with its reason, where nobody chose an address and none is where `serve` would
+    listen."""
     if url is not None:
         access, is_chosen, trouble = Access(url, api_key, ca), True, ""
     else:
         access, is_chosen, trouble = _configured(api_key, ca)
     try:
         with access.client() as client:
-            return access, client.info()
+            return access, client.info(), False
     except ConnectionFailed as error:
         if is_chosen or not isinstance(error.__cause__, OSError):
             raise
@@ -237,7 +240,7 @@ def _find_server(
         print(f"tts-provider: {reason}; speaking with the embedded voice", file=sys.stderr)
     access = Access(stack.enter_context(embedded_server()))
     with access.client() as client:
-        return access, client.info()
+        return access, client.info(), True
 
 
 def _configured(api_key: str | None, ca: str | None) -> tuple[Access, bool, str]:

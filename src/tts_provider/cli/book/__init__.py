@@ -1,0 +1,1 @@
+"""`tts-provider book`: a file becomes an audiobook."""
