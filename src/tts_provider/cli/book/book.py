@@ -180,7 +180,7 @@ def read_ranges(text: str, most: int) -> set[int]:
         if match is None:
             raise StartupError(f"--chapters are numbers such as 3, 3-5 or 7-; got {text!r}")
         first = int(match[1])
-        last = int(match[3]) if match[3] else most if match[2] else first
+        last = int(match[3]) if match[3] else max(first, most) if match[2] else first
         if last < first:
             raise StartupError(f"--chapters {part.strip()} ends before it begins")
         chosen |= set(range(first, last + 1))

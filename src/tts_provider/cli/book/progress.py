@@ -147,7 +147,7 @@ def print_outline(book: Book, speed: float, *, as_json: bool) -> None:
     print(f"{chapters}, {book.words:,} words, about {duration(total_s)}")
     for one in book.left_out:
         words = f" ({one.words:,} words)" if one.words else ""
-        print(f"left out: {one.count:,} {one.what}{words}")
+        print(f"left out: {one.what}: {one.count:,}{words}")
 
 
 def _outline(book: Book, speed: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@ strangers go to `read_process`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import PurePath
 from typing import BinaryIO, Literal, get_args
@@ -22,6 +23,7 @@ _NAMES: dict[str, BookFormat] = {
     **dict.fromkeys((".markdown", ".mdown"), "md"),
     ".text": "txt",
 }
+_MARKDOWN_HEADING = re.compile(r"^#{1,3} \S", re.MULTILINE)
 _HEAD_BYTES = 2048
 _MOST_BYTES = 4 * MAX_CHARACTERS  # of a text; a character in UTF-8 has four at most
 
@@ -130,6 +132,6 @@ def _read_text(text: str, kind: BookFormat | None) -> Book:
         kind is None and beginning.startswith(("<!doctype html", "<html", "<?xml"))
     ):
         return texts.read_html(text)
-    if kind == "md":
+    if kind == "md" or (kind is None and len(_MARKDOWN_HEADING.findall(text)) > 1):
         return texts.read_markdown(text)
     return texts.read_plain(text)
