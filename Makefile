@@ -47,6 +47,8 @@ lint: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/typos
+	$(BIN)/python tests/docs/prose.py
 
 format: .venv/test.stamp
 	$(BIN)/ruff format .

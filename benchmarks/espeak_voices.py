@@ -2,7 +2,7 @@
 
     python benchmarks/espeak_voices.py [VARIANT …]
 
-Each variant speaks the same 60 strings of seven digits; a recogniser with a digits grammar writes
+Each variant speaks the same 60 strings of seven digits; a recognizer with a digits grammar writes
 down what it hears. Printed: word error rate, median pitch, seconds of audio for all.
 """
 

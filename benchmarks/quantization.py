@@ -188,8 +188,8 @@ def dequantized(weights: np.ndarray, blocks: Blocks) -> np.ndarray:
     codes, scales = quantize(weights, blocks.fit(width))
     if blocks.bits == 4:
         codes = np.stack([codes & 15, codes >> 4], axis=-1)
-    centred = codes.reshape(len(scales), -1).astype(np.float32) - (1 << (blocks.bits - 1))
-    return (centred * scales[:, None]).reshape(rows, width)
+    centered = codes.reshape(len(scales), -1).astype(np.float32) - (1 << (blocks.bits - 1))
+    return (centered * scales[:, None]).reshape(rows, width)
 
 
 async def record() -> list[tuple[list[str], np.ndarray]]:

@@ -17,7 +17,7 @@ and what is left that is neither a letter nor a mark.
 
 `--listen` speaks so many sentences by the embedded voice, which Whisper tiny.en writes down, and
 prints how many words are wrong. Both sides are read alike, and their numbers are compared as
-digits: the recogniser writes 1700 where "seventeen hundred" was said.
+digits: the recognizer writes 1700 where "seventeen hundred" was said.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python benchmarks/small_csm.py [--utterances 200] [hibari float32 int8 int4]
 
 Lists of one to eight words, half of them digits only, are spoken by both speakers, sampled as CSM
-is by default, and heard by Whisper tiny.en. `hibari`, whose words the model learnt, reads the same
+is by default, and heard by Whisper tiny.en. `hibari`, whose words the model learned, reads the same
 lists. Then lists after a voice's prompt, which hibari's man or woman reads aloud as speaker 0, and
 the pitch of what follows.
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/unknown_words.py [--whisper FOLDER] [--words N]
 
-Each is said in a sentence by hibari's man and woman, both ways, and heard by a recogniser: Whisper
+Each is said in a sentence by hibari's man and woman, both ways, and heard by a recognizer: Whisper
 tiny.en, or the model for faster-whisper in FOLDER. Printed: letters that it writes otherwise than
 the word, words without a wrong one, and of words of the dictionary that are read as if it had them
 not, the sounds that differ from the dictionary's.

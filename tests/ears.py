@@ -1,4 +1,4 @@
-"""How the tests listen: recognisers of digits and of English, and pitch; 24 kHz float samples."""
+"""How the tests listen: recognizers of digits and of English, and pitch; 24 kHz float samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tts_provider.speech.normalize import normalize
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 _GRAMMAR = f"#JSGF V1.0; grammar digits; public <digits> = ({' | '.join(DIGITS)})"
-_RECOGNISER_HZ = 16_000
+_RECOGNIZER_HZ = 16_000
 _DICTIONARY = Path(__file__).parent / "data" / "digits.dict"  # the lines of CMU's for `DIGITS`
 
 
@@ -34,24 +34,24 @@ def read_wav(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def hear_digits(samples: np.ndarray, rate: int = 24_000) -> list[str]:
-    """The digits that a recogniser hears."""
+    """The digits that a recognizer hears."""
     return _hear(samples, rate, _GRAMMAR + "+;").split()
 
 
 def hear_digit(samples: np.ndarray, rate: int = 24_000) -> str:
-    """Which digit a recogniser hears, where it knows that it is one; empty where it hears none."""
+    """Which digit a recognizer hears, where it knows that it is one; empty where it hears none."""
     return _hear(samples, rate, _GRAMMAR + ";")
 
 
 def _hear(samples: np.ndarray, rate: int, grammar: str) -> str:
     # A new one each time: it gets used to what it heard. With all English words and a model of
     # their order it would take 0.25 s to make, instead of 5 ms.
-    decoder = Decoder(samprate=_RECOGNISER_HZ, loglevel="FATAL", lm=None, dict=str(_DICTIONARY))
+    decoder = Decoder(samprate=_RECOGNIZER_HZ, loglevel="FATAL", lm=None, dict=str(_DICTIONARY))
     decoder.add_jsgf_string("digits", grammar)
     decoder.activate_search("digits")
-    audio = soxr.resample(samples, rate, _RECOGNISER_HZ)
+    audio = soxr.resample(samples, rate, _RECOGNIZER_HZ)
     audio = np.concatenate([np.zeros(3200), 0.5 * audio / np.abs(audio).max(), np.zeros(4800)])
-    # The recogniser's model has never heard digital silence: give it the hiss of a quiet room.
+    # The recognizer's model has never heard digital silence: give it the hiss of a quiet room.
     audio += np.random.default_rng(0).normal(0, 0.002, len(audio))
     decoder.start_utt()
     decoder.process_raw((audio * 32767).astype("<i2").tobytes(), full_utt=True)
@@ -107,9 +107,9 @@ def _whisper() -> WhisperModel:
 def hear_words(
     samples: np.ndarray, rate: int = 24_000, *, digit_by_digit: bool = False
 ) -> list[str]:
-    """The English words that a recogniser hears, numbers in letters; `digit_by_digit` where only
+    """The English words that a recognizer hears, numbers in letters; `digit_by_digit` where only
     digits were said, of which it makes a number where they follow each other fast."""
-    audio = soxr.resample(samples, rate, _RECOGNISER_HZ)
+    audio = soxr.resample(samples, rate, _RECOGNIZER_HZ)
     audio = np.concatenate([np.zeros(4800, np.float32), audio, np.zeros(8000, np.float32)])
     segments, _ = _whisper().transcribe(
         audio, language="en", beam_size=5, temperature=0.0, without_timestamps=True

@@ -1,4 +1,4 @@
-"""Ordinary English for recognisers to hear, without names or numbers that have two spellings."""
+"""Ordinary English for recognizers to hear, without names or numbers that have two spellings."""
 
 SENTENCES = (
     "The train to the coast leaves early in the morning.",

@@ -5,7 +5,7 @@
 
 * `words.txt`: English words from SCOWL's list of 50 000 (Debian's wamerican-small 2020.12), and
   names of four letters at least from its list of 100 000 (wamerican). Its notice is in
-  `words.LICENSE`, as its licence asks.
+  `words.LICENSE`, as its license asks.
 * `acronyms.txt`: what is written in capitals and said as a word, NASA: the words in capitals of the
   pronouncing dictionary in hibari-tts (misaki's, Apache-2.0) whose sounds are not their letters'.
 """

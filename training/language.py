@@ -119,7 +119,7 @@ def _loss(
     """Of the backbone, code 0, and of the depth decoder, the mean of the others; in nats."""
     tokens = _padded([example.tokens for example in batch], NO_TOKEN)  # [B, S]
     codes = _padded([example.codes for example in batch], 0)  # [B, S, codebooks]
-    learnt = _padded([example.learnt for example in batch], False)
+    learned = _padded([example.learned for example in batch], False)
     read = torch.where(
         (torch.rand(codes.shape, generator=random) < _NOISE) & (codes.any(2, keepdim=True)),
         torch.randint(1, CODES, codes.shape, generator=random),
@@ -131,7 +131,7 @@ def _loss(
         model.backbone_model.embed_tokens(read),
     )
     h = model.backbone_model(inputs_embeds=x, use_cache=False).last_hidden_state
-    targets = learnt[:, 1:]
+    targets = learned[:, 1:]
     h, codes = h[:, :-1][targets], codes[:, 1:][targets]  # [frames, width], [frames, codebooks]
     backbone = F.cross_entropy(model.lm_head(h), codes[:, 0])
     some = torch.randperm(len(h), generator=random)[:_DEPTH_FRAMES]

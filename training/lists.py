@@ -33,11 +33,11 @@ class Speech:
 
 @dataclass(frozen=True)
 class Example:
-    """Where `tokens` is `NO_TOKEN`, the codes count. The model learns to say what is `learnt`."""
+    """Where `tokens` is `NO_TOKEN`, the codes count. The model learns to say what is `learned`."""
 
     tokens: np.ndarray  # (positions,)
     codes: np.ndarray  # (positions, codebooks)
-    learnt: np.ndarray  # (positions,) bool
+    learned: np.ndarray  # (positions,) bool
 
 
 class Lists:
@@ -65,7 +65,7 @@ class Lists:
             recordings = self._speech.recordings[voices[speaker]]
             recording = recordings[self._random.integers(len(recordings))]
             parts.append(self._text(speaker, list(recording.words)))
-            parts.append(self._audio(recording.codes, learnt=False))
+            parts.append(self._audio(recording.codes, learned=False))
         if kind in (2, 3):
             for _ in range(self._random.integers(1, 5)):
                 turn = int(self._random.integers(2))
@@ -83,14 +83,14 @@ class Lists:
         pause = np.stack((self._speech.silence, paused))
         frames = [part for word in text for part in (self._speech.words[word, voice], pause)]
         codes = np.concatenate(frames)[:-1]
-        return [self._text(speaker, text), self._audio(codes, learnt=True)]
+        return [self._text(speaker, text), self._audio(codes, learned=True)]
 
     def _text(self, speaker: int, text: list[str]) -> tuple[np.ndarray, ...]:
         tokens = [self._ids[t] for t in (BEGIN, "[", str(speaker), "]", *text, END)]
         codes = np.zeros((len(tokens), len(self._speech.silence)), np.int64)
         return np.array(tokens), codes, np.zeros(len(tokens), bool)
 
-    def _audio(self, codes: np.ndarray, *, learnt: bool) -> tuple[np.ndarray, ...]:
+    def _audio(self, codes: np.ndarray, *, learned: bool) -> tuple[np.ndarray, ...]:
         """The frames and the one of zeros that ends them."""
         codes = np.concatenate((codes, np.zeros((1, codes.shape[1]), np.int64)))
-        return np.full(len(codes), NO_TOKEN), codes, np.full(len(codes), learnt)
+        return np.full(len(codes), NO_TOKEN), codes, np.full(len(codes), learned)

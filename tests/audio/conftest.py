@@ -12,7 +12,7 @@ from tts_provider.speech.engine import Utterance
 
 @pytest.fixture(scope="session")
 def speech() -> np.ndarray:
-    """The embedded voice, 1.3 s: float32, 24 kHz, (n,). Words that a recogniser still knows at
+    """The embedded voice, 1.3 s: float32, 24 kHz, (n,). Words that a recognizer still knows at
     8 kHz, which has no "six"."""
 
     async def speak() -> np.ndarray:

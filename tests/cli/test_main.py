@@ -195,13 +195,13 @@ def test_doctor_opens_what_serve_opens(tmp_path):
     reply = facts(run_cli(tmp_path, "doctor", env=environment).stdout)
     assert reply["--model-path"].startswith(f"complete in {small}; voice prompts: none")
     assert reply["next:"].startswith("tts-provider serve, then open")
-    folder = shutil.copytree(small, tmp_path / "quantised")
+    folder = shutil.copytree(small, tmp_path / "quantized")
     config = json.loads((folder / "config.json").read_text())
-    quantised = config | {"quantization_config": {"quant_method": "bitsandbytes"}}
-    (folder / "config.json").write_text(json.dumps(quantised))
+    quantized = config | {"quantization_config": {"quant_method": "bitsandbytes"}}
+    (folder / "config.json").write_text(json.dumps(quantized))
     environment["TTS_PROVIDER_MODEL_PATH"] = str(folder)
     reply = facts(run_cli(tmp_path, "doctor", env=environment).stdout)
-    assert "holds weights quantised by bitsandbytes" in reply["--model-path"]
+    assert "holds weights quantized by bitsandbytes" in reply["--model-path"]
     assert reply["next:"] == reply["--model-path"]
     served = run_cli(tmp_path, "serve", "--port", "0", env=environment)
     assert served.returncode == 2

@@ -17,7 +17,6 @@ from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.engines.unloading import ModelMetrics, UnloadingEngine
 
 PACKAGE = REPOSITORY / "src" / "tts_provider"
-LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 ROOMS, TREE = (
     next(block.text for block in blocks(page) if "src/tts_provider/\n" in block.text)
     for page in ("README.md", "docs/architecture.md")
@@ -31,22 +30,6 @@ def test_no_page_is_forgotten():
         for path in (REPOSITORY / folder).glob("*.md")
     }
     assert found - {"CHANGELOG.md"} == set(PAGES)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
-    text = re.sub(r"`[^`\n]*`", "", read(page))  # what it shows is no link of its own
-    for path, anchor in LINK.findall(text):
-        target = (REPOSITORY / page).parent / path if path else REPOSITORY / page
-        assert target.exists(), path
-        if anchor:
-            headings = re.findall(r"(?m)^#+ (.*)", target.read_text("utf-8"))
-            assert anchor in [slug(heading) for heading in headings], anchor
-
-
-def slug(heading: str) -> str:
-    """As GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def test_the_tree_is_the_package():

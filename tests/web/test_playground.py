@@ -462,7 +462,7 @@ async def test_the_text_is_shown_as_it_will_be_spoken(browser: Browser):
         await expect(page.page.locator("#as-spoken-note")).to_be_empty()
 
 
-# Colours have nothing to do with widths.
+# Colors have nothing to do with widths.
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 360)])
 async def test_everybody_can_use_it(browser: Browser, theme, width):
     looks = {"color_scheme": theme, "viewport": {"width": width, "height": 800}}

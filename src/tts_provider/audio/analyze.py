@@ -29,7 +29,7 @@ _PITCH_HOP = _PITCH_RATE * 20 // 1000
 _LOWEST_HZ, _HIGHEST_HZ = 60, 500  # bass to child
 _LAGS = _PITCH_RATE // _LOWEST_HZ + 2
 _WINDOW = _PITCH_RATE * 32 // 1000  # two periods of the lowest voice
-_PERIODIC = 0.15  # of the normalised difference; the paper's threshold is 0.1
+_PERIODIC = 0.15  # of the normalized difference; the paper's threshold is 0.1
 _VOICED = 0.3  # no better than this at any lag: a hiss, or two voices at once
 _FEWEST_VOICED = 10
 _BLOCK_FRAMES = 128  # at once, of the 3000 in a minute: 21 MB, else 80
@@ -134,9 +134,9 @@ def _threshold_dbfs(levels: npt.NDArray[np.float64]) -> float:
 def _active(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which frames are speech or a short pause in it, (frames,)."""
     loud = levels > _threshold_dbfs(levels)
-    # A click is no word: what is loud has loud neighbours.
-    neighbours = np.convolve(loud, np.ones(5), "full")[2:-2] if len(loud) else loud
-    loud &= neighbours >= 3
+    # A click is no word: what is loud has loud neighbors.
+    neighbors = np.convolve(loud, np.ones(5), "full")[2:-2] if len(loud) else loud
+    loud &= neighbors >= 3
     widened = np.convolve(loud, np.ones(2 * _JOIN_FRAMES + 1), "full")
     return widened[_JOIN_FRAMES : _JOIN_FRAMES + len(loud)] > 0
 
@@ -167,12 +167,12 @@ def _pitches_hz(samples: Samples) -> npt.NDArray[np.float64]:
     pitches = []
     for start in range(0, len(frames), _BLOCK_FRAMES):
         block = frames[start : start + _BLOCK_FRAMES]
-        difference = _normalised_difference(block - block.mean(axis=1, keepdims=True))
+        difference = _normalized_difference(block - block.mean(axis=1, keepdims=True))
         pitches += [pitch for row in difference if (pitch := _pitch_hz(row))]
     return np.array(pitches)
 
 
-def _normalised_difference(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _normalized_difference(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(frames, samples) → (frames, lags): how unlike each window is to itself a lag later, by the
     mean over all shorter lags. YIN's equations 6, by autocorrelation, and 8."""
     bins = 1 << (2 * frames.shape[1]).bit_length()
@@ -183,9 +183,9 @@ def _normalised_difference(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
     difference = np.maximum(later[:, :1] + later - 2 * correlation, 0.0)
     difference[:, 0] = 0.0
     means = np.cumsum(difference, axis=1)[:, 1:] / np.arange(1, _LAGS)
-    normalised = np.ones_like(difference)
-    np.divide(difference[:, 1:], means, out=normalised[:, 1:], where=means > 1e-12)
-    return normalised
+    normalized = np.ones_like(difference)
+    np.divide(difference[:, 1:], means, out=normalized[:, 1:], where=means > 1e-12)
+    return normalized
 
 
 def _pitch_hz(row: npt.NDArray[np.float64]) -> float | None:

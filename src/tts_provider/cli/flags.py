@@ -46,7 +46,7 @@ _SPEAKING = {
     "wait_for_model": Flag("open the port only when the model is loaded"),
     "speak_while_loading": Flag("the embedded voices speak while CSM-1B loads"),
     "lexicon": Flag("how words are pronounced; docs/text.md", "FILE"),
-    "watermark": Flag("which speech can be recognised as made: auto is CSM-1B's and Kokoro-82M's"),
+    "watermark": Flag("which speech can be recognized as made: auto is CSM-1B's and Kokoro-82M's"),
     "c2pa_cert": Flag("sign whole files: a certificate with its chain", "FILE"),
     "c2pa_key": Flag("its private key", "FILE"),
     "engine_urls": Flag("where engines on other machines are asked; repeatable", "URL"),

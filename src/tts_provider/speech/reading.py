@@ -380,7 +380,7 @@ def _apart(phonemes: Iterable[Phonemes]) -> tuple[Phonemes, ...]:
     """In order; of two for the same word the first stays."""
     kept, starts = list[Phonemes](), list[int]()
     for one in phonemes:
-        # None in `kept` overlaps another, so only its neighbours can overlap this one.
+        # None in `kept` overlaps another, so only its neighbors can overlap this one.
         at = bisect_right(starts, one.start)
         before, after = kept[max(at - 1, 0) : at], kept[at : at + 1]
         if all(other.end <= one.start for other in before) and all(

@@ -29,7 +29,7 @@ export class Waveform {
     }
     const pen = canvas.getContext('2d');
     const style = getComputedStyle(canvas);
-    // The style sheet's colours: of what comes, of what is being said, of what was played.
+    // The style sheet's colors: of what comes, of what is being said, of what was played.
     const [later, now, before] = [style.color, style.borderTopColor, style.outlineColor];
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);

@@ -134,7 +134,7 @@ def test_nothing_can_be_done_while_all_slots_are_ahead_and_somebody_waits():
     assert scheduler.can_work
 
 
-def learnt(read_ms: float, step_ms: float) -> Piece:
+def learned(read_ms: float, step_ms: float) -> Piece:
     piece = Piece(0.08)
     for _ in range(30):
         piece.learn_read(10, read_ms / 100)
@@ -144,7 +144,7 @@ def learnt(read_ms: float, step_ms: float) -> Piece:
 
 def test_nobody_is_held_up_where_nobody_listens():
     assert Piece(0.08).frames(None) == PIECE_FRAMES
-    assert learnt(3, 60).frames(None) == PIECE_FRAMES
+    assert learned(3, 60).frames(None) == PIECE_FRAMES
 
 
 def test_before_anything_is_known_little_is_read():
@@ -164,11 +164,11 @@ def test_before_anything_is_known_little_is_read():
     ],
 )
 def test_a_piece_fits_beside_a_frame(read_ms, step_ms, ahead, frames):
-    assert abs(learnt(read_ms, step_ms).frames(ahead) - frames) <= 1
+    assert abs(learned(read_ms, step_ms).frames(ahead) - frames) <= 1
 
 
-def test_what_changes_is_learnt():
-    piece = learnt(1, 40)
+def test_what_changes_is_learned():
+    piece = learned(1, 40)
     for _ in range(20):
         piece.learn_read(20, 0.1)
     assert piece.frames(0) == FEWEST_PIECE_FRAMES

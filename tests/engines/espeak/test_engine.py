@@ -35,7 +35,7 @@ async def speak(text: str, voice=MALE) -> np.ndarray:
 
 
 @pytest.mark.parametrize("voice", VOICES, ids=lambda voice: voice.id)
-async def test_a_recogniser_understands_ten_digit_strings(voice):
+async def test_a_recognizer_understands_ten_digit_strings(voice):
     draw = random.Random(20)
     errors = digits = 0
     for _ in range(10):

@@ -44,13 +44,13 @@ async def speak(engine, text: str, voice=MALE, seed: int | None = 1) -> np.ndarr
 
 
 @BOTH
-async def test_a_recogniser_hears_every_word(engine, voice):
+async def test_a_recognizer_hears_every_word(engine, voice):
     for text in SENTENCES[:4]:
         assert ears.hear_words(await speak(engine, text, voice)) == ears.plain_words(text)
 
 
 @BOTH
-async def test_a_recogniser_understands_digit_strings(engine, voice):
+async def test_a_recognizer_understands_digit_strings(engine, voice):
     draw = random.Random(20)
     said = [draw.choices(ears.DIGITS, k=6) for _ in range(5)]
     heard = [ears.hear_digits(await speak(engine, " ".join(one) + ".", voice)) for one in said]
@@ -200,7 +200,7 @@ async def test_a_word_that_hisses_begins_with_its_hiss(engine, voice):
     assert np.median(errors) < SAMPLE_RATE * 50 // 1000
 
 
-async def test_a_recogniser_hears_the_words_where_they_say(engine):
+async def test_a_recognizer_hears_the_words_where_they_say(engine):
     chunks = await chunks_of(engine, SENTENCES[3], FEMALE)
     samples = np.concatenate([chunk.samples for chunk in chunks])
     words = [word for chunk in chunks for word in chunk.words]

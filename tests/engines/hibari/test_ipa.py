@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from tts_provider.engines.hibari.ipa import _LEARNT, from_ipa
+from tts_provider.engines.hibari.ipa import _LEARNED, from_ipa
 
 
 @pytest.mark.parametrize(
@@ -29,16 +29,16 @@ from tts_provider.engines.hibari.ipa import _LEARNT, from_ipa
         ("gəʊ", "ɡˈO"),
     ],
 )
-def test_ipa_becomes_the_phonemes_it_has_learnt(ipa, phonemes):
+def test_ipa_becomes_the_phonemes_it_has_learned(ipa, phonemes):
     assert from_ipa(ipa) == phonemes
 
 
 @pytest.mark.parametrize("ipa", ["", " ", "ˈ", "lɔx", "ʁy", "ɑ̃", "Iŋ", "kǃ", "ma5", "a(r)"])
-def test_what_it_has_not_learnt_is_none(ipa):
+def test_what_it_has_not_learned_is_none(ipa):
     assert from_ipa(ipa) is None
 
 
 def test_every_phoneme_is_one_of_the_model():
     known = json.loads(files("hibari").joinpath("assets", "vocab.json").read_text("utf-8"))
     # It writes a tapped t and a glottal stop in its own way before they are encoded.
-    assert known.keys() >= _LEARNT - {"ɾ", "ʔ"} | {"T", "t"}
+    assert known.keys() >= _LEARNED - {"ɾ", "ʔ"} | {"T", "t"}

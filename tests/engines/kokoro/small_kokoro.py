@@ -70,7 +70,7 @@ def small_graph(*, tokens: str = "tokens", audio: str = "audio") -> ModelProto:
         return op("Reshape", moved, _ints(1, -1))  # (1, 2 F)
 
     pitch, energy = curve(150.0, 20.0), curve(0.0, 1.0)
-    # The harmonics: a sine of the pitch, analysed.
+    # The harmonics: a sine of the pitch, analyzed.
     hz = op("Resize", op("Unsqueeze", pitch, _ints(1)), "", f32([1, 1, 300]), mode="nearest")
     turns = op("CumSum", op("Mul", hz, f32([2 * np.pi / 24_000])), np.array(2, np.int64))
     wave = op("Pad", op("Sin", turns), _ints(0, 0, 10, 0, 0, 10))
@@ -91,9 +91,9 @@ def small_graph(*, tokens: str = "tokens", audio: str = "audio") -> ModelProto:
 
     def norm(value: str) -> str:
         mean = op("ReduceMean", value, axis, keepdims=1)
-        centred = op("Sub", value, mean)
-        variance = op("ReduceMean", op("Mul", centred, centred), axis, keepdims=1)
-        scaled = op("Div", centred, op("Sqrt", op("Add", variance, f32([1e-5]))))
+        centered = op("Sub", value, mean)
+        variance = op("ReduceMean", op("Mul", centered, centered), axis, keepdims=1)
+        scaled = op("Div", centered, op("Sqrt", op("Add", variance, f32([1e-5]))))
         return op("Mul", scaled, op("Unsqueeze", op("Add", style, f32([1.0])), _ints(2)))
 
     joined = op("Concat", aligned, narrow(pitch), narrow(energy), axis=1)

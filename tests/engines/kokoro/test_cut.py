@@ -59,7 +59,7 @@ def test_names_are_the_exporters_own():
     assert other.norms == 3
 
 
-def test_a_quantised_graph_is_cut_too(tmp_path):
+def test_a_quantized_graph_is_cut_too(tmp_path):
     onnx.save(small_graph(), tmp_path / "float.onnx")
     quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx")
     model = (tmp_path / "int8.onnx").read_bytes()

@@ -52,7 +52,7 @@ async def speak(engine, text: str, name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["am_michael", "af_heart", "bf_emma", "af_heart+am_michael"])
-async def test_a_recogniser_hears_every_word(engine, name):
+async def test_a_recognizer_hears_every_word(engine, name):
     for text in SENTENCES[:3]:
         assert ears.hear_words(await speak(engine, text, name)) == ears.plain_words(text)
 

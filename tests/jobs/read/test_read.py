@@ -170,7 +170,7 @@ The End of It
 Good.
 
 *** END OF THE PROJECT GUTENBERG EBOOK LAMPS ***
-The licence.
+The license.
 """
 
 
@@ -189,7 +189,7 @@ def test_plain_text():
         "CHAPTER III": ["# CHAPTER III", "# The End of It", "Good."],
     }
     assert left_out(book) == {
-        "licences": 2,
+        "licenses": 2,
         "tables of contents": 1,
         "footnote marks": 1,
         "notes": 1,

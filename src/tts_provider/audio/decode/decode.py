@@ -18,7 +18,7 @@ MIN_RATE, MAX_RATE = 4000, 192_000
 # PyAV 18 reads beyond the list of planes where a frame has 8 channels or more, and may crash.
 MAX_CHANNELS = 6
 
-# What integers are divided by; FFmpeg's unsigned bytes are centred first.
+# What integers are divided by; FFmpeg's unsigned bytes are centered first.
 _FULL_SCALE = {"u1": 128.0, "i2": 32768.0, "i4": 2.0**31}
 _ROUNDING_S = 1e-6  # of thousands of frames' lengths, added up
 

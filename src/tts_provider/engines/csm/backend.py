@@ -1,4 +1,4 @@
-"""The contract that the CPU and the CUDA backend fulfil.
+"""The contract that the CPU and the CUDA backend fulfill.
 
 A backend owns a fixed number of slots. A slot is a row of KV cache, a row of codec state and the
 model's answer to what the slot read last. Joining or leaving never changes what another slot says.

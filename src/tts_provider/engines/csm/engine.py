@@ -83,7 +83,7 @@ class CsmEngine(Engine):
         reporting its progress; `stop_building` lets it end early. `sampling` is for requests that
         say nothing, `speakers` are those that the model knows, and `language` is theirs. `prompts`
         are the built-in voices', `store` has the enrolled ones, whose codes are kept under `codec`,
-        the name of the weights that encode them. A fine-tune that has learnt `[sighs]`
+        the name of the weights that encode them. A fine-tune that has learned `[sighs]`
         `takes_acts`. Voices' adapters in memory are within `limits`; a model that `has_adapter`
         merged is another one than they were trained on."""
         self.device, self.precision, self.model = device, precision, model

@@ -17,7 +17,7 @@ PIECE_FRAMES = 64
 FEWEST_PIECE_FRAMES = 8
 """Fewer read the model's weights too often."""
 
-_LEARNT = 0.3  # how much the last measurement counts
+_LEARNED = 0.3  # how much the last measurement counts
 
 
 @dataclass(eq=False)
@@ -146,4 +146,4 @@ class Piece:
 
 
 def _learn(known: float | None, measured: float) -> float:
-    return measured if known is None else known + _LEARNT * (measured - known)
+    return measured if known is None else known + _LEARNED * (measured - known)

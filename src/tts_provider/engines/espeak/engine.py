@@ -38,7 +38,7 @@ from tts_provider.speech.engine import (
     Word,
 )
 
-# Chosen by benchmarks/espeak_voices.py: of espeak's men and women, those that a recogniser
+# Chosen by benchmarks/espeak_voices.py: of espeak's men and women, those that a recognizer
 # understands best and whose pitch is clearly a man's and clearly a woman's.
 VARIANTS: Mapping[str, str] = {"male": "edward", "female": "f2"}
 

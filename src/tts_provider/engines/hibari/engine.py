@@ -45,7 +45,7 @@ class HibariEngine(Engine):
     device = "cpu"
     precision = "int8"
     repeats = True
-    # It has a rate of its own, which rounds each phoneme to 25 ms: at twice the speed a recogniser
+    # It has a rate of its own, which rounds each phoneme to 25 ms: at twice the speed a recognizer
     # gets 10 % of the man's words wrong, and 1 % where `audio.tempo` makes it, as here.
     speeds = (1.0, 1.0)
 
@@ -63,7 +63,7 @@ class HibariEngine(Engine):
     async def load(self, on_progress: Callable[[str], None]) -> None:
         on_progress("loading hibari")
         self._graph = await asyncio.to_thread(Graph, self._model)
-        # Without espeak-ng for unknown words: a recogniser gets them no better, see benchmarks.md.
+        # Without espeak-ng for unknown words: a recognizer gets them no better, see benchmarks.md.
         self._phonemiser = await asyncio.to_thread(Phonemiser)
         for voice in VOICES:  # the first words take longer, and so does the first unknown one
             async for _ in self.speak(Utterance("Zorblax is ready.", voice, Manner(seed=0))):

@@ -1,4 +1,4 @@
-"""IPA, as dictionaries write it → the phonemes that the embedded voice has learnt.
+"""IPA, as dictionaries write it → the phonemes that the embedded voice has learned.
 
 They are American English's, one character for a diphthong, with the stress before the vowel.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 _VOWELS = "iuæɑɔəɛɜɪʊʌᵊᵻAIOWY"
-_LEARNT = frozenset(f"{_VOWELS}bdfhjklmnpstvwzðŋɡɹɾʃʒʔʤʧθˈˌ ")
+_LEARNED = frozenset(f"{_VOWELS}bdfhjklmnpstvwzðŋɡɹɾʃʒʔʤʧθˈˌ ")
 # fmt: off
 _SOUNDS = {
     "tʃ": "ʧ", "dʒ": "ʤ", "eɪ": "A", "aɪ": "I", "ɔɪ": "Y", "aʊ": "W", "oʊ": "O", "əʊ": "O",
@@ -27,10 +27,10 @@ _STRESS = re.compile(rf"([ˈˌ]+)([^{_VOWELS}ˈˌ ]*)")
 
 def from_ipa(ipa: str) -> str | None:
     """The voice's phonemes, a space between words; None where nothing can be said so, or
-    where there is a sound that it has not learnt."""
+    where there is a sound that it has not learned."""
     sounds = _SOUND.sub(lambda match: _SOUNDS[match[0]], ipa.translate(_TYPED))
     words = [_stressed(word) for word in sounds.split()]
-    if not {*sounds} & {*_VOWELS} or not _LEARNT.issuperset("".join(words)):
+    if not {*sounds} & {*_VOWELS} or not _LEARNED.issuperset("".join(words)):
         return None
     return " ".join(words)
 

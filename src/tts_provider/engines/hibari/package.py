@@ -1,6 +1,6 @@
 """What is used of the package hibari-tts: its files, checked, and its reading of English.
 
-Nothing else imports it. Its licence lets the files be carried along, should it ever be gone from
+Nothing else imports it. Its license lets the files be carried along, should it ever be gone from
 the index: then this is the file that changes.
 """
 

@@ -78,7 +78,7 @@ EVERYWHERE = KeyPlaces(schemes=("bearer",), headers=("x-api-key",))
 
 
 class HostMiddleware:
-    """Under which names a browser may know this server: the defence against DNS rebinding, where
+    """Under which names a browser may know this server: the defense against DNS rebinding, where
     a stranger's page has its own name lead to us, and so the same origin. Others than browsers are
     not asked: nobody else takes a page's word for where it comes from. Nor is anybody where keys
     are needed."""

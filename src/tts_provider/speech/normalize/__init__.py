@@ -4,7 +4,7 @@ The passes run in one order, and two rules make the result a fixed point of them
 
 1. What vanishes (marks, brackets, stray dashes) vanishes before anything becomes words, so no
    later deletion can join two pieces into something an earlier pass would have read.
-2. What becomes words is set apart from its neighbours (`as_words`), and no word we write is
+2. What becomes words is set apart from its neighbors (`as_words`), and no word we write is
    itself something to read.
 
 A step takes a `MappedText` text and returns it with its own edits, or as it is. It edits by

@@ -30,10 +30,10 @@ def any_of(words: Iterable[str]) -> str:
 
 
 def as_words(match: re.Match[str], *words: str | Part) -> Replacement:
-    """The words, with a space on each side where the neighbour would stick to them.
+    """The words, with a space on each side where the neighbor would stick to them.
 
     A string alone stands for all that matched; of several, each `part` stands for its own group,
-    and a string for what is between its neighbours.
+    and a string for what is between its neighbors.
     """
     text, start, end = match.string, match.start(), match.end()
     before, after = text[max(0, start - 1) : start], text[end : end + 1]

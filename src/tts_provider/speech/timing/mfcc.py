@@ -33,7 +33,7 @@ def measure_mfcc(samples: Samples, hop: int) -> Floats:
     """(n,) at 24 kHz → (frames, 16), each of mean 0 and variance 1 over all frames; a frame is the
     25 ms around the middle of its `hop` samples, and there is one at least."""
     cepstra = _cepstra(samples, hop)
-    return np.hstack([_normalised(cepstra), _normalised(_slopes(cepstra))])
+    return np.hstack([_normalized(cepstra), _normalized(_slopes(cepstra))])
 
 
 def _cepstra(samples: Samples, hop: int) -> Floats:
@@ -65,9 +65,9 @@ def _slopes(values: Floats) -> Floats:
     return slopes
 
 
-def _normalised(values: Floats) -> Floats:
-    centred = values - values.mean(axis=0)
-    scaled: Floats = centred / np.maximum(centred.std(axis=0), np.float32(1e-3))
+def _normalized(values: Floats) -> Floats:
+    centered = values - values.mean(axis=0)
+    scaled: Floats = centered / np.maximum(centered.std(axis=0), np.float32(1e-3))
     return scaled
 
 

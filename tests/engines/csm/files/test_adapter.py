@@ -118,7 +118,7 @@ def test_the_audio_is_that_of_peft(small_folder, notebook, tmp_path, make):
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_quantised_weights_are_made_from_the_merged_ones(
+def test_quantized_weights_are_made_from_the_merged_ones(
     small_folder, notebook, tmp_path, precision
 ):
     folder, merged = notebook

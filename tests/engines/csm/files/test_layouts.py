@@ -315,24 +315,24 @@ Q = "backbone_model.layers.0.self_attn.q_proj"
 REFUSED = {
     "bitsandbytes, by its config": (
         lambda f: change_config(f, quantization_config={"quant_method": "bitsandbytes"}),
-        "holds weights quantised by bitsandbytes, .* use the unquantised model",
+        "holds weights quantized by bitsandbytes, .* use the unquantized model",
     ),
     "bitsandbytes, by its tensors": (
         lambda f: add_tensors(f, **{f"{Q}.weight.absmax": torch.ones(4)}),
-        "holds weights quantised by bitsandbytes",
+        "holds weights quantized by bitsandbytes",
     ),
     "GPTQ": (
         lambda f: add_tensors(f, **{f"{Q}.qweight": torch.ones(4, dtype=torch.int32)}),
-        "holds weights quantised by GPTQ or AWQ",
+        "holds weights quantized by GPTQ or AWQ",
     ),
     "float8": (
         lambda f: add_tensors(f, **{f"{Q}.weight": torch.ones(64, 64).to(torch.float8_e4m3fn)}),
         f"tensor {Q}.weight has the type F8_E4M3, which this engine cannot read",
     ),
     "MLX": (_mlx, "was written by MLX for Apple's machines"),
-    "MLX, quantised": (
+    "MLX, quantized": (
         lambda f: change_config(f, quantization={"bits": 4}),
-        "holds weights quantised by MLX",
+        "holds weights quantized by MLX",
     ),
     "MLX's older file": (_only("weights.npz"), "holds MLX weights for Apple's machines"),
     "GGUF": (_only("csm-1b-q4.gguf"), "holds GGUF weights, which llama.cpp"),

@@ -207,7 +207,7 @@ def resident_bytes() -> int:
 
 
 def test_a_row_gives_its_memory_back(make):
-    """And what it held is forgotten, but for parts of pages that it shares with its neighbours."""
+    """And what it held is forgotten, but for parts of pages that it shares with its neighbors."""
     language = make("avx2", slots=2)
     size = language.kv[0][0].nbytes
     assert size > 2 * mmap.PAGESIZE

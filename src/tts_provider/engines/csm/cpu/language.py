@@ -1,4 +1,4 @@
-"""The contract of CSM's two transformers on a CPU: what ONNX Runtime and our kernels fulfil."""
+"""The contract of CSM's two transformers on a CPU: what ONNX Runtime and our kernels fulfill."""
 
 from __future__ import annotations
 

@@ -263,7 +263,7 @@ def _canonical_from_original(
 
 
 def _half_split(tensor: Tensor, head_size: int) -> Tensor:
-    """RoPE pairs from neighbours (2i, 2i+1) to halves (i, i + size/2), head by head."""
+    """RoPE pairs from neighbors (2i, 2i+1) to halves (i, i + size/2), head by head."""
 
     def read() -> np.ndarray:
         rows = tensor.read()

@@ -204,7 +204,7 @@ def _read_shards(index: Path) -> list[str]:
 
 
 def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse weights that are quantised already: their numbers alone are not the weights."""
+    """Refuse weights that are quantized already: their numbers alone are not the weights."""
     for key in ("quantization_config", "quantization"):
         found = config.get(key)
         if not found:
@@ -213,18 +213,18 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
             kind = "MLX"
         else:
             kind = str(found.get("quant_method", "?"))[:30] if isinstance(found, dict) else "?"
-        raise StartupError(_quantised(folder, kind))
+        raise StartupError(_quantized(folder, kind))
 
 
-def _quantised(place: Path, kind: str) -> str:
+def _quantized(place: Path, kind: str) -> str:
     return (
-        f"{place} holds weights quantised by {kind}, which this engine does not read; use the "
-        "unquantised model (--precision int8 or int4 quantises it here)"
+        f"{place} holds weights quantized by {kind}, which this engine does not read; use the "
+        "unquantized model (--precision int8 or int4 quantizes it here)"
     )
 
 
 def check_is_plain(path: Path, names: set[str], metadata: Mapping[str, Any]) -> None:
-    """Refuse what the file's own names and metadata say is quantised, MLX's or an unmerged adapter.
+    """Refuse what the file's own names and metadata say is quantized, MLX's or an unmerged adapter.
 
     Raises `StartupError`.
     """
@@ -235,9 +235,9 @@ def check_is_plain(path: Path, names: set[str], metadata: Mapping[str, Any]) -> 
         )
     for name in sorted(names):
         if re.search(r"\.(absmax|quant_map|SCB|quant_state\.\w+)$", name):
-            raise StartupError(_quantised(path, "bitsandbytes"))
+            raise StartupError(_quantized(path, "bitsandbytes"))
         if re.search(r"\.(qweight|qzeros|g_idx)$", name):
-            raise StartupError(_quantised(path, "GPTQ or AWQ"))
+            raise StartupError(_quantized(path, "GPTQ or AWQ"))
         if re.search(r"\.(lora_[AB]|base_layer|lora_embedding_[AB])(\.|$)", name):
             raise StartupError(
                 f"{path} holds an adapter that was not merged (tensor {name[:100]}); save it with "

@@ -20,7 +20,7 @@ _CODEC_MODULES = (
     ("codec_model.encoder.encoder_transformer.", "codec_model.encoder_transformer."),
     ("codec_model.encoder.downsample.", "codec_model.downsample."),
 )
-# Buffers that are computed, not learnt; trainers keep some of them.
+# Buffers that are computed, not learned; trainers keep some of them.
 _HARMLESS = re.compile(
     r"(?:.*\.)?(?:rotary_emb\.(?:inv_freq|original_inv_freq)|rope\.(?:theta|cache|freqs)"
     r"|pos_embeddings\.(?:theta|cache)|audio_tokens_offsets|num_batches_tracked"

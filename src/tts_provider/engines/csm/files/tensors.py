@@ -67,7 +67,7 @@ def files_key(tensors: Mapping[str, Tensor], *facts: object) -> str:
 
 def _sampled_digest(path: Path) -> str:
     """Of a file's start and of pieces from all over it: another file of the same size and time (a
-    restored archive, a synchronised folder) is told apart without reading gigabytes."""
+    restored archive, a synchronized folder) is told apart without reading gigabytes."""
     digest, size = hashlib.sha256(), path.stat().st_size
     with path.open("rb") as file:
         digest.update(file.read(_SAMPLED_START_BYTES))
@@ -144,7 +144,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
                 shape,
                 f"{path}: tensor {name[:120]} has the type {str(kind)[:20]}, which this engine "
                 f"cannot read: it knows {', '.join(list(_DTYPES)[:3])}; use the model before it "
-                "was quantised",
+                "was quantized",
             )
             continue
         if end - start != math.prod(shape) * dtype.itemsize or start < 0:

@@ -76,7 +76,7 @@ class MimiDecoder:
         return pcm
 
     def _run(self, rows: Sequence[int], codes: np.ndarray) -> np.ndarray:
-        # Neighbouring rows are handed over where they lie: a row's keys and values are 8 MB.
+        # Neighboring rows are handed over where they lie: a row's keys and values are 8 MB.
         index, first, count = np.array(rows), rows[0], len(rows)
         if np.array_equal(index, np.arange(first, first + count)):
             feeds = {name: state[first : first + count] for name, state in self._state.items()}

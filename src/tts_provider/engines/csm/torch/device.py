@@ -15,7 +15,7 @@ from tts_provider.engines.csm.files.checkpoint import expected_shapes
 GIB = 2**30
 
 OLDEST_TORCH = (2, 9)
-"""Before it, normalisation is seven kernels instead of one."""
+"""Before it, normalization is seven kernels instead of one."""
 
 # The context, kernels that are loaded when they first run, the libraries' room to work. A guess,
 # with room: the trial run counts it before slots are taken.

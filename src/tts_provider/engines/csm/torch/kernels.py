@@ -230,7 +230,7 @@ if triton is not None:
         position_stride,
         BLOCK: tl.constexpr,  # noqa: N803
     ):
-        """A token's head: neighbours are a pair, which is turned as a complex number."""
+        """A token's head: neighbors are a pair, which is turned as a complex number."""
         token, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
         pairs = tl.arange(0, BLOCK)
         inside = pairs < size // 2

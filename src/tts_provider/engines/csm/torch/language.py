@@ -112,7 +112,7 @@ class Transformer:
 
 
 def rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """x [..., head], neighbours in pairs, turned by complex `rotations` [..., head / 2]."""
+    """x [..., head], neighbors in pairs, turned by complex `rotations` [..., head / 2]."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotations).flatten(-2).to(x.dtype)
 

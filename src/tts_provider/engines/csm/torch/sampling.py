@@ -1,4 +1,4 @@
-"""Sampling on the device, without synchronisation: what engines/csm/sampling.py defines.
+"""Sampling on the device, without synchronization: what engines/csm/sampling.py defines.
 
 The noise of all codes of a frame is made at once, before anything is drawn: that is a few kernels a
 frame, not a few for each codebook.

@@ -43,7 +43,7 @@ _INT64, _FLOAT, _BOOL = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
 
 @dataclass(frozen=True)
 class Parts:
-    """Three models, serialised."""
+    """Three models, serialized."""
 
     encoder: bytes
     """tokens (1, L) int64, style (1, 256), speed (1,) → features (1, C, N F), pitch (1, 2 F),
@@ -111,7 +111,7 @@ class _Places:
         self.audio = _first((each.name for each in graph.output), "it has an output")
         clip = _only(graph, "Clip", "the durations of phonemes are clipped")
         self.durations = clip.output[0]
-        stft = _only(graph, "STFT", "the harmonics are analysed")
+        stft = _only(graph, "STFT", "the harmonics are analyzed")
         below = self._descendants(stft.output[0])
         self.harmonics = _first(
             (n for n in graph.node if n.op_type == "Concat" and below.issuperset(n.input)),
@@ -172,10 +172,10 @@ class _Places:
             square = self.made.get(node.input[0])
             if square is None or square.op_type not in ("Mul", "Pow"):
                 continue
-            centred = self.made.get(square.input[0])
-            if centred is None or centred.op_type != "Sub":
+            centered = self.made.get(square.input[0])
+            if centered is None or centered.op_type != "Sub":
                 continue
-            mean = self.made.get(centred.input[1])
+            mean = self.made.get(centered.input[1])
             if mean is None or mean.op_type != "ReduceMean" or len(node.input) != 2:
                 continue
             found.append(
@@ -293,13 +293,13 @@ def _choice(norm: _Norm, number: int) -> onnx.NodeProto:
         helper.make_node("Identity", [source], [name])
         for source, name in zip(sources, names, strict=True)
     ]
-    mean, centred, square, variance = (
-        f"{norm.mean}_{part}" for part in ("own", "centred", "square", "variance")
+    mean, centered, square, variance = (
+        f"{norm.mean}_{part}" for part in ("own", "centered", "square", "variance")
     )
     own = [
         helper.make_node("ReduceMean", [norm.source, norm.axes], [mean], keepdims=1),
-        helper.make_node("Sub", [norm.source, mean], [centred]),
-        helper.make_node("Mul", [centred, centred], [square]),
+        helper.make_node("Sub", [norm.source, mean], [centered]),
+        helper.make_node("Mul", [centered, centered], [square]),
         helper.make_node("ReduceMean", [square, norm.axes], [variance], keepdims=1),
     ]
     made: onnx.NodeProto = helper.make_node(

@@ -1,1 +1,1 @@
-"""A text in any of its languages → the sounds that Kokoro has learnt."""
+"""A text in any of its languages → the sounds that Kokoro has learned."""

@@ -1,4 +1,4 @@
-"""The sounds that Kokoro has learnt, and how others write them."""
+"""The sounds that Kokoro has learned, and how others write them."""
 
 from __future__ import annotations
 

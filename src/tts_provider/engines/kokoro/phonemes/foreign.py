@@ -15,7 +15,7 @@ from tts_provider.speech.engine import Phonemes
 CODES = {"es": "es", "fr": "fr-fr", "hi": "hi", "it": "it", "pt-BR": "pt-br"}
 """espeak-ng's names of the languages."""
 
-# Marks that Kokoro has learnt, and how it knows others. A point or a comma within a word is none.
+# Marks that Kokoro has learned, and how it knows others. A point or a comma within a word is none.
 _HEARD = {
     **{mark: mark for mark in ';:,.!?…—"()“”'},
     "«": "“",

@@ -43,7 +43,7 @@ _SILENT_CLASSES = {
     **dict.fromkeys(("noteref", "fnref", "footnote-ref", "fnanchor"), "footnote marks"),
     **dict.fromkeys(("footnote", "footnotes", "endnote", "endnotes"), "notes"),
     # What Project Gutenberg puts around each of its books.
-    **dict.fromkeys(("pg-boilerplate", "pgheader", "pg-header", "pg-footer"), "licences"),
+    **dict.fromkeys(("pg-boilerplate", "pgheader", "pg-header", "pg-footer"), "licenses"),
 }
 _NOTE_MARK = re.compile(r"\s*[\[(]?(?:[0-9]{1,3}|[ivx]{1,5}|[*†‡§¶]{1,3}|[a-z])[\])]?\s*")
 # They stand for a line's end and a table's cell until white space is made one.

@@ -63,7 +63,7 @@ def read_pdf(file: BinaryIO) -> Book:
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
         raise damaged(_KIND, f"it is damaged ({type(error).__name__})") from None
     if sum(map(len, pages)) < _FEW_CHARACTERS * len(pages):
-        raise no_text("its pages are pictures; have their text recognised (OCR) first")
+        raise no_text("its pages are pictures; have their text recognized (OCR) first")
     if title.lower().endswith((".doc", ".docx", ".indd", ".tex", ".pdf")) or title == "untitled":
         title = ""
     return _book(pages, outline, title, author, left_out)

@@ -49,10 +49,10 @@ def read_plain(text: str) -> Book:
     left_out, facts = LeftOutCounter(), dict[str, str]()
     if start := _GUTENBERG_START.match(text):
         facts = {one["name"].lower(): one["value"].strip() for one in _FACT.finditer(start["head"])}
-        left_out.add("licences", start[0])
+        left_out.add("licenses", start[0])
         text = text[start.end() :]
     if end := _GUTENBERG_END.search(text):
-        left_out.add("licences", text[end.start() :])
+        left_out.add("licenses", text[end.start() :])
         text = text[: end.start()]
     if "\f" in text:
         text = join_pages(strip_pages(text.split("\f"), left_out))
