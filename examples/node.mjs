@@ -1,4 +1,4 @@
-// The seed's request from Node 22 or later, without a package: node node.mjs [URL]
+// A request to the basic endpoint from Node 22 or later, without a package: node node.mjs [URL]
 import { writeFile } from 'node:fs/promises';
 
 const url = process.argv[2] ?? 'ws://localhost:8765';

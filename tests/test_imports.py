@@ -51,7 +51,7 @@ ROOMS = {
 }
 # A translator knows the contract and its fields: no other dialect, no socket, no clock.
 TRANSLATORS = (
-    *("dialect", "contexts", "fields", "native", "seed", "wyoming"),
+    *("dialect", "contexts", "fields", "native", "basic", "wyoming"),
     *("cartesia/websocket", "deepgram/websocket", "elevenlabs/websocket"),
 )
 ROOMS |= {
@@ -62,7 +62,7 @@ ROOMS |= {
     for name in TRANSLATORS
 }
 # Requests of several endpoints have turns.
-ROOMS["server/dialects/seed"] |= {"server/dialects/dialogue"}
+ROOMS["server/dialects/basic"] |= {"server/dialects/dialogue"}
 ROOMS["server/dialects/dialogue"] = ROOMS["server/dialects/fields"]
 # A service's HTTP shares with its WebSocket how requests are read and errors are worded.
 ROOMS |= {

@@ -27,7 +27,7 @@ async def test_metrics_count_requests_errors_and_audio():
         status, headers, body = await get(server, "/metrics")
         assert (status, headers["content-type"].split(";")[0]) == (200, "text/plain")
         values = dict(line.rsplit(" ", 1) for line in body.decode().splitlines() if line[0] != "#")
-        assert values['tts_requests_total{endpoint="seed",outcome="spoken"}'] == "1.0"
+        assert values['tts_requests_total{endpoint="basic",outcome="spoken"}'] == "1.0"
         assert values['tts_errors_total{code="no_text"}'] == "1.0"
         assert values["tts_connections"] == "1.0"
         assert values["tts_ready"] == "1.0"

@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(arguments: Sequence[str] | None = None) -> int:
-    """`python run_server.py`: the serve command with the seed's own way to call it."""
+    """`python run_server.py`: the serve command under the name of the script in a clone."""
     return main(["serve", *(sys.argv[1:] if arguments is None else arguments)])
 
 

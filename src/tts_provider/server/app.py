@@ -18,8 +18,8 @@ from tts_provider import __version__
 from tts_provider.errors import EngineFailed, InvalidRequest, WireError
 from tts_provider.keys.ring import KeyRing
 from tts_provider.server.access import scopes_needed
+from tts_provider.server.connections.basic import SpeechSocket
 from tts_provider.server.connections.pump import DialectSocket
-from tts_provider.server.connections.seed import SpeechSocket
 from tts_provider.server.connections.socket import Sockets, WebSocketWire
 from tts_provider.server.dialects import APIS, KEYS, detect, voices
 from tts_provider.server.dialects.dialect import Dialect

@@ -49,7 +49,7 @@ class Voice:
     gender: Literal["male", "female", "unknown"]
     source: str
     speaker: int | None = None
-    """The number the seed's `speaker` field selects this voice by."""
+    """The number by which `speaker` at the basic endpoint selects this voice."""
     language: str = "en"
     """What it speaks, as a tag of BCP 47."""
     has_adapter: bool = False

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from tts_provider.speech.engine import Voice
 
 MAN, WOMAN = 0, 1
-"""The seed's numbers of its speakers."""
+"""The numbers that `speaker` at the basic endpoint selects voices by."""
 
 # Where the server is for Kokoro-82M: its voices that sound most like OpenAI's.
 _OPENAI_IN_KOKORO = {

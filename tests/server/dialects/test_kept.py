@@ -14,6 +14,7 @@ from servers import SteppedEngine, open_socket, receive, running_server, send
 from tts_provider.audio.pcm import from_s16
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
+from tts_provider.server.dialects.basic import Connection
 from tts_provider.server.dialects.cartesia.websocket import CartesiaDialect
 from tts_provider.server.dialects.contexts import Contexts
 from tts_provider.server.dialects.dialect import (
@@ -31,7 +32,6 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.elevenlabs.websocket import MultiStreamInput
 from tts_provider.server.dialects.native import NativeDialect
-from tts_provider.server.dialects.seed import Connection
 from tts_provider.server.dialects.wyoming import WyomingDialect
 from tts_provider.server.service.service import Said
 from tts_provider.speech.lexicon import Lexicon

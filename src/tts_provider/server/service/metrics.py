@@ -19,7 +19,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         options: dict[str, Any] = {"namespace": "tts", "registry": self._registry}
         self.requests = Counter(
-            "requests", "Requests by endpoint and outcome.", ["endpoint", "outcome"], **options
+            "requests",
+            "Requests by outcome and endpoint: basic is /, session is /v1/stream.",
+            ["endpoint", "outcome"],
+            **options,
         )
         self.errors = Counter("errors", "Errors told to clients, by code.", ["code"], **options)
         self.connections = Gauge("connections", "Open WebSocket connections.", **options)

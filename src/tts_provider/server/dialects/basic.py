@@ -1,4 +1,4 @@
-"""The seed's exchange at `/`, without I/O: messages in → turns out, results in → messages out.
+"""The basic endpoint, `/`, without I/O: messages in → turns out, results in → messages out.
 
 `Connection` is one client's conversation. A turn is whatever answers one message; turns are taken
 in order of arrival, so a client that sends several messages can match the answers. Only a cancel is
@@ -211,7 +211,7 @@ def success(
     duration_ms: int,
     spoken: Sequence[Word] = (),
 ) -> str:
-    """Exactly the seed's five keys for a whole reply, unless it was asked for the words' times; a
+    """Exactly five keys for a whole reply, unless it was asked for the words' times; a
     stream's end tells its duration too, and its words' times were told before."""
     body: dict[str, Any] = {
         "status": "success",

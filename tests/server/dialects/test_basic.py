@@ -1,4 +1,4 @@
-"""The seed's exchange with plain values: no socket, no engine, no clock."""
+"""The basic endpoint with plain values: no socket, no engine, no clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rows import rows
 from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, OverCapacity
-from tts_provider.server.dialects import seed
-from tts_provider.server.dialects.seed import (
+from tts_provider.server.dialects import basic
+from tts_provider.server.dialects.basic import (
     CancelRequest,
     Connection,
     InfoRequest,
@@ -38,7 +38,7 @@ def test_the_seeds_request():
 
 
 def test_the_seeds_reply_has_exactly_five_keys():
-    body = json.loads(seed.success(read({"text": "hi"}), 1234, 56))
+    body = json.loads(basic.success(read({"text": "hi"}), 1234, 56))
     assert body == {
         "status": "success",
         "message": "Audio generated successfully",
@@ -49,7 +49,7 @@ def test_the_seeds_reply_has_exactly_five_keys():
 
 
 def test_the_seeds_loading_message():
-    assert json.loads(seed.loading()) == {
+    assert json.loads(basic.loading()) == {
         "status": "loading",
         "message": "TTS model is still loading, request will be processed when ready",
     }
@@ -57,13 +57,13 @@ def test_the_seeds_loading_message():
 
 def test_a_stream_is_pcm_unless_it_says_otherwise_and_echoes_its_id():
     request = read({"text": "hi", "stream": True, "request_id": "é\n"})
-    assert json.loads(seed.streaming(request)) == {
+    assert json.loads(basic.streaming(request)) == {
         "status": "streaming",
         "format": "pcm",
         "sample_rate": 24_000,
         "request_id": "é\n",
     }
-    assert json.loads(seed.success(request, 8, 9))["duration_ms"] == 9
+    assert json.loads(basic.success(request, 8, 9))["duration_ms"] == 9
     assert read({"text": "hi", "stream": True, "format": "wav"}).output.format == "wav"
 
 
@@ -114,7 +114,7 @@ def test_a_stream_is_pcm_unless_it_says_otherwise_and_echoes_its_id():
 def test_what_is_wrong_is_said(message, code, text):
     turn = read(message)
     assert isinstance(turn, Refusal)
-    body = json.loads(seed.error(turn.error, turn.request_id))
+    body = json.loads(basic.error(turn.error, turn.request_id))
     assert body["status"] == "error"
     assert body["code"] == code
     assert text in body["message"]
@@ -137,7 +137,7 @@ def test_ordinary_text_of_any_language_passes():
 
 def test_errors_echo_the_request_id():
     turn = read({"text": "", "request_id": "r1"})
-    assert json.loads(seed.error(turn.error, turn.request_id))["request_id"] == "r1"
+    assert json.loads(basic.error(turn.error, turn.request_id))["request_id"] == "r1"
 
 
 def test_turns_are_taken_in_order():
@@ -215,14 +215,14 @@ def test_whatever_text_arrives_is_a_turn_with_an_answer(message):
 def check_answer(message: str) -> None:
     turn = read(message)
     if isinstance(turn, Refusal):
-        answer = seed.error(turn.error, turn.request_id)
+        answer = basic.error(turn.error, turn.request_id)
     elif isinstance(turn, SpeechRequest):
         assert turn.text.strip()
-        answer = seed.success(turn, 1, 1)
+        answer = basic.success(turn, 1, 1)
     elif isinstance(turn, CancelRequest):
-        answer = seed.cancelled(turn.request_id)
+        answer = basic.cancelled(turn.request_id)
     else:
-        answer = seed.info({}, turn.request_id)
+        answer = basic.info({}, turn.request_id)
     answer.encode("utf-8")
     assert json.loads(answer)["status"] in ("error", "success", "cancelled")
 

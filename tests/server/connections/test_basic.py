@@ -1,4 +1,4 @@
-"""The seed's endpoint over real sockets, with the real embedded voice."""
+"""The basic endpoint over real sockets, with the real embedded voice."""
 
 from __future__ import annotations
 

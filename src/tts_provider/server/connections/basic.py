@@ -1,4 +1,4 @@
-"""The seed's endpoint: pumps one socket through protocol and engine.
+"""The basic endpoint: pumps one socket through protocol and engine.
 
 Two tasks a connection: one reads, so that a cancel or a vanished client is noticed at once; the
 other answers turn after turn.
@@ -16,7 +16,7 @@ from starlette.websockets import WebSocketDisconnect
 from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
 from tts_provider.server.connections.socket import Socket, Wire, wait_for
 from tts_provider.server.connections.tasks import Tasks
-from tts_provider.server.dialects import seed
+from tts_provider.server.dialects import basic
 from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.service import SpeechService, unexpected_failure
 from tts_provider.server.transport.websocket import fragments
@@ -26,13 +26,13 @@ from tts_provider.speech.pipeline import Segment
 
 log = logging.getLogger(__name__)
 
-ENDPOINT = "seed"
+ENDPOINT = "basic"
 
 
 class SpeechSocket(Socket):
     def __init__(self, wire: Wire, service: SpeechService) -> None:
         super().__init__(wire, service)
-        self._connection = seed.Connection(service.limits)
+        self._connection = basic.Connection(service.limits)
         self._tasks = Tasks()
         self._speaking: asyncio.Task[None] | None = None
         self._cancelled = False
@@ -63,7 +63,7 @@ class SpeechSocket(Socket):
                 await self._cancel(cancel)
             self.wake()
 
-    async def _cancel(self, cancel: seed.CancelRequest) -> None:
+    async def _cancel(self, cancel: basic.CancelRequest) -> None:
         messages, stop_active = self._connection.cancel(cancel)
         if stop_active and self._speaking is not None:
             self._cancelled = True
@@ -91,14 +91,14 @@ class SpeechSocket(Socket):
         except WebSocketDisconnect:
             pass
 
-    async def _answer(self, turn: seed.Turn) -> None:
-        if isinstance(turn, seed.Refusal):
+    async def _answer(self, turn: basic.Turn) -> None:
+        if isinstance(turn, basic.Refusal):
             self._connection.finish_turn()
             await self._send_error(turn.error, turn.request_id)
             return
-        if isinstance(turn, seed.InfoRequest):
+        if isinstance(turn, basic.InfoRequest):
             self._connection.finish_turn()
-            await self._send_together([seed.info(await self._service.info(), turn.request_id)])
+            await self._send_together([basic.info(await self._service.info(), turn.request_id)])
             return
         # A task of its own: a cancel ends this turn, not the connection.
         self._cancelled = False
@@ -106,17 +106,17 @@ class SpeechSocket(Socket):
         await asyncio.wait({self._speaking})
         if self._speaking.cancelled() and self._cancelled:
             self._connection.finish_turn()
-            await self._send_together([seed.cancelled(turn.request_id)])
+            await self._send_together([basic.cancelled(turn.request_id)])
             return
         await self._speaking
 
-    async def _speak(self, request: seed.SpeechRequest) -> None:
+    async def _speak(self, request: basic.SpeechRequest) -> None:
         try:
             await self._speak_or_say_why(request)
         except WebSocketDisconnect:
             self._lost = True  # the reading task ends the connection
 
-    async def _speak_or_say_why(self, request: seed.SpeechRequest) -> None:
+    async def _speak_or_say_why(self, request: basic.SpeechRequest) -> None:
         try:
             await self._service.wait_for_voices()
             asked = request.asked(self._service.find_voice)
@@ -142,17 +142,17 @@ class SpeechSocket(Socket):
         """Once a connection, whatever happens: clients expect no second one."""
         if not self._was_told_loading:
             self._was_told_loading = True
-            await self._send_together([seed.loading()])
+            await self._send_together([basic.loading()])
 
     def _make(
-        self, request: seed.SpeechRequest, asked: Utterance | Dialogue, encoder: PieceEncoder
+        self, request: basic.SpeechRequest, asked: Utterance | Dialogue, encoder: PieceEncoder
     ) -> AsyncGenerator[Piece | Segment, None]:
         return self._service.speak(
             asked, encoder, ENDPOINT, context=request.context, reading=request.reading
         )
 
-    async def _reply(self, request: seed.SpeechRequest, asked: Utterance | Dialogue) -> None:
-        """The seed's reply: one success, then the whole file in one message."""
+    async def _reply(self, request: basic.SpeechRequest, asked: Utterance | Dialogue) -> None:
+        """A whole reply: one success, then the whole file in one message."""
         audio, end, words = bytearray(), 0, list[Word]()
         encoder = PieceEncoder(request.output)
         async with contextlib.aclosing(self._make(request, asked, encoder)) as speech:
@@ -167,32 +167,32 @@ class SpeechSocket(Socket):
         if (signer := self._service.signer) is not None:
             audio = bytearray(await asyncio.to_thread(signer.sign, audio, request.output.format))
         self._connection.finish_turn()
-        success = seed.success(request, len(audio), to_ms(end), words)
+        success = basic.success(request, len(audio), to_ms(end), words)
         async with self._sending:
             await self._send({"type": "websocket.send", "text": success})
             for fragment in fragments(audio):
                 share = len(fragment["bytes"]) / max(len(audio), 1)
                 await self._send(fragment, share * end / SAMPLE_RATE)
 
-    async def _stream(self, request: seed.SpeechRequest, asked: Utterance | Dialogue) -> None:
+    async def _stream(self, request: basic.SpeechRequest, asked: Utterance | Dialogue) -> None:
         sent_bytes, end = 0, 0
         speech = self._make(request, asked, PieceEncoder(request.output))
         async with contextlib.aclosing(speech):
             async for item in speech:
                 if isinstance(item, Segment):
                     if item.words:
-                        await self._send_together([seed.words(item.words, request)])
+                        await self._send_together([basic.words(item.words, request)])
                     continue
                 if not sent_bytes:
-                    await self._send_together([seed.streaming(request)])
+                    await self._send_together([basic.streaming(request)])
                 await self._send_together([item.data], item.audio_s)
                 sent_bytes, end = sent_bytes + len(item.data), item.end
         self._connection.finish_turn()
-        await self._send_together([seed.success(request, sent_bytes, to_ms(end))])
+        await self._send_together([basic.success(request, sent_bytes, to_ms(end))])
 
     def _describe(self, problem: WireError) -> list[str]:
-        return [seed.error(problem)]
+        return [basic.error(problem)]
 
     async def _send_error(self, problem: WireError, request_id: str | None) -> None:
         self._service.count_error(problem)
-        await self._send_together([seed.error(problem, request_id)])
+        await self._send_together([basic.error(problem, request_id)])
