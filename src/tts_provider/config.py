@@ -83,7 +83,7 @@ class Limits(BaseModel):
     # wait. A reply in one message lies in memory whole: half an hour is 86 MB.
     max_reply_audio_s: float = Field(1800.0, gt=0)
     max_unsent_audio_s: float = Field(20.0, gt=0)
-    # How far a session's context speaks ahead of its listener.
+    # How far a session's context speaks ahead of its listener, where its client does not say.
     max_ahead_s: float = Field(20.0, gt=0)
     handshake_timeout_s: float = Field(10.0, gt=0)
     ping_interval_s: float = Field(20.0, gt=0)

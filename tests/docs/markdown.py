@@ -16,6 +16,7 @@ PAGES = (
     "docs/benchmarks.md",
     "docs/clients.md",
     "docs/deploy.md",
+    "docs/limits.md",
     "docs/models.md",
     "docs/performance-notes.md",
     "docs/protocol.md",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import httpx2
 import numpy as np
@@ -126,9 +127,47 @@ async def test_pauses_that_are_longer_than_a_request_may_be_are_told_up_front(pa
     async with running_server(max_reply_audio_s=30) as server, client_of(server) as client:
         reply = await client.post(path, json=HTTP[path])
         assert reply.status_code == 400
-        assert "audio_too_long" in reply.text
+        assert "speech_too_long" in reply.text
         assert "40 s" in reply.text
         assert "30 s" in reply.text
+
+
+WORDS = "Two one four. " * 20
+WORDS_HTTP = {
+    "/v1/audio/speech": {"input": WORDS, "response_format": "pcm"},
+    "/v1/audio/dialogue": {"turns": [{"text": WORDS[:140]}, {"text": WORDS[140:]}]},
+    "/tts/bytes": {"transcript": WORDS, "voice": "male", "output_format": RAW},
+    "/v1/text-to-speech/male/with-timestamps": {"text": WORDS},
+    "/v1/speak?encoding=linear16": {"text": WORDS},
+}
+
+
+@pytest.mark.parametrize("path", WORDS_HTTP)
+async def test_words_that_surely_are_too_long_are_told_before_anything_is_spoken(path, caplog):
+    caplog.set_level(logging.INFO)
+    engine = SteppedEngine()  # it would stand still
+    async with running_server(engine, max_reply_audio_s=4) as server, client_of(server) as client:
+        reply = await client.post(path, json=WORDS_HTTP[path])
+        assert reply.status_code == 400
+        for part in ("speech_too_long", "s long; one request may have 4 s", "/v1/audio/jobs"):
+            assert part in reply.text
+        metrics = server.service.metrics.render().decode()
+        assert 'outcome="speech_too_long"} 1.0' in metrics
+        (line,) = [record for record in caplog.records if record.message == "request"]
+        assert (line.outcome, line.audio_ms) == ("speech_too_long", 0)
+        # At twice the speed, or with less of it, it may fit.
+        engine.allow()
+        fits = {"input": WORDS[:60], "response_format": "pcm", "speed": 2}
+        assert (await client.post("/v1/audio/speech", json=fits)).status_code == 200
+
+
+async def test_who_wants_less_of_a_long_text_has_it():
+    engine = SteppedEngine()
+    engine.allow()
+    async with running_server(engine, max_reply_audio_s=4) as server, open_socket(server) as socket:
+        assert (await ask(socket, text=WORDS))["code"] == "speech_too_long"
+        reply = await ask(socket, text=WORDS, max_audio_length_ms=3000)
+        assert reply["status"] == "success"
 
 
 LONG = {
@@ -141,7 +180,7 @@ LONG = {
 async def test_words_that_are_too_long_end_at_the_limit(path):
     engine = SteppedEngine()
     engine.allow()
-    async with running_server(engine, max_reply_audio_s=4) as server, client_of(server) as client:
+    async with running_server(engine, max_reply_audio_s=11) as server, client_of(server) as client:
         heard, is_broken = 0, False
         try:
             async with client.stream("POST", path, json=LONG[path]) as reply:
@@ -151,9 +190,10 @@ async def test_words_that_are_too_long_end_at_the_limit(path):
         except httpx2.HTTPError:
             is_broken = True
         assert is_broken
-        assert 0 < heard <= 4 * SAMPLE_RATE * 2 + 44
+        assert 0 < heard <= 11 * SAMPLE_RATE * 2 + 44
         metrics = server.service.metrics.render().decode()
-        assert 'tts_errors_total{code="audio_too_long"} 1.0' in metrics
+        assert 'tts_errors_total{code="speech_too_long"} 1.0' in metrics
+        assert 'outcome="speech_too_long"} 1.0' in metrics
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -161,7 +201,7 @@ async def test_the_basic_endpoint_says_so_and_goes_on(stream):
     async with running_server(max_reply_audio_s=30) as server, open_socket(server) as socket:
         text = f"<speak>{TOO_MUCH}</speak>"
         await send(socket, text=text, ssml=True, stream=stream)
-        assert (await receive(socket))["code"] == "audio_too_long"
+        assert (await receive(socket))["code"] == "speech_too_long"
         # Who wants less of it than that has it.
         await send(socket, text=text, ssml=True, max_audio_length_ms=2000)
         assert (await receive(socket))["status"] == "success"
@@ -178,7 +218,7 @@ async def test_a_session_says_so_and_goes_on():
                 said = f"<speak>{text}</speak>"
                 await send(socket, type="input_text.append", context_id=name, text=said)
             told = await receive(socket)
-            assert (told["type"], told["code"]) == ("error", "audio_too_long")
+            assert (told["type"], told["code"]) == ("error", "speech_too_long")
             await send(socket, type="input_text.end", context_id="b")
             while (told := await receive(socket))["type"] != "context.done":
                 assert told["type"] != "error", told
@@ -193,7 +233,7 @@ async def test_pauses_of_a_session_count_until_they_are_spoken():
                 await send(socket, text=f"Two. {BREAK}", context_id="a")
             while "error" not in (told := await receive(socket)):
                 pass
-            assert told["error"] == "audio_too_long"
+            assert told["error"] == "speech_too_long"
 
 
 async def test_silence_within_a_session_takes_no_place():
@@ -225,7 +265,7 @@ async def test_a_segment_of_a_session_that_is_too_long_ends_its_context():
             kinds = []
             while (told := await receive(socket))["type"] != "context.done":
                 kinds.append(told.get("code") or told["type"])
-            assert kinds[-1] == "audio_too_long"
+            assert kinds[-1] == "speech_too_long"
             assert told["audio_ms"] <= 1000
 
 

@@ -25,6 +25,7 @@ class WrapperEngine(Engine):
         self.name, self.model = engine.name, engine.model
         self.device, self.precision = engine.device, engine.precision
         self.speeds, self.takes_prompts = engine.speeds, engine.takes_prompts
+        self.letters_per_s = engine.letters_per_s
         self.takes_acts, self.own_max_streams = engine.takes_acts, engine.own_max_streams
         self.repeats, self.collectors = engine.repeats, engine.collectors
 

@@ -193,6 +193,9 @@ class Engine(ABC):
     sample_rate = SAMPLE_RATE
     speeds: tuple[float, float] = (1.0, 1.0)
     """The slowest and the fastest that the engine itself can speak; `audio.tempo` does the rest."""
+    letters_per_s = 16.0
+    """Letters of words that it says in a second of prose, pauses between sentences included: no
+    slower than it speaks, since a text is refused by what it would come to."""
     takes_prompts = False
     """Whether it speaks in voices that were enrolled from a recording, `source` "enrolled"."""
     takes_acts = False

@@ -13,8 +13,9 @@ import numpy as np
 
 from tts_provider.audio.chain import Chain, Stage
 from tts_provider.audio.tempo import Tempo
-from tts_provider.errors import InvalidRequest, NoSpeech, part_named
+from tts_provider.errors import NoSpeech, part_named
 from tts_provider.speech.chunker import CHUNKS_MS, Chunker
+from tts_provider.speech.duration import speech_too_long
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     Engine,
@@ -190,11 +191,8 @@ class _Placing:
         if not len(chunk.samples):
             return None
         if chunk.end > self._longest:
-            raise InvalidRequest(
-                f"the audio is longer than {self._longest_s:g} s, the limit for one request; "
-                "send less text",
-                code="audio_too_long",
-                param="text",
+            raise speech_too_long(
+                f"the speech is longer than {self._longest_s:g} s, the limit for one request"
             )
         progress.is_audible = progress.is_audible or bool(chunk.samples.any())
         return chunk if self._held is None else self._hold(chunk)
@@ -384,17 +382,6 @@ def _placed(word: Word, change: float, start: int, end: int) -> Word:
     """A word of a passage on a timeline, which has it from `start` to `end`."""
     begin, finish = (min(start + round(at / change), end) for at in (word.start, word.end))
     return replace(word, start=begin, end=finish)
-
-
-def check_pauses(pauses_s: float, longest_s: float) -> None:
-    """Raises `InvalidRequest` where a text asks for more silence than a request may have."""
-    if pauses_s > longest_s:
-        raise InvalidRequest(
-            f"the pauses are {pauses_s:g} s long together; the audio of one request may have "
-            f"{longest_s:g} s",
-            code="audio_too_long",
-            param="text",
-        )
 
 
 def _shortened(pause: Passage, position: int) -> Passage:

@@ -229,11 +229,18 @@ async def test_more_than_a_minute_of_context_is_one_sentence():
         assert (await ask(socket, text="Still here."))["status"] == "success"
 
 
-async def test_a_reply_too_long_for_one_message_says_so():
-    async with running_server(max_reply_audio_s=2) as server, open_socket(server) as socket:
-        reply = await ask(socket, text=LONG_TEXT[:300])
-        assert reply["code"] == "audio_too_long"
-        assert (await ask(socket, text=LONG_TEXT[:300], stream=True))["status"] == "streaming"
+async def test_speech_that_turns_out_too_long_says_so():
+    """Short sentences take longer than their letters: nobody could know before."""
+    async with running_server(max_reply_audio_s=4) as server, open_socket(server) as socket:
+        text = "Two one four. " * 7
+        for stream in (False, True):
+            await send(socket, text=text, stream=stream)
+            while isinstance(reply := await receive(socket), bytes) or reply["status"] != "error":
+                assert stream
+            assert reply["code"] == "speech_too_long"
+            assert "longer than 4 s" in reply["message"]
+        metrics = server.service.metrics.render().decode()
+        assert 'tts_requests_total{endpoint="seed",outcome="speech_too_long"} 2.0' in metrics
 
 
 async def test_binary_closes_with_1003():

@@ -25,6 +25,7 @@ from tts_provider.errors import EngineFailed
 from tts_provider.server.lifecycle import Server
 from tts_provider.server.service.pieces import PieceEncoder
 from tts_provider.speech.engine import SAMPLE_RATE, Utterance
+from tts_provider.waiting.pace import Pace
 
 PATIENT = 1000.0  # no writer pauses so long
 LONG_TEXT = "This is one sentence of many. " * 300
@@ -360,6 +361,25 @@ async def test_a_context_does_not_run_further_ahead_than_the_limit():
                 # True at any speed of the machine: the clock began before the audio did.
                 assert sent_s <= 0.5 + (time.monotonic() - began)
         assert sent_s > 1.5
+
+
+async def test_a_download_is_not_paced(monkeypatch):
+    """A day ahead, whatever the server's own limit is: its timeline never waits for a listener."""
+    ahead_s, wait = [], Pace.wait
+
+    async def watched(pace: Pace, allowed_s: float) -> None:
+        ahead_s.append(pace.ahead_s)
+        assert pace.ahead_s <= allowed_s
+        await wait(pace, allowed_s)
+
+    async with running_server(max_ahead_s=1.0) as server, TalkTo(server) as talk:
+        await talk.tell("session.update", None, max_ahead_ms=86_400_000)
+        await talk.hear_until("session.updated")
+        monkeypatch.setattr(Pace, "wait", watched)
+        heard = await talk.speak("c", "One two three four five. " * 8)
+        assert heard[-1]["type"] == "context.done"
+        assert not [body for body in heard if body["type"] == "error"]
+        assert max(ahead_s) > 1.0
 
 
 async def test_who_is_far_ahead_leaves_the_engine_to_others():

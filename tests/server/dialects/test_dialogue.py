@@ -239,9 +239,11 @@ async def test_a_text_beside_turns_is_refused(server):
 async def test_the_audio_s_limits_are_those_of_one_request():
     async with running_server(max_reply_audio_s=3) as server, open_socket(server) as socket:
         told = await ask(socket, turns=TURNS, pause_ms=5000)
-        assert (told["code"], "pauses" in told["message"]) == ("audio_too_long", True)
+        assert (told["code"], "pauses" in told["message"]) == ("speech_too_long", True)
         told = await ask(socket, turns=TURNS * 5, pause_ms=0)
-        assert told["code"] == "audio_too_long"
+        assert (told["code"], "about 7 s" in told["message"]) == ("speech_too_long", True)
+        told = await ask(socket, turns=TURNS * 2, pause_ms=0)  # nobody could know before
+        assert told["code"] == "speech_too_long"
         assert told["message"].startswith("turns[")
         cut = await ask(socket, turns=TURNS * 5, max_audio_length_ms=1500)
         assert len(decoders.wav_data(await receive(socket))) == 1500 * 48

@@ -48,6 +48,7 @@ class HibariEngine(Engine):
     # It has a rate of its own, which rounds each phoneme to 25 ms: at twice the speed a recognizer
     # gets 10 % of the man's words wrong, and 1 % where `audio.tempo` makes it, as here.
     speeds = (1.0, 1.0)
+    letters_per_s = 13.5  # 12.9 the man, 14.3 the woman
 
     def __init__(self, model: bytes, threads: int, foreign: EspeakEngine | None = None) -> None:
         """`model` is the package's; `foreign` reads what is not in Latin letters."""

@@ -75,8 +75,7 @@ class Timeline:
         self._meter = Meter(service.metrics, listener.endpoint, settings.voice)
         self._encoder = PieceEncoder(settings.output, is_cut=True)
         self._progress = Progress(transcript=self.transcript)
-        limit_s = service.limits.max_ahead_s
-        self._max_ahead_s = min(settings.max_ahead_s or limit_s, limit_s)
+        self._max_ahead_s = settings.max_ahead_s or service.limits.max_ahead_s
         self._sent_ms = 0
         self._pace = Pace(asyncio.get_running_loop().time)
         self._working = False
@@ -177,7 +176,8 @@ class Timeline:
         self._meter.characters += len(passage.text)
         self._context.spoken(passage)
         await self._tell_loading(passage.voice or self._settings.voice)
-        allowed_s = self._service.limits.max_ahead_s - max(self._pace.ahead_s, 0.0)
+        usual_s = self._service.limits.max_ahead_s
+        allowed_s = max(self._max_ahead_s, usual_s) - max(self._pace.ahead_s, 0.0)
         utterance = replace(self._utterance, ahead_s=allowed_s)
         speech = self._service.speak_passage(
             utterance, self._encoder, passage, self._progress, self._meter

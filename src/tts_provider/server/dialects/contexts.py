@@ -27,9 +27,9 @@ from tts_provider.server.dialects.dialect import (
 )
 from tts_provider.server.dialects.fields import check_text
 from tts_provider.server.service.service import Said
+from tts_provider.speech.duration import check_pauses
 from tts_provider.speech.engine import Voice
 from tts_provider.speech.lexicon import Lexicon
-from tts_provider.speech.pipeline import check_pauses
 from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 from tts_provider.speech.transcript import Written
 
@@ -42,6 +42,8 @@ _ITEM_BYTES = 512
 # Of a text that waits for the end of its sentence, each knows where it was written.
 _CHARACTER_BYTES = 80
 _MARK_BYTES = 1024  # of a pause, or of how a word is said
+
+_IN_PARTS = "send what follows when some of it was spoken"
 
 Item = Passage | Listen | Flush | End
 """What a timeline does, in order."""
@@ -225,7 +227,7 @@ class Contexts:
         text = whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
         cut = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         text = text[: len(text) - len(cut)]
-        check_text(text, self._limits)
+        check_text(text, self._limits, advice=_IN_PARTS)
         if known is not None:
             self._check_length(known, text)
         context = self._open_or_find(action.context_id, action.opening)
@@ -376,7 +378,7 @@ class Contexts:
         if waiting + len(text) > limit.max_text_characters:
             raise InvalidRequest(
                 f"the context would have {waiting + len(text)} characters that are not spoken "
-                f"yet; the limit is {limit.max_text_characters}",
+                f"yet; the limit is {limit.max_text_characters}: {_IN_PARTS}",
                 code="text_too_long",
                 param="text",
             )

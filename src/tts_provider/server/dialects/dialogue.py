@@ -65,7 +65,7 @@ def check_characters(characters: int, limits: Limits, name: str = "turns") -> No
     if characters > limits.max_text_characters:
         raise InvalidRequest(
             f"{name} have {characters} characters together; the limit is "
-            f"{limits.max_text_characters}",
+            f"{limits.max_text_characters}: send some of the turns first",
             code="text_too_long",
             param=name,
         )

@@ -12,6 +12,7 @@ from typing import Any
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest, meant_name
 from tts_provider.server.service.service import Said
+from tts_provider.speech.duration import SPLIT
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
 from tts_provider.speech.structure.blocks import NOT_SPEECH
@@ -97,11 +98,13 @@ def read_said(fields: Fields, limits: Limits) -> Said:
     return Said(text, data, fields.integer("speaker", 0, None, may_be_text=True) or 0)
 
 
-def check_text(text: str, limits: Limits, name: str = "text") -> None:
-    """Raises `InvalidRequest` where `text`, the field `name`, is too long or is not text."""
+def check_text(text: str, limits: Limits, name: str = "text", advice: str = SPLIT) -> None:
+    """Raises `InvalidRequest` where `text`, the field `name`, is not text or is too long, with
+    `advice` what to do then."""
     if len(text) > limits.max_text_characters:
         raise InvalidRequest(
-            f"{name} has {len(text)} characters; the limit is {limits.max_text_characters}",
+            f"{name} has {len(text)} characters; the limit is {limits.max_text_characters}: "
+            f"{advice}",
             code="text_too_long",
             param=name,
         )

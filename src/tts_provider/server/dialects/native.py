@@ -55,6 +55,7 @@ _SETTINGS = ("voice", "format", "sample_rate", "audio", "seed", "temperature", "
 _WORDS = "words"
 _AHEAD = "max_ahead_ms"
 _LEAST_AHEAD_MS = 400  # a chunk has up to 320
+_MOST_AHEAD_MS = 24 * 3600 * 1000  # a download is not paced
 _READING = ("ssml", "read_aloud", "voice_tags", "pronunciations")
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "session.update": (*_SETTINGS, _WORDS, _AHEAD, *_READING),
@@ -178,8 +179,7 @@ class NativeDialect(Dialect):
 
     def _read_settings(self, fields: Fields) -> ContextSettings:
         voice = fields.string("voice")
-        longest_ms = int(self._limits.max_ahead_s * 1000)
-        ahead_ms = fields.integer(_AHEAD, min(_LEAST_AHEAD_MS, longest_ms), longest_ms)
+        ahead_ms = fields.integer(_AHEAD, _LEAST_AHEAD_MS, _MOST_AHEAD_MS)
         settings = _replaced(
             self._settings,
             voice=None if voice is None else self._find_voice(voice),

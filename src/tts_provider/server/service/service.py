@@ -15,6 +15,7 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +40,12 @@ from tts_provider.server.service.readings import Readings
 from tts_provider.server.service.watermark import Watermark
 from tts_provider.speech import pipeline
 from tts_provider.speech.dialogue import Dialogue, is_interrupted
+from tts_provider.speech.duration import (
+    check_duration,
+    check_pauses,
+    expected_s,
+    may_exceed,
+)
 from tts_provider.speech.engine import (
     SAMPLE_RATE,
     Engine,
@@ -382,25 +389,33 @@ class SpeechService:
         asked: ReadingOptions = AS_WRITTEN,
         *,
         longest_s: float = math.inf,
+        is_whole: bool = False,
     ) -> Iterable[Passage]:
-        """Its passages. Raises `InvalidRequest` where it is wrong SSML, its pauses together are
-        longer than `longest_s`, or a lexicon that the request has brought makes too many words:
-        before the first is spoken."""
+        """Its passages, all of them read by now if it is long or `is_whole`. Raises
+        `InvalidRequest` where it is wrong SSML, its pauses together are longer than `longest_s`, or
+        a lexicon that the request has brought makes too many words: before the first is spoken."""
         reader = self.new_reader(voice, asked)
-        if len(text) <= PIECE_CHARACTERS and not asked.lexicon.entries:
-            passages = reader.read(text)
-            pipeline.check_pauses(reader.pauses_s, longest_s)
-            return passages
-        if len(text) <= PIECE_CHARACTERS:
+        if len(text) > PIECE_CHARACTERS:
+            read = await self.readings.read(lambda: reader.read(text))
+        elif is_whole or asked.lexicon.entries:
             read = [*reader.read(text)]
         else:
-            read = await self.readings.read(lambda: reader.read(text))
-        pipeline.check_pauses(sum(passage.pause_s for passage in read), longest_s)
+            passages = reader.read(text)
+            check_pauses(reader.pauses_s, longest_s)
+            return passages
+        check_pauses(sum(passage.pause_s for passage in read), longest_s)
         return read
 
     async def _read_whole(self, utterance: Utterance, reading: ReadingOptions) -> Iterable[Passage]:
-        longest_s = self._longest_pauses_s(utterance)
-        return await self._read(utterance.text, utterance.voice, reading, longest_s=longest_s)
+        longest_s = self._longest_s(utterance)
+        is_whole = may_exceed(len(utterance.text), utterance.manner.speed, longest_s)
+        passages = await self._read(
+            utterance.text, utterance.voice, reading, longest_s=longest_s, is_whole=is_whole
+        )
+        if is_whole:
+            passages = [*passages]
+            check_duration(expected_s(self.engine, utterance, passages), longest_s)
+        return passages
 
     async def _read_dialogue(
         self, dialogue: Dialogue, reading: ReadingOptions
@@ -425,11 +440,13 @@ class SpeechService:
         else:
             read = await self.readings.read(read_turns)
         between_s = dialogue.pause_s * (len(dialogue.turns) - 1)
-        pauses_s = between_s + sum(passage.pause_s for _, passage in read)
-        pipeline.check_pauses(pauses_s, self._longest_pauses_s(dialogue.turns[0]))
+        longest_s = self._longest_s(dialogue.turns[0])
+        check_pauses(between_s + sum(passage.pause_s for _, passage in read), longest_s)
         passages: list[list[Passage]] = [[] for _ in dialogue.turns]
         for number, passage in read:
             passages[number].append(passage)
+        each_s = map(partial(expected_s, self.engine), dialogue.turns, passages)
+        check_duration(between_s + sum(each_s), longest_s)
         return [
             pipeline.Turn(
                 turn,
@@ -441,8 +458,8 @@ class SpeechService:
             for number, turn in enumerate(dialogue.turns)
         ]
 
-    def _longest_pauses_s(self, utterance: Utterance) -> float:
-        """Where it wants so little audio that it cannot be too long, its pauses are cut."""
+    def _longest_s(self, utterance: Utterance) -> float:
+        """Where it wants so little audio that it cannot be too long, it is cut."""
         longest_s = self.limits.max_reply_audio_s
         wanted_ms = utterance.manner.max_audio_ms
         return math.inf if wanted_ms is not None and wanted_ms <= 1000 * longest_s else longest_s
