@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     from tts_provider.client import (
         AsyncTTSClient,
         ConnectionFailed,
+        ConnectionLoss,
         Interruption,
         PlaybackBuffer,
+        PlaybackFailed,
+        Player,
         RequestFailed,
         ServerBusy,
         SpeechSession,
@@ -23,8 +26,11 @@ __version__ = version("tts-provider")
 __all__ = [
     "AsyncTTSClient",
     "ConnectionFailed",
+    "ConnectionLoss",
     "Interruption",
     "PlaybackBuffer",
+    "PlaybackFailed",
+    "Player",
     "RequestFailed",
     "ServerBusy",
     "SpeechSession",

@@ -62,12 +62,16 @@ def test_python_async(run, port, tmp_path):
     assert all((tmp_path / f"{n}.ogg").read_bytes().startswith(b"OggS") for n in range(3))
 
 
-def test_agent(run, port):
-    lines = run_python(run, "agent.py", f"ws://127.0.0.1:{port}").splitlines()
-    assert lines[1].endswith("nothing to do but talk.")
-    assert lines[3].endswith("… interrupted")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such player")
+def test_agent(run, port, tmp_path):
+    player = tmp_path / "aplay"
+    player.write_text("#!/bin/sh\nexec cat > /dev/null\n")
+    player.chmod(0o755)
+    agent = [sys.executable, "-W", "error", str(EXAMPLES / "agent.py"), f"ws://127.0.0.1:{port}"]
+    lines = run("env", f"PATH={tmp_path}:/usr/bin:/bin", *agent).splitlines()
+    assert lines[1] == lines[5] == "Fine, thank you."
+    assert lines[3].endswith(" … interrupted")
     assert "And so on" not in lines[3]
-    assert lines[5] == lines[1]
 
 
 def test_openai_sdk(run, port, tmp_path):

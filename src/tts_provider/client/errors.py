@@ -2,6 +2,7 @@
 
 TTSClientError
 ├── ConnectionFailed    no server, or the connection broke
+├── PlaybackFailed      no player, or it failed
 ├── ServerBusy          it stayed over capacity, restarting or without an engine for all attempts
 └── RequestFailed       the server said why not: `code` and the message
 """
@@ -30,6 +31,12 @@ class ConnectionFailed(TTSClientError):
 
     code = "connection_failed"
     is_retryable = True
+
+
+class PlaybackFailed(TTSClientError):
+    """There is no player on this machine, or it failed."""
+
+    code = "playback_failed"
 
 
 class ServerBusy(TTSClientError):

@@ -34,10 +34,14 @@ class PlaybackBuffer:
         return max(0, self._played_bytes * 1000 // self._bytes_a_second - self._latency_ms)
 
     @property
-    def waiting_ms(self) -> int:
+    def waiting_bytes(self) -> int:
         """What is left to play."""
         with self._lock:
-            return sum(map(len, self._waiting)) * 1000 // self._bytes_a_second
+            return sum(map(len, self._waiting))
+
+    @property
+    def waiting_ms(self) -> int:
+        return self.waiting_bytes * 1000 // self._bytes_a_second
 
     def add(self, audio: bytes) -> None:
         """Some more of the turn."""
@@ -55,6 +59,14 @@ class PlaybackBuffer:
                     self._waiting.appendleft(piece[missing:])
             self._played_bytes += len(taken)
         return bytes(taken) + self._silence * (size_bytes - len(taken))
+
+    def finish(self) -> None:
+        """There is no more of the turn. Here the device takes it when it likes."""
+
+    def stop(self) -> None:
+        """Drop what is not played; `played_ms` stays as it is."""
+        with self._lock:
+            self._waiting.clear()
 
     def clear(self) -> int:
         """Drop what is not played, and count from the beginning again; what `played_ms` was."""

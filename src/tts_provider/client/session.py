@@ -8,17 +8,21 @@
             play(audio)
 
 What is appended until `end` is one turn; the next `append` begins another one, which goes on with
-the conversation. `interrupt`, from whichever task, stops a turn, ends its iteration and tells what
-of it was heard; `cancel` stops it and asks nothing.
+the conversation. `play` plays a turn instead of handing it out. `interrupt`, from whichever task,
+stops a turn, ends its iteration and tells what of it was heard; `cancel` stops it and asks nothing.
+
+A session that reconnects goes on behind a connection that broke: a turn of which nothing was spoken
+is told again, one that was being spoken fails, and `losses` has what the server no longer knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any
 
@@ -33,92 +37,51 @@ from tts_provider.client.errors import (
     translate,
 )
 from tts_provider.client.playback import PlaybackBuffer
+from tts_provider.client.player import Player
+from tts_provider.client.turn import ConnectionLoss, Interruption, SpokenText, Turn
 from tts_provider.client.words import SpokenWord, read_words
 
 SESSION_PATH = "/v1/stream"
 _BEGINNINGS = ("input_text.append", "context.append_audio")
 _BUSY_CODES = ("over_capacity", "draining", "engine_lost")
-
-
-@dataclass(frozen=True)
-class SpokenText:
-    """Which text a stretch of a turn's timeline speaks."""
-
-    text: str
-    start_ms: int
-    end_ms: int
-    voice: str = ""
-    """Who said it, where that is not the turn's first voice only."""
-
-
-@dataclass(frozen=True)
-class Interruption:
-    """What of a turn's text was heard, and what not: for the history of a language model."""
-
-    played_ms: int
-    heard: str
-    """As it was appended, up to the word that was playing."""
-    unheard: str
-
-
-@dataclass(eq=False)
-class _Turn:
-    context_id: str
-    continues: str | None = None
-    """The turn before, whose conversation goes on."""
-    has_begun: bool = False
-    arrived: asyncio.Queue[bytes | TTSClientError | None] = field(default_factory=asyncio.Queue)
-    ended: bool = False
-    """No more text is to come."""
-    over: bool = False
-    """No more audio is to come."""
-    heard: bool = False
-    """All of it was taken, or nobody wants it."""
-    consumed: bool = False
-    """Somebody has iterated over it to its end."""
-    segments: list[SpokenText] = field(default_factory=list)
-    words: list[SpokenWord] = field(default_factory=list)
-    failure: TTSClientError | None = None
-
-    def finish(self, failure: TTSClientError | None = None) -> None:
-        if not self.over:
-            self.over = True
-            self.arrived.put_nowait(failure)
+_FIRST_RETRY_S = 0.5
+_LONGEST_RETRY_S = 10.0
+_IO_ERRORS = (OSError, EOFError, ws.WebSocketException)
 
 
 class SpeechSession:
     """One connection to a server's `/v1/stream`, and one turn at a time."""
 
-    def __init__(self, url: str, options: dict[str, Any], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, options: dict[str, Any], settings: dict[str, Any], reconnects: int = 0
+    ) -> None:
+        """`reconnects` is how often in a row it is tried to connect again where the connection
+        breaks; with 0 the session ends there."""
         self._url = url.rstrip("/") + SESSION_PATH
         self._options = options
         self._settings = settings
+        self._reconnects = reconnects
         self._socket: ClientConnection | None = None
-        self._outbox: asyncio.Queue[str] = asyncio.Queue()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._turn: _Turn | None = None
+        self._outbox: deque[dict[str, Any]] = deque()
+        self._has_more = asyncio.Event()  # in the outbox
+        self._task: asyncio.Task[None] | None = None
+        self._turn: Turn | None = None
         self._turns = 0
+        self._turns_known = 0  # to the server, over this connection
         self._begun = asyncio.Event()  # another turn has, or none will
         self._problem: TTSClientError | None = None
         self._interruptions: dict[str, asyncio.Future[Interruption]] = {}
         self._buffer: PlaybackBuffer | None = None
+        self._player: Player | None = None
+        self._updated: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
         """What the server said of itself: engine, sample rate, voices, limits."""
+        self.losses: list[ConnectionLoss] = []
+        """The connections that broke and were followed by another one."""
 
     async def __aenter__(self) -> SpeechSession:
-        try:
-            self._socket = await connect(self._url, **self._options)
-            self.info = await self._expect("session.created")
-            await self._socket.send(
-                json.dumps({"type": "session.update", "audio": "binary", **self._settings})
-            )
-            await self._expect("session.updated")
-        except (OSError, EOFError, ws.WebSocketException, TTSClientError) as error:
-            await self._close()
-            if isinstance(error, TTSClientError):
-                raise
-            raise translate(self._url, error) from error
-        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+        await self._connect()
+        self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(
@@ -173,13 +136,26 @@ class SpeechSession:
         turn.heard = True
         turn.finish()
 
-    async def play(self, buffer: PlaybackBuffer) -> None:
-        """Fill the buffer with the turn's audio as it comes, until all of it has. `interrupt` then
-        takes from the buffer how much was played, and empties it. Raises `TTSClientError`."""
+    async def play(self, buffer: PlaybackBuffer | None = None) -> None:
+        """Play the turn as it comes, with whatever player the machine has, until all of it was
+        heard or `interrupt` was called, which then knows how much was. With a `buffer` of one's
+        own a sound device's callback plays, and this ends when all audio is in there.
+
+        Raises `TTSClientError`: `PlaybackFailed` where there is no player, or it failed.
+        """
+        if buffer is None:
+            if self._player is None:
+                self._player = Player(self._updated["format"], self._updated["sample_rate"])
+            buffer = self._player
         buffer.clear()
         self._buffer = buffer
-        async for audio in self:
-            buffer.add(audio)
+        try:
+            async for audio in self:
+                buffer.add(audio)
+            await asyncio.to_thread(buffer.finish)
+        except BaseException:
+            buffer.stop()
+            raise
 
     async def interrupt(self, played_ms: int | None = None) -> Interruption:
         """Stop the turn, of whose audio the listener heard so much (by default what the buffer of
@@ -197,19 +173,19 @@ class SpeechSession:
             return Interruption(0, "", "")
         turn.heard = True
         turn.finish()
-        if self._problem is not None:
-            raise self._problem
+        if (problem := self._problem or turn.forgotten) is not None:
+            raise problem
         if turn.context_id not in self._interruptions:
             answered = asyncio.get_running_loop().create_future()
             self._interruptions[turn.context_id] = answered
             message = {"type": "context.interrupt", "context_id": turn.context_id}
-            self._outbox.put_nowait(json.dumps({**message, "played_ms": played_ms}))
+            self._put({**message, "played_ms": played_ms})
         try:
             return await asyncio.shield(self._interruptions[turn.context_id])
         finally:
             self._interruptions.pop(turn.context_id, None)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         """The turn's audio, in the session's format; that of the next one where none has begun, or
         the last was heard. Raises `TTSClientError`."""
         turn = self._turn
@@ -237,9 +213,10 @@ class SpeechSession:
         if turn is None or turn.heard:
             self._turns += 1
             # Of a turn that failed the server may know nothing.
-            is_known = turn is not None and turn.has_begun and turn.failure is None
-            before = turn.context_id if turn is not None and is_known else None
-            self._turn = _Turn(f"turn-{self._turns}", before)
+            before = None
+            if turn is not None and turn.has_begun and not (turn.failure or turn.forgotten):
+                before = turn.context_id
+            self._turn = Turn(f"turn-{self._turns}", before)
             self._begun.set()
         elif turn.failure is not None:
             raise turn.failure
@@ -256,8 +233,30 @@ class SpeechSession:
         message = {"type": kind, "context_id": self._turn.context_id, **fields}
         if not self._turn.has_begun and kind in _BEGINNINGS:
             self._turn.has_begun = True
+            self._turns_known += 1
             message |= {"continues": self._turn.continues} if self._turn.continues else {}
-        self._outbox.put_nowait(json.dumps(message))
+        if self._reconnects and self._turn.messages is not None:
+            self._turn.messages.append(message)
+        self._put(message)
+
+    def _put(self, message: dict[str, Any]) -> None:
+        self._outbox.append(message)
+        self._has_more.set()
+
+    async def _connect(self) -> None:
+        try:
+            self._socket = await connect(self._url, **self._options)
+            self.info = await self._expect("session.created")
+            await self._socket.send(
+                json.dumps({"type": "session.update", "audio": "binary", **self._settings})
+            )
+            self._updated = await self._expect("session.updated")
+        except (*_IO_ERRORS, TTSClientError) as error:
+            if self._socket is not None:
+                await self._socket.close()
+            if isinstance(error, TTSClientError):
+                raise
+            raise translate(self._url, error) from error
 
     async def _expect(self, kind: str) -> dict[str, Any]:
         assert self._socket is not None
@@ -276,26 +275,92 @@ class SpeechSession:
             raise ConnectionFailed(f"{self._url} is not a tts-provider server") from None
         return body
 
+    async def _run(self) -> None:
+        """Connections, one after another, until one is the last."""
+        while True:
+            problem = await self._exchange()
+            if not self._reconnects or not problem.is_retryable:
+                self._end(problem)
+                return
+            self._lose(problem)
+            # Whoever says nothing needs no connection, which would be closed for idleness again.
+            await self._wait_for_more()
+            try:
+                await self._reconnect()
+            except TTSClientError as error:
+                self._end(error)
+                return
+
+    async def _exchange(self) -> TTSClientError:
+        """Over one connection, until it breaks; why it did."""
+        writing = asyncio.create_task(self._write())
+        try:
+            await self._read()
+        except TTSClientError as error:
+            return error
+        except _IO_ERRORS as error:
+            return translate(self._url, error)
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        raise AssertionError("reading ends by an error")
+
+    async def _reconnect(self) -> None:
+        for attempt in range(1, self._reconnects + 1):
+            try:
+                return await self._connect()
+            except TTSClientError as error:
+                if attempt == self._reconnects or not error.is_retryable:
+                    raise
+                after_s = error.retry_after_s if isinstance(error, ServerBusy) else None
+                wait_s = after_s or _FIRST_RETRY_S * 2 ** (attempt - 1)
+            await asyncio.sleep(min(wait_s, _LONGEST_RETRY_S))
+        return None
+
+    def _lose(self, problem: TTSClientError) -> None:
+        """The server knows nothing any more. A turn that it did not answer is told again."""
+        turn, is_lost, forgotten = self._turn, False, self._turns_known
+        self._outbox.clear()
+        self._turns_known = 0
+        if turn is not None and turn.has_begun:
+            if turn.messages and not turn.over and not turn.is_told_again:
+                turn.is_told_again = True  # once: it may be what the connection broke by
+                turn.messages[0].pop("continues", None)
+                self._outbox += turn.messages
+                self._has_more.set()
+                self._turns_known, forgotten = 1, forgotten - 1
+            else:
+                turn.forgotten, is_lost = problem, not turn.over
+                if is_lost:
+                    turn.failure = problem
+                    turn.finish(problem)
+        self.losses.append(ConnectionLoss(problem, forgotten, is_lost))
+        self._refuse_interruptions(problem)
+
+    def _refuse_interruptions(self, problem: TTSClientError) -> None:
+        for answered in self._interruptions.values():
+            if not answered.done():
+                answered.set_exception(problem)
+
+    async def _wait_for_more(self) -> None:
+        while not self._outbox:
+            self._has_more.clear()
+            await self._has_more.wait()
+
     async def _write(self) -> None:
         assert self._socket is not None
-        try:
+        with contextlib.suppress(ws.ConnectionClosed):  # whoever reads says why
             while True:
-                await self._socket.send(await self._outbox.get())
-        except ws.ConnectionClosed:
-            pass  # the reading task says why
+                await self._wait_for_more()
+                await self._socket.send(json.dumps(self._outbox.popleft()))
 
     async def _read(self) -> None:
         assert self._socket is not None
-        try:
-            while True:
-                body = self._parse(await self._socket.recv())
-                data = await self._socket.recv() if body["type"] == "audio.delta" else b""
-                assert isinstance(data, bytes)
-                self._take(body, data)
-        except (OSError, EOFError, ws.WebSocketException, TTSClientError) as error:
-            if not isinstance(error, TTSClientError):
-                error = translate(self._url, error)
-            self._end(error)
+        while True:
+            body = self._parse(await self._socket.recv())
+            data = await self._socket.recv() if body["type"] == "audio.delta" else b""
+            assert isinstance(data, bytes)
+            self._take(body, data)
 
     def _end(self, problem: TTSClientError) -> None:
         """Whoever waits for something hears why in vain."""
@@ -303,9 +368,7 @@ class SpeechSession:
         self._begun.set()
         if self._turn is not None:
             self._turn.finish(self._problem)
-        for answered in self._interruptions.values():
-            if not answered.done():
-                answered.set_exception(self._problem)
+        self._refuse_interruptions(self._problem)
 
     def _take(self, body: dict[str, Any], data: bytes) -> None:
         turn, answered = self._turn, self._interruptions.get(body.get("context_id", ""))
@@ -316,6 +379,7 @@ class SpeechSession:
                 answered.set_exception(_failure(body))
         if turn is None or turn.over or body.get("context_id") != turn.context_id:
             return  # of a turn that was cancelled, or failed
+        turn.messages = None
         if body["type"] == "audio.delta":
             turn.arrived.put_nowait(data)
         elif body["type"] == "audio.segment":
@@ -333,11 +397,12 @@ class SpeechSession:
             turn.finish()
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         self._end(ConnectionFailed("the session was closed"))
+        if self._player is not None:
+            self._player.stop()
         if self._socket is not None:
             await self._socket.close()
 

@@ -32,6 +32,7 @@ from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect as connect_sync
 
 from tts_provider.client.address import DEFAULT_URL, check_url, connect_options, socket_url
+from tts_provider.client.blocking import BlockingSpeechSession
 from tts_provider.client.errors import (
     ConnectionFailed,
     RequestFailed,
@@ -169,6 +170,13 @@ def _speech_request(options: dict[str, Any], *, stream: bool, **said: Any) -> di
     return {**said, **given, **({"stream": True} if stream else {})}
 
 
+def _session(
+    url: str, options: dict[str, Any], settings: dict[str, Any], reconnects: int
+) -> SpeechSession:
+    given = {name: value for name, value in settings.items() if value is not None}
+    return SpeechSession(url, options, given, reconnects)
+
+
 def _check_attempts(attempts: int) -> int:
     if attempts < 1:
         raise ValueError(f"attempts must be 1 or more; got {attempts}")
@@ -252,6 +260,12 @@ class TTSClient:
     ) -> Generator[bytes, None, None]:
         """The same as it is made, as `stream` has it."""
         return self._hear(_speech_request(options, stream=True, turns=list(turns)))
+
+    def session(self, *, reconnect: bool = False, **settings: Any) -> BlockingSpeechSession:
+        """A speech session of its own connection: `with client.session() as speech`. See
+        `AsyncTTSClient.session`."""
+        attempts = self._attempts if reconnect else 0
+        return BlockingSpeechSession(_session(self._url, self._options, settings, attempts))
 
     def info(self) -> dict[str, Any]:
         """What the server says of itself."""
@@ -418,14 +432,15 @@ class AsyncTTSClient:
             (body,) = [body async for body in bodies]
             return body
 
-    def session(self, **settings: Any) -> SpeechSession:
+    def session(self, *, reconnect: bool = False, **settings: Any) -> SpeechSession:
         """A speech session of its own connection: `async with client.session() as speech`.
 
         `settings` are `voice`, `format` (`pcm`, `mulaw`, `alaw`, `opus`), `sample_rate`, `seed`,
-        `temperature`, `top_k`, `words`. See `SpeechSession`.
+        `temperature`, `top_k`, `words`, `max_ahead_ms`. With `reconnect` another connection follows
+        one that breaks, after up to `attempts` tries. See `SpeechSession`.
         """
-        given = {name: value for name, value in settings.items() if value is not None}
-        return SpeechSession(self._url, self._options, given)
+        attempts = self._attempts if reconnect else 0
+        return _session(self._url, self._options, settings, attempts)
 
     def _hear(self, request: dict[str, Any]) -> AsyncGenerator[Any, None]:
         turn = _Turn()

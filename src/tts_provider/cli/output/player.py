@@ -10,16 +10,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from tts_provider.client.player import STREAM_PLAYERS
 from tts_provider.errors import TTSError
 
-# Each reads a WAV file from standard input.
-_STREAM_PLAYERS: tuple[tuple[str, ...], ...] = (
-    ("aplay", "-q", "-"),
-    ("pw-cat", "--playback", "-"),
-    ("ffplay", "-nodisp", "-autoexit", "-loglevel", "error", "-i", "-"),
-    ("play", "-q", "-t", "wav", "-"),
-    ("mpv", "--no-terminal", "-"),
-)
+_STREAM_PLAYERS = STREAM_PLAYERS
 # These need the file.
 _FILE_PLAYERS: tuple[tuple[str, ...], ...] = (("afplay",), ("paplay",))
 
