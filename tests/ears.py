@@ -98,7 +98,7 @@ def _whisper() -> WhisperModel:
     return WhisperModel(
         str(get_model_path()),
         device="cpu",
-        compute_type="float32",
+        compute_type="int8",
         local_files_only=True,
         cpu_threads=1,
     )

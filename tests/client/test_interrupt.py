@@ -17,7 +17,7 @@ TEXT = (
     "I am fine, thank you. It is a **bright** day, and I have $5 to spend. Do you know what I "
     "would buy? A kite, since the wind is good. Then I would walk to the hill. What about you?"
 )
-MOMENTS = 50
+MANY = pytest.mark.slow("5 s each: 50 moments, where 12 are drawn in each run")
 
 
 def client_of(server) -> AsyncTTSClient:
@@ -32,7 +32,8 @@ async def speak(speech, text=TEXT) -> int:
 
 
 @pytest.mark.parametrize("words", [True, False])
-async def test_what_was_heard_ends_at_the_word_that_was_playing(words):
+@pytest.mark.parametrize("moments", [12, pytest.param(50, marks=MANY)])
+async def test_what_was_heard_ends_at_the_word_that_was_playing(words, moments):
     """Without words there are those of the voice itself; both are exact."""
     draw = random.Random(35)
     async with running_server(embedded_engine()) as server, client_of(server) as client:
@@ -41,7 +42,7 @@ async def test_what_was_heard_ends_at_the_word_that_was_playing(words):
             told = speech.words
         near = 0
         async with client.session(words=words) as speech:
-            for _ in range(MOMENTS):
+            for _ in range(moments):
                 played_ms = draw.randrange(length_ms)
                 await speak(speech)
                 reply = await speech.interrupt(played_ms)
@@ -50,7 +51,7 @@ async def test_what_was_heard_ends_at_the_word_that_was_playing(words):
                 started = sum(word.start_ms <= played_ms for word in told)
                 heard = sum(word.end <= len(reply.heard) for word in told)
                 near += abs(started - heard) <= 1
-        assert near == MOMENTS
+        assert near == moments
 
 
 async def test_a_turn_that_is_still_spoken_is_interrupted_to_the_word_it_is_at():

@@ -20,7 +20,7 @@ from tts_provider.errors import EngineFailed
 
 VOICE, TEXT = [128000, *range(30, 60), 128001], [128000, 7, 8, 128001]
 SHARED = {"prefix_key": "voice", "prefix_frames": len(VOICE)}
-FRAMES = 12
+FRAMES = 8
 
 
 class Faulty:
@@ -271,11 +271,11 @@ def test_a_device_that_is_lost_ends_everything_at_once(backend, where, beside):
 
 @pytest.mark.parametrize("where", [Decoded, Finished])
 def test_a_listener_that_fails_ends_its_own_stream_only(loop, backend, where):
-    expected, _ = run(loop, frames=60)
-    others = [Listener(loop, 60) for _ in range(2)]
-    broken = Listener(loop, 60)
+    expected, _ = run(loop, frames=30)
+    others = [Listener(loop, 30) for _ in range(2)]
+    broken = Listener(loop, 30)
     broken.fail_at = where
-    others.append(Listener(loop, 60))
+    others.append(Listener(loop, 30))
     for each in others:
         samples, finished = each.wait()
         assert finished.error is None

@@ -264,24 +264,23 @@ async def test_a_port_that_is_taken():
 async def test_it_is_found_by_itself():
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
-    found = asyncio.Event()
-    ports = []
-
-    async def look(zeroconf, service, name):
-        info = await zeroconf.async_get_service_info(service, name, int(PATIENCE_S * 1000))
-        ports.append(info.port)
-        found.set()
-
-    tasks = []
-
-    def notice(zeroconf, service_type, name, state_change):
-        if state_change.name == "Added":
-            tasks.append(asyncio.ensure_future(look(zeroconf, service_type, name)))
-
+    found, tasks = asyncio.Event(), []
     async with running(wyoming_zeroconf=True) as server:
+
+        async def look(zeroconf, service, name):
+            info = await zeroconf.async_get_service_info(service, name, int(PATIENCE_S * 1000))
+            if info is not None and info.port == server.wyoming_port:  # not another run's
+                found.set()
+
+        def notice(zeroconf, service_type, name, state_change):
+            if state_change.name == "Added":
+                tasks.append(asyncio.ensure_future(look(zeroconf, service_type, name)))
+
         looking = AsyncZeroconf(interfaces=["127.0.0.1"])
         browser = AsyncServiceBrowser(looking.zeroconf, "_wyoming._tcp.local.", handlers=[notice])
         await asyncio.wait_for(found.wait(), PATIENCE_S)
-        assert server.wyoming_port in ports
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await browser.async_cancel()
         await looking.async_close()
