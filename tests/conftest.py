@@ -78,16 +78,27 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Generator[None, object, object]:
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """Models are given back before others are loaded: Python does not know how large they are."""
     global _kept_mib
     try:
         return (yield)
     finally:
-        if resident_mib() > _kept_mib + _MOST_LEFT_MIB:
+        let_go_of_frames(item)
+        if (resident := resident_mib()) > _kept_mib + _MOST_LEFT_MIB:
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
             _kept_mib = resident_mib()
+        else:
+            _kept_mib = min(_kept_mib, resident)
+
+
+def let_go_of_frames(item: pytest.Item) -> None:
+    """An error that is a parameter, and was raised, has frames, and all that is in them."""
+    callspec = getattr(item, "callspec", None)
+    for value in callspec.params.values() if callspec else ():
+        if isinstance(value, BaseException):
+            value.__traceback__ = value.__context__ = value.__cause__ = None
 
 
 def resident_mib() -> int:
