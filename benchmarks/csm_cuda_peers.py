@@ -187,16 +187,17 @@ def time_ours(bench: Bench, backend: TorchBackend, batch: int) -> dict[str, floa
     for slot in slots:
         backend.prefill(slot, text_prompt(IDS, backend.codebooks))
     codes = backend.step(slots, samplers)
-    rows, span = min(b for b in backend._buckets if b >= batch), backend._spans[0]
+    programs = backend._programs
+    rows, span = min(b for b in programs.buckets if b >= batch), programs.spans[0]
     parts: dict[str, list[float]] = {"speak": [], "read": [], "codec": [], "frame": []}
 
     def whole() -> None:
         backend.decode(slots, backend.step(slots, samplers)[:, None])
 
     for _ in range(bench.frames):
-        with torch.no_grad(), backend._language.active():
-            parts["speak"].append(bench.time_ms(backend._speak_graphs[rows]))
-            parts["read"].append(bench.time_ms(backend._read_graphs[rows, span]))
+        with torch.no_grad(), programs.language.active():
+            parts["speak"].append(bench.time_ms(programs.speak_graphs[rows, False, False]))
+            parts["read"].append(bench.time_ms(programs.read_graphs[rows, span, False, False]))
         parts["codec"].append(bench.time_ms(lambda: backend.decode(slots, codes[:, None])))
         parts["frame"].append(bench.time_ms(whole))
     for slot in slots:

@@ -172,16 +172,17 @@ def frames(bench: Bench) -> None:
     for batch in [count for count in bench.batches if count <= backend.slots]:
         slots, samplers = start(backend, batch), [Sampler(number) for number in range(batch)]
         codes = backend.step(slots, samplers)
-        rows = next(b for b in backend._buckets if b >= batch)
-        span = backend._spans[0]
+        programs = backend._programs
+        rows = next(b for b in programs.buckets if b >= batch)
+        span = programs.spans[0]
 
         def whole(slots=slots, samplers=samplers) -> None:
             backend.decode(slots, backend.step(slots, samplers)[:, None])
 
-        with torch.no_grad(), backend._language.active():
-            speak = bench.median_ms(backend._speak_graphs[rows])
-            read = bench.median_ms(backend._read_graphs[rows, span])
-            in_place = bench.median_ms(backend._in_place_graphs[rows, span])
+        with torch.no_grad(), programs.language.active():
+            speak = bench.median_ms(programs.speak_graphs[rows, False, False])
+            read = bench.median_ms(programs.read_graphs[rows, span, False, False])
+            in_place = bench.median_ms(programs.read_graphs[rows, span, True, False])
         sound = bench.median_ms(
             lambda slots=slots, codes=codes: backend.decode(slots, codes[:, None])
         )
@@ -275,14 +276,18 @@ def company(bench: Bench) -> None:
 
 def nodes(bench: Bench) -> None:
     """What is in the graphs, by kernel."""
-    backend = bench.backend(1)
-    with torch.no_grad(), backend._language.active():
+    backend = bench.backend(1, adapter_ranks=32)
+    programs = backend._programs
+    span = programs.spans[0]
+    with torch.no_grad(), programs.language.active():
         for name, graph in (
-            ("speak", backend._speak_graphs[1]),
-            ("wide", backend._wide_graphs[1]),
-            ("read", backend._read_graphs[1, backend._spans[0]]),
-            ("read in place", backend._in_place_graphs[1, backend._spans[0]]),
-            ("sound", backend._codec_graphs[1, 1]),
+            ("speak", programs.speak_graphs[1, False, False]),
+            ("wide", programs.speak_graphs[1, True, False]),
+            ("read", programs.read_graphs[1, span, False, False]),
+            ("read in place", programs.read_graphs[1, span, True, False]),
+            ("speak with adapters", programs.speak_graphs[1, False, True]),
+            ("read with adapters", programs.read_graphs[1, span, False, True]),
+            ("sound", programs.codec_graphs[1, 1]),
         ):
             counts = kernels(bench, graph)
             bench.found(

@@ -55,8 +55,8 @@ def build(kind, folder, tmp_path_factory):
 
 def break_tokens(backend) -> None:
     """What a checkpoint must not have: it is refused when it is opened."""
-    if hasattr(backend, "_backbone"):
-        table = backend._backbone._text_table
+    if hasattr(backend, "_programs"):
+        table = backend._programs.backbone._text_table
     else:
         table = backend._text_table = np.array(backend._text_table)
     table[NAN], table[INFINITE] = float("nan"), float("inf")
@@ -181,7 +181,7 @@ def test_a_codec_s_entry_that_is_not_finite_stays_in_no_slot(backend):
 
 
 def spoil_codec(backend, slot: int) -> None:
-    decoder = backend._decoder
+    decoder = backend._programs.decoder if hasattr(backend, "_programs") else backend._decoder
     if hasattr(decoder, "_kv"):
         decoder._kv[:, slot] = decoder._state[slot] = float("nan")
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tts_provider.engines.csm.config import MimiConfig
     from tts_provider.engines.csm.files.checkpoint import Checkpoint
     from tts_provider.engines.csm.files.tensors import Tensor
+    from tts_provider.voices.store import VoiceStore
 
     BuildBackend = Callable[[Callable[[str], None]], Backend]
 
@@ -68,8 +69,10 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
     codec = find_codec(checkpoint, files.mimi)
     if device == "cuda" and (reason := _why_too_small(checkpoint, *codec, precision)) is not None:
         device, precision = _fall_back(settings, reason)
+    store = open_store(settings)
     if device == "cuda":
-        build_backend, stop = _on_cuda(settings, precision, checkpoint, *codec), None
+        adapted = None if files.adapter is not None else store
+        build_backend, stop = _on_cuda(settings, precision, checkpoint, *codec, adapted), None
     else:
         build_backend, stop = _on_cpu(settings, precision, checkpoint, *codec)
     return CsmEngine(
@@ -85,7 +88,7 @@ def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
         language=settings.model_language,
         codec=files_key(codec[1]),
         prompts=prompts,
-        store=open_store(settings),
+        store=store,
         takes_acts=settings.model_acts,
         limits=settings,
         has_adapter=files.adapter is not None,
@@ -196,8 +199,12 @@ def _on_cuda(
     checkpoint: Checkpoint,
     codec_config: MimiConfig,
     codec: Mapping[str, Tensor],
+    adapted: VoiceStore | None,
 ) -> BuildBackend:
+    """`adapted` has the voices whose adapters can speak here."""
+
     def build_backend(report: Callable[[str], None]) -> Backend:
+        from tts_provider.engines.csm.adapters.kept import stored_ranks
         from tts_provider.engines.csm.files.checkpoint import read_all
         from tts_provider.engines.csm.torch.backend import TorchBackend
         from tts_provider.engines.csm.torch.weights import reader
@@ -213,6 +220,8 @@ def _on_cuda(
             use_graphs=settings.cuda_graphs,
             fixed_batch=settings.cuda_fixed_batch,
             use_kernels=settings.cuda_kernels,
+            adapter_ranks=0 if adapted is None else stored_ranks(adapted, settings),
+            most_adapter_bytes=settings.max_adapters_memory_bytes,
             on_progress=report,
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tts_provider.config import Limits
-from tts_provider.engines.csm.adapters.kept import KeptAdapters
+from tts_provider.engines.csm.adapters.kept import KeptAdapters, stored_ranks
 from tts_provider.engines.csm.backend import OutOfMemory
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.errors import InvalidRequest, OverCapacity
@@ -258,3 +258,16 @@ async def test_who_leaves_while_it_is_read_leaves_no_place_taken(store, config, 
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
     assert await once(lambda v: kept.use(v, loader.load, loader.run), voices[1])
+
+
+def test_the_ranks_that_voices_have_are_counted_and_what_cannot_be_read_is_not(
+    store, small_model, folder, tmp_path
+):
+    assert stored_ranks(store, Limits()) == 0
+    train_voice(small_model, tmp_path / "wide", 2, r=9)
+    for source in (folder, tmp_path / "wide", folder):
+        added = store.add("a", None, True, None, source).voice
+    assert stored_ranks(store, Limits()) == 4 + 9 + 4
+    assert stored_ranks(store, Limits(max_adapters=2)) == 9 + 4, "no more are in memory at once"
+    (tmp_path / "voices" / added.id / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    assert stored_ranks(store, Limits()) == 4 + 9

@@ -6,7 +6,6 @@ from __future__ import annotations
 import queue
 import re
 import shutil
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tts_provider.engines.csm.adapters.low_rank import read_low_rank
 from tts_provider.engines.csm.files.checkpoint import open_checkpoint
 from tts_provider.engines.csm.loop import Decoded, Finished, Job, Loop
 from tts_provider.engines.csm.prompt import text_prompt
-from tts_provider.engines.csm.sampling import Sampler
+from tts_provider.engines.csm.sampling import NO_CODE, Sampler
 from tts_provider.errors import EngineFailed, StartupError
 
 from ..conftest import make_torch_backend
@@ -28,9 +27,9 @@ from .trained import DEVICES, make, train_voice
 
 torch = lazy_import("torch")
 safetensors = lazy_import("safetensors.torch")
-torch_backend = lazy_import("tts_provider.engines.csm.torch.backend")
+tape = lazy_import("engines.csm.torch.tape")
 
-BATCH_ADAPTERS = "tts_provider.engines.csm.torch.backend.BatchAdapters"
+LANE = "tts_provider.engines.csm.torch.programs.Lane"
 
 FRAMES = 20
 ROWS = "ab-bca-"
@@ -150,25 +149,102 @@ def load_all(backend, trained, config) -> dict:
     }
 
 
-def test_what_adapters_are_stacked_to_stays_in_any_order_of_streams(
-    on_torch, trained, config, monkeypatch
+def test_who_speaks_goes_on_while_others_are_loaded_and_forgotten(small_folder, trained, config):
+    """The bank grows beside a stream; what nobody holds is room for others, and leaves nothing."""
+    backend = make_torch_backend(small_folder, slots=2)
+    read = {name: read_low_rank(folder, config) for name, folder in trained[0].items()}
+    bank = backend._programs.adapters
+
+    def said(*, beside: bool) -> np.ndarray:
+        mine = backend.load_adapter(read["a"])
+        slot, codes, sizes = backend.acquire(mine), [], []
+        backend.prefill(slot, text_prompt(TEXT_IDS, 32))
+        sampler = Sampler(7)
+        for frame in range(6):
+            if beside:
+                other = backend.load_adapter(read["bc"[frame % 2]])
+                company = backend.acquire(other)
+                backend.step([company], [Sampler(1)])
+                backend.release(company)
+                del other
+            codes.append(backend.step([slot], [sampler])[0])
+            sizes.append(bank.bank.columns)
+        backend.release(slot)
+        assert sizes[1:] == sizes[1:2] * 5, "what is given back is used again"
+        return np.array(codes)
+
+    alone = said(beside=False)
+    small = bank.bank.columns
+    assert np.array_equal(said(beside=True), alone)
+    assert bank.bank.columns == small == 16, "ranks of 4 and 9, in steps of 16"
+    held = [backend.load_adapter(read["b"]) for _ in range(2)]
+    assert bank.bank.columns == 32
+    assert np.array_equal(said(beside=True), alone)
+    assert len({adapter.number for adapter in held}) == 2
+    del held
+    assert len(bank._free) == bank.bank.columns, "all of it"
+
+
+def test_what_is_not_finite_of_one_adapter_is_nobody_elses(on_torch, trained, config):
+    huge = read_low_rank(trained[0]["a"], config)
+    for factors in huge.factors.values():
+        factors.a.fill(1e30)
+        factors.b.fill(1e30)
+    adapters = load_all(on_torch, trained, config)
+    mine = [adapters["a"], on_torch.load_adapter(huge), None, adapters["b"]]
+    together = speak(on_torch, mine)
+    assert (together[1] == NO_CODE).all()
+    for row in (0, 2, 3):
+        assert np.array_equal(speak(on_torch, [mine[row]], [row])[0], together[row])
+
+
+def test_numbers_that_the_precision_cannot_hold_are_refused(small_folder, trained, config):
+    backend = make_torch_backend(small_folder, precision="bfloat16", slots=1)
+    beyond = read_low_rank(trained[0]["a"], config)
+    next(iter(beyond.factors.values())).b[0, 0] = np.finfo(np.float32).max
+    with pytest.raises(StartupError, match=r"bfloat16 cannot hold; use --precision float32"):
+        backend.load_adapter(beyond)
+    bank = backend._programs.adapters
+    assert len(bank._free) == bank.bank.columns == 16
+    backend.load_adapter(read_low_rank(trained[0]["b"], config))
+    assert bank.bank.columns == 16
+
+
+@pytest.fixture
+def captured(small_folder, monkeypatch):
+    """Graphs that have room for 32 ranks."""
+    monkeypatch.setattr(LANE, tape.TapeLane)
+    return make_torch_backend(small_folder, slots=4, adapter_ranks=32)
+
+
+def test_graphs_compute_streams_with_adapters_and_without_together(
+    captured, on_torch, trained, config, monkeypatch
 ):
-    """The scheduler's order changes with every listener."""
-    adapters, made = load_all(on_torch, trained, config), []
-    stack = torch_backend.BatchAdapters
-
-    def count(*arguments) -> object:
-        made.append(len(arguments[0]))
-        return stack(*arguments)
-
-    monkeypatch.setattr(BATCH_ADAPTERS, count)
-    slots = [on_torch.acquire(adapter) for adapter in adapters.values()]
-    samplers = [Sampler(slot) for slot in slots]
-    for order in permutations(range(len(slots))):
-        on_torch.step([slots[row] for row in order], [samplers[row] for row in order])
-    assert made == [len(slots)]
+    programs = captured._programs
+    adapters, plain = load_all(captured, trained, config), load_all(on_torch, trained, config)
+    names = "a-b"
+    mine = [adapters.get(name) for name in names]
+    slots = [captured.acquire(adapter) for adapter in mine]
+    narrow, wide = Sampler(1), Sampler(1, top_k=900)
+    assert captured.groups(slots, [narrow] * 3) == [[0, 1, 2]]
+    assert captured.groups(slots, [wide, narrow, narrow]) == [[1, 2], [0]]
     for slot in slots:
-        on_torch.release(slot)
+        captured.release(slot)
+    expected = speak(on_torch, [plain.get(name) for name in names])
+    runs: list[str] = []
+    with monkeypatch.context() as patch:  # a replay is no run
+        for program in ("_speak", "_read", "_read_prompt"):
+            patch.setattr(programs, program, lambda *sizes: runs.append("by hand"))
+        assert np.array_equal(speak(captured, mine), expected)
+    assert not runs
+    held = [captured.load_adapter(read_low_rank(trained[0]["b"], config)) for _ in range(2)]
+    assert programs.adapters.bank.columns == 48, "more than the graphs have room for"
+    slots = [captured.acquire(adapter) for adapter in mine]
+    assert captured.groups(slots, [narrow] * 3) == [[1], [0, 2]], "nobody waits for them"
+    for slot in slots:
+        captured.release(slot)
+    assert np.array_equal(speak(captured, mine), expected)
+    assert len(held) == 2
 
 
 def test_a_batch_of_adapters_fails_by_itself(on_torch, trained, config, monkeypatch):
@@ -178,7 +254,7 @@ def test_a_batch_of_adapters_fails_by_itself(on_torch, trained, config, monkeypa
     def fail(*_) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(BATCH_ADAPTERS, fail)
+    monkeypatch.setattr(on_torch._programs.adapters, "of", fail)
     loop, boxes = Loop(on_torch, max_ahead_s=20), []
     prompt = text_prompt(TEXT_IDS, 32)
     with monkeypatch.context() as patch:  # their prompts were read when there was memory
@@ -198,18 +274,19 @@ def last(arrived: queue.SimpleQueue) -> Finished:
     return item
 
 
-def test_with_a_fixed_batch_adapters_have_no_company(small_folder, trained, config):
+@pytest.mark.parametrize("adapter_ranks", [0, 32], ids=["without graphs", "with"])
+def test_with_a_fixed_batch_company_changes_nothing_at_any_precision(
+    small_folder, trained, config, adapter_ranks
+):
     backend = make_torch_backend(
-        small_folder, precision="bfloat16", slots=len(ROWS), fixed_batch=True
+        small_folder,
+        precision="bfloat16",
+        slots=len(ROWS),
+        fixed_batch=True,
+        adapter_ranks=adapter_ranks,
     )
     adapters = load_all(backend, trained, config) | {"-": None}
     mine = [adapters[name] for name in ROWS]
-    slots = [backend.acquire(adapter) for adapter in mine]
-    samplers = [Sampler(row) for row in range(len(mine))]
-    having = [row for row, name in enumerate(ROWS) if name != "-"]
-    assert backend.groups(slots, samplers) == [[2, 6], *([row] for row in having)]
-    for slot in slots:
-        backend.release(slot)
     together = speak(backend, mine)
     for row, adapter in enumerate(mine):
         assert np.array_equal(speak(backend, [adapter], [row])[0], together[row])

@@ -137,9 +137,19 @@ class Counted(TorchBackend):
     def _free_bytes(self):
         return self.free.pop(0) if len(self.free) > 1 else self.free[0]
 
-    def _run_all(self):
-        assert self.slots == 0, "before slots are taken"
-        self.tried.append(self._buckets[-1])
-        if self._buckets[-1] > self.too_many:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        super()._run_all()
+    def _runs_all(self, rows):
+        programs = self._programs
+        run = programs.run_largest
+
+        def run_counted() -> None:
+            assert programs.slots == 0, "before slots are taken"
+            self.tried.append(programs.buckets[-1])
+            if programs.buckets[-1] > self.too_many:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            run()
+
+        programs.run_largest = run_counted
+        try:
+            return super()._runs_all(rows)
+        finally:
+            programs.run_largest = run

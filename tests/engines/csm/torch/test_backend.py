@@ -111,9 +111,10 @@ def test_bfloat16_speaks(small_folder):
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 def test_with_a_fixed_batch_company_changes_nothing_at_any_precision(small_folder, precision):
     backend = make_torch_backend(small_folder, precision=precision, slots=4, fixed_batch=True)
-    for graphs in (backend._speak_graphs, backend._wide_graphs, backend._codec_graphs):
-        assert {key[0] if isinstance(key, tuple) else key for key in graphs} == {4}
-    assert list(backend._read_graphs) == [(4, backend.positions)]
+    programs = backend._programs
+    for graphs in (programs.speak_graphs, programs.codec_graphs):
+        assert {rows for rows, *_ in graphs} == {4}
+    assert list(programs.read_graphs) == [(4, backend.positions, False, False)]
     for sampler in ({}, {"top_k": 2048}):
         said = []
         for company in (0, 1, 3):
@@ -131,10 +132,10 @@ def counted(small_folder, monkeypatch):
     monkeypatch.setattr("tts_provider.engines.csm.torch.backend.TorchBackend", tape.Counted)
     monkeypatch.setattr(tape.Counted, "tried", [])
 
-    def make(slots: int, free: list[int], too_many: int = 10**9):
+    def make(slots: int, free: list[int], too_many: int = 10**9, **options):
         monkeypatch.setattr(tape.Counted, "free", list(free))
         monkeypatch.setattr(tape.Counted, "too_many", too_many)
-        return make_torch_backend(small_folder, slots=slots)
+        return make_torch_backend(small_folder, slots=slots, **options)
 
     return make
 
@@ -153,7 +154,22 @@ def test_slots_are_taken_when_everything_has_run(counted, caplog):
     assert speak(backend, slots, [Sampler(1)] * 2, 2).shape == (2, 2, 32)
 
 
-def small_plan(counted):
+def test_adapters_that_voices_have_are_in_the_plan_where_there_is_room(counted, caplog):
+    plan = small_plan(counted, adapter_ranks=32)
+    alone = small_plan(counted)
+    column = plan.adapters // 32
+    assert plan.adapters == 32 * column > 0 == alone.adapters
+    assert (plan.weights, plan.stream, plan.work) == (alone.weights, alone.stream, alone.work)
+    limited = small_plan(counted, adapter_ranks=32, most_adapter_bytes=5 * column + 1)
+    assert limited.adapters == 5 * column
+    need = next(free for free in range(0, PLENTY, 2**20) if alone.streams(free) > 0)
+    huge = {"adapter_ranks": 32 + 2**28 // column, "most_adapter_bytes": PLENTY}
+    backend = counted(1, [need, need, PLENTY], **huge)
+    assert "no memory is set aside for the adapters of voices" in caplog.text
+    assert backend._programs.adapters.bank.columns == 0
+
+
+def small_plan(counted, **options):
     seen = []
     real = tape.Counted._plan
 
@@ -163,7 +179,7 @@ def small_plan(counted):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tape.Counted, "_plan", look)
-        counted(1, [PLENTY])
+        counted(1, [PLENTY], **options)
     return seen[0]
 
 
@@ -253,7 +269,7 @@ def test_an_error_of_the_gpu_is_one_line_and_takes_no_slot(broken, call):
 @pytest.mark.parametrize("call", CALLS)
 def test_a_gpu_that_does_not_come_back_is_lost(broken, monkeypatch, call):
     backend, slot = broken
-    monkeypatch.setattr(backend, "_synchronize", fail)
+    monkeypatch.setattr(backend._programs, "synchronize", fail)
     free = list(backend._free)
     with pytest.raises(DeviceLost) as caught:
         CALLS[call](backend, slot)
@@ -283,7 +299,7 @@ def test_a_reset_that_fails_leaks_no_slot(backend, monkeypatch):
     """Three times, and then everybody speaks."""
     loop = Loop(backend, max_ahead_s=20)
     with monkeypatch.context() as patch:
-        patch.setattr(backend._decoder, "reset", fail)
+        patch.setattr(backend._programs.decoder, "reset", fail)
         for _ in range(backend.slots + 3):
             assert "the GPU failed: CUDA error" in finish(begin(loop)).error.message
     boxes = [begin(loop) for _ in range(backend.slots + 1)]
@@ -306,12 +322,13 @@ def finish(arrived: queue.SimpleQueue) -> Finished:
 
 def test_long_top_ks_fail_by_themselves_group_by_group(backend, monkeypatch):
     """One narrow stream, and four wide ones, of which a step takes two at a time."""
-    monkeypatch.setattr(backend, "_wide_buckets", [1, 2])
+    programs = backend._programs
+    monkeypatch.setattr(programs, "wide_buckets", [1, 2])
     wide = [Sampler(number, top_k=2048) for number in range(4)]
     assert backend.groups(range(5), [*wide, Sampler(9)]) == [[4], [0, 1], [2, 3]]
     greedy = Sampler(1, temperature=0, top_k=900)
     assert backend.groups([0], [greedy]) == [[0]], "greedy is narrow"
-    speak, calls = backend._wide_graphs[2], []
+    speak, calls = programs.speak_graphs[2, True, False], []
 
     def fail_once() -> None:
         calls.append(0)
@@ -319,7 +336,7 @@ def test_long_top_ks_fail_by_themselves_group_by_group(backend, monkeypatch):
             fail()
         speak()
 
-    monkeypatch.setitem(backend._wide_graphs, 2, fail_once)
+    monkeypatch.setitem(programs.speak_graphs, (2, True, False), fail_once)
     loop = Loop(backend, max_ahead_s=20)
     boxes = [begin(loop, sampler) for sampler in (*wide, Sampler(9))]
     ends = [finish(box).error for box in boxes]

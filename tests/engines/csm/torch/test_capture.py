@@ -10,9 +10,11 @@ import pytest
 
 from engines.csm.small_codec import make_small_mimi, mimi_config_of, mimi_weights_of
 from lazy_import import lazy_import
+from tts_provider.engines.csm.adapters.low_rank import BACKBONE, DEPTH
 from tts_provider.engines.csm.config import CSM_1B
 from tts_provider.engines.csm.files.checkpoint import expected_shapes
 
+adapters = lazy_import("tts_provider.engines.csm.torch.adapters")
 mimi = lazy_import("tts_provider.engines.csm.torch.mimi")
 sampling = lazy_import("tts_provider.engines.csm.torch.sampling")
 tape = lazy_import("engines.csm.torch.tape")
@@ -152,6 +154,18 @@ def test_a_frame_starts_no_more_kernels_than_it_did(fused, ours, speak, read, re
 
         assert counted(read_frame) <= read
         assert counted(lambda: read_frame(in_place=True)) <= read_in_place
+
+        # Fifteen more a layer where rows have adapters, however many there are; one mask a program.
+        bank = adapters.AdapterBank(CSM_1B, 512, torch.device(META), torch.bfloat16, weights.pairs)
+
+        def speak_adapted() -> None:
+            depth.speak(hidden, draws or plain_draws(), bank.of(DEPTH, numbers))
+
+        def read_adapted() -> None:
+            read_frame(adapters=bank.of(BACKBONE, numbers))
+
+        assert counted(speak_adapted) <= speak + 31 * 4 * 15 + 1
+        assert counted(read_adapted) <= read + 16 * 15 + 1
 
 
 def test_a_chunk_of_sound():

@@ -19,7 +19,7 @@ graphs = lazy_import("tts_provider.engines.csm.torch.graphs")
 tape = lazy_import("engines.csm.torch.tape")
 torch = lazy_import("torch")
 
-LANE = "tts_provider.engines.csm.torch.backend.Lane"
+LANE = "tts_provider.engines.csm.torch.programs.Lane"
 SLOTS = 4
 
 
@@ -69,14 +69,14 @@ def test_every_graph_is_replayed_by_somebody(taped):
     slot = taped.acquire()
     for length in (1, 20, 60):
         taped.prefill(slot, text_prompt(range(length), 32))
-    for span in taped._spans:
+    programs = taped._programs
+    for span in programs.spans:
         taped._table[slot, 1] = span - 2
         taped.step([slot], [Sampler(0)])
     taped.release(slot)
-    tapes = taped._language.tapes | taped._codec.tapes
-    language = (taped._speak_graphs, taped._wide_graphs, taped._prompt_graphs)
-    kinds = (*language, taped._read_graphs, taped._in_place_graphs)
-    assert len(tapes) == sum(map(len, kinds)) + len(taped._codec_graphs)
+    tapes = programs.language.tapes | programs.codec.tapes
+    language = (programs.speak_graphs, programs.read_graphs, programs.prompt_graphs)
+    assert len(tapes) == sum(map(len, language)) + len(programs.codec_graphs)
     unused = [name for name, each in tapes.items() if not each.replays]
     # Prompts and reads of every span would be all that this test does.
     assert all("positions" in name for name in unused), unused
@@ -107,22 +107,26 @@ def test_slots_side_by_side_are_read_in_place_and_say_the_same(eager, taped, sta
         return np.concatenate(found, axis=1)
 
     alone = said(eager, [[slot] for slot in stay])
-    replays = [each.replays for each in taped._in_place_graphs.values()]
+    programs = taped._programs
+
+    def replays_in_place() -> list[int]:
+        graphs = programs.read_graphs.items()
+        return [tape.replays for (_, _, in_place, _), tape in graphs if in_place]
+
+    before = replays_in_place()
     assert np.array_equal(said(taped, [list(stay)]), alone)
-    in_place = replays != [each.replays for each in taped._in_place_graphs.values()]
-    assert in_place == (max(stay) < graphs.fitting(taped._buckets, len(stay)))
+    in_place = replays_in_place() != before
+    assert in_place == (max(stay) < graphs.fitting(programs.buckets, len(stay)))
 
 
 @pytest.mark.parametrize("sampler", [Sampler(1), WIDE, Sampler(1, 0.9, 5, depth_top_k=100)])
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_a_step_starts_nothing_by_hand(taped, sampler, rows, monkeypatch):
     slots = [taped.acquire() for _ in range(rows)]
-    reads = (taped._read_graphs, taped._in_place_graphs)
-    for kind in (taped._speak_graphs, taped._wide_graphs, *reads):
+    programs = taped._programs
+    for kind in (programs.speak_graphs, programs.read_graphs, programs.codec_graphs):
         for key in kind:  # the tape would start its operators
             monkeypatch.setitem(kind, key, lambda: None)
-    for key in taped._codec_graphs:
-        monkeypatch.setitem(taped._codec_graphs, key, lambda: None)
     with tape.Copies() as copies:
         codes = taped.step(slots, [sampler] * rows)
         taped.decode(slots, np.zeros((rows, 1, 32), np.int64))

@@ -158,12 +158,12 @@ import sys
 sys.path.insert(0, {str(REPOSITORY / "tests")!r})
 from engines.csm.conftest import make_torch_backend
 from tts_provider.engines.csm.prompt import text_prompt
-from tts_provider.engines.csm.torch.backend import TorchBackend
+from tts_provider.engines.csm.torch import programs
 said = []
 for has in (False, True):
-    TorchBackend._has_kernels = lambda self, device: has
+    programs.has_kernels = lambda device: has
     backend = make_torch_backend(Path({str(small_folder)!r}), slots=2)
-    assert backend._use_kernels == has
+    assert backend._programs.uses_kernels == has
     slots = [backend.acquire(), backend.acquire()]
     for slot in slots:
         backend.prefill(slot, text_prompt([128000, 5 + slot, 60, 128001], 32))

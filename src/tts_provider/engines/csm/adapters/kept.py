@@ -16,10 +16,12 @@ from tts_provider.config import Limits
 from tts_provider.engines.csm.adapters.low_rank import LowRank, read_low_rank
 from tts_provider.engines.csm.backend import OutOfMemory
 from tts_provider.engines.csm.config import CsmConfig
+from tts_provider.engines.csm.files.adapter import read_adapter
 from tts_provider.errors import (
     InvalidRequest,
     OverCapacity,
     StartupError,
+    TTSError,
     UnreadableFile,
     WireError,
 )
@@ -179,3 +181,19 @@ class KeptAdapters:
 def adapter_key(voice: StoredVoice) -> str:
     """Names the voice with its adapter, for what is kept of either."""
     return voice.id if voice.adapter is None else f"{voice.id}:{voice.adapter.sha256}"
+
+
+def stored_ranks(store: VoiceStore, limits: Limits) -> int:
+    """The ranks of the adapters that voices have now, as many of them as may be in memory."""
+    ranks = []
+    for voice in store.list():
+        if voice.adapter is None:
+            continue
+        try:
+            changes = read_adapter(store.open_adapter(voice.id)).changes.values()
+        except (TTSError, OSError):
+            continue  # who speaks with it hears why not
+        ranks.append(
+            max((change.a.shape[0] for change in changes if change.a is not None), default=0)
+        )
+    return sum(sorted(ranks)[-limits.max_adapters :])

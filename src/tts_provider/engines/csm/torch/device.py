@@ -137,10 +137,12 @@ class MemoryPlan:
     """Each slot's: keys and values of all positions, the codec's state, room to work."""
     work: int
     """What the codec takes while it decodes and encodes."""
+    adapters: int = 0
+    """Those of voices, that the server begins with."""
 
     def streams(self, free: int) -> int:
         """How many streams fit into `free` bytes; negative where not even the weights do."""
-        room = free - self.weights - self.work - _CONTEXT_BYTES - _LATER_BYTES
+        room = free - self.weights - self.adapters - self.work - _CONTEXT_BYTES - _LATER_BYTES
         # One more slot than streams: padding needs a place.
         return -1 if room < 0 else max(0, room // self.stream - 1)
 
@@ -157,14 +159,21 @@ class MemoryPlan:
         return f"the GPU has too little memory: {what} not fit ({self.describe(free)})"
 
     def describe(self, free: int) -> str:
+        adapters = f"{self.adapters / GIB:.1f} GiB of adapters, " if self.adapters else ""
         return (
-            f"{self.weights / GIB:.1f} GiB of weights, {self.work / GIB:.1f} GiB to work, "
-            f"{self.stream / 2**20:.0f} MiB a stream, {free / GIB:.1f} GiB free"
+            f"{self.weights / GIB:.1f} GiB of weights, {adapters}"
+            f"{self.work / GIB:.1f} GiB to work, {self.stream / 2**20:.0f} MiB a stream, "
+            f"{free / GIB:.1f} GiB free"
         )
 
 
 def plan_memory(
-    config: CsmConfig, mimi: MimiConfig, codec_bytes: int, ring: int, item_bytes: int
+    config: CsmConfig,
+    mimi: MimiConfig,
+    codec_bytes: int,
+    ring: int,
+    item_bytes: int,
+    adapters: int = 0,
 ) -> MemoryPlan:
     """`codec_bytes` are the codec's weights, `ring` the positions its decoder keeps."""
     shapes = expected_shapes(config)
@@ -180,4 +189,4 @@ def plan_memory(
     widest = 4 * _CODEC_ACTIVATIONS * mimi.filters * mimi.samples_per_step
     decoding, encoding = 2 * _CODEC_FRAMES * widest, _ENCODED_STEPS * widest
     work = decoding + encoding + _ENCODER_TRANSFORMER_BYTES
-    return MemoryPlan(numbers * item_bytes + codec_bytes, stream, work)
+    return MemoryPlan(numbers * item_bytes + codec_bytes, stream, work, adapters)

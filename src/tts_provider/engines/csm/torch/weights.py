@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tts_provider.engines.csm.adapters.low_rank import BACKBONE, LowRank
 from tts_provider.engines.csm.config import CsmConfig, TransformerConfig
 from tts_provider.engines.csm.files.checkpoint import (
     AUDIO_EMBEDDING,
@@ -16,7 +15,6 @@ from tts_provider.engines.csm.files.checkpoint import (
     Checkpoint,
 )
 from tts_provider.engines.csm.rope import rope_angles
-from tts_provider.engines.csm.torch.adapters import Halves, TorchAdapter
 from tts_provider.engines.csm.torch.language import Backbone, Depth, Layer, Transformer, Turn, turn
 from tts_provider.engines.csm.torch.sampling import silu_gate
 
@@ -130,16 +128,3 @@ def pairs(rows: Tensor, head_size: int) -> Tensor:
     """
     halves = rows.reshape(-1, 2, head_size // 2, rows.shape[1])  # [heads, half, pair, W]
     return halves.transpose(1, 2).reshape(rows.shape)
-
-
-def load_adapter(
-    adapter: LowRank, config: CsmConfig, device: torch.device, dtype: torch.dtype
-) -> TorchAdapter:
-    halves = {}
-    for (transformer, number, matrix), factors in adapter.factors.items():
-        a, b = (torch.from_numpy(half).to(device, dtype) for half in (factors.a, factors.b))
-        if matrix in ("q", "k"):  # as the rows beside which they stand
-            part = config.backbone if transformer == BACKBONE else config.depth
-            b = pairs(b, part.head_size)
-        halves[transformer, number, matrix] = Halves(a, b)
-    return TorchAdapter(halves)
