@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,8 @@ _COLUMNS_TOGETHER = 16
 
 Key = tuple[str, int, Product]
 """Transformer, layer, product."""
+Halves = dict[tuple[str, int, Matrix], tuple[Tensor, Tensor]]
+"""By transformer, layer and matrix: A [rank, inputs] and B [rank, outputs], scale included."""
 
 
 @dataclass
@@ -111,10 +113,27 @@ class AdapterBank:
         self.bank = self._empty(0)
         self._grow(columns)
 
-    def load(self, adapter: LowRank) -> TorchAdapter:
-        """Raises `torch.OutOfMemoryError`, and `StartupError` where it is out of the type's
-        range."""
-        rank = max(len(factors.a) for factors in adapter.factors.values())
+    def copy(self, adapter: LowRank) -> Halves:
+        """Its halves on the device. Raises `torch.OutOfMemoryError`, and `StartupError` where it is
+        out of the type's range."""
+        halves: Halves = {}
+        for (transformer, number, matrix), factors in adapter.factors.items():
+            a, b = torch.from_numpy(factors.a), torch.from_numpy(factors.b)
+            if matrix in ("q", "k"):
+                part = self._config.backbone if transformer == BACKBONE else self._config.depth
+                b = self._arrange(b, part.head_size)
+            a, b = a.to(self._dtype), b.t().to(self._dtype)
+            if not (a.isfinite().all() and b.isfinite().all()):
+                raise StartupError(
+                    f"the adapter's {matrix} of layer {number} has numbers that {self._dtype} "
+                    "cannot hold; use --precision float32"
+                )
+            halves[transformer, number, matrix] = a.to(self._device), b.to(self._device)
+        return halves
+
+    def keep(self, halves: Halves) -> TorchAdapter:
+        """What was copied, in columns of its own. Raises `torch.OutOfMemoryError`."""
+        rank = max(len(a) for a, _ in halves.values())
         with self._changing:
             if rank > len(self._free):
                 self._grow(rank - len(self._free))
@@ -122,12 +141,11 @@ class AdapterBank:
             columns = self._free[:rank]
             # Whoever owned them speaks no more; nobody's are they until all is there.
             self.bank.owners[columns] = _NOBODY
-            self._write(adapter, columns)
-            del self._free[:rank]
-            loaded = TorchAdapter(
-                next(self._numbers), rank * column_bytes(self._config, self._dtype)
-            )
+            self._write(halves, torch.tensor(columns, device=self._device))
+            rank_bytes = column_bytes(self._config, self._dtype)
+            loaded = TorchAdapter(next(self._numbers), rank * rank_bytes)
             self.bank.owners[columns] = loaded.number
+            del self._free[:rank]
         weakref.finalize(loaded, self._free.extend, columns).atexit = False
         return loaded
 
@@ -165,29 +183,18 @@ class AdapterBank:
         self.bank = bank
         self._free.extend(range(had, columns))
 
-    def _write(self, adapter: LowRank, columns: Sequence[int]) -> None:
-        bank, index = self.bank, torch.tensor(columns, device=self._device)
+    def _write(self, halves: Halves, columns: Tensor) -> None:
+        bank, rank = self.bank, len(columns)
         for (transformer, number, product), parts in bank.b.items():
             matrices = _PRODUCTS[product]
-            a = bank.a[transformer, number, product].view(len(matrices), bank.columns, -1)
-            for place, (matrix, b) in enumerate(zip(matrices, parts, strict=True)):
-                a[place, index] = 0
-                b[index] = 0
-                factors = adapter.factors.get((transformer, number, matrix))
-                if factors is None:
-                    continue
-                halves = torch.from_numpy(factors.a), torch.from_numpy(factors.b)
-                if matrix in ("q", "k"):
-                    part = self._config.backbone if transformer == BACKBONE else self._config.depth
-                    halves = halves[0], self._arrange(halves[1], part.head_size)
-                inner, outer = (half.to(self._device, self._dtype) for half in halves)
-                if not (inner.isfinite().all() and outer.isfinite().all()):
-                    raise StartupError(
-                        f"the adapter's {matrix} of layer {number} has numbers that {self._dtype} "
-                        "cannot hold; use --precision float32"
-                    )
-                own = index[: len(inner)]
-                a[place, own], b[own] = inner, outer.t()
+            stacked = bank.a[transformer, number, product].view(len(matrices), bank.columns, -1)
+            for matrix, to_a, to_b in zip(matrices, stacked, parts, strict=True):
+                a, b = halves.get((transformer, number, matrix), (None, None))
+                if a is None or b is None or len(a) < rank:  # something of another's would be left
+                    to_a[columns], to_b[columns] = 0, 0
+                if a is not None and b is not None:
+                    own = columns[: len(a)]
+                    to_a[own], to_b[own] = a, b
 
 
 def column_bytes(config: CsmConfig, dtype: torch.dtype) -> int:

@@ -209,8 +209,8 @@ class TorchBackend(Backend):
 
     @torch.no_grad()
     def load_adapter(self, adapter: LowRank) -> TorchAdapter:
-        with self._faults(), self._programs.language.active():
-            return self._programs.adapters.load(adapter)
+        with self._faults():
+            return self._programs.load_adapter(adapter)
 
     def acquire(self, adapter: Any = None) -> int:
         slot, programs = self._free[0], self._programs

@@ -11,10 +11,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from tts_provider.engines.csm.adapters.low_rank import BACKBONE, DEPTH
+from tts_provider.engines.csm.adapters.low_rank import BACKBONE, DEPTH, LowRank
 from tts_provider.engines.csm.config import CsmConfig, MimiConfig
 from tts_provider.engines.csm.torch import language
-from tts_provider.engines.csm.torch.adapters import AdapterBank, RowAdapters
+from tts_provider.engines.csm.torch.adapters import AdapterBank, RowAdapters, TorchAdapter
 from tts_provider.engines.csm.torch.graphs import (
     Inbox,
     Lane,
@@ -105,6 +105,8 @@ class Programs:
         self.codec = Lane(device, priority=-1, exact=exact, use_graphs=use_graphs)
         # A voice that is new holds up nobody's sound. What it encodes to must be exact.
         self._encoding = Lane(device)
+        # What waits for copies from the host does not wait for frames too.
+        self._loading = Lane(device)
         with self.language.active():
             self.adapters = AdapterBank(config, adapter_ranks, device, DTYPES[precision], pairs)
         self._captured_bank: object = None
@@ -242,6 +244,16 @@ class Programs:
     def encode(self, samples: np.ndarray) -> np.ndarray:
         """Samples (n,) → codes (frames, codebooks), beside all else."""
         return self._encoding.run(partial(self._encode, samples))
+
+    def load_adapter(self, adapter: LowRank) -> TorchAdapter:
+        """From any thread. Raises what `AdapterBank` raises."""
+        with self._loading.active():
+            halves = self.adapters.copy(adapter)
+            self._loading.wait()
+        with self.language.active():
+            loaded = self.adapters.keep(halves)
+            self.language.wait()  # the memory of the copies is another lane's again
+        return loaded
 
     def _do(self, replay: Replay | None, has_adapters: bool, work: Callable[[], None]) -> None:
         if replay is None or (has_adapters and not self.captured_adapters):
