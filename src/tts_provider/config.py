@@ -168,6 +168,7 @@ class Settings(BaseSettings, Limits):
     speaker_prompts: Annotated[tuple[str, ...], NoDecode] = ()
     voice_aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    metrics_by_key: bool = False
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     watermark: Literal["auto", "on", "off"] = "auto"

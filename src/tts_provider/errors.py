@@ -13,6 +13,7 @@ was expected, what arrived.
         ├── ForbiddenHost       403 before the upgrade
         ├── ScopeTooSmall       403: the key may do other things
         ├── OverCapacity        try again later (1013)
+        │   └── LimitReached    429: the key has used what it may, the server goes on
         ├── Loading             the model is not there yet, for who cannot be told to wait (1013)
         ├── Draining            connect again (1012)
         ├── UnsentAudio         the listener does not take its audio (1008)
@@ -127,6 +128,13 @@ class OverCapacity(WireError):
     ) -> None:
         super().__init__(message, code=code, param=param)
         self.retry_after_ms = retry_after_ms
+
+
+class LimitReached(OverCapacity):
+    """A key's limit, which a connection survives."""
+
+    code = "rate_limit_exceeded"
+    http_status = 429
 
 
 class Loading(WireError):

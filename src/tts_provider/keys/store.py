@@ -55,7 +55,7 @@ MIGRATIONS = (
         requests INTEGER NOT NULL,
         failures INTEGER NOT NULL,
         characters INTEGER NOT NULL,
-        audio_ms INTEGER NOT NULL,
+        audio_samples INTEGER NOT NULL,
         PRIMARY KEY (day, name, voice, engine)
     ) WITHOUT ROWID
     """,

@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Scope
 
 from tts_provider import __version__
 from tts_provider.errors import EngineFailed, InvalidRequest, WireError
-from tts_provider.keys.ring import KeyRing
 from tts_provider.server.access import scopes_needed
 from tts_provider.server.connections.basic import SpeechSocket
 from tts_provider.server.connections.pump import DialectSocket
@@ -28,6 +27,7 @@ from tts_provider.server.http.answers import allowed_methods, error_response, me
 from tts_provider.server.http.openapi import describe
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.transport.address import AddressMiddleware, error_body_of
+from tts_provider.server.transport.allowance import AllowanceMiddleware
 from tts_provider.server.transport.auth import (
     HostMiddleware,
     KeyMiddleware,
@@ -43,11 +43,11 @@ def create_app(
     sockets: Sockets,
     store: VoiceStore,
     *,
-    keys: KeyRing,
     allow_origins: Sequence[str] = (),
     allow_hosts: Sequence[str] = (),
 ) -> ASGIApp:
     """The ASGI application: host and origin checks, CORS, key check, routes."""
+    keys = service.allowances.keys
     app = FastAPI(title="tts-provider", version=__version__, docs_url=None, redoc_url=None)
     app.openapi = describe(app, keys)  # type: ignore[method-assign]
     for api in APIS:
@@ -124,8 +124,9 @@ def create_app(
             headers = {"Allow": allowed_methods(app.routes, request.scope)}
         return JSONResponse(body, problem.status_code, headers)
 
-    guarded: ASGIApp = KeyMiddleware(
-        app, keys, KEYS, _takes_key, functools.partial(scopes_needed, app.routes)
+    guarded: ASGIApp = AllowanceMiddleware(app, service.allowances)
+    guarded = KeyMiddleware(
+        guarded, keys, KEYS, _takes_key, functools.partial(scopes_needed, app.routes)
     )
     if allow_origins:
         guarded = CORSMiddleware(

@@ -24,6 +24,8 @@ import uvicorn
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError
+from tts_provider.keys.counts import Counts
+from tts_provider.keys.limits import Allowances
 from tts_provider.keys.ring import KeyRing
 from tts_provider.server.app import create_app
 from tts_provider.server.connections.socket import Sockets
@@ -65,6 +67,7 @@ class Server:
         self.keys = KeyRing(
             [key.get_secret_value() for key in settings.api_keys], settings.data_dir
         )
+        self.counts = Counts(settings.data_dir, lambda: self.keys.has_names)
         self.service = SpeechService(
             engine,
             settings,
@@ -82,13 +85,14 @@ class Server:
                 or any(voice.source in LIKE_PEOPLE for voice in engine.voices()),
             ),
             signer=_signer(settings),
+            allowances=Allowances(self.keys, self.counts),
+            metrics_by_key=settings.metrics_by_key,
         )
         self.sockets = Sockets(self.service)
         self.app = create_app(
             self.service,
             self.sockets,
             store,
-            keys=self.keys,
             allow_origins=settings.allow_origins,
             allow_hosts=(*settings.allow_hosts, settings.host.lower()),
         )
@@ -158,6 +162,7 @@ class Server:
                 listener.close()
             await self.service.decoders.close()
             await self._engine.close()
+            await asyncio.to_thread(self.counts.close)
             self.keys.close()
         return self._exit_code
 

@@ -13,7 +13,14 @@ from collections.abc import AsyncGenerator
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.errors import EngineFailed, InvalidRequest, OverCapacity, WireError
+from tts_provider.errors import (
+    EngineFailed,
+    InvalidRequest,
+    LimitReached,
+    OverCapacity,
+    WireError,
+)
+from tts_provider.keys.caller import current_caller
 from tts_provider.server.connections.socket import Socket, Wire, wait_for
 from tts_provider.server.connections.tasks import Tasks
 from tts_provider.server.dialects import basic
@@ -118,6 +125,7 @@ class SpeechSocket(Socket):
 
     async def _speak_or_say_why(self, request: basic.SpeechRequest) -> None:
         try:
+            self._service.allowances.take_request(current_caller())
             await self._service.wait_for_voices()
             asked = request.asked(self._service.find_voice)
             if not all(map(self._service.is_loaded_for, Dialogue.of(asked).voices)):
@@ -129,7 +137,8 @@ class SpeechSocket(Socket):
         except WireError as problem:
             self._connection.finish_turn()
             await self._send_error(problem, request.request_id)
-            if isinstance(problem, OverCapacity) or problem is self._service.admission.refusal:
+            is_full = isinstance(problem, OverCapacity) and not isinstance(problem, LimitReached)
+            if is_full or problem is self._service.admission.refusal:
                 await self.close(problem.close_code, problem.message)
         except WebSocketDisconnect:
             raise

@@ -12,6 +12,8 @@ from typing import Any
 from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.errors import EngineFailed, InvalidRequest, WireError
+from tts_provider.keys.caller import current_caller
+from tts_provider.keys.counts import Place, Usage
 from tts_provider.server.connections.socket import Socket, Wire, wait_for
 from tts_provider.server.connections.tasks import Tasks
 from tts_provider.server.connections.timeline import Timeline
@@ -277,19 +279,27 @@ class DialectSocket(Socket):
                     param="continues",
                 )
             history = self._find_history(action.opening.continues)
-        items, context_id = await self._take(action), action.context_id
-        if isinstance(action, ChangeVoice) and context_id not in self._timelines:
-            return  # what comes next begins it
-        if context_id not in self._timelines:
-            context = self._contexts.find(context_id)
-            if context is None:  # it ended while its text was read
-                return
-            await self.send(Begun(context_id))
-            timeline = Timeline(context, self._service, self, history)
-            self._timelines[context_id] = (
-                timeline,
-                self._tasks.start(self._speak(context_id, timeline)),
-            )
+        context_id, end_stream = action.context_id, self._begin_stream(action)
+        try:
+            items, place = await self._take_counted(action)
+            if isinstance(action, ChangeVoice) and context_id not in self._timelines:
+                return  # what comes next begins it
+            if context_id not in self._timelines:
+                context = self._contexts.find(context_id)
+                if context is None:  # it ended while its text was read
+                    return
+                await self.send(Begun(context_id))
+                timeline = Timeline(context, self._service, self, history)
+                speaking = self._tasks.start(self._speak(context_id, timeline))
+                self._timelines[context_id] = timeline, speaking
+                if end_stream is not None:
+                    speaking.add_done_callback(_ignoring_result(end_stream))
+                    end_stream = None
+        finally:
+            if end_stream is not None:
+                end_stream()
+        if isinstance(action, Append) and place is not None:
+            self._timelines[context_id][0].meter.took(len(action.text), place)
         timeline, speaking = self._timelines[context_id]
         if isinstance(action, Cancel):
             await self._tasks.stop(speaking)
@@ -304,8 +314,46 @@ class DialectSocket(Socket):
         if context.id in self._timelines:
             self._timelines[context.id][0].add(*context.wait(End(context.id)))
 
-    async def _take(self, action: ContextAction) -> list[Item]:
-        if not isinstance(action, Append) or len(action.text) <= PIECE_CHARACTERS:
+    def _begin_stream(self, action: ContextAction) -> Callable[[], None] | None:
+        """A request and a stream of the caller's, where the action begins a context; what is
+        returned ends the stream. Raises `LimitReached`, and `Unauthorized` where the key lets
+        nobody in any more."""
+        if not isinstance(action, Append | Listen) or action.context_id in self._timelines:
+            return None
+        caller, allowances = current_caller(), self._service.allowances
+        end_stream = allowances.begin_stream(caller)
+        try:
+            allowances.take_request(caller)
+        except WireError:
+            end_stream()
+            raise
+        return end_stream
+
+    async def _take_counted(self, action: ContextAction) -> tuple[list[Item], Place | None]:
+        """What the timeline is to do now, and where its characters are counted. Raises
+        `LimitReached` too; a context that was begun may go on for a text's length."""
+        if not isinstance(action, Append):
+            return self._contexts.take(action), None
+        caller, allowances = current_caller(), self._service.allowances
+        if caller.name is None and not allowances.keys.has_names:
+            return await self._take(action), None
+        is_begun, context = action.context_id in self._timelines, None
+        if is_begun:
+            allowances.keys.check(caller)
+            context = self._contexts.find(action.context_id)
+        beyond = self._service.limits.max_text_characters if is_begun else 0
+        characters = len(action.text)
+        allowances.check_characters(caller, characters, beyond=beyond)
+        place = self._service.place_of(context.voice if context else action.opening.settings.voice)
+        allowances.counts.add(place, Usage(characters=characters))
+        try:
+            return await self._take(action), place
+        except WireError:
+            allowances.counts.add(place, Usage(characters=-characters))
+            raise
+
+    async def _take(self, action: Append) -> list[Item]:
+        if len(action.text) <= PIECE_CHARACTERS:
             return self._contexts.take(action)
         reading = self._contexts.begin(action)
         try:
@@ -345,3 +393,7 @@ class DialectSocket(Socket):
                     return
         except WebSocketDisconnect:
             pass
+
+
+def _ignoring_result(do: Callable[[], None]) -> Callable[[asyncio.Task[None]], None]:
+    return lambda _: do()

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from tts_provider.config import Limits
 from tts_provider.errors import InvalidRequest
+from tts_provider.keys.caller import GUEST, become
 from tts_provider.server.connections.pump import DialectSocket
 from tts_provider.server.connections.socket import Sockets, connections_line, too_many_messages
 from tts_provider.server.dialects.fields import parse_object
@@ -149,6 +150,8 @@ class WyomingPort:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = TcpWire(reader, writer, self._service.limits)
         try:
+            if self._service.allowances.keys.is_needed:
+                become(GUEST)
             connection = DialectSocket(wire, self._service, WyomingDialect)
             await self._sockets.attend(connection, self._line)
         except Exception:  # a fault of ours ends the connection, as on every other endpoint

@@ -28,7 +28,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.service.pieces import Piece, PieceEncoder
-from tts_provider.server.service.service import Meter, Said, SpeechService, unexpected_failure
+from tts_provider.server.service.service import Said, SpeechService, unexpected_failure
 from tts_provider.speech.engine import History, Utterance, Voice, to_ms
 from tts_provider.speech.pipeline import Progress, Segment, nothing_to_speak
 from tts_provider.speech.reading import Passage
@@ -72,7 +72,7 @@ class Timeline:
         self._utterance = Utterance("", settings.voice, settings.manner, history)
         longest = service.limits.max_text_characters
         self.transcript = Transcript(context.written, history, longest)
-        self._meter = Meter(service.metrics, listener.endpoint, settings.voice)
+        self.meter = service.new_meter(listener.endpoint, settings.voice)
         self._encoder = PieceEncoder(settings.output, is_cut=True)
         self._progress = Progress(transcript=self.transcript)
         self._max_ahead_s = settings.max_ahead_s or service.limits.max_ahead_s
@@ -108,7 +108,7 @@ class Timeline:
     def add(self, *items: Item) -> None:
         """More to do, or the news that text has arrived."""
         if any(isinstance(item, Passage) for item in items):
-            self._meter.begin()
+            self.meter.begin()
         self._todo += items
         self._changed.set()
 
@@ -124,7 +124,7 @@ class Timeline:
 
     async def _work_or_say_why(self) -> WireError | None:
         try:
-            with contextlib.closing(self._encoder), self._meter.measure():
+            with contextlib.closing(self._encoder), self.meter.measure():
                 await self._work()
         except WireError as problem:
             return problem
@@ -172,15 +172,15 @@ class Timeline:
         # Who has much to hear waits here, where it holds no place that others could speak in.
         # One that may be little ahead begins at once: it would have a gap else.
         await self._pace.wait(max(self._max_ahead_s / 2, min(self._max_ahead_s, _SOON_S)))
-        self._meter.begin()  # where it is a clause, nobody added it
-        self._meter.characters += len(passage.text)
+        self.meter.begin()  # where it is a clause, nobody added it
+        self.meter.characters += len(passage.text)
         self._context.spoken(passage)
         await self._tell_loading(passage.voice or self._settings.voice)
         usual_s = self._service.limits.max_ahead_s
         allowed_s = max(self._max_ahead_s, usual_s) - max(self._pace.ahead_s, 0.0)
         utterance = replace(self._utterance, ahead_s=allowed_s)
         speech = self._service.speak_passage(
-            utterance, self._encoder, passage, self._progress, self._meter
+            utterance, self._encoder, passage, self._progress, self.meter
         )
         async with contextlib.aclosing(speech):
             async for item in speech:

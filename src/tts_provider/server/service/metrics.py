@@ -15,7 +15,8 @@ _RATIOS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.5, 2, 5, 10
 class Metrics:
     """One server's counters, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_key: bool = False) -> None:
+        """`by_key` counts each key with a name apart, which makes as many series."""
         self._registry = CollectorRegistry()
         options: dict[str, Any] = {"namespace": "tts", "registry": self._registry}
         self.requests = Counter(
@@ -42,6 +43,25 @@ class Metrics:
             buckets=_RATIOS,
             **options,
         )
+
+        self._key_requests = self._key_characters = self._key_audio_s = None
+        if by_key:
+            self._key_requests = Counter(
+                "key_requests", "Requests by key and outcome.", ["key", "outcome"], **options
+            )
+            self._key_characters = Counter(
+                "key_characters", "Characters to speak, by key.", ["key"], **options
+            )
+            self._key_audio_s = Counter(
+                "key_audio_seconds", "Seconds of audio made, by key.", ["key"], **options
+            )
+
+    def count_key(self, key: str | None, outcome: str, characters: int, audio_s: float) -> None:
+        """What a request or context of this key came to, when it is over."""
+        if key is not None and self._key_requests and self._key_characters and self._key_audio_s:
+            self._key_requests.labels(key, outcome).inc()
+            self._key_characters.labels(key).inc(characters)
+            self._key_audio_s.labels(key).inc(audio_s)
 
     def watch_admission(self, active: Callable[[], float], queued: Callable[[], float]) -> None:
         self._active.set_function(active)

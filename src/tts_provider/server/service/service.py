@@ -33,6 +33,10 @@ from tts_provider.errors import (
     part_named,
     text_named,
 )
+from tts_provider.keys.caller import Caller, current_caller
+from tts_provider.keys.counts import Counts, Place, Usage
+from tts_provider.keys.limits import Allowances
+from tts_provider.keys.ring import KeyRing
 from tts_provider.server.service.admission import Admission
 from tts_provider.server.service.metrics import Metrics
 from tts_provider.server.service.pieces import Piece, PieceEncoder
@@ -105,6 +109,8 @@ class SpeechService:
         lexicon: LexiconFile | None = None,
         watermark: Watermark | None = None,
         signer: ManifestSigner | None = None,
+        allowances: Allowances | None = None,
+        metrics_by_key: bool = False,
     ) -> None:
         """`speakers` are other services' names of voices, in lower case → this server's speaker."""
         self.engine = engine
@@ -120,7 +126,8 @@ class SpeechService:
         self.admission = Admission(limits)
         self.decoders = Decoders()
         self.readings = Readings(limits.max_words_requests)
-        self.metrics = Metrics()
+        self.allowances = allowances or Allowances(KeyRing(), Counts(None))
+        self.metrics = Metrics(by_key=metrics_by_key)
         self.metrics.watch_admission(lambda: self.admission.active, lambda: self.admission.queued)
         self.metrics.ready.set_function(lambda: float(self.is_ready))
         for collector in engine.collectors:
@@ -303,11 +310,18 @@ class SpeechService:
 
         Raises `WireError`, whose text is called `text_name`.
         """
-        dialogue = Dialogue.of(asked)
-        meter = Meter(self.metrics, endpoint, *dialogue.voices)
-        meter.characters = dialogue.characters
+        dialogue, caller = Dialogue.of(asked), current_caller()
+        meter = self.new_meter(endpoint, *dialogue.voices)
         meter.begin()
-        with closing(encoder), text_named(text_name), meter.measure():
+        with (
+            closing(encoder),
+            text_named(text_name),
+            meter.measure(),
+            self.allowances.stream(caller),
+        ):
+            self.allowances.check_characters(caller, dialogue.characters)
+            for turn in dialogue.turns:
+                meter.take(len(turn.text), turn.voice)
             async with self.admission.admit(early=all(map(self.is_ready_for, dialogue.voices))):
                 await self._listen_to_all(context, dialogue.turns[0])
                 if isinstance(asked, Dialogue):
@@ -316,7 +330,10 @@ class SpeechService:
                     turns = [pipeline.Turn(asked, await self._read_whole(asked, reading))]
                 items = pipeline.speak_turns(
                     self.engine,
-                    [replace(turn, passages=meter.watch(turn.passages)) for turn in turns],
+                    [
+                        replace(turn, passages=meter.watch(turn.passages, turn.utterance.voice))
+                        for turn in turns
+                    ],
                     pause_s=dialogue.pause_s,
                     mark_of=self._watermark.mark,
                     longest_s=self.limits.max_reply_audio_s,
@@ -328,6 +345,23 @@ class SpeechService:
                             yield made
             for rest in await encoder.flush():
                 yield rest
+
+    def new_meter(self, endpoint: str, *voices: Voice) -> Meter:
+        """Of a request or context of whoever is served now."""
+        return Meter(
+            self.metrics,
+            endpoint,
+            *voices,
+            caller=current_caller(),
+            counts=self.allowances.counts,
+            place_of=self.place_of,
+        )
+
+    def place_of(self, voice: Voice) -> Place:
+        """Where what this voice speaks is counted, for whoever is served now."""
+        is_mixture = "+" in voice.id or " " in voice.id  # of which there are any number
+        name = "mixture" if is_mixture else voice.id
+        return Place(current_caller().name or "", name, self.engine.of(voice).name)
 
     async def speak_passage(
         self,
@@ -557,17 +591,53 @@ def unexpected_failure() -> EngineFailed:
 
 
 class Meter:
-    """What one request or context cost, told to the metrics and the log when it is over."""
+    """What one request or context cost, told to the metrics and the log when it is over, and added
+    to what its key used as it comes."""
 
-    def __init__(self, metrics: Metrics, endpoint: str, *voices: Voice) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        endpoint: str,
+        *voices: Voice,
+        caller: Caller,
+        counts: Counts,
+        place_of: Callable[[Voice], Place],
+    ) -> None:
+        """`place_of` says where what a voice speaks is counted. The first speaks unless told."""
         self._metrics = metrics
         self._endpoint = endpoint
+        self._caller, self._counts, self._find_place = caller, counts, place_of
         self._voices = dict.fromkeys(voice.id for voice in voices)
+        self._places: dict[str, Place] = {}
+        self._first = self._speaking = self.place_of(voices[0])
+        self._taken: list[tuple[Place, int]] = []
         self._arrived: float | None = None
         self._engine_s = 0.0
         self._first_audio_s: float | None = None
         self._samples = 0
         self.characters = 0
+
+    def place_of(self, voice: Voice) -> Place:
+        """Where what this voice speaks is counted."""
+        if voice.id not in self._places:
+            self._places[voice.id] = self._find_place(voice)
+        return self._places[voice.id]
+
+    def take(self, characters: int, voice: Voice) -> None:
+        """So many are to be spoken in this voice."""
+        place = self.place_of(voice)
+        self.characters += characters
+        self._counts.add(place, Usage(characters=characters))
+        self.took(characters, place)
+
+    def took(self, characters: int, place: Place) -> None:
+        """So many were counted, which are given back where nothing of them is heard."""
+        self._taken.append((place, characters))
+
+    def _give_back(self) -> None:
+        for place, characters in self._taken:
+            self._counts.add(place, Usage(characters=-characters))
+        self._taken.clear()
 
     async def next(self, items: AsyncGenerator[_Item, None]) -> _Item | None:
         """The next one, or None at the end; the time that it took to be made counts."""
@@ -579,14 +649,14 @@ class Meter:
         return item
 
     def hear(self, voice: Voice) -> None:
-        """It speaks too."""
+        """It speaks now."""
         self._voices[voice.id] = None
+        self._speaking = self.place_of(voice)
 
-    def watch(self, passages: Iterable[Passage]) -> Iterator[Passage]:
-        """The same, whose voices are known from then on."""
+    def watch(self, passages: Iterable[Passage], voice: Voice) -> Iterator[Passage]:
+        """The same, of a text in `voice`; who speaks is known from then on."""
         for passage in passages:
-            if passage.voice is not None:
-                self.hear(passage.voice)
+            self.hear(passage.voice or voice)
             yield passage
 
     def begin(self) -> None:
@@ -600,12 +670,14 @@ class Meter:
             self._first_audio_s = time.monotonic() - self._arrived
             self._metrics.first_audio_s.observe(self._first_audio_s)
         self._samples += samples
+        self._counts.add(self._speaking, Usage(audio_samples=samples))
         self._metrics.audio_s.inc(samples / SAMPLE_RATE)
 
     @contextmanager
     def measure(self) -> Iterator[None]:
         """Around the whole of it: how it ends is its outcome."""
         outcome = "failed"
+        self._counts.add(self._first, Usage(requests=1))
         try:
             yield
             outcome = "spoken"
@@ -619,10 +691,17 @@ class Meter:
             outcome = "cancelled"
             raise
         finally:
+            if outcome not in ("spoken", "cancelled"):
+                self._counts.add(self._first, Usage(failures=1))
+                if not self._samples:
+                    self._give_back()
             self._metrics.requests.labels(self._endpoint, outcome).inc()
+            name, audio_s = self._caller.name, self._samples / SAMPLE_RATE
+            self._metrics.count_key(name, outcome, self.characters, audio_s)
             log.info(
                 "request",
                 extra={
+                    **({} if name is None else {"key": name}),
                     "endpoint": self._endpoint,
                     "outcome": outcome,
                     "voice": ", ".join(self._voices),

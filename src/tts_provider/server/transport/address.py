@@ -67,6 +67,8 @@ def _shape_of(scope: Scope) -> ErrorShape:
 def error_body(problem: WireError) -> dict[str, object]:
     """An error in the shape of OpenAI's API, which is the shape of this server's own HTTP."""
     kind = "invalid_request_error" if problem.http_status < 500 else "server_error"
+    if problem.http_status == 429:
+        kind = "rate_limit_error"
     return {
         "error": {
             "message": problem.message,

@@ -13,6 +13,7 @@ import http
 import ipaddress
 import json
 import logging
+import math
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tts_provider.errors import (
     ForbiddenHost,
     ForbiddenOrigin,
+    OverCapacity,
     ScopeTooSmall,
     Unauthorized,
     WireError,
@@ -319,6 +321,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError)
     ]
     if isinstance(problem, Unauthorized):
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(problem, OverCapacity):
+        headers.append((b"retry-after", str(math.ceil(problem.retry_after_ms / 1000)).encode()))
     for name, value in error_headers_of(scope)(problem).items():
         headers.append((name.encode(), value.encode()))
     start = {

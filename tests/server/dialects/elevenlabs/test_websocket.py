@@ -10,7 +10,7 @@ import pytest
 from rows import rows
 from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
-from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, OverCapacity
+from tts_provider.errors import EngineFailed, InvalidRequest, NoSpeech, OverCapacity, Unauthorized
 from tts_provider.server.dialects.dialect import (
     Append,
     Audio,
@@ -40,9 +40,9 @@ BEGUN: WeakKeyDictionary[Dialect, set[str]] = WeakKeyDictionary()
 """Which contexts there are, as the pump would know."""
 
 
-def handshake(check_key=None, **query: str) -> Handshake:
+def handshake(show_key=None, **query: str) -> Handshake:
     path = {"voice": "bob"}
-    return Handshake(Limits(), find_voice, path, {"output_format": "pcm_24000", **query}, check_key)
+    return Handshake(Limits(), find_voice, path, {"output_format": "pcm_24000", **query}, show_key)
 
 
 def single(**query: str) -> StreamInput:
@@ -261,12 +261,17 @@ def test_a_context_that_could_not_begin_can_begin_again():
     assert tell(dialect, context_id="c", close_context=True) == [End("c")]
 
 
+def only_k(offered: str) -> None:
+    if offered != "k":
+        raise Unauthorized("not valid")
+
+
 @rows(
     "key",
     [{"xi-api-key": "k"}, {"xi_api_key": "k"}, {"authorization": "Bearer k"}],
 )
 def test_the_first_message_may_bring_the_key(key):
-    dialect = MultiStreamInput(handshake(lambda offered: offered == "k"))
+    dialect = MultiStreamInput(handshake(only_k))
     assert dialect.is_for_stranger
     assert tell(dialect, text="Hi", **key) == [(DEFAULT, "Hi")]
     assert not dialect.is_for_stranger
@@ -277,8 +282,8 @@ def test_the_first_message_may_bring_the_key(key):
 @rows("body", [{}, {"xi-api-key": "no"}, {"authorization": "Bearer "}])
 def test_who_brings_none_is_sent_away(body):
     for dialect in (
-        MultiStreamInput(handshake(lambda offered: offered == "k")),
-        StreamInput(handshake(lambda offered: offered == "k")),
+        MultiStreamInput(handshake(only_k)),
+        StreamInput(handshake(only_k)),
     ):
         (refuse,) = tell(dialect, text="Hi", **body)
         assert dialect.close_code(Problem(refuse.error)) == 1008

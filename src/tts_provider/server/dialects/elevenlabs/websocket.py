@@ -70,6 +70,7 @@ _TYPES = {
     403: "authorization_error",
     404: "not_found",
     422: "validation_error",
+    429: "rate_limit_error",
     503: "service_unavailable",
 }
 _CODES = {
@@ -77,6 +78,7 @@ _CODES = {
     "unknown_voice": "voice_not_found",
     "text_too_long": "max_character_limit_exceeded",
     "over_capacity": "system_busy",
+    "too_many_streams": "concurrent_limit_exceeded",
 }
 
 
