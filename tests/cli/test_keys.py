@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 
 import httpx2
@@ -11,6 +12,7 @@ from rows import rows
 from servers import run_cli, running_server
 from tts_provider.cli.keys.keys import parse_time
 from tts_provider.errors import StartupError
+from tts_provider.keys.counts import Counts, Place, Usage
 from tts_provider.keys.ring import LOOK_EVERY_S
 
 
@@ -56,6 +58,23 @@ async def test_a_running_server_takes_a_key_that_is_made_and_refuses_one_that_is
     assert "lets in nobody" not in cli("add", "ben", *limits, "--voices", "0,1")[1]
     row = cli("list")[0].splitlines()[1]
     assert "60 requests/min, 9 characters/day, 2 streams\t0, 1\t" in row
+
+
+def test_usage_is_shown_as_a_table_csv_or_json(cli, tmp_path):
+    assert "nothing was counted" in cli("usage")[1]
+    cli("add", "anna")
+    counts = Counts(tmp_path, time_s=lambda: 0.0)
+    counts.add(Place("anna", "=1+1", "hibari"), Usage(2, 1, 300, 36_000))
+    counts.close()
+    assert cli("usage")[0] == "1970-01-01\tanna\t=1+1\thibari\t2\t1\t300\t1.5\n"
+    titles, row = cli("usage", "--csv")[0].splitlines()
+    assert titles == "day,key,voice,engine,requests,failures,characters,audio_s"
+    assert row == "1970-01-01,anna,'=1+1,hibari,2,1,300,1.5"
+    (told,) = json.loads(cli("usage", "anna", "--json", "--until", "1970-01-01")[0])
+    assert (told["key"], told["audio_s"]) == ("anna", 1.5)
+    assert json.loads(cli("usage", "--json", "--since", "1970-01-02")[0]) == []
+    assert json.loads(cli("usage", "ben", "--json")[0]) == []
+    assert "--since must be a day" in cli("usage", "--since", "today", code=2)[1]
 
 
 def test_what_cannot_be_is_said_in_one_sentence(cli):

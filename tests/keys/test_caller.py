@@ -56,7 +56,8 @@ def test_a_route_that_no_key_check_guards_fails_closed():
         (ANNA, "anna", False, True, True),
         (ANNA, "ben", False, False, False),
         (ANNA, "ben", True, True, False),
-        (ANNA, None, False, True, True),
+        (ANNA, None, False, False, False),
+        (ANNA, None, True, True, False),
         (ANONYMOUS, "ben", False, True, True),
         (GUEST, "ben", False, False, False),
         (GUEST, "ben", True, True, False),
@@ -64,7 +65,7 @@ def test_a_route_that_no_key_check_guards_fails_closed():
 )
 def test_what_somebody_made_is_theirs(caller, owner, is_shared, sees, changes):
     assert caller.may_see(owner, is_shared=is_shared) == sees
-    assert caller.may_change(owner) == changes
+    assert caller.owns(owner) == changes
 
 
 async def test_tasks_act_for_whom_they_were_started():

@@ -97,6 +97,7 @@ examples:
       --requests-per-minute 60 --characters-per-day 100000 --expires 90d
   tts-provider keys add prometheus --scope metrics
   tts-provider keys revoke anna
+  tts-provider keys usage --since 2026-12-01 --csv
 
 A key without --scope may speak, use voices and jobs. docs/security.md says what
 each scope is for.
@@ -435,6 +436,14 @@ def _add_keys(parser: _Parser) -> None:
     listing = add_command("list", "show what each may do", "list_keys")
     revoking = add_command("revoke", "it lets nobody in any more", "revoke_key")
     rotating = add_command("rotate", "another secret for the same name; prints it", "rotate_key")
+    using = add_command("usage", "show what each used, by day, voice and engine", "print_usage")
+    add = using.add_argument
+    add("name", metavar="NAME", nargs="?", help="of this key alone")
+    add("--since", metavar="DAY", help="from this day on, as 2026-12-31")
+    add("--until", metavar="DAY", help="until this day")
+    output = using.add_mutually_exclusive_group()
+    output.add_argument("--csv", action="store_const", const=True, help="as CSV")
+    output.add_argument("--json", action="store_const", const=True, help="as JSON")
     for command in (adding, revoking, rotating):
         command.add_argument("name", metavar="NAME", help="whose key it is")
     add = adding.add_argument
@@ -450,7 +459,7 @@ def _add_keys(parser: _Parser) -> None:
     add("--characters-per-day", type=int, metavar="N", help="characters to speak, by days of UTC")
     add("--streams", type=int, metavar="N", help="spoken at once")
     add("--voices", metavar="ID,ID", help="the voices that it may speak with (default: all)")
-    for command in (adding, listing, revoking, rotating):
+    for command in (adding, listing, revoking, rotating, using):
         command.add_settings({"data_dir": "the server's data folder"})
 
 

@@ -53,13 +53,14 @@ class Caller:
                 f"here; it has {self.scopes_text}. Who runs this server can make one that has it"
             )
 
-    def may_see(self, owner: str | None, *, is_shared: bool = False) -> bool:
-        """Whether what `owner` made is there for this caller; what nobody owns is everybody's."""
-        return self.is_administrator or is_shared or owner is None or owner == self.name
+    def owns(self, owner: str | None) -> bool:
+        """Whether what `owner` made is this caller's to change and remove. What nobody owns is an
+        administrator's."""
+        return self.is_administrator or (owner is not None and owner == self.name)
 
-    def may_change(self, owner: str | None) -> bool:
-        """Whether it may change or remove what `owner` made; what nobody owns, everybody may."""
-        return self.may_see(owner)
+    def may_see(self, owner: str | None, *, is_shared: bool = False) -> bool:
+        """Whether what `owner` made is there for this caller."""
+        return is_shared or self.owns(owner)
 
 
 ANONYMOUS = Caller(None, frozenset(SCOPES), is_administrator=True)

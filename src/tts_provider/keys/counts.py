@@ -91,6 +91,7 @@ class Counts:
         self._is_wanted = is_wanted
         self._time_s = time_s
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._pending: dict[tuple[int, Place], Usage] = {}
         self._spent: dict[str, int] = {}
         self._spent_day = -1
@@ -126,6 +127,17 @@ class Counts:
 
     def write(self) -> None:
         """Now, as `close` and the thread do. What cannot be written is kept for the next time."""
+        with self._writing:
+            self._write_pending()
+
+    def read(self, since: str = "", until: str = "", name: str | None = None) -> list[Row]:
+        """As `read_usage`, with what is not written yet. Blocks for milliseconds."""
+        if self._path is None:
+            return []
+        self.write()
+        return read_usage(self._path.parent, since=since, until=until, name=name)
+
+    def _write_pending(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
         if not pending:
@@ -204,9 +216,10 @@ class Counts:
 
 
 def read_usage(
-    folder: Path, *, since: str = "", until: str = "9999", name: str | None = None
+    folder: Path, *, since: str = "", until: str = "", name: str | None = None
 ) -> list[Row]:
-    """By day, key, voice and engine, from one day on until another, of one key or of all.
+    """By day, key, voice and engine, from one day on until another, of one key or of all; days are
+    as 2026-12-31, and an empty one is no bound.
 
     Raises `StartupError`, `sqlite3.Error`.
     """
@@ -217,7 +230,7 @@ def read_usage(
         found = database.execute(
             "SELECT * FROM usage WHERE day >= ? AND day <= ? AND (? IS NULL OR name = ?) "
             "ORDER BY day, name, voice, engine",
-            (since, until, name, name),
+            (since, until or "9999", name, name),
         )
         return [
             Row(

@@ -61,8 +61,10 @@ ROUTES: Mapping[str, Scopes] = {
     "GET /voices": _LOOK,
     "GET /voices/{voice_id}": _LOOK,
     "POST /v1/audio/voices": _VOICES,
+    "PATCH /v1/audio/voices/{voice_id}": _VOICES,
     "DELETE /v1/audio/voices/{voice_id}": _VOICES,
     # Who asks
+    "GET /v1/usage": _ANY,
     "GET /v1/user": _ANY,
     "GET /v1/user/subscription": _ANY,
     # What is nowhere

@@ -22,7 +22,7 @@ from tts_provider.server.connections.pump import DialectSocket
 from tts_provider.server.connections.socket import Sockets, WebSocketWire
 from tts_provider.server.dialects import APIS, KEYS, detect, voices
 from tts_provider.server.dialects.dialect import Dialect
-from tts_provider.server.http import page
+from tts_provider.server.http import page, usage
 from tts_provider.server.http.answers import allowed_methods, error_response, meant_path
 from tts_provider.server.http.openapi import describe
 from tts_provider.server.service.service import SpeechService
@@ -57,6 +57,7 @@ def create_app(
             app.add_api_websocket_route(path, _endpoint(sockets, dialect))
     app.include_router(voices.create_router(service, store))
     app.include_router(detect.create_router(service))
+    app.include_router(usage.create_router(service.allowances.counts))
     app.include_router(page.create_router())
 
     @app.websocket("/")

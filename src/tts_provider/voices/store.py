@@ -1,9 +1,9 @@
 """The voices that users enrolled: one folder each, and no other state.
 
 `<data folder>/voices/<id>/` holds `voice.json`, and `audio.flac`, `adapter/` or both. A voice
-appears and vanishes as a whole, by a rename, and never changes, so any number of servers and
-commands may share the folder without locks. Names that begin with a dot are voices on their way in
-or out.
+appears and vanishes as a whole, by a rename; only whether it is shared changes, by another. So any
+number of servers and commands may use the folder without locks. Names that begin with a dot are
+voices on their way in or out.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class StoredVoice(BaseModel):
     consent: Literal[True]
     """Whose voice it is agreed; nothing else is stored."""
     consented_at: datetime
+    consented_by: str | None = None
+    """The name of the API key that said so."""
     created: datetime
     duration_ms: int | None = Field(gt=0)
     """Of its recording."""
@@ -103,6 +105,10 @@ class StoredVoice(BaseModel):
     adapter: StoredAdapter | None = None
     speaker: int = Field(0, ge=0, le=MAX_SPEAKER)
     """The number that its adapter was trained with."""
+    owner: str | None = None
+    """The name of the API key that it belongs to; nobody's is everybody's."""
+    shared: bool = False
+    """Everybody may speak with it."""
 
     @field_validator("name")
     @classmethod
@@ -127,6 +133,11 @@ class StoredVoice(BaseModel):
     @property
     def has_recording(self) -> bool:
         return self.transcript is not None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is there for every key."""
+        return self.shared or self.owner is None
 
     def voice(self) -> Voice:
         has_adapter = self.adapter is not None
@@ -269,9 +280,13 @@ class VoiceStore:
         recording: Samples | None,
         adapter: Path | None = None,
         speaker: int = 0,
+        *,
+        owner: str | None = None,
+        shared: bool = False,
     ) -> Added:
         """Enrol a voice of a recording, (n,) at 24 kHz, with its transcript, or of the adapter in
-        the folder `adapter`, which was trained as `speaker` and is copied, or of both.
+        the folder `adapter`, which was trained as `speaker` and is copied, or of both. `owner` is
+        the name of the key that asks for it and has said that its speaker agrees.
 
         Raises `InvalidRequest` where no voice can be made of it, `WireError` where it cannot be
         written.
@@ -289,16 +304,40 @@ class VoiceStore:
                 transcript=transcript,
                 consent=True,
                 consented_at=now,
+                consented_by=owner,
                 created=now,
                 duration_ms=None if prompt is None else prompt.duration_ms,
                 pitch_hz=None if pitch_hz is None else round(pitch_hz),
                 gender="unknown" if prompt is None else prompt.gender,
                 adapter=stored,
                 speaker=speaker,
+                owner=owner,
+                shared=shared,
             )
 
         voice = self._write(describe, None if prompt is None else prompt.samples, adapter)
         return Added(voice, [] if prompt is None else prompt.warnings)
+
+    def share(self, voice_id: str, shared: bool) -> StoredVoice | None:
+        """Let everybody speak with it, or its owner alone; None where there is no such voice.
+
+        Raises `WireError` where it cannot be written.
+        """
+        stored, entry = self.get(voice_id), self._entry(voice_id)
+        if stored is None or entry is None:
+            return None
+        changed = stored.model_copy(update={"shared": shared})
+        temporary = entry / f".{secrets.token_hex(8)}"
+        try:
+            _write_file(temporary, changed.model_dump_json(indent=2).encode())
+            temporary.replace(entry / _FACTS_FILE)
+        except FileNotFoundError:
+            return None  # somebody removed it meanwhile
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise _failed("changed", error) from error
+        return self.get(voice_id)
 
     def remove(self, voice_id: str) -> bool:
         """Forget the voice, damaged or not; False where there is none.

@@ -20,8 +20,11 @@ from bombs import BOMBS
 from recordings import TEXT, encode, speech, wav
 from servers import ask, open_socket, receive, running_server, server_process
 from tts_provider.audio.decode import decode_process
+from tts_provider.config import Limits
 from tts_provider.engines.espeak.engine import EspeakEngine
+from tts_provider.keys.store import KeyStore
 from tts_provider.server.lifecycle import Server
+from tts_provider.voices.store import VoiceStore
 
 PATH = "/v1/audio/voices"
 RECORDING = wav(speech())
@@ -378,3 +381,104 @@ async def test_a_recording_that_takes_too_much_is_told_so(tmp_path):
         status, body = await enrol(server, changed(audio=BOMBS["Ogg, a stream that begins late"]()))
         assert (status, body["error"]["code"]) == (400, "invalid_audio")
         assert (await enrol(server))[0] == 201
+
+
+async def test_a_voice_belongs_to_the_key_that_made_it(tmp_path):
+    """Others see it when it is shared; an administrator sees all, and old ones are everybody's."""
+    with KeyStore(tmp_path) as store:
+        anna, ben, root = (
+            {"X-API-Key": store.add(name, frozenset({"speak", "voices", *more}))}
+            for name, more in (("anna", ()), ("ben", ()), ("root", ("admin",)))
+        )
+    old, _ = VoiceStore(tmp_path / "voices", Limits()).add("Old", TEXT, True, speech())
+
+    async with running_server(PromptedEngine(), data_dir=tmp_path) as server:
+
+        async def ask_for(
+            method: str, who: dict[str, str], voice_id: str = "", body: Any = None, **more: str
+        ) -> tuple[int, Any]:
+            path = PATH + (f"/{voice_id}" if voice_id else "")
+            return await call(server, method, path, body, **who, **more)
+
+        async def seen_by(who: dict[str, str]) -> set[str]:
+            _, listed = await ask_for("GET", who)
+            return {each["id"] for each in listed["voices"] if each["source"] == "enrolled"}
+
+        async def speak(who: dict[str, str], voice_id: str) -> tuple[int, str]:
+            """The same in a field and in a text, however long: that is read on a thread."""
+            tag = f'<voice name="{voice_id}">Hi there.</voice> '
+            asked = [{"input": "Hi.", "voice": voice_id}]
+            asked += [{"input": tag + "One. " * n, "ssml": True} for n in (1, 300)]
+            found = set()
+            for body in asked:
+                status, reply = await call(
+                    server, "POST", "/v1/audio/words", json.dumps(body), **who
+                )
+                found.add((status, reply["error"]["code"] if status != 200 else ""))
+            (result,) = found
+            return result
+
+        yes, unknown = (200, ""), (400, "unknown_voice")
+        form = {"Content_Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        status, made = await ask_for("POST", anna, body=multipart(GOOD), **form)
+        assert (status, made["owner"], made["shared"]) == (201, "anna", False)
+        hers = made["id"]
+        assert await seen_by(anna) == await seen_by(root) == {old.id, hers}
+        assert await seen_by(ben) == {old.id}
+        for who, voice_id in ((anna, hers), (root, hers), (ben, old.id)):
+            assert await speak(who, voice_id) == yes
+        assert await speak(ben, hers) == unknown
+
+        async def share(who: dict[str, str], shared: bool) -> tuple[int, Any]:
+            return await ask_for("PATCH", who, hers, json.dumps({"shared": shared}))
+
+        for status, _ in (await share(ben, True), await ask_for("DELETE", ben, hers)):
+            assert status == 404
+        status, told = await share(anna, True)
+        assert (status, told["shared"]) == (200, True)
+        assert hers in await seen_by(ben)
+        assert await speak(ben, hers) == yes
+        for status, reply in (
+            await share(ben, False),
+            await ask_for("DELETE", ben, hers),
+            await ask_for("DELETE", ben, old.id),
+        ):
+            assert (status, reply["error"]["code"]) == (403, "voice_not_yours")
+        for wrong in ("{}", '{"shared": 1}', '{"shared": true, "owner": "ben"}', "[]"):
+            assert (await ask_for("PATCH", anna, hers, wrong))[0] == 400
+        assert (await share(anna, False))[0] == 200
+        assert await seen_by(ben) == {old.id}
+        facts = json.loads((tmp_path / "voices" / hers / "voice.json").read_text())
+        assert (facts["consented_by"], facts["owner"], facts["consent"]) == ("anna", "anna", True)
+        for who, voice_id in ((anna, hers), (root, old.id)):
+            assert (await ask_for("DELETE", who, voice_id))[0] == 200
+        assert await seen_by(root) == set()
+
+
+async def test_a_key_speaks_with_the_voices_that_it_may(tmp_path):
+    with KeyStore(tmp_path) as store:
+        key = {"X-API-Key": store.add("anna", voices=("female",))}
+    async with running_server(data_dir=tmp_path) as server:
+        _, listed = await call(server, "GET", **key)
+        assert [voice["id"] for voice in listed["voices"]] == ["female"]
+
+        async def words(**fields: str | bool) -> tuple[int, Any]:
+            return await call(server, "POST", "/v1/audio/words", json.dumps(fields), **key)
+
+        assert (await words(input="Hi.", voice="nova"))[0] == 200
+        for status, reply in (
+            await words(input="Hi.", voice="male"),
+            await words(input="Hi.", voice="onyx"),
+            await words(input='<voice name="male">Hi.</voice>', ssml=True, voice="nova"),
+        ):
+            assert (status, reply["error"]["code"]) == (403, "voice_not_allowed")
+        assert "it may with female" in reply["error"]["message"]
+        async with open_socket(server, additional_headers=key) as socket:
+            assert (await ask(socket, text="Hi."))["status"] == "success"
+            assert isinstance(await receive(socket), bytes)
+            assert (await ask(socket, text="Hi.", voice="male"))["code"] == "voice_not_allowed"
+        async with open_socket(server, path="v1/stream", additional_headers=key) as socket:
+            assert [v["id"] for v in (await receive(socket))["voices"]] == ["female"]
+            told = await ask(socket, type="session.update", voice="male")
+            assert told["code"] == "voice_not_allowed"
+            assert (await ask(socket, type="session.update", speed=2))["voice"] == "female"

@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
+from json import dumps as dump_json
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,8 @@ from rich.table import Table
 from tts_provider.config import Settings
 from tts_provider.errors import StartupError
 from tts_provider.keys.caller import DEFAULT_SCOPES
+from tts_provider.keys.counts import read_usage
+from tts_provider.keys.report import COLUMNS, as_csv, facts
 from tts_provider.keys.store import Key, KeyStore, Limits, has_keys
 
 _AGE = re.compile(r"(\d{1,5})([mhdw])")
@@ -75,6 +78,35 @@ def rotate_key(settings: Settings, name: str) -> None:
         "It is shown once, and not kept: copy it now. The one before lets nobody in any more.",
         file=sys.stderr,
     )
+
+
+def print_usage(
+    settings: Settings,
+    name: str | None = None,
+    since: str = "",
+    until: str = "",
+    *,
+    csv: bool = False,
+    json: bool = False,
+) -> None:
+    """What servers of this data folder have written: all but the last second."""
+    days = [_day(since, "--since"), _day(until, "--until")]
+    rows = read_usage(settings.data_dir, since=days[0], until=days[1], name=name)
+    if csv:
+        print(as_csv(rows), end="")
+    elif json:
+        print(dump_json([facts(row) for row in rows], indent=2))
+    elif rows:
+        _print_table(COLUMNS, [[str(value) for value in facts(row).values()] for row in rows])
+    else:
+        print(f"nothing was counted in {settings.data_dir}", file=sys.stderr)
+
+
+def _day(text: str, flag: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat() if text else ""
+    except ValueError:
+        raise StartupError(f"{flag} must be a day, as 2026-12-31; got {text[:40]!r}") from None
 
 
 def parse_time(text: str) -> datetime:

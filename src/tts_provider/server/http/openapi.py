@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from tts_provider.keys.ring import KeyRing
+from tts_provider.server.transport.allowance import COUNTED
 from tts_provider.server.transport.auth import is_open_path
 
 _WHEN = {
@@ -23,6 +24,7 @@ _WHEN = {
     413: "The body is too large.",
     415: "The body is of another media type.",
     422: "Nothing in the text can be spoken.",
+    429: "A limit of the API key is reached; `Retry-After` says when to come back.",
     500: "The engine failed.",
     503: "Loading, busy or stopping; `Retry-After` says when to come back.",
 }
@@ -101,6 +103,9 @@ def _document(app: FastAPI, keyed: bool) -> dict[str, Any]:
             _add_errors(responses, (403,))
             if keyed and not is_open_path(path, method.upper()):
                 _add_errors(responses, (401,))
+                if method.upper() in COUNTED:
+                    _add_errors(responses, (429,))
+                    responses["429"]["headers"] = _RETRY_AFTER
                 operation["security"] = [{name: []} for name in _SECURITY]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

@@ -33,7 +33,7 @@ from tts_provider.errors import (
     part_named,
     text_named,
 )
-from tts_provider.keys.caller import Caller, current_caller
+from tts_provider.keys.caller import Caller, acting, current_caller
 from tts_provider.keys.counts import Counts, Place, Usage
 from tts_provider.keys.limits import Allowances
 from tts_provider.keys.ring import KeyRing
@@ -71,7 +71,7 @@ from tts_provider.speech.reading import (
 )
 from tts_provider.voices.aliases import find_alias, resolve_alias
 from tts_provider.voices.languages import readers_beside
-from tts_provider.voices.store import VoiceStore
+from tts_provider.voices.store import StoredVoice, VoiceStore
 
 log = logging.getLogger(__name__)
 
@@ -153,11 +153,31 @@ class SpeechService:
         self, voice: str | None, speaker: int | None, *, unknown_status: int | None = None
     ) -> Voice:
         """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
-        it is empty, that speaker's, else speaker 0's.
+        it is empty, that speaker's, else speaker 0's, or the first that the caller's key may speak
+        with.
 
-        Raises `InvalidRequest` listing the engine's voices, over HTTP with `unknown_status`, or
-        saying who can speak in this one, and `Loading` where they are not known yet.
+        Raises `InvalidRequest` listing the engine's voices, over HTTP with `unknown_status`,
+        saying who can speak in this one, or that the caller may not; and `Loading` where they are
+        not known yet.
         """
+        allowed = current_caller().voices
+        found = self._find_any_voice(voice, speaker, unknown_status)
+        if allowed is None or found.id in allowed:
+            return found
+        if not (voice or "").strip() and not speaker:
+            return self._find_any_voice(allowed[0], None, unknown_status)
+        name = current_caller().name
+        raise InvalidRequest(
+            f"the API key {name!r} may not speak with {found.id[:64]!r}; it may with "
+            f"{', '.join(allowed[:_MAX_NAMED])}",
+            code="voice_not_allowed",
+            param="voice" if voice else "speaker",
+            http_status=403,
+        )
+
+    def _find_any_voice(
+        self, voice: str | None, speaker: int | None, unknown_status: int | None
+    ) -> Voice:
         voices = self.engine.voices()
         if not voices:
             raise Loading("the engine's voices are not known yet; try again later")
@@ -208,7 +228,7 @@ class SpeechService:
     def _find_enrolled(self, voice: str) -> Voice | None:
         # A small file is read here, on the event loop, once for each voice.
         stored = self._store.get(voice) if self._store is not None else None
-        if stored is None:
+        if stored is None or not self.is_there(stored):
             return None
         if not self.engine.takes_prompts:
             raise InvalidRequest(
@@ -232,11 +252,18 @@ class SpeechService:
         return readers_beside(voice, filter(engine.can_read, self.engine.voices()))
 
     async def voices(self) -> Sequence[Voice]:
-        """Those that can speak here: the engine's, and the enrolled ones where it takes them."""
+        """Those that can speak here for the caller: the engine's, and the enrolled ones where it
+        takes them."""
         voices = list(self.engine.voices())
         if self._store is not None and self.engine.takes_prompts:
-            voices += [stored.voice() for stored in await asyncio.to_thread(self._store.list)]
-        return voices
+            stored = await asyncio.to_thread(self._store.list)
+            voices += [each.voice() for each in stored if self.is_there(each)]
+        allowed = current_caller().voices
+        return [voice for voice in voices if allowed is None or voice.id in allowed]
+
+    def is_there(self, stored: StoredVoice) -> bool:
+        """Whether an enrolled voice is there for the caller: its own, or one that is shared."""
+        return current_caller().may_see(stored.owner, is_shared=stored.is_shared)
 
     def is_ready_for(self, voice: Voice) -> bool:
         """Whether what is asked in this voice need not wait for the model."""
@@ -271,10 +298,11 @@ class SpeechService:
         """Who may speak in a text that is read as `asked`, and what the server and a voice add to
         that."""
         # An index of 10 000 entries takes milliseconds: one for all voices that have the same.
-        merged = dict[int, Lexicon]()
+        merged, caller = dict[int, Lexicon](), current_caller()
 
         def find(name: str) -> Voice:
-            with text_named("text", "voice"):
+            # Long texts are read on threads, which do not know for whom.
+            with text_named("text", "voice"), acting(caller):
                 return self.find_voice(name, None)
 
         def options(voice: Voice) -> ReadingOptions:
