@@ -1,4 +1,4 @@
-"""The command line: `tts-provider serve | replica | say | book | words | voices | keys | doctor …`.
+"""The command line: `tts-provider serve | replica | say | book | voices | keys | doctor …`.
 
 Heavy modules are imported by the command that needs them, so that `--help` answers at once.
 """
