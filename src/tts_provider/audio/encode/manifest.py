@@ -121,15 +121,15 @@ class ManifestSigner:
 
 
 def read_manifest(data: bytes | bytearray) -> Manifest | None:
-    """What the manifest of a WAV, MP3 or FLAC file says; None where it has none that can be read,
-    or c2pa-python is not installed. Nothing is fetched. What a forged file does to the parser is
-    bounded by the process only: files of strangers go to `decode_process`."""
+    """What the manifest of a WAV, MP3, FLAC or M4B file says; None where it has none that can be
+    read, or c2pa-python is not installed. Nothing is fetched. What a forged file does to the parser
+    is bounded by the process only: files of strangers go to `decode_process`."""
     try:
         import c2pa
     except ImportError:
         return None
     kinds = (kind for beginning, kind in _BEGINNINGS.items() if data.startswith(beginning))
-    media_type = next(kinds, None)
+    media_type = "audio/mp4" if data[4:8] == b"ftyp" else next(kinds, None)
     if media_type is None:
         return None
     try:

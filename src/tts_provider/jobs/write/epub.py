@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 from tts_provider import __version__
 from tts_provider.audio.encode.manifest import ManifestSigner
@@ -91,8 +92,8 @@ def write_epub(
     temporary = path.with_name(f"{path.name}.tmp")
     audio = path.with_name(f"{path.name}.{_AUDIO}.tmp")
     try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            _add(archive, "mimetype", "application/epub+zip", is_stored=True)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            _add(archive, "mimetype", "application/epub+zip")
             _add(archive, "META-INF/container.xml", _CONTAINER)
             package = _Package(timeline.plan.book, timeline.plan.text_digest())
             for number in range(len(timeline.chapters)):
@@ -162,7 +163,7 @@ class _Package:
         cover = self._book.cover
         if cover is not None:
             name = f"OEBPS/cover.{_EXTENSIONS[cover.media_type]}"
-            _add(archive, name, cover.data, is_stored=True)
+            _add(archive, name, cover.data)
         _add(archive, "OEBPS/package.opf", self._package())
 
     def _nav(self) -> str:
@@ -277,25 +278,21 @@ def _seconds(samples: int) -> str:
     return f"{samples / SAMPLE_RATE:.3f}s"
 
 
-def _add(
-    archive: zipfile.ZipFile, name: str, data: str | bytes, *, is_stored: bool = False
-) -> None:
-    with _entry(archive, name, is_stored=is_stored) as entry:
+def _add(archive: zipfile.ZipFile, name: str, data: str | bytes) -> None:
+    with _entry(archive, name) as entry:
         entry.write(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 def _add_file(archive: zipfile.ZipFile, name: str, path: Path) -> None:
-    with _entry(archive, name, is_stored=True) as entry, path.open("rb") as file:
+    with _entry(archive, name) as entry, path.open("rb") as file:
         while data := file.read(1024 * 1024):
             entry.write(data)
 
 
 @contextmanager
-def _entry(
-    archive: zipfile.ZipFile, name: str, *, is_stored: bool
-) -> Iterator[zipfile._ZipWriteFile]:  # type: ignore[name-defined]
+def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """Stored as it is: nearly all of a book is audio, and c2pa-python reads no compressed ones."""
     entry = zipfile.ZipInfo(name, _DATE)
-    entry.compress_type = zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
     with archive.open(entry, "w") as file:
         yield file
