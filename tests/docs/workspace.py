@@ -24,7 +24,8 @@ _TOOLS = {
 case "$1" in
   serve) shift; exec {python} {serve_once} "$@" ;;
   say | book)
-    command="$1"; shift; exec {python} -m tts_provider "$command" --url ws://127.0.0.1:{port} "$@" ;;
+    command="$1"; shift
+    exec {python} -m tts_provider "$command" --url ws://127.0.0.1:{port} "$@" ;;
   *) exec {python} -m tts_provider "$@" ;;
 esac
 """,

@@ -19,6 +19,7 @@ from tts_provider.cli.book.server_speaker import ServerSpeaker
 from tts_provider.cli.say import Access, find_server, in_one_sentence, pronunciations, voice_of
 from tts_provider.config import load_settings
 from tts_provider.cpus import available_cpus
+from tts_provider.engines.memory import give_back_soon
 from tts_provider.errors import StartupError, TTSError
 from tts_provider.jobs.book import Book
 from tts_provider.jobs.parts import PartFolder
@@ -80,6 +81,7 @@ def make_book(
     if dry_run:
         print_outline(book, speed, as_json=as_json)
         return
+    give_back_soon()
     signer = _signer()
     with ExitStack() as stack, in_one_sentence():
         access, info, is_own = find_server(url, api_key, ca, stack)
