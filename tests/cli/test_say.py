@@ -12,6 +12,7 @@ import sys
 import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 from websockets.asyncio.server import serve
 
@@ -164,6 +165,61 @@ def test_a_long_text_is_written_live(server, tmp_path):
         assert len(process.stdout.read(500_000)) == 500_000
         process.stdout.close()
         assert (process.wait(PATIENCE_S), process.stderr.read()) == (141, b"")
+
+
+LISTING = "```\n" + "nobody = speaks(this)\n" * 40 + "```\n\n"
+LONG = f"{LISTING}# One two\n\nThree four **five** six.\n\n{LISTING}Seven 8 nine.\n\n" * 2 + "Stop."
+
+
+@pytest.fixture(name="strict", scope="module")
+def start_strict_server(tmp_path_factory):
+    """One that takes 600 characters, or 15 s, at a time."""
+    limits = {"TTS_PROVIDER_MAX_TEXT_CHARACTERS": "600", "TTS_PROVIDER_MAX_REPLY_AUDIO_S": "15"}
+    with server_process(tmp_path_factory.mktemp("strict"), **limits) as running:
+        yield f"ws://127.0.0.1:{running.port}"
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"), [("a.wav", []), ("a.wav", ["--stream"]), ("a.mp3", []), ("a.opus", [])]
+)
+def test_a_text_too_long_for_a_request_is_the_same_file(server, strict, tmp_path, name, stream):
+    """Most of it is left unsaid, and waits for nobody."""
+    assert len(LONG) > 3000
+    files = []
+    for url in (server, strict):
+        say = ["say", "-", "--url", url, "-o", name, "--captions", "a.srt", *stream]
+        reply = run_cli(tmp_path, *say, input=LONG)
+        assert (reply.returncode, reply.stderr) == (0, "")
+        files.append((decode(tmp_path / name), (tmp_path / "a.srt").read_text("utf-8")))
+    (whole, captions), (parts, captions_of_parts) = files
+    assert captions_of_parts == captions
+    if name == "a.wav":
+        assert parts == whole
+    else:  # samples of 16 bits were between
+        assert len(parts) == len(whole)
+        assert np.corrcoef(parts, whole)[0, 1] > 0.98
+
+
+def decode(path: Path):
+    if path.suffix == ".wav":
+        return path.read_bytes()
+    return decoders.decode_elsewhere(path.read_bytes())[0]
+
+
+def test_speech_too_long_for_a_request_is_the_same_file(server, strict, tmp_path):
+    """At a quarter of the speed it comes to more than 15 s."""
+    for url, name in ((server, "a.wav"), (strict, "b.wav")):
+        say = ["say", "One two three. " * 12, "--speed", "0.25", "--url", url, "-o", name]
+        assert run_cli(tmp_path, *say).returncode == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert (tmp_path / "a.wav").stat().st_size > 15 * 48_000
+
+
+def test_what_is_wrong_with_a_long_text_is_one_sentence(strict, tmp_path):
+    say = ["say", "-", "--url", strict, "-o", "a.wav", "--ssml"]
+    reply = run_cli(tmp_path, *say, input="<speak>" + "One. " * 200 + "<what/></speak>")
+    assert (reply.returncode, reply.stderr.count("\n")) == (1, 1)
+    assert "<what>" in reply.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import stat
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from tts_provider.client import (
     DEFAULT_URL,
     AsyncTTSClient,
     ConnectionFailed,
+    RequestFailed,
     SpokenWord,
     TTSClient,
     TTSClientError,
@@ -38,9 +40,12 @@ from tts_provider.speech.engine import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from tts_provider.audio.encode.format import Format
+    from tts_provider.cli.live import WrittenText
 
 _BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 _LONGEST_WAV_BYTES = 0xFFFF_FFFF
+_OF_SESSIONS = {"format": "pcm", "sample_rate": SAMPLE_RATE}
+_UNPACED_MS = 24 * 3600 * 1000  # the most that a session may be ahead of its listener
 _SAME_SCALE = 32768 / 32767  # samples that were 16 bits wide become the same 16 bits again
 _FORMATS_BY_NAME: dict[str, Format] = {
     ".aac": "aac",
@@ -103,18 +108,68 @@ def say(
         client = stack.enter_context(access.client())
         options["format"] = audio_format
         options |= pronunciations(lexicon, options.get("voice"), options.get("speaker"), info)
+        pieces: Iterable[bytes] | None
         if turns is not None:
             pieces = _speak_turns(client, turns, stream=stream, **options)
-        elif stream:
-            pieces = client.stream(text, **options)
         else:
-            pieces = iter([client.speak(text, **options)])
-        _show_and_deliver(pieces, output, audio_format, options.get("sample_rate"))
+            pieces = _speak_text(client, text, info, stream=stream, **options)
+        long = None
+        if pieces is None:
+            long = _as_session(access, text, info, is_played=output is None, **options)
+            audio = stack.enter_context(contextlib.closing(long.speak()))
+            pieces = _Encoded(audio, audio_format, options.get("sample_rate"))
+        share = None if long is None else lambda: long.share
+        _show_and_deliver(pieces, output, audio_format, options.get("sample_rate"), share)
         if captions is not None:
-            words = client.words
+            words = client.words if long is None else long.words
             if turns is not None:
                 text, words = join_turns(turns, words)
             _write_captions(captions, text, words, by_word=caption_words)
+
+
+def _speak_text(
+    client: TTSClient, text: str, info: Mapping[str, Any], *, stream: bool, **options: Any
+) -> Iterable[bytes] | None:
+    """None where it is too long for one request."""
+    if len(text) > info["limits"]["max_text_characters"]:
+        return None
+    try:
+        if not stream:
+            return iter([client.speak(text, **options)])
+        pieces = client.stream(text, **options)
+        return itertools.chain([next(pieces)], pieces)
+    except RequestFailed as problem:
+        if problem.code != "speech_too_long":
+            raise
+        return None
+
+
+def _as_session(
+    access: Access,
+    text: str,
+    info: Mapping[str, Any],
+    *,
+    is_played: bool,
+    voice: str | None = None,
+    speaker: int | None = None,
+    timestamps: bool | None = None,
+    ssml: bool = False,
+    **options: Any,
+) -> WrittenText:
+    """A session has no bound on its text. What is written comes as fast as it is made."""
+    from tts_provider.cli.live import WrittenText
+
+    for name in ("format", "sample_rate"):  # the file is made here
+        options.pop(name, None)
+    session = access.async_client().session(
+        voice=voice_of(speaker, info) if voice is None and speaker is not None else voice,
+        words=timestamps,
+        ssml=ssml or None,
+        max_ahead_ms=None if is_played else _UNPACED_MS,
+        **_OF_SESSIONS,
+        **options,
+    )
+    return WrittenText(text, session, ssml)
 
 
 def _speak_turns(
@@ -152,9 +207,10 @@ def say_live(
         if voice is None and speaker is not None:
             voice = voice_of(speaker, info)
         source = sys.stdin.fileno()
-        session = access.async_client().session(voice=voice, **settings)
-        audio = speak_live(source, session, by_line=os.isatty(source))
-        pieces = _encode(stack.enter_context(contextlib.closing(audio)), audio_format, sample_rate)
+        session = access.async_client().session(voice=voice, **_OF_SESSIONS, **settings)
+        is_ssml = bool(settings.get("ssml"))
+        audio = speak_live(source, session, by_line=os.isatty(source), ssml=is_ssml)
+        pieces = _Encoded(stack.enter_context(contextlib.closing(audio)), audio_format, sample_rate)
         _show_and_deliver(pieces, output, audio_format, sample_rate)
 
 
@@ -193,31 +249,41 @@ def pronunciations(
     return {"pronunciations": dict(entries)}
 
 
-def _encode(
-    pieces: Iterable[bytes], audio_format: Format, sample_rate: int | None
-) -> Iterator[bytes]:
+class _Encoded:
     """16-bit PCM at 24 kHz → the bytes of a file, as they are made."""
-    from tts_provider.audio.encode.encode import create_encoder
 
-    encoder = create_encoder(audio_format, SAMPLE_RATE, sample_rate or SAMPLE_RATE)
-    with contextlib.closing(encoder):
-        data = encoder.start()
-        for pcm in pieces:
-            data += encoder.push(from_s16(pcm) * _SAME_SCALE)
+    def __init__(self, pcm: Iterable[bytes], audio_format: Format, sample_rate: int | None) -> None:
+        self._pcm, self._output = pcm, (audio_format, SAMPLE_RATE, sample_rate or SAMPLE_RATE)
+        self.patches: Sequence[tuple[int, bytes]] = ()
+        """At its end: what to write over a file at these positions."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        from tts_provider.audio.encode.encode import create_encoder
+
+        encoder = create_encoder(*self._output)
+        with contextlib.closing(encoder):
+            data = encoder.start()
+            for pcm in self._pcm:
+                data += encoder.push(from_s16(pcm) * _SAME_SCALE)
+                if data:
+                    yield data
+                    data = b""
+            data += encoder.finish()
+            self.patches = encoder.patches()
             if data:
                 yield data
-                data = b""
-        data += encoder.finish()
-        if data:
-            yield data
 
 
 def _show_and_deliver(
-    pieces: Iterable[bytes], output: str | None, audio_format: Format, sample_rate: int | None
+    pieces: Iterable[bytes],
+    output: str | None,
+    audio_format: Format,
+    sample_rate: int | None,
+    share: Callable[[], float] | None = None,
 ) -> None:
     rate = (sample_rate or SAMPLE_RATE) if audio_format == "wav" else None
-    with contextlib.closing(_with_progress(pieces, rate)) as shown:
-        _deliver(shown, output)
+    with contextlib.closing(_with_progress(pieces, rate, share)) as shown:
+        _deliver(shown, output, pieces if isinstance(pieces, _Encoded) else None)
 
 
 def find_server(
@@ -258,7 +324,7 @@ def _configured(api_key: str | None, ca: str | None) -> tuple[Access, bool, str]
     return access, settings.url is not None, ""
 
 
-def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
+def _deliver(pieces: Iterator[bytes], output: str | None, encoded: _Encoded | None) -> None:
     if output is None:
         play(pieces)
     elif output == "-":
@@ -282,8 +348,12 @@ def _deliver(pieces: Iterator[bytes], output: str | None) -> None:
                     for piece in pieces:
                         file.write(piece)
                 finally:
-                    if first.startswith(b"RIFF") and first[4:8] == UNKNOWN_WAV_SIZE:
+                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        pass
+                    elif first.startswith(b"RIFF") and first[4:8] == UNKNOWN_WAV_SIZE:
                         _finish_wav(file, wav_data_at(first))
+                    elif encoded is not None:
+                        _finish_file(file, encoded.patches)
         except OSError as error:
             raise StartupError(f"cannot write {output}: {error.strerror}") from error
 
@@ -301,7 +371,7 @@ def _write_captions(name: str, text: str, words: Sequence[SpokenWord], *, by_wor
 def _finish_wav(file: BinaryIO, data_at: int | None) -> None:
     """A stream's header says that its length is not known: now it is, and there is room for the
     tag behind the audio."""
-    if data_at is None or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    if data_at is None:
         return
     data_bytes = file.tell() - data_at
     behind = wav_tag(data_bytes)
@@ -313,10 +383,17 @@ def _finish_wav(file: BinaryIO, data_at: int | None) -> None:
             file.write(size_bytes.to_bytes(4, "little"))
 
 
+def _finish_file(file: BinaryIO, patches: Sequence[tuple[int, bytes]]) -> None:
+    for position, data in patches:
+        file.seek(position)
+        file.write(data)
+
+
 def _with_progress(
-    pieces: Iterable[bytes], sample_rate: int | None
+    pieces: Iterable[bytes], sample_rate: int | None, share: Callable[[], float] | None
 ) -> Generator[bytes, None, None]:
-    """The pieces, with a line on a terminal saying how much there is; `sample_rate` is a WAV's."""
+    """The pieces, with a line on a terminal saying how much there is, and which `share` of the text
+    that is where somebody knows; `sample_rate` is a WAV's."""
     if not sys.stderr.isatty():
         yield from pieces
         return
@@ -333,6 +410,8 @@ def _with_progress(
             if sample_rate is not None:
                 audio_bytes = heard_bytes - len(wav_header(sample_rate))
                 amount = f"{audio_bytes / (BYTES_PER_SAMPLE * sample_rate):.1f} s of audio"
+            if share is not None:
+                amount = f"{share():.0%}, {amount}"
             progress.update(task, description=amount)
             yield piece
 
