@@ -43,6 +43,9 @@ _SERVICE_LINK = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w./-]*)?")
+ENDPOINTS = ("basic", "session", "openai")
+"""Those whose defaults can be chosen: `/`, `/v1/stream`, and OpenAI's routes."""
+EVERYWHERE = ""
 SECRET_SETTINGS = ("api_keys", "engine_key", "HF_TOKEN")
 
 
@@ -167,6 +170,11 @@ class Settings(BaseSettings, Limits):
     depth_top_k: int | None = Field(None, ge=1)
     speaker_prompts: Annotated[tuple[str, ...], NoDecode] = ()
     voice_aliases: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    # Of requests that say nothing. Formats and rates are by endpoint, or for `EVERYWHERE`.
+    default_voice: str | None = Field(None, min_length=1)
+    default_speed: float = Field(1.0, ge=0.25, le=4, allow_inf_nan=False)
+    default_format: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
+    default_sample_rate: Annotated[dict[str, int], NoDecode] = Field(default_factory=dict)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     metrics_by_key: bool = False
     allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -191,6 +199,22 @@ class Settings(BaseSettings, Limits):
                 raise ValueError(f"expected NAME=VOICE; got {item!r}")
             aliases[name] = voice
         return aliases
+
+    @field_validator("default_format", "default_sample_rate", mode="before")
+    @classmethod
+    def _split_by_endpoint(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return value
+        chosen = {}
+        for item in cls._split_commas(value):
+            endpoint, separator, choice = (part.strip() for part in item.lower().rpartition("="))
+            if separator and endpoint not in ENDPOINTS:
+                raise ValueError(
+                    f"expected a value, or ENDPOINT=VALUE where ENDPOINT is one of "
+                    f"{', '.join(ENDPOINTS)}; got {item!r}"
+                )
+            chosen[endpoint if separator else EVERYWHERE] = choice
+        return chosen
 
     @field_validator("voice_aliases")
     @classmethod

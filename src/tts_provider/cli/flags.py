@@ -53,6 +53,15 @@ _SPEAKING = {
     "engine_key": Flag(
         "the key that those engines have, too; both sides prove it, neither sends it", "KEY"
     ),
+    "default_voice": Flag("of requests that name none (default: speaker 0)", "VOICE"),
+    "default_format": Flag(
+        "of requests that name none, at one endpoint or all (basic, session, openai); repeatable",
+        "[ENDPOINT=]FORMAT",
+    ),
+    "default_sample_rate": Flag(
+        "the same of sample rates: 8000 is a telephone's; repeatable", "[ENDPOINT=]HZ"
+    ),
+    "default_speed": Flag("of requests that say none, 0.25 to 4", "N"),
     "voice_aliases": Flag(
         "another name for a voice; repeatable, OpenAI's names have one already", "NAME=VOICE"
     ),

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _BROKEN_PIPE = 141  # what a shell says of a program that SIGPIPE ended
 _LONGEST_WAV_BYTES = 0xFFFF_FFFF
-_OF_SESSIONS = {"format": "pcm", "sample_rate": SAMPLE_RATE}
+_OF_SESSIONS: Mapping[str, Any] = {"format": "pcm", "sample_rate": SAMPLE_RATE}
 _UNPACED_MS = 24 * 3600 * 1000  # the most that a session may be ahead of its listener
 _SAME_SCALE = 32768 / 32767  # samples that were 16 bits wide become the same 16 bits again
 _FORMATS_BY_NAME: dict[str, Format] = {
@@ -107,6 +107,7 @@ def say(
         access, info, _ = find_server(url, api_key, ca, stack)
         client = stack.enter_context(access.client())
         options["format"] = audio_format
+        options.setdefault("sample_rate", SAMPLE_RATE)  # whatever the server's own is
         options |= pronunciations(lexicon, options.get("voice"), options.get("speaker"), info)
         pieces: Iterable[bytes] | None
         if turns is not None:

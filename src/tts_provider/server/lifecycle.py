@@ -23,7 +23,7 @@ import uvicorn
 
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Settings
-from tts_provider.errors import EngineFailed, StartupError, TTSError
+from tts_provider.errors import EngineFailed, StartupError, TTSError, WireError
 from tts_provider.keys.counts import Counts
 from tts_provider.keys.limits import Allowances
 from tts_provider.keys.ring import KeyRing
@@ -31,6 +31,7 @@ from tts_provider.server.app import create_app
 from tts_provider.server.connections.socket import Sockets
 from tts_provider.server.connections.tcp import WyomingPort
 from tts_provider.server.dialects import SOCKETS, VOICES
+from tts_provider.server.service.defaults import Defaults
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.watermark import LIKE_PEOPLE, Watermark
 from tts_provider.server.transport.connection_limit import ACCEPTED_A_TURN, sockets_allowed
@@ -87,7 +88,10 @@ class Server:
             signer=_signer(settings),
             allowances=Allowances(self.keys, self.counts),
             metrics_by_key=settings.metrics_by_key,
+            defaults=Defaults.of(settings),
         )
+        if engine.voices():  # else they are known when it is loaded
+            self._check_default_voice()
         self.sockets = Sockets(self.service)
         self.app = create_app(
             self.service,
@@ -254,8 +258,18 @@ class Server:
             if not isinstance(error, TTSError):
                 log.exception("the engine failed unexpectedly")
             raise EngineFailed(f"the model could not be loaded: {_sentence(error)}") from None
+        self._check_default_voice()
         if self.service.follows_language:
             await asyncio.to_thread(identify.load)
+
+    def _check_default_voice(self) -> None:
+        """Raises `StartupError` where nobody here can speak in it."""
+        voice = self._settings.default_voice
+        try:
+            if voice is not None:
+                self.service.find_voice(voice, None)
+        except WireError as problem:
+            raise StartupError(f"--default-voice {voice}: {problem.message}") from None
 
     async def _load_and_open(self) -> None:
         try:

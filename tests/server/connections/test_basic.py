@@ -240,7 +240,7 @@ async def test_speech_that_turns_out_too_long_says_so():
             assert reply["code"] == "speech_too_long"
             assert "longer than 4 s" in reply["message"]
         metrics = server.service.metrics.render().decode()
-        assert 'tts_requests_total{endpoint="seed",outcome="speech_too_long"} 2.0' in metrics
+        assert 'tts_requests_total{endpoint="basic",outcome="speech_too_long"} 2.0' in metrics
 
 
 async def test_binary_closes_with_1003():

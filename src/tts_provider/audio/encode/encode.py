@@ -198,12 +198,17 @@ def create_encoder(
     )
 
 
+def sample_rates(audio_format: Format) -> tuple[int, ...]:
+    """Those that the format exists at."""
+    return OPUS_RATES if audio_format == "opus" else SAMPLE_RATES
+
+
 def check_format(
     audio_format: Format, sample_rate: int, bits_per_second: int | None = None
 ) -> None:
     """Raises `InvalidRequest` where the format does not exist at this rate, or not with so many
     bits."""
-    rates = OPUS_RATES if audio_format == "opus" else SAMPLE_RATES
+    rates = sample_rates(audio_format)
     if sample_rate not in rates:
         raise InvalidRequest(
             f"sample_rate must be one of {', '.join(map(str, rates))} for {audio_format}; "

@@ -18,6 +18,7 @@ from tts_provider.speech.engine import SAMPLE_RATE
 
 _ATTEMPTS = 30
 """A server that is busy is asked again for some five minutes: a book can wait."""
+_PCM: Mapping[str, Any] = {"format": "pcm", "sample_rate": SAMPLE_RATE}
 _SAMPLES_A_MS = SAMPLE_RATE // 1000
 
 
@@ -38,7 +39,7 @@ class ServerSpeaker:
     async def speak(self, text: str) -> Speech:
         client = await self._free.get()
         try:
-            data = await client.speak(text, format="pcm", timestamps=True, **self._options)
+            data = await client.speak(text, timestamps=True, **_PCM, **self._options)
             words = client.words
         except RequestFailed as problem:
             if problem.code == "no_speech":

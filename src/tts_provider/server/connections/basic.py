@@ -39,7 +39,7 @@ ENDPOINT = "basic"
 class SpeechSocket(Socket):
     def __init__(self, wire: Wire, service: SpeechService) -> None:
         super().__init__(wire, service)
-        self._connection = basic.Connection(service.limits)
+        self._connection = basic.Connection(service.limits, service.defaults)
         self._tasks = Tasks()
         self._speaking: asyncio.Task[None] | None = None
         self._cancelled = False

@@ -74,6 +74,7 @@ class DialectSocket(Socket):
                 path or {},
                 query or {},
                 show_key,
+                service.defaults,
             )
         )
         self._contexts = Contexts(

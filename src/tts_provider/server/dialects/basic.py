@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tts_provider.audio.encode.encode import Output
-from tts_provider.audio.encode.format import COMMON_FORMATS, Format
+from tts_provider.audio.encode.format import COMMON_FORMATS
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.config import Limits
@@ -35,10 +35,11 @@ from tts_provider.server.dialects.fields import (
     read_said,
     read_text,
 )
+from tts_provider.server.service.defaults import Defaults
 from tts_provider.server.service.service import Said
 from tts_provider.server.service.word_facts import words_facts
 from tts_provider.speech.dialogue import PAUSE_MS, Dialogue
-from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance, Word
+from tts_provider.speech.engine import Manner, Utterance, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
@@ -97,8 +98,9 @@ Turn = SpeechRequest | InfoRequest | Refusal
 class Connection:
     """One client's turns: those waiting, and the one being answered."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, defaults: Defaults | None = None) -> None:
         self._limits = limits
+        self._defaults = defaults or Defaults()
         self.waiting: deque[Turn] = deque()
         self._active: Turn | None = None
 
@@ -110,7 +112,7 @@ class Connection:
         """
         if len(message) > self._limits.max_wire_bytes and '"context"' not in message:
             raise InvalidRequest("the message is too big", code="message_too_big")
-        request = _read(message, self._limits)
+        request = _read(message, self._limits, self._defaults)
         if isinstance(request, CancelRequest):
             return request
         if len(self.waiting) >= self._limits.max_pending_requests:
@@ -251,17 +253,19 @@ def _encode(body: dict[str, Any], request_id: str | None) -> str:
 # What the client says
 
 
-def _read(message: str, limits: Limits) -> Turn | CancelRequest:
+def _read(message: str, limits: Limits, defaults: Defaults) -> Turn | CancelRequest:
     request_id = None
     try:
         fields = parse_object(message)
         request_id = Fields(fields).string("request_id")
-        return _read_command(Fields(fields), request_id, limits)
+        return _read_command(Fields(fields), request_id, limits, defaults)
     except InvalidRequest as problem:
         return Refusal(problem, request_id)
 
 
-def _read_command(fields: Fields, request_id: str | None, limits: Limits) -> Turn | CancelRequest:
+def _read_command(
+    fields: Fields, request_id: str | None, limits: Limits, defaults: Defaults
+) -> Turn | CancelRequest:
     command = fields.choice("command", ("info", "cancel"))
     if command == "info":
         return InfoRequest(request_id)
@@ -271,24 +275,29 @@ def _read_command(fields: Fields, request_id: str | None, limits: Limits) -> Tur
                 "'cancel' needs the request_id of the request to stop", param="request_id"
             )
         return CancelRequest(request_id)
-    return _read_speech(fields, request_id, limits)
+    return _read_speech(fields, request_id, limits, defaults)
 
 
-def _read_speech(fields: Fields, request_id: str | None, limits: Limits) -> SpeechRequest:
+def _read_speech(
+    fields: Fields, request_id: str | None, limits: Limits, defaults: Defaults
+) -> SpeechRequest:
     turns = fields.objects("turns")
     if fields.has("turns") and not turns:
         raise no_text('turns is empty; send at least one turn, like {"text": "Hello"}', "turns")
     text = "" if turns else read_text(fields, limits, "No text provided")
     stream = fields.boolean("stream") or False
-    audio_format: Format = fields.choice("format", COMMON_FORMATS) or ("pcm" if stream else "wav")
-    rate = fields.integer_choice("sample_rate", SAMPLE_RATES) or SAMPLE_RATE
-    output = Output(audio_format, rate)
+    output = defaults.output(
+        "basic",
+        fields.choice("format", COMMON_FORMATS),
+        fields.integer_choice("sample_rate", SAMPLE_RATES),
+        own="pcm" if stream else "wav",
+    )
     output.check()
     manner = Manner(
         temperature=fields.number("temperature", 0.0, 2.0),
         top_k=fields.integer("top_k", 1, 2048),
         seed=fields.integer("seed", 0, MAX_SEED),
-        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
+        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or defaults.speed,
         max_audio_ms=fields.integer("max_audio_length_ms", 1, None),
         word_times=fields.boolean("timestamps") or False,
     )

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 from tts_provider.audio.encode.encode import Output
 from tts_provider.config import Limits
 from tts_provider.errors import WireError
+from tts_provider.server.service.defaults import Defaults
 from tts_provider.server.service.service import Said
 from tts_provider.speech.engine import SAMPLE_RATE, Manner, Voice, Word
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
@@ -275,6 +276,7 @@ class Handshake:
     query: Mapping[str, str] = field(default_factory=dict)
     show_key: Callable[[str], None] | None = None
     """Where a key is needed and none came before: lets its owner in. Raises `Unauthorized`."""
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 class Dialect(ABC):

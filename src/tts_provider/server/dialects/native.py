@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from tts_provider.audio.encode.encode import Output
-from tts_provider.audio.encode.format import Format
 from tts_provider.audio.pcm import SAMPLE_RATES
 from tts_provider.audio.tempo import FASTEST, SLOWEST
 from tts_provider.errors import InvalidRequest, OverCapacity, WireError
@@ -43,12 +42,12 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import MAX_SEED, Fields, no_text, parse_object, read_said
+from tts_provider.server.service.defaults import SESSION_FORMATS
 from tts_provider.server.service.service import voice_facts
 from tts_provider.server.service.word_facts import words_facts
 from tts_provider.speech.engine import SAMPLE_RATE, Manner
 from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 
-FORMATS: tuple[Format, ...] = ("pcm", "mulaw", "alaw", "opus")
 AUDIO_WAYS = ("base64", "binary")
 
 _SETTINGS = ("voice", "format", "sample_rate", "audio", "seed", "temperature", "top_k", "speed")
@@ -75,7 +74,12 @@ class NativeDialect(Dialect):
     def __init__(self, handshake: Handshake) -> None:
         self._limits = handshake.limits
         self._find_voice = handshake.find_voice
-        self._settings = ContextSettings(handshake.find_voice(None))
+        defaults = handshake.defaults
+        self._settings = ContextSettings(
+            handshake.find_voice(None),
+            defaults.output("session", None, None, own="pcm"),
+            manner=Manner(speed=defaults.speed),
+        )
 
     @property
     def kept_bytes(self) -> int:
@@ -185,7 +189,7 @@ class NativeDialect(Dialect):
             voice=None if voice is None else self._find_voice(voice),
             output=_replaced(
                 self._settings.output,
-                format=fields.choice("format", FORMATS),
+                format=fields.choice("format", SESSION_FORMATS),
                 sample_rate=fields.integer_choice("sample_rate", SAMPLE_RATES),
             ),
             audio=fields.choice("audio", AUDIO_WAYS),

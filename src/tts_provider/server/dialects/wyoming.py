@@ -33,7 +33,7 @@ from tts_provider.server.dialects.dialect import (
     Refuse,
 )
 from tts_provider.server.dialects.fields import Fields, no_text, parse_object
-from tts_provider.speech.engine import SAMPLE_RATE, Voice
+from tts_provider.speech.engine import SAMPLE_RATE, Manner, Voice
 
 _ATTRIBUTION = {"name": "tts-provider", "url": "https://pypi.org/project/tts-provider/"}
 _REQUEST_BYTES = 512
@@ -60,6 +60,7 @@ class WyomingDialect(Dialect):
     def __init__(self, handshake: Handshake) -> None:
         self._limits = handshake.limits
         self._find_voice = handshake.find_voice
+        self._manner = Manner(speed=handshake.defaults.speed)
         self._engine, self._voices = "", list[Voice]()
         self._requests: deque[_Request] = deque()  # the first is being spoken
         self._stream: _Request | None = None  # still being written
@@ -146,7 +147,7 @@ class WyomingDialect(Dialect):
                 f"this connection has {limit} texts waiting, the limit", retry_after_ms=1000
             )
         voice = data.object("voice") or Fields({})
-        settings = ContextSettings(self._find_voice(voice.string("name")))
+        settings = ContextSettings(self._find_voice(voice.string("name")), manner=self._manner)
         self._count += 1
         request = _Request(str(self._count), Opening(settings), is_stream)
         self._requests.append(request)

@@ -38,6 +38,7 @@ from tts_provider.keys.counts import Counts, Place, Usage
 from tts_provider.keys.limits import Allowances
 from tts_provider.keys.ring import KeyRing
 from tts_provider.server.service.admission import Admission
+from tts_provider.server.service.defaults import Defaults
 from tts_provider.server.service.metrics import Metrics
 from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.readings import Readings
@@ -111,9 +112,11 @@ class SpeechService:
         signer: ManifestSigner | None = None,
         allowances: Allowances | None = None,
         metrics_by_key: bool = False,
+        defaults: Defaults | None = None,
     ) -> None:
         """`speakers` are other services' names of voices, in lower case → this server's speaker."""
         self.engine = engine
+        self.defaults = defaults or Defaults()
         self._speakers = speakers or {}
         self._store = store
         self._voice_aliases = voice_aliases or {}
@@ -153,8 +156,8 @@ class SpeechService:
         self, voice: str | None, speaker: int | None, *, unknown_status: int | None = None
     ) -> Voice:
         """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
-        it is empty, that speaker's, else speaker 0's, or the first that the caller's key may speak
-        with.
+        it is empty, that speaker's, else the default one, or the first that the caller's key may
+        speak with.
 
         Raises `InvalidRequest` listing the engine's voices, over HTTP with `unknown_status`,
         saying who can speak in this one, or that the caller may not; and `Loading` where they are
@@ -182,6 +185,8 @@ class SpeechService:
         if not voices:
             raise Loading("the engine's voices are not known yet; try again later")
         voice = None if voice is None else voice.strip()
+        if not voice and speaker is None:
+            voice = self.defaults.voice
         if voice:
             for candidate in voices:
                 if candidate.id == voice:

@@ -265,7 +265,7 @@ def test_contexts_that_are_refused_are_forgotten():
                 ({**RAW, "container": "mp3"}, "invalid_value", "output_format"),
                 ({**RAW, "encoding": "pcm_s8"}, "invalid_value", "encoding"),
                 ({**RAW, "encoding": None}, "invalid_value", "encoding"),
-                ({**RAW, "sample_rate": 11_025}, "invalid_value", "sample_rate"),
+                ({**RAW, "sample_rate": 11_000}, "invalid_value", "sample_rate"),
                 ({**RAW, "sample_rate": "24000"}, "invalid_type", "sample_rate"),
             ]
         ],

@@ -86,7 +86,7 @@ def _read_request(body: dict[str, Any], service: SpeechService) -> tuple[Utteran
     text = read_text(fields, service.limits, missing, "transcript")
     file = cartesia.read_file(fields.object("output_format"))
     voice = service.find_voice(cartesia.read_voice(body), None)
-    return Utterance(text, voice, Manner(speed=cartesia.read_speed(fields))), file
+    return Utterance(text, voice, Manner(speed=cartesia.read_speed(fields, service.defaults))), file
 
 
 def _speak(utterance: Utterance, output: Output, service: SpeechService) -> Speech:

@@ -37,6 +37,7 @@ from tts_provider.server.dialects.dialect import (
     Words,
 )
 from tts_provider.server.dialects.fields import Fields, no_text, parse_object
+from tts_provider.server.service.defaults import Defaults
 from tts_provider.speech.engine import Manner, Word
 from tts_provider.speech.reading import ReadingOptions
 
@@ -79,7 +80,7 @@ class CartesiaDialect(Dialect):
     name = "cartesia"
 
     def __init__(self, handshake: Handshake) -> None:
-        self._find_voice = handshake.find_voice
+        self._find_voice, self._defaults = handshake.find_voice, handshake.defaults
         self._contexts: dict[str, _Context] = {}
         self._beginning: _Context | None = None
         """What the last message may have begun."""
@@ -156,7 +157,8 @@ class CartesiaDialect(Dialect):
             file.output,
             clause_pause_s=delay_ms / 1000 if delay_ms else None,
             manner=Manner(
-                speed=read_speed(fields), word_times=fields.boolean("add_timestamps") or False
+                speed=read_speed(fields, self._defaults),
+                word_times=fields.boolean("add_timestamps") or False,
             ),
             reading=READING,
         )
@@ -225,13 +227,13 @@ def read_voice(body: Mapping[str, Any]) -> str | None:
     return Fields(voice).string("id") or None
 
 
-def read_speed(fields: Fields) -> float:
+def read_speed(fields: Fields, defaults: Defaults) -> float:
     """Of a `generation_config`, else of the word in `speed`. Raises `InvalidRequest`."""
     config = fields.object("generation_config")
     speed = config.number("speed", SLOWEST, FASTEST) if config is not None else None
     if speed is None:
-        speed = _SPEEDS.get(fields.choice("speed", tuple(_SPEEDS)) or "normal")
-    return speed or 1.0
+        speed = _SPEEDS.get(fields.choice("speed", tuple(_SPEEDS)))
+    return speed or defaults.speed
 
 
 # What WebSocket and HTTP write

@@ -38,7 +38,7 @@ def create_router(service: SpeechService) -> APIRouter:
                 "the audio comes as the answer here; there are no callbacks", param="callback"
             )
         file = deepgram.read_file(query)
-        speed = deepgram.read_speed(query)
+        speed = deepgram.read_speed(query, service.defaults)
         voice = service.find_voice(query.string("model"), None)
         utterance = Utterance(await _read_text(request, service), voice, Manner(speed=speed))
         speech = speak_file(

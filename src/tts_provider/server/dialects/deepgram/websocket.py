@@ -40,6 +40,7 @@ from tts_provider.server.dialects.dialect import (
     Refuse,
 )
 from tts_provider.server.dialects.fields import Fields, no_text, parse_object, parse_query
+from tts_provider.server.service.defaults import Defaults
 from tts_provider.speech.engine import Manner
 
 _MESSAGES = ("Speak", "Flush", "Clear", "Close")
@@ -85,7 +86,7 @@ class DeepgramDialect(Dialect):
             handshake.find_voice(query.string("model")),
             Output(_STREAMED[encoding], _read_rate(query, encoding)),
             audio="binary",
-            manner=Manner(speed=read_speed(query)),
+            manner=Manner(speed=read_speed(query, handshake.defaults)),
         )
         settings.output.check()
         self._opening = Opening(settings)
@@ -191,8 +192,8 @@ def read_file(query: Fields) -> File:
     return File(Output(containers[container], rate, bits), encoding, container)
 
 
-def read_speed(query: Fields) -> float:
-    return query.number("speed", SLOWEST, FASTEST) or 1.0
+def read_speed(query: Fields, defaults: Defaults) -> float:
+    return query.number("speed", SLOWEST, FASTEST) or defaults.speed
 
 
 def error_body(problem: WireError) -> dict[str, object]:

@@ -6,6 +6,7 @@ https://elevenlabs.io/docs/api-reference/text-to-dialogue/convert
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -21,7 +22,7 @@ NAME = "inputs"
 
 
 def read_dialogue(
-    fields: Fields, limits: Limits, find_voice: Callable[[str], Voice], *, word_times: bool
+    fields: Fields, limits: Limits, find_voice: Callable[[str], Voice], manner: Manner
 ) -> tuple[Dialogue, Sequence[str]]:
     """What is said, and whose voice each input asked for. Raises `InvalidRequest`, which says in
     which input."""
@@ -29,7 +30,7 @@ def read_dialogue(
     if not inputs:
         raise no_text("inputs is needed: what to speak, by whom", NAME)
     check_turns(len(inputs), limits, NAME)
-    manner = Manner(seed=fields.integer("seed", 0, 2**32 - 1), word_times=word_times)
+    manner = replace(manner, seed=fields.integer("seed", 0, 2**32 - 1))
     turns, voice_ids = list[Utterance](), list[str]()
     for number, each in enumerate(inputs):
         with part_named(f"{NAME}[{number}]"), text_named("voice_id", "voice"):

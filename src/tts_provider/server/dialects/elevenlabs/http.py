@@ -167,7 +167,7 @@ async def _speak(
         _find_voice(voice_id, service),
         Manner(
             seed=fields.integer("seed", 0, 2**32 - 1),
-            speed=elevenlabs.read_speed(fields.object("voice_settings")) or 1.0,
+            speed=elevenlabs.read_speed(fields.object("voice_settings")) or service.defaults.speed,
             word_times=word_times,
         ),
     )
@@ -191,7 +191,7 @@ async def _speak_dialogue(
         fields,
         service.limits,
         lambda voice_id: _find_voice(voice_id, service),
-        word_times=word_times,
+        Manner(speed=service.defaults.speed, word_times=word_times),
     )
     speech = speak_file(
         dialogue,

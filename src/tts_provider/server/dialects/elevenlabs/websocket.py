@@ -220,6 +220,7 @@ class ElevenLabsSocket(Dialect):
             output,
             clause_pause_s=_WHOLE_PHRASES_S if auto_mode else None,
             manner=Manner(
+                speed=handshake.defaults.speed,
                 seed=query.integer("seed", 0, 2**32 - 1),
                 # The service tells them unasked, and clients make their transcripts of them.
                 word_times=query.flag("sync_alignment") is not False,

@@ -219,8 +219,8 @@ def _read_urlencoded(body: bytes) -> dict[str, str]:
 
 def speak(request: SpeechOptions, service: SpeechService, text_name: str) -> AudioStream:
     """Raises `InvalidRequest` or `Loading`."""
-    asked = request.asked(service.find_voice)
-    output = request.output
+    asked = request.asked(service.find_voice, service.defaults)
+    output = request.output(service.defaults)
     speech = speak_file(
         asked,
         output,

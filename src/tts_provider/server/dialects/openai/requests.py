@@ -23,8 +23,9 @@ from tts_provider.server.dialects.dialogue import (
     make_turns,
 )
 from tts_provider.server.dialects.fields import check_text, no_text
+from tts_provider.server.service.defaults import Defaults
 from tts_provider.speech.dialogue import LONGEST_PAUSE_MS, PAUSE_MS, Dialogue
-from tts_provider.speech.engine import SAMPLE_RATE, Manner, Utterance
+from tts_provider.speech.engine import Manner, Utterance
 from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
 from tts_provider.speech.structure.blocks import NotSpeech
@@ -145,16 +146,15 @@ class SpeechOptions(Delivery):
             lexicon=read_pronunciations(self.pronunciations or {}),
         )
 
-    @property
-    def output(self) -> Output:
+    def output(self, defaults: Defaults) -> Output:
         """Not every format exists at every rate."""
-        return Output(self.response_format or "mp3", self.sample_rate or SAMPLE_RATE)
+        return defaults.output("openai", self.response_format, self.sample_rate, own="mp3")
 
-    @property
-    def own_manner(self) -> Manner:
-        return self.manner(Manner(word_times=bool(self.timestamp_granularities)))
+    def own_manner(self, defaults: Defaults) -> Manner:
+        word_times = bool(self.timestamp_granularities)
+        return self.manner(Manner(speed=defaults.speed, word_times=word_times))
 
-    def asked(self, find_voice: FindVoice) -> Utterance | Dialogue:
+    def asked(self, find_voice: FindVoice, defaults: Defaults) -> Utterance | Dialogue:
         """Raises `InvalidRequest` where there is no such voice."""
         raise NotImplementedError
 
@@ -177,8 +177,8 @@ class SpeechRequest(SpeechOptions):
     def voice_id(self) -> str | None:
         return _id_of(self.voice)
 
-    def asked(self, find_voice: FindVoice) -> Utterance:
-        return Utterance(self.input, find_voice(self.voice_id, None), self.own_manner)
+    def asked(self, find_voice: FindVoice, defaults: Defaults) -> Utterance:
+        return Utterance(self.input, find_voice(self.voice_id, None), self.own_manner(defaults))
 
 
 class DialogueTurn(Delivery):
@@ -208,8 +208,8 @@ class DialogueRequest(SpeechOptions):
         None, description=f"Between two turns; {PAUSE_MS} by default."
     )
 
-    def asked(self, find_voice: FindVoice) -> Dialogue:
-        manner = self.own_manner
+    def asked(self, find_voice: FindVoice, defaults: Defaults) -> Dialogue:
+        manner = self.own_manner(defaults)
         turns = [
             TurnRequest(turn.text, turn.speaker, _id_of(turn.voice), turn.manner(manner))
             for turn in self.turns
