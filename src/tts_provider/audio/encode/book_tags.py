@@ -1,25 +1,18 @@
-"""Title, author, chapters and cover → what FFmpeg's muxers write of them."""
+"""Title, author, chapters and cover → what FFmpeg's muxers write of them: in FLAC and Opus."""
 
 from __future__ import annotations
 
 import base64
 import struct
-from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Disposition
 
-from tts_provider.audio.encode.tag import ChapterMark, FileTags
+from tts_provider.audio.encode.tag import FileTags
 
-if TYPE_CHECKING:
-    from av.container.core import Chapter
-
-_MS = Fraction(1, 1000)
 _TOP_LEVEL_COVER = 3  # "Cover (front)", RFC 9639 section 8.8
 _MOST_SIDE = 65_500  # what JPEG can have
-_AUDIOBOOK = "2"  # of the atom `stik`
 
 # ISO 10918-1 table B.1: frames' headers, which have a picture's size.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -35,30 +28,13 @@ def add_tags(container: OutputContainer, audio_format: str, tags: FileTags) -> P
         "track": tags.track,
         "genre": "Audiobook",
     }
-    if audio_format == "m4b":
-        told["media_type"] = _AUDIOBOOK
     container.metadata.update({name: value for name, value in told.items() if value})
     # https://wiki.xiph.org/Chapter_Extension. FFmpeg writes none into FLAC, and in Ogg rounds
     # seconds up: 11.759 becomes 12.759.
-    if audio_format in ("flac", "opus"):
-        for number, chapter in enumerate(tags.chapters):
-            container.metadata[f"CHAPTER{number:03}"] = _clock(chapter.start_ms)
-            container.metadata[f"CHAPTER{number:03}NAME"] = chapter.title
-    elif tags.chapters:
-        container.set_chapters(
-            [_chapter(number, chapter) for number, chapter in enumerate(tags.chapters)]
-        )
+    for number, chapter in enumerate(tags.chapters):
+        container.metadata[f"CHAPTER{number:03}"] = _clock(chapter.start_ms)
+        container.metadata[f"CHAPTER{number:03}NAME"] = chapter.title
     return _add_cover(container, audio_format, tags)
-
-
-def _chapter(number: int, chapter: ChapterMark) -> Chapter:
-    return {
-        "id": number,
-        "start": chapter.start_ms,
-        "end": chapter.end_ms,
-        "time_base": _MS,
-        "metadata": {"title": chapter.title},
-    }
 
 
 def _add_cover(container: OutputContainer, audio_format: str, tags: FileTags) -> Packet | None:  # type: ignore[type-arg]

@@ -15,7 +15,7 @@ from tts_provider.audio.encode.book_tags import add_tags
 from tts_provider.audio.encode.id3 import write_id3
 from tts_provider.audio.pcm import Resampler, Samples, to_s16
 
-CompressedFormat = Literal["mp3", "opus", "flac", "aac", "m4b"]
+CompressedFormat = Literal["mp3", "opus", "flac", "aac"]
 
 # An Opus frame, a FLAC block: how long the encoder holds audio back.
 _FRAME_MS = 20
@@ -28,7 +28,6 @@ class _Recipe:
     container: str
     bits_per_second: dict[int, int] = field(default_factory=dict)  # by sample rate
     container_options: dict[str, str] = field(default_factory=dict)
-    encoder_options: dict[str, str] = field(default_factory=dict)
 
 
 # Mono speech; 48 kbit/s is the most that AAC can have at 8 kHz, 64 the most of MP3.
@@ -47,9 +46,6 @@ _RECIPES: dict[CompressedFormat, _Recipe] = {
     # (RFC 8216 section 3.4), so players skip it. It has none for the encoder's delay either: a
     # decoder gives one frame, 1024 samples, of silence before the audio.
     "aac": _Recipe("aac", "fltp", "adts", _BITS, {"write_id3v2": "1"}),
-    # MP4 for books. FFmpeg writes its index, with the chapters, behind the audio. Its usual search
-    # for quantizers takes three times as long as the fast one: an hour's speech 43 s, and 13.
-    "m4b": _Recipe("aac", "fltp", "mp4", _BITS, {"brand": "M4B "}, {"aac_coder": "fast"}),
 }
 
 OPUS_RATES = (8000, 12_000, 16_000, 24_000, 48_000)  # RFC 6716 section 2
@@ -125,10 +121,7 @@ class CompressedEncoder:
                 layout="mono",
                 format=recipe.sample_format,
                 bit_rate=bits_per_second or recipe.bits_per_second.get(rate_out, 0),
-                options={
-                    "frame_size": str(rate_out * _FRAME_MS // 1000),
-                    **recipe.encoder_options,
-                },
+                options={"frame_size": str(rate_out * _FRAME_MS // 1000)},
             ),
         )
         self._cover = None

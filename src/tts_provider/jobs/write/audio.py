@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from tts_provider.audio.encode.compress import CompressedEncoder
 from tts_provider.audio.encode.encode import Encoder, create_encoder
 from tts_provider.audio.encode.manifest import ManifestSigner
+from tts_provider.audio.encode.mp4 import M4bEncoder
 from tts_provider.audio.encode.tag import ChapterMark, FileTags
 from tts_provider.audio.pcm import Samples
 from tts_provider.errors import InvalidRequest, TTSError
@@ -131,6 +132,8 @@ def write_sound(
 def _encoder(kind: AudioKind, tags: FileTags) -> Encoder:
     if kind == "wav":
         return create_encoder("wav", SAMPLE_RATE, SAMPLE_RATE)
+    if kind == "m4b":
+        return M4bEncoder(SAMPLE_RATE, SAMPLE_RATE, tags)
     return CompressedEncoder(kind, SAMPLE_RATE, SAMPLE_RATE, tags=tags)
 
 
