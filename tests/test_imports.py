@@ -40,7 +40,7 @@ ROOMS = {
     "engines": {"errors", "config", "cpus", "waiting", "onnx_threads", "audio", "speech", "voices"},
     "server": {*BELOW_SERVER, "server"},
     "server/transport": {"errors", "config", "keys"},
-    "server/service": BELOW_SERVER,
+    "server/service": {*BELOW_SERVER, "cpus"},
     "server/http": {*BELOW_SERVER, "server/transport", "server/service"},
     "server/dialects": {*BELOW_SERVER, "server/http", "server/transport", "server/service"},
     "server/connections": {

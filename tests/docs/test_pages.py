@@ -15,6 +15,7 @@ from tts_provider.config import Settings
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.remote.engine import RemoteEngine
 from tts_provider.engines.unloading import ModelMetrics, UnloadingEngine
+from tts_provider.keys.store import KeyStore
 
 PACKAGE = REPOSITORY / "src" / "tts_provider"
 ROOMS, TREE = (
@@ -110,7 +111,7 @@ def test_settings_exist():
     assert template == {name for name in known if "_HF_" not in name}
 
 
-async def test_metrics_exist():
+async def test_metrics_exist(tmp_path):
     named = set(re.findall(r"`(tts_\w+?)(?:\{([\w,]+)\})?`", read("docs/deploy.md")))
     async with (
         running_replica() as replica,
@@ -121,6 +122,13 @@ async def test_metrics_exist():
         await client.post(f"{url}/v1/audio/speech", json={"input": "Hello."})
         await client.post(f"{url}/v1/audio/speech", json={"input": ""})
         metrics = (await client.get(f"{url}/metrics")).text
+        with KeyStore(tmp_path) as store:
+            client.headers["Authorization"] = f"Bearer {store.add('ann')}"
+            scrape = {"Authorization": f"Bearer {store.add('scrape', frozenset({'metrics'}))}"}
+        async with running_server(data_dir=tmp_path, metrics_by_key=True) as keyed:
+            url = f"http://127.0.0.1:{keyed.port}"
+            await client.post(f"{url}/v1/audio/speech", json={"input": "Hello."})
+            metrics += (await client.get(f"{url}/metrics", headers=scrape)).text
         engine = UnloadingEngine(EspeakEngine(), lambda _: EspeakEngine(), 600, ModelMetrics())
         async with running_server(engine) as unloading:
             url = f"http://127.0.0.1:{unloading.port}"

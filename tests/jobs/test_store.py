@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tts_provider.errors import InvalidRequest
-from tts_provider.jobs.book import Block, Book, Chapter
+from tts_provider.jobs.book import Block, Book, Chapter, book_from_json
 from tts_provider.jobs.store import Job, JobStore
 
 BOOK = Book("A Title", "", "en", (Chapter("One", (Block("paragraph", "Hello."),)),))
@@ -29,7 +30,7 @@ def test_a_job_is_there_for_the_next_process(tmp_path: Path) -> None:
     assert [one.state for one in other.unfinished()] == ["working"]
     found = other.get(job.id)
     assert found is not None
-    assert found.book() == BOOK
+    assert book_from_json(json.loads(found.book_path.read_bytes())) == BOOK
     assert other.remove(job.id)
     assert not other.remove(job.id)
     assert not found.folder.exists()
@@ -68,6 +69,7 @@ def test_so_many_jobs_wait_and_so_many_of_one_owner(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "..", "../jobs.db", "0123456789abcdeF", "0" * 17])
 def test_no_name_leads_elsewhere(tmp_path: Path, name: str) -> None:
     store = JobStore(tmp_path)
+    add(store)
     assert store.get(name) is None
     assert not store.remove(name)
     assert (tmp_path / "jobs.db").exists()

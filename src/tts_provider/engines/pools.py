@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
 
-_LEAST_PRIORITY = 19  # 1.5 % of a core that others want, by Linux's weights
+from tts_provider.cpus import give_way
 
 
 class Pools:
@@ -32,7 +29,7 @@ class Pools:
         return ThreadPoolExecutor(
             count,
             thread_name_prefix=f"{self._name}-background",
-            initializer=_give_way if has_priorities else None,
+            initializer=give_way if has_priorities else None,
         )
 
     def close(self) -> None:
@@ -40,9 +37,3 @@ class Pools:
         self.listened.shutdown(cancel_futures=True)
         if "_background" in self.__dict__:
             self._background.shutdown(cancel_futures=True)
-
-
-def _give_way() -> None:
-    # On Linux a thread has a priority of its own. A sandbox may forbid to lower it: then not.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)

@@ -58,26 +58,30 @@ class PartFacts:
         return sum(line.samples for line in self.lines)
 
 
+class FolderTaken(StartupError):
+    """Somebody else is at work in it."""
+
+
 class PartFolder:
     """Parts by their number, and the settings that they were made with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path / "lock")
+        self._lock = FileLock(path / "lock", thread_local=False)
 
     def open(self, settings: Mapping[str, str]) -> None:
         """Make the folder, or go on with one that was begun with the same settings; until `close`
         nobody else does.
 
-        Raises `StartupError` that says which settings differ, that somebody else is at work in it,
-        or that nothing can be written.
+        Raises `FolderTaken`, and `StartupError` that says which settings differ or that nothing can
+        be written.
         """
         settings = {"version of these files": VERSION, **settings}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise StartupError(f"another process is at work on {self.path}") from None
+            raise FolderTaken(f"another process is at work on {self.path}") from None
         except OSError as error:
             raise StartupError(f"cannot write to {self.path}: {error.strerror}") from None
         try:
@@ -160,6 +164,10 @@ class PartFolder:
             return _facts(told) if is_whole else None
         except (OSError, ValueError, LookupError, TypeError, struct.error):
             return None
+
+    def numbers(self) -> set[int]:
+        """Of the parts that are there, whole or damaged."""
+        return {int(path.stem) for path in self.path.glob("*.part") if path.stem.isdecimal()}
 
     def facts(self, number: int) -> PartFacts:
         """Of a part that `find` found. Raises `TTSError` where it cannot be read any more."""

@@ -65,6 +65,11 @@ class Plan:
     def parts_of(self, chapter: int) -> Sequence[Part]:
         return [part for part in self.parts if part.chapter == chapter]
 
+    def only(self, chapter: int) -> Plan:
+        """Of one chapter, from 0, as if it was the book."""
+        parts = (replace(part, chapter=0) for part in self.parts_of(chapter))
+        return Plan(replace(self.book, chapters=(self.book.chapters[chapter],)), tuple(parts))
+
     def text_digest(self) -> str:
         """Of all that is said and how it is cut, in hexadecimal."""
         told = [[part.chapter, *map(asdict, part.lines)] for part in self.parts]

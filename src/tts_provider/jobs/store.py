@@ -20,16 +20,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from tts_provider.database import open_database, transaction
-from tts_provider.errors import InvalidRequest
-from tts_provider.jobs.book import Book, book_from_json
+from tts_provider.errors import InvalidRequest, StartupError
+from tts_provider.jobs.book import Book
 from tts_provider.jobs.parts import write_file
 
-State = Literal["queued", "working", "done", "failed", "cancelled"]
-STATES: tuple[State, ...] = get_args(State)
-_OVER = ("done", "failed", "cancelled")
+State = Literal["queued", "working", "done", "failed"]
+_OVER = ("done", "failed")
 
 _MIGRATIONS = (
     """
@@ -48,6 +47,7 @@ _MIGRATIONS = (
     CREATE INDEX jobs_by_state ON jobs (state, created);
     """,
 )
+_DATABASE = "jobs.db"
 _ID = re.compile(r"[0-9a-f]{16}")
 _SWEPT_AFTER_S = 3600.0  # a folder without a row, which somebody may be making
 
@@ -76,34 +76,51 @@ class Job:
     def is_over(self) -> bool:
         return self.state in _OVER
 
-    def book(self) -> Book:
-        """Raises `OSError`, `LookupError`, `TypeError` or `ValueError` where it is damaged."""
-        return book_from_json(json.loads((self.folder / "book.json").read_bytes()))
+    @property
+    def book_path(self) -> Path:
+        """What `Book.to_json` gave."""
+        return self.folder / "book.json"
 
 
 class JobStore:
     """From any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises `StartupError` where its database cannot be used."""
+        """Nothing is made in `folder` until the first job is added."""
         self._folder = folder
         self._lock = threading.Lock()
-        self._database = open_database(folder / "jobs.db", _MIGRATIONS)
+        self._opened: sqlite3.Connection | None = None
 
     def close(self) -> None:
         with self._lock:
-            self._database.close()
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    @property
+    def _is_empty(self) -> bool:
+        return self._opened is None and not (self._folder / _DATABASE).exists()
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """To be asked for with the lock. Raises `StartupError` where it cannot be used."""
+        if self._opened is None:
+            self._opened = open_database(self._folder / _DATABASE, _MIGRATIONS)
+        return self._opened
 
     def add(
         self, owner: str | None, book: Book, fields: Mapping[str, Any], *, most: int, most_own: int
     ) -> Job:
         """A job in the queue. Raises `InvalidRequest` where `most` are not over, or `most_own` of
-        this owner, and `TTSError` where the disk is full."""
+        this owner, and `TTSError` where the folder cannot be written or the disk is full."""
         job = Job(
             secrets.token_hex(8), owner, book.title, fields, "queued", time.time(), time.time()
         )
         folder = self._folder / job.id
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise StartupError(f"cannot write to {self._folder} ({error.strerror})") from None
         try:
             write_file(folder / "book.json", json.dumps(book.to_json()).encode("ascii"))
             with self._lock, transaction(self._database):
@@ -135,7 +152,7 @@ class JobStore:
             )
 
     def get(self, job_id: str) -> Job | None:
-        if _ID.fullmatch(job_id) is None:
+        if self._is_empty or _ID.fullmatch(job_id) is None:
             return None
         with self._lock:
             row = self._row(job_id)
@@ -143,12 +160,16 @@ class JobStore:
 
     def all(self) -> list[Job]:
         """All of them, the oldest first."""
+        if self._is_empty:
+            return []
         with self._lock:
             rows = self._database.execute("SELECT * FROM jobs ORDER BY created, id").fetchall()
         return [self._of(row) for row in rows]
 
     def unfinished(self) -> list[Job]:
         """Those to work on, the oldest first."""
+        if self._is_empty:
+            return []
         with self._lock:
             rows = self._database.execute(
                 "SELECT * FROM jobs WHERE state IN ('queued', 'working') ORDER BY created, id"
@@ -177,7 +198,7 @@ class JobStore:
 
     def remove(self, job_id: str) -> bool:
         """Its row and its folder; whether it was there."""
-        if _ID.fullmatch(job_id) is None:
+        if self._is_empty or _ID.fullmatch(job_id) is None:
             return False
         with self._lock:
             removed = self._database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
@@ -187,6 +208,8 @@ class JobStore:
     def sweep(self, *, kept_s: float, most_bytes: int) -> None:
         """Remove jobs that were over so long ago, the oldest of those that take more than so many
         bytes together, and folders that have no row."""
+        if self._is_empty:
+            return
         over = [job for job in self.all() if job.is_over]
         taken, now = sum(job.size_bytes for job in over), time.time()
         for job in sorted(over, key=lambda one: one.changed):

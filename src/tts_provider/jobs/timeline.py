@@ -58,7 +58,7 @@ class Timeline:
         for chapter, parts in zip(plan.book.chapters, self._parts, strict=True):
             start = position
             for part in parts:
-                position += _length(part, folder.facts(part.number))
+                position += part_samples(part, folder.facts(part.number))
             chapters.append(PlacedChapter(chapter.title, start, position))
         self.chapters = tuple(chapters)
 
@@ -109,7 +109,8 @@ class Timeline:
         return loudness_lufs(energies)
 
 
-def _length(part: Part, facts: PartFacts) -> int:
+def part_samples(part: Part, facts: PartFacts) -> int:
+    """How long a part is, with its pauses."""
     return sum(
         spoken.samples + _pause(line)
         for line, spoken in zip(part.lines, facts.lines, strict=True)

@@ -39,12 +39,11 @@ async def make_parts(
     """
     missing = list[Part]()
     for part in plan.parts:
-        facts = folder.find(part.number)
+        facts = await asyncio.to_thread(folder.find, part.number)
         if facts is not None and len(facts.lines) == len(part.lines):
             yield PartDone(part, facts, was_there=True)
         else:
             missing.append(part)
-        await asyncio.sleep(0)
     missing.reverse()
     running = dict[asyncio.Task[PartFacts], Part]()
     try:

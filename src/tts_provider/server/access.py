@@ -15,6 +15,7 @@ Scopes = tuple[str, ...]
 _ANY: Scopes = ()
 _SPEAK: Scopes = ("speak",)
 _VOICES: Scopes = ("voices",)
+_JOBS: Scopes = ("jobs",)
 _LOOK: Scopes = ("speak", "voices", "jobs")
 """What there is to speak with concerns whoever may speak, now or in a job, or bring voices."""
 
@@ -63,6 +64,13 @@ ROUTES: Mapping[str, Scopes] = {
     "POST /v1/audio/voices": _VOICES,
     "PATCH /v1/audio/voices/{voice_id}": _VOICES,
     "DELETE /v1/audio/voices/{voice_id}": _VOICES,
+    "POST /v1/audio/jobs": _JOBS,
+    "GET /v1/audio/jobs": _JOBS,
+    "GET /v1/audio/jobs/{job_id}": _JOBS,
+    "GET /v1/audio/jobs/{job_id}/events": _JOBS,
+    "GET /v1/audio/jobs/{job_id}/audio": _JOBS,
+    "GET /v1/audio/jobs/{job_id}/chapters/{number}/audio": _JOBS,
+    "DELETE /v1/audio/jobs/{job_id}": _JOBS,
     # Who asks
     "GET /v1/usage": _ANY,
     "GET /v1/user": _ANY,

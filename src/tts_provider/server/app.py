@@ -20,11 +20,12 @@ from tts_provider.server.access import scopes_needed
 from tts_provider.server.connections.basic import SpeechSocket
 from tts_provider.server.connections.pump import DialectSocket
 from tts_provider.server.connections.socket import Sockets, WebSocketWire
-from tts_provider.server.dialects import APIS, KEYS, detect, voices
+from tts_provider.server.dialects import APIS, KEYS, detect, jobs, voices
 from tts_provider.server.dialects.dialect import Dialect
 from tts_provider.server.http import page, usage
 from tts_provider.server.http.answers import allowed_methods, error_response, meant_path
 from tts_provider.server.http.openapi import describe
+from tts_provider.server.service.jobs import JobWorker
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.transport.address import AddressMiddleware, error_body_of
 from tts_provider.server.transport.allowance import AllowanceMiddleware
@@ -42,6 +43,7 @@ def create_app(
     service: SpeechService,
     sockets: Sockets,
     store: VoiceStore,
+    worker: JobWorker,
     *,
     allow_origins: Sequence[str] = (),
     allow_hosts: Sequence[str] = (),
@@ -56,6 +58,7 @@ def create_app(
         for path, dialect in api.sockets.items():
             app.add_api_websocket_route(path, _endpoint(sockets, dialect))
     app.include_router(voices.create_router(service, store))
+    app.include_router(jobs.create_router(service, worker))
     app.include_router(detect.create_router(service))
     app.include_router(usage.create_router(service.allowances.counts))
     app.include_router(page.create_router())

@@ -24,6 +24,7 @@ import uvicorn
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.config import Settings
 from tts_provider.errors import EngineFailed, StartupError, TTSError, WireError
+from tts_provider.jobs.store import JobStore
 from tts_provider.keys.counts import Counts
 from tts_provider.keys.limits import Allowances
 from tts_provider.keys.ring import KeyRing
@@ -32,6 +33,7 @@ from tts_provider.server.connections.socket import Sockets
 from tts_provider.server.connections.tcp import WyomingPort
 from tts_provider.server.dialects import SOCKETS, VOICES
 from tts_provider.server.service.defaults import Defaults
+from tts_provider.server.service.jobs import JobWorker
 from tts_provider.server.service.service import SpeechService
 from tts_provider.server.service.watermark import LIKE_PEOPLE, Watermark
 from tts_provider.server.transport.connection_limit import ACCEPTED_A_TURN, sockets_allowed
@@ -93,10 +95,17 @@ class Server:
         if engine.voices():  # else they are known when it is loaded
             self._check_default_voice()
         self.sockets = Sockets(self.service)
+        self.jobs = JobWorker(
+            self.service,
+            JobStore(settings.data_dir / "jobs"),
+            kept_s=settings.keep_jobs_days * 86400,
+            most_bytes=settings.max_kept_jobs_bytes,
+        )
         self.app = create_app(
             self.service,
             self.sockets,
             store,
+            self.jobs,
             allow_origins=settings.allow_origins,
             allow_hosts=(*settings.allow_hosts, settings.host.lower()),
         )
@@ -203,15 +212,18 @@ class Server:
         serving = asyncio.create_task(self._uvicorn.serve(listeners))
         draining = asyncio.create_task(self._drain_when_asked())
         watching = asyncio.create_task(self._end_when_lost())
+        working = asyncio.create_task(self.jobs.run())
         try:
             await serving
         finally:
             if announcement is not None:
                 await announcement.withdraw()
             self.wyoming.stop_listening()
-            for task in (loading, draining, watching):
+            tasks = (loading, draining, watching, working)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(loading, draining, watching, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.jobs.store.close()
 
     def stop(self) -> None:
         """Drain, then end `run`. May be called from a signal handler or another thread."""

@@ -42,6 +42,9 @@ class GatewayMetrics:
             ["kind", "outcome"],
             registry=None,
         )
+        for kind in ("first_audio", "middle"):  # which begin at 0, so that rates are known
+            for outcome in ("won", "lost"):
+                self._rescues.labels(kind, outcome)
         self._shares = Gauge(
             "tts_remote_share",
             "Of an address without a fault's requests; below 0.2 it is set aside.",

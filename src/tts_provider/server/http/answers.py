@@ -69,11 +69,14 @@ def meant_path(routes: Iterable[BaseRoute], scope: Scope) -> str | None:
     return None
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body, whatever its `Content-Length` says.
+async def read_body(request: Request, limits: Limits, *, most_bytes: int | None = None) -> bytes:
+    """The whole body, whatever its `Content-Length` says; of an upload `most_bytes`.
 
     Raises `InvalidRequest` where it is too big, takes too long, or its client leaves.
     """
+    if most_bytes is not None:
+        reading = _read_body(request, most_bytes)
+        return await arriving(reading, "the body", limits.upload_timeout_s)
     reading = _read_body(request, limits.max_wire_bytes)
     return await arriving(reading, "the body", limits.handshake_timeout_s)
 

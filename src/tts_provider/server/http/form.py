@@ -27,6 +27,8 @@ class Form:
     def __init__(self) -> None:
         self.files: dict[str, bytearray] = {}
         self.texts: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        """How files are called where they come from."""
 
 
 async def read_form(
@@ -70,7 +72,7 @@ class _Reader:
         self._parts = 0
         self._header = self._value = b""
         self._disposition = b""
-        self._name, self._is_file = "", False
+        self._name, self._file_name, self._is_file = "", "", False
         self._data = bytearray()
 
     def callbacks(self) -> MultipartCallbacks:
@@ -108,6 +110,7 @@ class _Reader:
             raise _invalid("a part of the form has no name")
         self._name = options[b"name"].decode("utf-8", "replace")
         self._is_file = b"filename" in options
+        self._file_name = options.get(b"filename", b"").decode("utf-8", "replace")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._data += data[start:end]
@@ -120,6 +123,7 @@ class _Reader:
     def _on_part_end(self) -> None:
         if self._is_file:
             self.form.files.setdefault(self._name, self._data)
+            self.form.names.setdefault(self._name, self._file_name)
         else:
             try:
                 self.form.texts.setdefault(self._name, self._data.decode())

@@ -21,10 +21,11 @@ _WHEN = {
     403: "Pages of this origin may not call the server.",
     404: "There is no such thing.",
     408: "The body did not arrive in time.",
+    409: "Not yet, or not any more: it depends on its state.",
     413: "The body is too large.",
     415: "The body is of another media type.",
     422: "Nothing in the text can be spoken.",
-    429: "A limit of the API key is reached; `Retry-After` says when to come back.",
+    429: "A limit of the API key or of the server is reached.",
     500: "The engine failed.",
     503: "Loading, busy or stopping; `Retry-After` says when to come back.",
 }

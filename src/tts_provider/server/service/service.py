@@ -379,7 +379,28 @@ class SpeechService:
             for rest in await encoder.flush():
                 yield rest
 
-    def new_meter(self, endpoint: str, *voices: Voice) -> Meter:
+    async def speak_aside(
+        self, utterance: Utterance, reading: ReadingOptions
+    ) -> AsyncGenerator[pipeline.AudioChunk | pipeline.Segment, None]:
+        """A text that nobody waits for, as sound and where it is `word_times` as segments. Who asks
+        has borrowed a place to speak.
+
+        Raises `WireError`, and `NoSpeech` where there is nothing to speak.
+        """
+        utterance = replace(utterance, is_background=True)
+        meter = self.new_meter("jobs", utterance.voice, is_background=True)
+        meter.characters = len(utterance.text)
+        meter.begin()
+        with meter.measure():
+            passages = meter.watch(
+                await self._read(utterance.text, utterance.voice, reading), utterance.voice
+            )
+            items = pipeline.speak(self.engine, utterance, passages, mark_of=self._watermark.mark)
+            async with aclosing(items):
+                while (item := await meter.next(items)) is not None:
+                    yield item
+
+    def new_meter(self, endpoint: str, *voices: Voice, is_background: bool = False) -> Meter:
         """Of a request or context of whoever is served now."""
         return Meter(
             self.metrics,
@@ -388,6 +409,7 @@ class SpeechService:
             caller=current_caller(),
             counts=self.allowances.counts,
             place_of=self.place_of,
+            is_background=is_background,
         )
 
     def place_of(self, voice: Voice) -> Place:
@@ -635,8 +657,12 @@ class Meter:
         caller: Caller,
         counts: Counts,
         place_of: Callable[[Voice], Place],
+        is_background: bool = False,
     ) -> None:
-        """`place_of` says where what a voice speaks is counted. The first speaks unless told."""
+        """`place_of` says where what a voice speaks is counted. The first speaks unless told. In
+        the background nobody waits, so its times say nothing, and it is a part of a request that
+        was counted already."""
+        self._is_background = is_background
         self._metrics = metrics
         self._endpoint = endpoint
         self._caller, self._counts, self._find_place = caller, counts, place_of
@@ -701,7 +727,8 @@ class Meter:
         if self._first_audio_s is None:
             assert self._arrived is not None, "begin() comes first"
             self._first_audio_s = time.monotonic() - self._arrived
-            self._metrics.first_audio_s.observe(self._first_audio_s)
+            if not self._is_background:
+                self._metrics.first_audio_s.observe(self._first_audio_s)
         self._samples += samples
         self._counts.add(self._speaking, Usage(audio_samples=samples))
         self._metrics.audio_s.inc(samples / SAMPLE_RATE)
@@ -710,11 +737,12 @@ class Meter:
     def measure(self) -> Iterator[None]:
         """Around the whole of it: how it ends is its outcome."""
         outcome = "failed"
-        self._counts.add(self._first, Usage(requests=1))
+        if not self._is_background:
+            self._counts.add(self._first, Usage(requests=1))
         try:
             yield
             outcome = "spoken"
-            if self._samples:
+            if self._samples and not self._is_background:
                 ratio = self._engine_s * SAMPLE_RATE / self._samples
                 self._metrics.real_time_factor.observe(ratio)
         except WireError as problem:
@@ -724,14 +752,15 @@ class Meter:
             outcome = "cancelled"
             raise
         finally:
-            if outcome not in ("spoken", "cancelled"):
+            if outcome not in ("spoken", "cancelled") and not self._is_background:
                 self._counts.add(self._first, Usage(failures=1))
                 if not self._samples:
                     self._give_back()
             self._metrics.requests.labels(self._endpoint, outcome).inc()
             name, audio_s = self._caller.name, self._samples / SAMPLE_RATE
             self._metrics.count_key(name, outcome, self.characters, audio_s)
-            log.info(
+            log.log(
+                logging.DEBUG if self._is_background else logging.INFO,
                 "request",
                 extra={
                     **({} if name is None else {"key": name}),
