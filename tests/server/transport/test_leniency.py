@@ -89,7 +89,8 @@ async def test_twenty_thousand_characters_of_any_script(character, how):
     body = {**REQUEST, "input": "Hi. " + character * 19_996}
     content = urlencode(body) if how == "form" else json.dumps(body, ensure_ascii=how == "escaped")
     media_type = FORM if how == "form" else JSON
-    async with running_server() as server, client_of(server) as client:
+    # As long as 20 000 characters of Chinese are: an hour.
+    async with running_server(max_reply_audio_s=7200) as server, client_of(server) as client:
         headers = {"Content-Type": media_type}
         asked = client.stream("POST", SPEECH, content=content.encode(), headers=headers)
         async with asked as reply:
