@@ -214,7 +214,7 @@ def test_numbers_that_the_precision_cannot_hold_are_refused(small_folder, traine
 def captured(small_folder, monkeypatch):
     """Graphs that have room for 32 ranks."""
     monkeypatch.setattr(LANE, tape.TapeLane)
-    return make_torch_backend(small_folder, slots=4, adapter_ranks=32)
+    return make_torch_backend(small_folder, slots=3, adapter_ranks=32)
 
 
 def test_graphs_compute_streams_with_adapters_and_without_together(
