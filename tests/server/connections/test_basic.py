@@ -205,12 +205,12 @@ def said(seconds: float, rate: int = 24_000) -> dict:
 
 
 @pytest.mark.parametrize(
-    "context",
-    [[said(3.75)] * 16, [said(60, 48_000)], [said(59), said(1)]],
+    "recordings",
+    [[(3.75,)] * 16, [(60, 48_000)], [(59,), (1,)]],
     ids=["sixteen", "one of 7.7 MB", "two"],
 )
-async def test_a_minute_of_context_is_heard(context):
-    engine = Listening()
+async def test_a_minute_of_context_is_heard(recordings):
+    engine, context = Listening(), [said(*recording) for recording in recordings]
     async with running_server(engine) as server, open_socket(server) as socket:
         reply = await ask(socket, text="Now.", context=context)
         assert reply["status"] == "success", reply
