@@ -9,6 +9,7 @@ was expected, what arrived.
     └── WireError               told to a client
         ├── InvalidRequest      the client can mend it
         ├── Unauthorized        401 before the upgrade
+        │   └── UnknownKey      a key that nobody has
         ├── ForbiddenOrigin     403 before the upgrade
         ├── ForbiddenHost       403 before the upgrade
         ├── ScopeTooSmall       403: the key may do other things
@@ -92,6 +93,10 @@ class Unauthorized(WireError):
     code = "unauthorized"
     http_status = 401
     close_code = 1008
+
+
+class UnknownKey(Unauthorized):
+    pass
 
 
 class ForbiddenOrigin(WireError):

@@ -25,6 +25,7 @@ from servers import (
 )
 from tts_provider.audio.decode.decode import decode_audio
 from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
+from tts_provider.keys.store import KeyStore
 from tts_provider.speech.engine import Utterance, Voice
 
 from .visit import WITHOUT_WORKLET, Visit, visit
@@ -353,6 +354,27 @@ async def test_a_model_that_cannot_be_loaded(browser: Browser):
             await page.expect_state("away")
 
 
+async def test_a_key_whose_scope_is_too_small_sees_why(browser: Browser, tmp_path):
+    with KeyStore(tmp_path) as store:
+        secrets = {
+            scope: store.add(f"for-{scope}", frozenset({scope})) for scope in ("voices", "speak")
+        }
+    errors = ("401 (Unauthorized)", "403 (Forbidden)")
+    async with running_server(data_dir=tmp_path) as server:
+        async with visit(browser, server, expected_errors=errors) as page:
+            await page.expect_state("key")
+            key = page.page.get_by_label("API key")
+            await key.fill(secrets["voices"])
+            await key.press("Enter")
+            why = "The API key 'for-voices' lacks the scope speak; it has voices."
+            await page.expect_text("#error", why)
+            await page.expect_state("key")
+            await key.fill(secrets["speak"])
+            await key.press("Enter")
+            await page.expect_state("ready")
+            await page.speak_to_the_end(SHORT)
+
+
 async def test_a_server_that_wants_a_key(browser: Browser):
     async with running_server(api_keys=KEY) as server:
         async with visit(browser, server, expected_errors=("401 (Unauthorized)",)) as page:
@@ -361,7 +383,7 @@ async def test_a_server_that_wants_a_key(browser: Browser):
             await expect(key).to_be_focused()
             await key.fill("wrong")
             await key.press("Enter")
-            await page.expect_text("#error", "That key is not valid here.")
+            await page.expect_text("#error", "The API key is not valid here.")
             await key.fill(KEY)
             await key.press("Enter")
             await page.expect_state("ready")

@@ -17,6 +17,7 @@ from tts_provider.errors import LimitReached
 from tts_provider.keys.caller import Caller
 from tts_provider.keys.counts import Counts, Place, Usage
 from tts_provider.keys.ring import KeyRing
+from tts_provider.keys.store import Limits
 
 WINDOW_S = 60.0
 _STREAM_RETRY_MS = 1000
@@ -33,6 +34,10 @@ class Allowances:
         # A token bucket lets through twice its size in the minute that empties and fills it.
         self._asked: dict[str, deque[float]] = {}
         self._streams: dict[str, int] = {}
+
+    def limits(self, caller: Caller) -> Limits:
+        """The caller's, as they are now."""
+        return Limits() if caller.name is None else self.keys.limits(caller.name)
 
     def take_request(self, caller: Caller) -> None:
         """Count a request. Raises `LimitReached`, and `Unauthorized` where the key of a connection

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tts_provider.database import open_database
-from tts_provider.errors import StartupError, Unauthorized
+from tts_provider.errors import StartupError, Unauthorized, UnknownKey
 from tts_provider.keys.caller import ANONYMOUS, Caller
 from tts_provider.keys.store import FILE, MIGRATIONS, Key, Limits, digest, read_keys, read_revision
 
@@ -63,7 +63,7 @@ class KeyRing:
         return bool(self._by_name)
 
     def find(self, secret: str) -> Caller:
-        """Whose key this is. Raises `Unauthorized`."""
+        """Whose key this is. Raises `Unauthorized`, and `UnknownKey` where it is none."""
         self._look()
         sought = digest(secret)
         # Digests have one length, and every one is compared: the time tells nothing of a key.
@@ -73,7 +73,7 @@ class KeyRing:
         # How long this takes tells something of a digest, whose key nobody can choose.
         key = self._by_digest.get(sought)
         if key is None:
-            raise Unauthorized("the API key is not valid here")
+            raise UnknownKey("the API key is not valid here")
         return self._valid(key)
 
     def check(self, caller: Caller) -> None:

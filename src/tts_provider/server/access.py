@@ -72,6 +72,7 @@ ROUTES: Mapping[str, Scopes] = {
     "GET /v1/audio/jobs/{job_id}/chapters/{number}/audio": _JOBS,
     "DELETE /v1/audio/jobs/{job_id}": _JOBS,
     # Who asks
+    "GET /v1/key": _ANY,
     "GET /v1/usage": _ANY,
     "GET /v1/user": _ANY,
     "GET /v1/user/subscription": _ANY,

@@ -22,7 +22,7 @@ from tts_provider.server.connections.pump import DialectSocket
 from tts_provider.server.connections.socket import Sockets, WebSocketWire
 from tts_provider.server.dialects import APIS, KEYS, detect, jobs, voices
 from tts_provider.server.dialects.dialect import Dialect
-from tts_provider.server.http import page, usage
+from tts_provider.server.http import key, page, usage
 from tts_provider.server.http.answers import allowed_methods, error_response, meant_path
 from tts_provider.server.http.openapi import describe
 from tts_provider.server.service.jobs import JobWorker
@@ -60,6 +60,7 @@ def create_app(
     app.include_router(voices.create_router(service, store))
     app.include_router(jobs.create_router(service, worker))
     app.include_router(detect.create_router(service))
+    app.include_router(key.create_router(service.allowances))
     app.include_router(usage.create_router(service.allowances.counts))
     app.include_router(page.create_router())
 
@@ -164,7 +165,7 @@ def _endpoint(sockets: Sockets, dialect: type[Dialect]) -> Callable[[WebSocket],
                 dialect,
                 path=socket.path_params,
                 query=socket.query_params,
-                show_key=missing_key(socket.scope),
+                missing_key=missing_key(socket.scope),
             ),
         )
 

@@ -70,6 +70,7 @@ function connect() {
 async function open() {
   if (state !== 'away') setState('connecting');
   // A refused upgrade tells a page nothing; a refused request does.
+  await server.checkMaySpeak();
   const listed = await server.voices();
   const opening = new Session(server.socket('v1/stream'));
   opening.addEventListener('loading', () => {
@@ -94,8 +95,8 @@ async function open() {
 /** @param {Error} error */
 function lose(error) {
   session = null;
-  if (error instanceof Refused && error.status === 401) {
-    askForKey();
+  if (error instanceof Refused && error.isForKey) {
+    askForKey(error);
     return;
   }
   if (error instanceof ConnectionLost && error.code === 1000) {
@@ -118,10 +119,13 @@ function tryConnect() {
   connect().catch(() => {});
 }
 
-function askForKey() {
+/** @param {Refused} error */
+function askForKey(error) {
   hideError('connection');
   setState('key');
-  if (server.key !== '') showError('That key is not valid here.');
+  // Behind the semicolon of a 401 stands how programs send a key.
+  const why = error.status === 401 ? error.message.split(';')[0] : error.message;
+  if (server.key !== '') showError(sentence(why));
   server.useKey('');
   element('key-form').hidden = false;
   element('key').focus();

@@ -1,5 +1,6 @@
 const KEY_NAME = 'tts-provider.key';
 const ASK_AGAIN_MS = 1000;
+const TOO_SMALL = 'scope_too_small';
 
 /**
  * @typedef {{id: string, name: string, gender: string, source: string, speaker?: number | null}} Voice
@@ -12,10 +13,16 @@ const ASK_AGAIN_MS = 1000;
 
 /** The server said no, in words. */
 export class Refused extends Error {
-  /** @param {number} status @param {string} message */
-  constructor(status, message) {
+  /** @param {number} status @param {string} message @param {string} code */
+  constructor(status, message, code = '') {
     super(message);
     this.status = status;
+    this.code = code;
+  }
+
+  /** Another key would help. */
+  get isForKey() {
+    return this.status === 401 || this.code === TOO_SMALL;
   }
 }
 
@@ -47,6 +54,14 @@ export class Server {
   async voices() {
     const { voices } = await (await this.#fetch('v1/audio/voices')).json();
     return voices;
+  }
+
+  /** Throws where the key may not speak: a socket that is refused tells a page nothing. */
+  async checkMaySpeak() {
+    const { name, scopes } = await (await this.#fetch('v1/key')).json();
+    if (scopes.includes('speak')) return;
+    const has = scopes.join(', ');
+    throw new Refused(403, `the API key '${name}' lacks the scope speak; it has ${has}`, TOO_SMALL);
   }
 
   /** @param {{name: string, transcript: string, consent: boolean, audio: Blob}} voice */
@@ -131,12 +146,13 @@ export class Server {
     const reply = await fetch(new URL(path, this.#base), { ...options, headers, cache: 'no-store' });
     if (reply.ok) return reply;
     let message = `the server answered ${reply.status} ${reply.statusText}`;
+    let code = '';
     try {
-      message = (await reply.json()).error.message;
+      ({ message, code } = (await reply.json()).error);
     } catch {
       // Somebody between here and the server answered.
     }
-    throw new Refused(reply.status, message);
+    throw new Refused(reply.status, message, code);
   }
 }
 

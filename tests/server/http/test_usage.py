@@ -8,7 +8,8 @@ import io
 import httpx2
 
 from servers import running_server
-from tts_provider.keys.store import KeyStore
+from tts_provider.keys.caller import SCOPES
+from tts_provider.keys.store import KeyStore, Limits
 
 
 async def test_a_key_sees_its_own_and_an_administrator_everybodys(tmp_path):
@@ -66,3 +67,18 @@ async def test_a_server_without_named_keys_counts_nothing(tmp_path):
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
             assert (await client.get("/v1/usage")).json() == {"usage": []}
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_client_can_ask_what_its_key_may_do(tmp_path):
+    with KeyStore(tmp_path) as store:
+        key = store.add("anna", frozenset({"speak"}), voices=("male",), limits=Limits(streams=2))
+    async with running_server(data_dir=tmp_path, api_keys="k") as server:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+            assert (await client.get("/v1/key", headers={"X-API-Key": key})).json() == {
+                "name": "anna",
+                "scopes": ["speak"],
+                "voices": ["male"],
+                "limits": {"requests_per_minute": None, "characters_per_day": None, "streams": 2},
+            }
+            told = (await client.get("/v1/key", headers={"X-API-Key": "k"})).json()
+            assert (told["name"], told["scopes"]) == (None, [*SCOPES])

@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from frames import upgrade
 from servers import open_socket, running_server
 from tts_provider.keys.caller import ANONYMOUS, STRANGER, caller_of, current_caller
+from tts_provider.keys.guesses import FREE_TRIES, Guesses
 from tts_provider.keys.ring import KeyRing
 from tts_provider.server.transport.address import AddressMiddleware
 from tts_provider.server.transport.auth import (
@@ -265,3 +266,54 @@ async def test_the_application_hears_who_is_calling(keys, path, headers, caller)
     await KeyMiddleware(app, KeyRing(keys))({**scope, "query_string": b""}, None, None)
     assert heard == [(caller, caller)]
     assert current_caller() is ANONYMOUS
+
+
+async def test_wrong_keys_are_answered_late_and_a_right_one_at_once(caplog):
+    """Both come from the same address."""
+    caplog.set_level("INFO")
+    held, may_go, answers = [], asyncio.Event(), []
+
+    async def sleep(seconds: float) -> None:
+        held.append(seconds)
+        await may_go.wait()
+
+    async def app(scope, receive, send) -> None:
+        answers.append(200)
+
+    async def send(message) -> None:
+        if message["type"] == "http.response.start":
+            answers.append(message["status"])
+
+    guarded = AddressMiddleware(
+        KeyMiddleware(app, KeyRing([KEY]), guesses=Guesses(sleep=sleep)), []
+    )
+
+    def ask(key: str):
+        headers = [(b"x-api-key", key.encode())]
+        scope = {"type": "http", "method": "GET", "path": "/metrics", "raw_path": b"/metrics"}
+        scope |= {"query_string": b"", "headers": headers, "client": ("192.0.2.1", 1)}
+        return asyncio.create_task(guarded(scope, None, send))
+
+    tries = [ask("wrong") for _ in range(FREE_TRIES + 5)]
+    while len(held) < 5:
+        await asyncio.sleep(0)
+    assert answers == FREE_TRIES * [401]
+    await ask(KEY)
+    assert answers == [*FREE_TRIES * [401], 200]
+    may_go.set()
+    await asyncio.gather(*tries)
+    assert answers.count(401) == FREE_TRIES + 5
+    told = [record.message for record in caplog.records]
+    burst = "4 wrong API keys from 192.0.2.1; more are answered late"
+    assert told == [*FREE_TRIES * ["refused"], burst]
+
+
+async def test_wrong_keys_in_messages_are_counted_too(caplog):
+    async with running_server(api_keys=KEY) as server:
+        for _ in range(FREE_TRIES + 1):
+            path = "v1/text-to-speech/male/stream-input"
+            async with open_socket(server, path=path) as socket:
+                await socket.send(json.dumps({"text": " ", "xi_api_key": "wrong"}))
+                assert "invalid_api_key" in await socket.recv()
+    told = [record.message for record in caplog.records if "wrong API keys" in record.message]
+    assert told == ["4 wrong API keys from 127.0.0.1; more are answered late"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
 
-from tts_provider.errors import EngineFailed, InvalidRequest, WireError
+from tts_provider.errors import EngineFailed, InvalidRequest, UnknownKey, WireError
 from tts_provider.keys.caller import current_caller
 from tts_provider.keys.counts import Place, Usage
 from tts_provider.server.connections.socket import Socket, Wire, wait_for
@@ -44,6 +44,7 @@ from tts_provider.server.dialects.dialect import (
     Updated,
 )
 from tts_provider.server.service.service import SpeechService
+from tts_provider.server.transport.auth import MissingKey
 from tts_provider.speech.engine import SAMPLE_RATE, History
 from tts_provider.speech.reading import PIECE_CHARACTERS
 from tts_provider.speech.transcript import Transcript
@@ -63,7 +64,7 @@ class DialectSocket(Socket):
         *,
         path: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
-        show_key: Callable[[str], None] | None = None,
+        missing_key: MissingKey | None = None,
     ) -> None:
         super().__init__(wire, service)
         self.endpoint = dialect.name
@@ -73,10 +74,11 @@ class DialectSocket(Socket):
                 lambda voice: service.find_voice(voice, None),
                 path or {},
                 query or {},
-                show_key,
+                None if missing_key is None else missing_key.show,
                 service.defaults,
             )
         )
+        self._missing_key = missing_key
         self._contexts = Contexts(
             service.limits, service.new_reader, lambda: self._dialect.kept_bytes
         )
@@ -101,6 +103,11 @@ class DialectSocket(Socket):
                 if not self.is_for_stranger:
                     self._asked = actions
                     return True
+                if self._missing_key is not None and any(
+                    isinstance(action, Refuse) and isinstance(action.error, UnknownKey)
+                    for action in actions
+                ):
+                    await self._missing_key.answer_late()
                 await self._do(actions)
             # Until it is gone it counts as a stranger.
             while (await self._wire.receive())["type"] != "websocket.disconnect":

@@ -15,7 +15,7 @@ import json
 import logging
 import math
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ from tts_provider.errors import (
     OverCapacity,
     ScopeTooSmall,
     Unauthorized,
+    UnknownKey,
     WireError,
 )
 from tts_provider.keys.caller import (
@@ -39,6 +40,7 @@ from tts_provider.keys.caller import (
     current_caller,
     with_caller,
 )
+from tts_provider.keys.guesses import Guesses
 from tts_provider.keys.ring import KeyRing
 from tts_provider.server.transport.address import error_body, error_body_of, error_headers_of
 
@@ -189,8 +191,10 @@ class KeyMiddleware:
         places: KeyPlaces = EVERYWHERE,
         takes_key: Callable[[str], bool] = lambda _: False,
         scopes_needed: Callable[[Scope], Collection[str]] = lambda _: (),
+        guesses: Guesses | None = None,
     ) -> None:
         """One of the scopes that are needed must be the caller's, where there are some."""
+        self._guesses = guesses or Guesses()
         self._app = app
         self._keys = keys
         self._places = places
@@ -201,6 +205,10 @@ class KeyMiddleware:
         if scope["type"] in ("http", "websocket"):
             try:
                 caller = self._find_caller(scope)
+            except UnknownKey as problem:
+                is_burst = await self._guesses.answer_late(_address_of(scope))
+                await refuse(scope, receive, send, problem, is_logged=not is_burst)
+                return
             except Unauthorized as problem:
                 await refuse(scope, receive, send, problem)
                 return
@@ -218,7 +226,10 @@ class KeyMiddleware:
                 await refuse(scope, receive, send, problem)
                 return
         elif scope["type"] == "websocket":
-            scope[_MISSING_KEY] = functools.partial(self._let_in, scope)
+            scope[_MISSING_KEY] = MissingKey(
+                functools.partial(self._let_in, scope),
+                functools.partial(self._guesses.answer_late, _address_of(scope)),
+            )
         await self._app(scope, receive, send)
 
     def _find_caller(self, scope: Scope) -> Caller:
@@ -235,7 +246,8 @@ class KeyMiddleware:
         try:
             return self._keys.find(offered)
         except Unauthorized as problem:
-            raise Unauthorized(f"{problem.message}; {_HOW_TO_SEND}") from None
+            problem.message += f"; {_HOW_TO_SEND}"
+            raise
 
     def _check_scope(self, scope: Scope, caller: Caller) -> None:
         """Raises `ScopeTooSmall`."""
@@ -250,11 +262,25 @@ class KeyMiddleware:
         become(caller)
 
 
-def missing_key(scope: Scope) -> Callable[[str], None] | None:
-    """What the connection has to show its key to, where it still has to bring one: it raises
-    `Unauthorized` for what is none, and `ScopeTooSmall`."""
-    show: Callable[[str], None] | None = scope.get(_MISSING_KEY)
-    return show
+@dataclass(frozen=True)
+class MissingKey:
+    """Of a connection that has still to bring its key in a message."""
+
+    show: Callable[[str], None]
+    """Lets the key's owner in. Raises `Unauthorized`, and `ScopeTooSmall`."""
+    answer_late: Callable[[], Awaitable[bool]]
+    """Waits before somebody hears that theirs is no key (`UnknownKey`)."""
+
+
+def missing_key(scope: Scope) -> MissingKey | None:
+    """Where the connection has still to bring one."""
+    missing: MissingKey | None = scope.get(_MISSING_KEY)
+    return missing
+
+
+def _address_of(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _is_open(scope: Scope) -> bool:
@@ -311,7 +337,9 @@ def choose_subprotocol(
     return next((name for name in names if name.startswith(KEY_SUBPROTOCOL_PREFIX)), None)
 
 
-async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError) -> None:
+async def refuse(
+    scope: Scope, receive: Receive, send: Send, problem: WireError, *, is_logged: bool = True
+) -> None:
     """Answer with the error as an HTTP response; a WebSocket is not upgraded."""
     prefix = "websocket." if scope["type"] == "websocket" else ""
     body = json.dumps(error_body_of(scope)(problem)).encode()
@@ -332,7 +360,8 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireError)
     }
     await send(start)
     await send({"type": prefix + "http.response.body", "body": body})
-    log_refusal(scope, problem.code)
+    if is_logged:
+        log_refusal(scope, problem.code)
 
 
 def log_refusal(scope: Scope, code: str) -> None:

@@ -296,7 +296,8 @@ class ElevenLabsSocket(Dialect):
         try:
             self._show_key(key)
         except Unauthorized as problem:
-            raise Unauthorized(f"{problem.message}; {_HOW_TO_SEND}") from None
+            problem.message += f"; {_HOW_TO_SEND}"
+            raise
         self._show_key = None
         self._read_address()
         return body
