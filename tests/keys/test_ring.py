@@ -128,3 +128,11 @@ def test_keys_that_cannot_be_read_open_the_server_to_nobody(tmp_path: Path, capl
     with pytest.raises(StartupError, match=FILE):
         KeyRing(folder=tmp_path)
     ring.close()
+
+
+def test_tables_that_are_gone_are_no_open_door(tmp_path: Path) -> None:
+    with KeyStore(tmp_path) as store:
+        store.add("anna")
+        store._database.execute("DROP TABLE keys")
+    with pytest.raises(StartupError, match="cannot be read: no such table: keys"):
+        KeyRing(folder=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def test_a_key_is_kept_with_all_that_it_may_and_not_itself(tmp_path: Path) -> No
     assert ben.digest == digest(secret)
     assert secret.startswith(KEY_PREFIX)
     assert plain != secret
+    if os.name == "posix":
+        assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"anna" in kept
     assert secret.encode() not in kept

@@ -73,6 +73,8 @@ async def test_what_is_left_is_told_with_the_audio(tmp_path):
         reply = await client.post("/v1/audio/speech", json={"input": "a" * 100})
         assert (reply.status_code, reply.json()["error"]["code"]) == (429, "quota_exceeded")
         assert int(reply.headers["retry-after"]) <= 86_400
+        told = (await client.get("/v1/user/subscription")).json()
+        assert (told["character_count"], told["character_limit"]) == (len(TEXT), 100)
 
 
 SERVICES = {

@@ -47,7 +47,10 @@ class KeyRing:
         self._by_name: dict[str, Key] = {}
         self._is_unreadable = False
         self._looked_s = clock()
-        self._read()
+        try:
+            self._read()
+        except sqlite3.Error as error:
+            raise StartupError(f"the keys in {self._path} cannot be read: {error}") from None
 
     @property
     def is_needed(self) -> bool:

@@ -104,7 +104,13 @@ class KeyStore:
 
     def __init__(self, folder: Path) -> None:
         """Raises `StartupError`."""
-        self._database = open_database(folder / FILE, MIGRATIONS)
+        path = folder / FILE
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # who uses what is nobody else's business
+        except OSError as error:
+            raise StartupError(f"cannot write {path}: {error.strerror}") from None
+        self._database = open_database(path, MIGRATIONS)
 
     def close(self) -> None:
         self._database.close()

@@ -4,7 +4,6 @@ not here."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 from starlette.routing import BaseRoute, Match, compile_path
 from starlette.types import Scope
@@ -101,7 +100,6 @@ def scopes_needed(routes: Sequence[BaseRoute], scope: Scope) -> Scopes:
     return NOT_LISTED if is_there else _ANY  # what is not there is told to everybody
 
 
-@lru_cache(maxsize=256)
 def _listed(method: str, path: str) -> Scopes | None:
     if (scopes := ROUTES.get(f"{method} {path}")) is not None:
         return scopes

@@ -20,6 +20,7 @@ from starlette.types import Scope
 
 from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.encode.format import AUDIO_FORMATS
+from tts_provider.keys.caller import current_caller
 from tts_provider.server.dialects.elevenlabs import websocket as elevenlabs
 from tts_provider.server.dialects.elevenlabs.dialogue import Characters, read_dialogue
 from tts_provider.server.dialects.fields import Fields, parse_query, read_object, read_text
@@ -276,11 +277,14 @@ def _facts(voice: Voice) -> dict[str, Any]:
 async def _subscription(service: SpeechService) -> dict[str, Any]:
     """What the package's type has no default for."""
     enrolled = sum(voice.source == "enrolled" for voice in await service.voices())
+    caller, allowances = current_caller(), service.allowances
+    limit = allowances.limits(caller).characters_per_day
+    spent = 0 if caller.name is None else allowances.counts.characters_today(caller.name)
     return {
         "tier": "self-hosted",
         "status": "active",
-        "character_count": 0,
-        "character_limit": _NO_LIMIT,
+        "character_count": spent,
+        "character_limit": _NO_LIMIT if limit is None else limit,
         "can_extend_character_limit": False,
         "allowed_to_extend_character_limit": False,
         "voice_slots_used": enrolled,
