@@ -46,12 +46,46 @@ async def test_what_was_heard_ends_at_the_word_that_was_playing(words, moments):
                 played_ms = draw.randrange(length_ms)
                 await speak(speech)
                 reply = await speech.interrupt(played_ms)
-                assert reply.heard + reply.unheard == TEXT
                 assert reply.played_ms == played_ms
-                started = sum(word.start_ms <= played_ms for word in told)
-                heard = sum(word.end <= len(reply.heard) for word in told)
-                near += abs(started - heard) <= 1
+                near += is_near(reply, told)
         assert near == moments
+
+
+def is_near(reply, told, text=TEXT) -> bool:
+    """What is told as heard ends with the word that was playing, or one beside it."""
+    assert reply.heard + reply.unheard == text
+    started = sum(word.start_ms <= reply.played_ms for word in told)
+    return abs(started - sum(word.end <= len(reply.heard) for word in told)) <= 1
+
+
+@pytest.mark.parametrize("moments", [12, pytest.param(50, marks=MANY)])
+async def test_after_an_interruption_there_is_silence_and_nobody_counts_by_hand(moments):
+    """A device takes 20 ms at a time. It is interrupted behind a block that is drawn, and what it
+    takes from then on is counted in bytes."""
+    draw, text = random.Random(36), "Do you know what I would buy? A **kite**."
+    async with running_server(embedded_engine()) as server, client_of(server) as client:
+        async with client.session(words=True) as speech:
+            length_ms = await speak(speech, text)
+            told = speech.words
+            buffer, near, longest_bytes = PlaybackBuffer(), 0, 0
+            for _ in range(moments):
+                speech.append(text)
+                speech.end()
+                await speech.play(buffer)
+                blocks = draw.randrange(1, length_ms // 20)
+                assert any(b"".join([buffer.take(960) for _ in range(blocks)]))
+                interrupting = asyncio.create_task(speech.interrupt())
+                left_bytes = 0
+                while not interrupting.done():
+                    await asyncio.sleep(0)
+                    left_bytes += len(buffer.take(960).strip(b"\0"))
+                reply = interrupting.result()
+                assert reply.played_ms == 20 * blocks
+                longest_bytes = max(longest_bytes, left_bytes)
+                near += is_near(reply, told, text)
+        assert near == moments
+        # With the block that the device is at, 50 ms at most.
+        assert longest_bytes <= (50 - 20) * 48
 
 
 async def test_a_turn_that_is_still_spoken_is_interrupted_to_the_word_it_is_at():
