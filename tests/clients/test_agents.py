@@ -10,6 +10,7 @@ import pytest
 from clients.programs import run_program
 from ears import hear_digits, median_pitch_hz
 from servers import running_server
+from tts_provider import AsyncTTSClient
 from tts_provider.audio.pcm import from_s16
 
 DIGITS = ["two", "one", "four"]
@@ -87,6 +88,29 @@ async def test_livekit_interrupted(service):
         assert hear(report["websocket"]) < 150
         await server.sockets.wait_closed()
         assert outcomes(server, service)["cancelled"] >= 1
+
+
+@pytest.mark.parametrize("service", ["cartesia", "elevenlabs"])
+@pytest.mark.parametrize(("framework", "tolerance"), [("pipecat", 1), ("livekit", 2)])
+async def test_the_history_behind_an_interruption_is_what_was_heard(framework, tolerance, service):
+    """LiveKit paces its transcript by syllables, and counts a word when it has ended."""
+    text = "One two three four five six seven eight nine ten. And this is a second sentence."
+    voice = {"cartesia": MEN["cartesia"], "elevenlabs": "pNInz6obpgDQGcFmaJgB"}[service]
+    async with running_server(api_keys="k") as server:
+        client = AsyncTTSClient(url_of(server), api_key="k")
+        async with client.session(voice="male", words=True) as speech:
+            speech.append(text)
+            speech.end()
+            assert [audio async for audio in speech]
+            words = speech.words
+        arguments = (service, url_of(server), voice, text, "1100,1500,2600,3300")
+        told = await run_program(f"{framework}_history", framework, *arguments)
+    assert len(told) == 4
+    for reply in told:
+        (heard,) = reply["history"]
+        assert text.startswith(heard.strip())
+        started = sum(word.start_ms <= reply["played_ms"] for word in words)
+        assert abs(len(heard.split()) - started) <= tolerance, reply
 
 
 def outcomes(server, endpoint: str) -> dict[str, float]:
