@@ -48,12 +48,23 @@ class Passage:
     """Silence instead of words."""
     phonemes: tuple[Phonemes, ...] = ()
     """How parts of `spoken` are pronounced, in order, for engines that take phonemes."""
+    written: tuple[tuple[int, int, str], ...] = ()
+    """From where to before where `text` has words that SSML has for others, and those."""
     voice: Voice | None = None
     """Who says it, where the text says who; else the utterance's own voice."""
     runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
     """Where each part of `text` was written."""
     spoken_runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
     """What of `text` each part of `spoken` stands for."""
+
+    def written_between(self, start: int, end: int) -> str:
+        """What was written for a part of `text`, without markup, on one line."""
+        parts, done = list[str](), start
+        for first, after, written in self.written:
+            if start <= first and after <= end:
+                parts += [self.text[done:first], written]
+                done = after
+        return " ".join("".join([*parts, self.text[done:end]]).split())
 
     def written_words(self) -> list[AlignedWord]:
         """Where each of the spoken words was written, in order."""
@@ -345,7 +356,10 @@ class Reader:
         start, end = plain.span(0, len(plain))
         phonemes = _apart([*_asked_for(plain, said), *options.lexicon.find_phonemes(spoken)])
         runs = plain.runs()
-        return Passage(plain.text, spoken, start, end, 0.0, phonemes, voice, runs, said.runs())
+        written = tuple(plain.written)
+        return Passage(
+            plain.text, spoken, start, end, 0.0, phonemes, written, voice, runs, said.runs()
+        )
 
     def _say(self, text: MappedText, options: ReadingOptions) -> MappedText:
         """What is said, and what a speaker is to do left as it is written."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tts_provider.speech.engine import Word
-from tts_provider.speech.reading import read
+from tts_provider.speech.reading import ReadingOptions, read
 from tts_provider.speech.timing.word_times import time_words
 
 PIECES = [
@@ -41,6 +41,23 @@ def told(text: str, *times: tuple[str, int, int]) -> list[tuple[str, int, int]]:
 def test_a_written_word_is_spoken_from_the_first_to_the_last_of_its_words():
     spoken = [("It", 0, 10), ("costs", 10, 50), ("five", 60, 90), ("dollars", 90, 130)]
     assert told("It costs $5.", *spoken) == [("It", 0, 10), ("costs", 10, 50), ("$5.", 60, 130)]
+
+
+def test_words_that_ssml_has_others_for_are_told_as_they_were_written():
+    for text, *written in (
+        ('The <sub alias="World Wide Web">WWW</sub>.', "The", "WWW."),
+        ('<sub alias="aspirin">ASS</sub>, <sub alias="a lot">10&#160;mg</sub>', "ASS,", "10 mg"),
+        ('a (<sub alias="chapter one">Ch. 1</sub>)', "a", "(Ch. 1)"),
+        ('<sub alias="are">R</sub> <sub alias="you">U</sub> ok?', "R", "U", "ok?"),
+        ('<say-as interpret-as="digits">12</say-as> times', "12", "times"),
+        ('<say-as interpret-as="characters">ab</say-as> no', "ab", "no"),
+        ('<phoneme ph="a">R&amp;D</phoneme> now', "R&D", "now"),
+        ('<sub alias="nothing was written"></sub> now', "nothing was written", "now"),
+    ):
+        (passage,) = read(text, ReadingOptions(ssml=True))
+        spans = re.finditer(r"\w+", passage.spoken)
+        times = [Word(at, at + 1, *match.span()) for at, match in enumerate(spans)]
+        assert [word.text for word in time_words(passage, times)] == written, text
 
 
 def test_a_price_in_two_words_is_one_on_one_line():

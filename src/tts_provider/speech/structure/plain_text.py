@@ -27,6 +27,8 @@ class PlainText:
     """Where in `text` a silence was asked for, of how many seconds, and where it was written."""
     phonemes: list[tuple[int, int, str]] = field(default_factory=list)
     """From where to before where `text` is pronounced so, in IPA."""
+    written: list[tuple[int, int, str]] = field(default_factory=list)
+    """From where to before where `text` is not what was written, and what was."""
     voices: list[tuple[int, str | Voice | None]] = field(default_factory=list)
     """From where in `text` on who says it: as it is named, or who that is; None is who said it
     before anybody was named."""
@@ -36,15 +38,18 @@ class PlainText:
 
     def slice(self, start: int, end: int) -> PlainText:
         """A part of it, without its pauses and voices."""
-        phonemes = [(a - start, b - start, ipa) for a, b, ipa in self.phonemes if start <= a < end]
-        return PlainText(
-            self.text[start:end], self.starts[start:end], self.ends[start:end], [], phonemes
+        phonemes, written = (
+            [(a - start, b - start, value) for a, b, value in values if start <= a < end]
+            for values in (self.phonemes, self.written)
         )
+        places = self.starts[start:end], self.ends[start:end]
+        return PlainText(self.text[start:end], *places, [], phonemes, written)
 
     def extend(self, other: PlainText) -> None:
         size = len(self)
         self.pauses += [(size + at, pause_s, place) for at, pause_s, place in other.pauses]
         self.phonemes += [(size + a, size + b, ipa) for a, b, ipa in other.phonemes]
+        self.written += [(size + a, size + b, text) for a, b, text in other.written]
         self.voices += [(size + at, voice) for at, voice in other.voices]
         self.text += other.text
         self.starts += other.starts
@@ -57,6 +62,7 @@ class PlainText:
         del self.ends[:count]
         self.pauses = [(at - count, s, place) for at, s, place in self.pauses if at >= count]
         self.phonemes = [(a - count, b - count, ipa) for a, b, ipa in self.phonemes if a >= count]
+        self.written = [(a - count, b - count, text) for a, b, text in self.written if a >= count]
         self.voices = [(at - count, voice) for at, voice in self.voices if at >= count]
 
     def runs(self) -> tuple[Run, ...]:
@@ -116,6 +122,10 @@ class PlainTextWriter:
     def pronounce(self, count: int, ipa: str) -> None:
         """The last `count` characters are pronounced so."""
         self._plain.phonemes.append((self._length - count, self._length, ipa))
+
+    def stand_for(self, count: int, written: str) -> None:
+        """The last `count` characters are said for what was written."""
+        self._plain.written.append((self._length - count, self._length, written))
 
     def take(self) -> PlainText:
         """What was written since the last call."""

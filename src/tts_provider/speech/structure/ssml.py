@@ -213,7 +213,7 @@ class Ssml:
         attributes, start = self._attributes, self._content_place
         if name == "sub":
             words = " ".join(_attribute(name, attributes, "alias").split())
-            self._out.write(words, start, end)
+            self._write_instead(words, content, start, end)
         elif name == "phoneme":
             if attributes.get("alphabet", "ipa") != "ipa":
                 raise _wrong("<phoneme> takes the alphabet ipa")
@@ -228,14 +228,20 @@ class Ssml:
                 raise _wrong(
                     f"<say-as> reads as {', '.join(SAY_AS)}; got interpret-as={kind[:40]!r}"
                 )
-            self._out.write(say_as(content, kind, attributes.get("format", "")), start, end)
+            words = say_as(content, kind, attributes.get("format", ""))
+            self._write_instead(words, content, start, end)
+
+    def _write_instead(self, words: str, content: str, start: int, end: int) -> None:
+        self._out.write(words, start, end)
+        if content and words:
+            self._out.stand_for(len(words), content)
 
     def _text(self, data: str) -> None:
         place = self._place_now()
         if self._given.startswith(b"&"):  # an entity stands for one character
             end = place + self._given.find(b";") + 1
             if self._open and self._open[-1] in _WHOLE:
-                self._content.append(data)
+                self._add_content(data, place)
             elif data.isspace():
                 self._out.gap(" ")
             else:
@@ -243,7 +249,7 @@ class Ssml:
                 self._out.write(data, place, end)
             return
         if self._open and self._open[-1] in _WHOLE:
-            self._content.append(data)
+            self._add_content(data, place)
             return
         if self._held:
             data, place = self._held + data, self._held_place
@@ -258,6 +264,11 @@ class Ssml:
             self._held, self._held_place = so_far[0], place + done + so_far.start()
             rest = rest[: so_far.start()]
         self._write(rest, place + done)
+
+    def _add_content(self, data: str, place: int) -> None:
+        if not self._content:
+            self._content_place = place
+        self._content.append(data)
 
     def _release(self) -> None:
         """What was no pause is text."""

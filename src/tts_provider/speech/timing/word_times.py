@@ -26,7 +26,7 @@ def time_words(passage: Passage, times: Sequence[Word]) -> list[Word]:
     together = zip(places, spans, strict=True)
     for (text_start, text_end), group in groupby(together, lambda one: (one[0].start, one[0].end)):
         spoken = list(group)
-        text = " ".join(passage.text[spoken[0][0].text_start : spoken[-1][0].text_end].split())
+        text = passage.written_between(spoken[0][0].text_start, spoken[-1][0].text_end)
         start, end = spoken[0][1][0], spoken[-1][1][1]
         timed.append(Word(start, end, text_start, text_end, times[0].is_estimated, text))
     return timed
