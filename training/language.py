@@ -67,11 +67,21 @@ def config() -> CsmConfig:
 
 
 def train(
-    model: CsmForConditionalGeneration, lists: Lists, *, steps: int, seed: int, state: Path
+    model: CsmForConditionalGeneration,
+    lists: Lists,
+    *,
+    steps: int,
+    seed: int,
+    state: Path,
+    learning: str = "",
+    rate: float = _RATE,
 ) -> None:
-    """To `steps`, from where `state` says that an earlier run was."""
-    parameters = [p for n, p in model.named_parameters() if not n.startswith("codec_model.")]
-    optimizer = torch.optim.AdamW(parameters, lr=_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    """To `steps`, from where `state` says that an earlier run was. Only what `learning` begins the
+    name of changes, and nothing of the codec."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(learning) and not name.startswith("codec_model."))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     random = torch.Generator().manual_seed(seed)
     first = 0
     if state.is_file():
@@ -85,8 +95,10 @@ def train(
     for step in range(first, steps):
         warm = min(1.0, (step + 1) / _WARM_UP)
         for group in optimizer.param_groups:
-            group["lr"] = _RATE * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
-        loss = _loss(model, lists.batch(_BATCH_POSITIONS, step / steps), random)
+            group["lr"] = rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+        # What goes on learning needs no easy beginning.
+        progress = 1.0 if learning else step / steps
+        loss = _loss(model, lists.batch(_BATCH_POSITIONS, progress), random)
         optimizer.zero_grad(set_to_none=True)
         sum(loss).backward()
         torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
@@ -94,9 +106,9 @@ def train(
         losses.append([part.item() for part in loss])
         if (step + 1) % 100 == 0 or step + 1 == steps:
             backbone, depth = np.mean(losses, axis=0)
-            rate = (step + 1 - first) / (time.monotonic() - begun)
+            speed = (step + 1 - first) / (time.monotonic() - begun)
             print(
-                f"step {step + 1}: backbone {backbone:.4f} depth {depth:.4f} {rate:.1f}/s",
+                f"step {step + 1}: backbone {backbone:.4f} depth {depth:.4f} {speed:.1f}/s",
                 flush=True,
             )
             losses = []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import numpy as np
 
+from sentences import SENTENCES
+from tts_provider.engines.espeak.engine import VOICES, EspeakEngine
 from tts_provider.engines.hibari.engine import HibariEngine
 from tts_provider.engines.hibari.package import read_model
-from tts_provider.speech.engine import Manner, Utterance, Voice
+from tts_provider.speech.engine import Engine, Manner, Utterance, Voice
 
 FRAME = 1920
 """Samples of 24 kHz in a frame, 80 ms."""
@@ -26,6 +29,18 @@ WORDS = (
 _RMS = 0.1
 _QUIET = 0.004
 _EDGE = 240  # samples that fade in and out at a word's ends
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a voice prompt may be."""
+
+    text: str
+    engine: str
+    gender: str
+    is_list: bool
+    """Of the vocabulary's words; else a sentence of any."""
+    samples: np.ndarray
 
 
 def cut_word(samples: np.ndarray) -> np.ndarray:
@@ -50,17 +65,22 @@ async def speak_words() -> dict[tuple[str, int], np.ndarray]:
     return bank
 
 
-async def speak_lists(count: int, seed: int) -> list[tuple[tuple[str, ...], int, np.ndarray]]:
-    """`count` lists of words, as each voice reads them aloud: words, speaker, samples."""
+async def read_aloud(count: int, seed: int) -> list[Reading]:
+    """`count` lists of words and `SENTENCES`, as hibari and espeak-ng read them aloud."""
     random = np.random.default_rng(seed)
-    spoken = []
+    texts = []
+    for _ in range(count):
+        words = tuple(map(str, random.choice(WORDS, random.integers(3, 13), replace=False)))
+        texts.append(random.choice((", ", " ")).join(words) + ".")
+    readings = []
     async with hibari() as engine:
-        for _ in range(count):
-            words = tuple(map(str, random.choice(WORDS, random.integers(8, 13), replace=False)))
-            text = random.choice((", ", " ")).join(words) + "."
-            for voice in engine.voices():
-                spoken.append((words, voice.speaker, await _speak(engine, text, voice)))
-    return spoken
+        for speaking, voices in ((engine, engine.voices()), (EspeakEngine(), VOICES)):
+            for voice in voices:
+                for is_list, read in ((True, texts), (False, SENTENCES)):
+                    for text in read:
+                        samples = await _speak(speaking, text, voice)
+                        readings.append(Reading(text, voice.source, voice.gender, is_list, samples))
+    return readings
 
 
 @contextlib.asynccontextmanager
@@ -73,6 +93,6 @@ async def hibari() -> AsyncIterator[HibariEngine]:
         await engine.close()
 
 
-async def _speak(engine: HibariEngine, text: str, voice: Voice) -> np.ndarray:
+async def _speak(engine: Engine, text: str, voice: Voice) -> np.ndarray:
     said = Utterance(text, voice, Manner(seed=0))
     return np.concatenate([chunk.samples async for chunk in engine.speak(said)])

