@@ -38,7 +38,9 @@ BYTES_A_SECOND = 48_000
 class Heard:
     audio: bytearray = field(default_factory=bytearray)
     first_s: float = 0.0
+    """The longest wait for a turn's first sound."""
     longest_silence_s: float = 0.0
+    """Within a turn."""
     error: str = ""
 
 
@@ -63,10 +65,13 @@ async def listen(port: int, number: int, turns: int, heard: Heard) -> None:
                 message = await socket.recv()
                 now_s = time.monotonic()
                 if isinstance(message, bytes):
-                    # Before the first sound silence is the wait for it.
+                    # Before the first sound of a turn it is the wait for it.
                     expected_s = until_s if has_begun else max(until_s, asked_s)
                     silence_s = now_s - expected_s
-                    heard.longest_silence_s = max(heard.longest_silence_s, silence_s)
+                    if has_begun:
+                        heard.longest_silence_s = max(heard.longest_silence_s, silence_s)
+                    else:
+                        heard.first_s = max(heard.first_s, silence_s)
                     has_begun = True
                     until_s = max(until_s, now_s) + len(message) / BYTES_A_SECOND
                     heard.audio += message
@@ -88,12 +93,18 @@ async def hear_all(port: int, listeners: int, turns: int, events: object) -> lis
 
 
 def say(name: str, heard: list[Heard], metrics: str) -> float:
+    """The longest silence, and the longest wait for a turn's first sound."""
     lengths = {len(each.audio) for each in heard}
     same = len({bytes(each.audio) for each in heard}) == 1
     longest_s = max(each.longest_silence_s for each in heard)
     errors = [each.error for each in heard if each.error]
     whole = "all whole and the same" if same and not errors else f"lengths {lengths}, {errors}"
-    print(f"{name:10} longest silence {1000 * longest_s:5.0f} ms; {whole}; {metrics}", flush=True)
+    first_ms = 1000 * max(each.first_s for each in heard)
+    print(
+        f"{name:10} longest silence {1000 * longest_s:5.0f} ms, first sound {first_ms:5.0f} ms; "
+        f"{whole}; {metrics}; load {os.getloadavg()[0]:.1f}",
+        flush=True,
+    )
     return longest_s
 
 

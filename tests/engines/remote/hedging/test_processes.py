@@ -10,9 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from engines.remote.running import replica_process
+from engines.remote.running import ReplicaProcess, replica_process
+from engines.remote.test_engine import until
 from engines.remote.test_gateway import converse, session
-from servers import receive, running_server, send
+from servers import PATIENCE_S, receive, running_server, send
 from tts_provider.engines.remote.engine import RemoteEngine
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
@@ -88,3 +89,34 @@ async def test_eight_listeners_hear_all_whatever_happens_to_one_of_two(tmp_path,
                 throttling.cancel()
             replica.send(signal.SIGCONT)
         assert set(heard) == {expected}
+
+
+@pytest.mark.slow("15 s: three replicas are drained and started anew while eight listeners hear")
+async def test_a_rollout_of_three_replicas_is_not_noticed(tmp_path):
+    with ExitStack() as stack:
+
+        def start(*flags):
+            process = ReplicaProcess(tmp_path, *flags)
+            stack.callback(process.process.stderr.close)
+            stack.callback(process.process.wait)
+            stack.callback(process.process.kill)
+            process.wait_ready()
+            return process
+
+        def roll_out(processes):
+            for old in processes:
+                old.send(signal.SIGTERM)
+                assert old.process.wait(PATIENCE_S) == 0
+                start("--port", old.port)
+
+        processes = await asyncio.to_thread(lambda: [start("--port", "0") for _ in range(3)])
+        engine = RemoteEngine([process.url for process in processes])
+        async with running_server(engine) as server:
+            expected = await say_often(server, 1)
+            talks = [asyncio.create_task(say_often(server, 1, ahead_ms=400)) for _ in range(8)]
+            await asyncio.to_thread(roll_out, processes)
+            assert set(await asyncio.gather(*talks)) == {expected}
+            (streams,) = engine.replicas.counts._streams.collect()
+            outcomes = {sample.labels["outcome"] for sample in streams.samples}
+            assert "lost" not in outcomes, "whoever drains says so, and finishes"
+            await until(lambda: all(address.is_up for address in engine.replicas.addresses))
