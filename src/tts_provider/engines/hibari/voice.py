@@ -44,8 +44,8 @@ CHARACTERS = {
 _PAUSE_MS = {**dict.fromkeys(".!?…", 300), **dict.fromkeys(",;:—", 160)}
 _SHORTEST_PAUSE_MS = 40
 _QUOTES = '”“"() '
-LEAD_SAMPLES = SAMPLE_RATE * 20 // 1000
-"""What is kept of the silence before the first sound."""
+LEAD_SAMPLES = SAMPLE_RATE * 5 // 1000
+"""What is kept of the silence before the first sound: whoever waits for it hears nothing else."""
 # Its first sound may begin before its first phoneme does.
 _EARLY_FRAMES = 8
 # And so does every other: aligned by `speech.warp` with espeak-ng, which says when it begins a
