@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FAULTS = ("none", "frozen", "throttled", "killed", "lossy")
@@ -23,14 +23,15 @@ _SHARE = 0.1
 class Program:
     """`tts-provider …`, ready."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, before: Sequence[str] = ()) -> None:
+        """`before` is a command that starts it: `ip netns exec NAME`."""
         self.arguments = arguments
         self._folder = tempfile.TemporaryDirectory()
         home = Path(self._folder.name)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("TTS_PROVIDER_")}
         self._log: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tts_provider", *arguments],
+            [*before, sys.executable, "-m", "tts_provider", *arguments],
             cwd=home,
             env={**kept, "HOME": str(home)},
             stderr=subprocess.PIPE,
@@ -59,6 +60,9 @@ class Program:
         return "".join(self._log)
 
     def cpu_s(self) -> float:
+        """Of a process that was killed, 0."""
+        if self.process.poll() is not None:
+            return 0.0
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -73,9 +77,48 @@ class Program:
         self._folder.cleanup()
 
 
-def start_replica(engine: str, host: str = "127.0.0.1", port: int = 0) -> Program:
+def start_replica(
+    engine: str, host: str = "127.0.0.1", port: int = 0, before: Sequence[str] = ()
+) -> Program:
     flags = ["--host", host, "--port", str(port), "--max-streams", "32"]
-    return Program("replica", "--engine", engine, *flags)
+    return Program("replica", "--engine", engine, *flags, before=before)
+
+
+class LossyLink:
+    """A network namespace behind a pair of interfaces that lose packets, both ways."""
+
+    HERE, THERE = "10.213.7.1", "10.213.7.2"
+
+    def __init__(self, percent: float) -> None:
+        """Raises `SystemExit` where the system does not allow it."""
+        self._name = name = f"tts{os.getpid()}"
+        loss = ["netem", "loss", f"{percent:g}%"]
+        inside = ["ip", "netns", "exec", name]
+        steps = [
+            ["ip", "netns", "add", name],
+            ["ip", "link", "add", name, "type", "veth", "peer", "name", "there", "netns", name],
+            ["ip", "address", "add", f"{self.HERE}/30", "dev", name],
+            ["ip", "link", "set", name, "up"],
+            [*inside, "ip", "address", "add", f"{self.THERE}/30", "dev", "there"],
+            [*inside, "ip", "link", "set", "there", "up"],
+            [*inside, "ip", "link", "set", "lo", "up"],
+            ["tc", "qdisc", "add", "dev", name, "root", *loss],
+            [*inside, "tc", "qdisc", "add", "dev", "there", "root", *loss],
+        ]
+        for step in steps:
+            try:
+                done = subprocess.run(step, capture_output=True, text=True, check=False)
+                problem = done.stderr.strip() if done.returncode else ""
+            except OSError as error:
+                problem = str(error)
+            if problem:
+                self.close()
+                raise SystemExit(f"no lossy link here: {' '.join(step)}: {problem}")
+        self.before = tuple(inside)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # the interfaces go with it
+            subprocess.run(["ip", "netns", "del", self._name], capture_output=True, check=False)
 
 
 def start_server(engine: str, *flags: str) -> Program:

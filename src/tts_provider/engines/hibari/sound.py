@@ -38,7 +38,7 @@ def render(
     spectra: Spectra, first: int, last: int, noise: np.random.Generator
 ) -> Iterator[Samples]:
     """The samples of the frames from `first` to before `last`, in pieces of up to 0.4 s."""
-    pulses = _pulses(spectra.f0)
+    pulses = _Pulses(spectra.f0)
     begin, end = max(0, first - _REACH), min(len(spectra.f0), last + _REACH)
     held = np.zeros(_SIZE - HOP, np.float32)  # windows overlap: begun, and not complete yet
     # A frame's window begins two hops before the frame does.
@@ -59,10 +59,9 @@ def render(
         yield held[skip:][:left]
 
 
-def _frames(spectra: Spectra, block: slice, pulses: Samples, noise: np.random.Generator) -> Samples:
+def _frames(spectra: Spectra, block: slice, pulses: _Pulses, noise: np.random.Generator) -> Samples:
     """Windowed waves, (frames, size)."""
-    windows = np.lib.stride_tricks.sliding_window_view(pulses, _SIZE)[::HOP][block]
-    spectrum = np.fft.rfft(windows * _ANALYSIS)  # (frames, bins)
+    spectrum = np.fft.rfft(pulses.windows(block) * _ANALYSIS)  # (frames, bins)
     angle = np.float32(np.pi) * np.tanh(spectra.turn[:, block].T)
     spectrum *= _polar(spectra.harmonic[:, block].T, angle)
     shape = (*spectrum.shape, 2)
@@ -85,27 +84,47 @@ def _polar(log: Floats, angle: Floats) -> np.ndarray[tuple[int, ...], np.dtype[n
     return made
 
 
-def _pulses(f0: Floats) -> Samples:
+class _Pulses:
     """Every harmonic below 11 kHz at amplitude 1, with half a window of silence at both ends;
-    silence where nothing vibrates.
+    silence where nothing vibrates. Made as far as somebody looks: of 5 s all would be 3 ms.
 
     The sum of cos(k t) for k = 1 … n is sin((n + ½) t) / (2 sin(t / 2)) − ½ (Dirichlet).
     """
-    # A frame's pitch is that of its hop's middle.
-    middles = (np.arange(len(f0)) + 0.5) * HOP - 0.5
-    hz = np.interp(np.arange(len(f0) * HOP), middles, f0).astype(np.float32)
-    is_voiced = hz > _VOICED_HZ
-    hz = np.maximum(hz, np.float32(_VOICED_HZ))
-    turns = np.cumsum(hz, dtype=np.float64) / SAMPLE_RATE
-    angle = (2 * np.pi * (turns % 1.0)).astype(np.float32)
-    order = np.floor(np.float32(_HIGHEST_HZ) / hz) + np.float32(0.5)
-    below = 2 * np.sin(angle / 2)
-    # There the quotient tends to its limit, and the division to noise.
-    is_peak = np.abs(below) <= 2e-3
-    below[is_peak] = 1
-    made = np.where(is_peak, order, np.sin(order * angle) / below) - np.float32(0.5)
-    made[~is_voiced] = 0
-    return np.pad(made, _SIZE // 2)
+
+    def __init__(self, f0: Floats) -> None:
+        self._f0 = f0
+        # A frame's pitch is that of its hop's middle.
+        self._middles = (np.arange(len(f0)) + 0.5) * HOP - 0.5
+        self._padded = np.zeros(len(f0) * HOP + _SIZE, np.float32)
+        self._windows = np.lib.stride_tricks.sliding_window_view(self._padded, _SIZE)[::HOP]
+        self._made = 0
+        self._hz_sum = 0.0
+
+    def windows(self, block: slice) -> Samples:
+        """Those of some frames, (frames, size)."""
+        end = min((block.stop - 1) * HOP + _SIZE // 2, len(self._f0) * HOP)
+        if end > self._made:
+            self._make(end)
+        return self._windows[block]
+
+    def _make(self, end: int) -> None:
+        hz = np.interp(np.arange(self._made, end), self._middles, self._f0).astype(np.float32)
+        is_voiced = hz > _VOICED_HZ
+        hz = np.maximum(hz, np.float32(_VOICED_HZ))
+        sums = hz.astype(np.float64)
+        sums[0] += self._hz_sum
+        sums = np.cumsum(sums)
+        self._hz_sum = float(sums[-1])
+        angle = (2 * np.pi * (sums / SAMPLE_RATE % 1.0)).astype(np.float32)
+        order = np.floor(np.float32(_HIGHEST_HZ) / hz) + np.float32(0.5)
+        below = 2 * np.sin(angle / 2)
+        # There the quotient tends to its limit, and the division to noise.
+        is_peak = np.abs(below) <= 2e-3
+        below[is_peak] = 1
+        made = np.where(is_peak, order, np.sin(order * angle) / below) - np.float32(0.5)
+        made[~is_voiced] = 0
+        self._padded[_SIZE // 2 + self._made : _SIZE // 2 + end] = made
+        self._made = end
 
 
 class Gate:
