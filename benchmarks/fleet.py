@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -85,40 +86,55 @@ def start_replica(
 
 
 class LossyLink:
-    """A network namespace behind a pair of interfaces that lose packets, both ways."""
+    """A network namespace behind a router, another namespace, that drops packets both ways.
 
-    HERE, THERE = "10.213.7.1", "10.213.7.2"
+    `nft` drops them, because a forwarded packet is lost without its sender's knowledge; `tc netem`
+    is no part of every kernel.
+    """
 
-    def __init__(self, percent: float) -> None:
+    THERE = "10.213.7.6"
+
+    def __init__(self, percent: int) -> None:
         """Raises `SystemExit` where the system does not allow it."""
-        self._name = name = f"tts{os.getpid()}"
-        loss = ["netem", "loss", f"{percent:g}%"]
-        inside = ["ip", "netns", "exec", name]
-        steps = [
-            ["ip", "netns", "add", name],
-            ["ip", "link", "add", name, "type", "veth", "peer", "name", "there", "netns", name],
-            ["ip", "address", "add", f"{self.HERE}/30", "dev", name],
-            ["ip", "link", "set", name, "up"],
-            [*inside, "ip", "address", "add", f"{self.THERE}/30", "dev", "there"],
-            [*inside, "ip", "link", "set", "there", "up"],
-            [*inside, "ip", "link", "set", "lo", "up"],
-            ["tc", "qdisc", "add", "dev", name, "root", *loss],
-            [*inside, "tc", "qdisc", "add", "dev", "there", "root", *loss],
-        ]
-        for step in steps:
+        self._names = router, there = f"ttsr{os.getpid()}", f"ttst{os.getpid()}"
+        steps = f"""
+            ip netns add {router}
+            ip netns add {there}
+            ip link add {router} type veth peer name near netns {router}
+            ip -n {router} link add far type veth peer name up netns {there}
+            ip address add 10.213.7.1/30 dev {router}
+            ip link set {router} up
+            ip route add 10.213.7.4/30 via 10.213.7.2
+            ip -n {router} address add 10.213.7.2/30 dev near
+            ip -n {router} address add 10.213.7.5/30 dev far
+            ip -n {router} link set near up
+            ip -n {router} link set far up
+            ip netns exec {router} sysctl -qw net.ipv4.ip_forward=1
+            ip netns exec {router} nft add table ip t
+            ip netns exec {router} nft "add chain ip t f {{ type filter hook forward priority 0; }}"
+            ip netns exec {router} nft add rule ip t f numgen random mod 100 < {percent} drop
+            ip -n {there} address add {self.THERE}/30 dev up
+            ip -n {there} link set up up
+            ip -n {there} link set lo up
+            ip -n {there} route add default via 10.213.7.5
+        """
+        for step in steps.strip().splitlines():
             try:
-                done = subprocess.run(step, capture_output=True, text=True, check=False)
+                done = subprocess.run(
+                    shlex.split(step), capture_output=True, text=True, check=False
+                )
                 problem = done.stderr.strip() if done.returncode else ""
             except OSError as error:
                 problem = str(error)
             if problem:
                 self.close()
-                raise SystemExit(f"no lossy link here: {' '.join(step)}: {problem}")
-        self.before = tuple(inside)
+                raise SystemExit(f"no lossy link here: {step.strip()}: {problem}")
+        self.before = ("ip", "netns", "exec", there)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # the interfaces go with it
-            subprocess.run(["ip", "netns", "del", self._name], capture_output=True, check=False)
+        for name in self._names:  # the interfaces go with them
+            with contextlib.suppress(OSError):
+                subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
 def start_server(engine: str, *flags: str) -> Program:
