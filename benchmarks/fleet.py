@@ -101,7 +101,7 @@ class LossyLink:
             ip netns add {router}
             ip netns add {there}
             ip link add {router} type veth peer name near netns {router}
-            ip -n {router} link add far type veth peer name up netns {there}
+            ip -n {router} link add far type veth peer name back netns {there}
             ip address add 10.213.7.1/30 dev {router}
             ip link set {router} up
             ip route add 10.213.7.4/30 via 10.213.7.2
@@ -113,8 +113,8 @@ class LossyLink:
             ip netns exec {router} nft add table ip t
             ip netns exec {router} nft "add chain ip t f {{ type filter hook forward priority 0; }}"
             ip netns exec {router} nft add rule ip t f numgen random mod 100 < {percent} drop
-            ip -n {there} address add {self.THERE}/30 dev up
-            ip -n {there} link set up up
+            ip -n {there} address add {self.THERE}/30 dev back
+            ip -n {there} link set back up
             ip -n {there} link set lo up
             ip -n {there} route add default via 10.213.7.5
         """
