@@ -81,20 +81,22 @@ class Addresses:
         """Those that are up: the least busy for its share first, and of those that are equally busy
         each as often as its share is. The one to avoid comes last.
 
-        Who is set aside is not among them while others are there; but when its trial is due it is
-        the first.
+        Who is set aside is not among them; but when its trial is due it is the first. Where more
+        than half are set aside they are slow because there is too much to do: the few others would
+        only be next.
         """
         up = [address for address in self._all if address.is_up]
         if not up:
             return []
         fit = [address for address in up if not address.standing.is_aside]
-        turn = fit or up
+        is_spared = 2 * len(fit) >= len(up)
+        turn = fit if is_spared else up
         for address in turn:  # smooth weighted round robin
             address.credit += address.standing.share
         turn.sort(key=lambda a: (a is avoid, a.active / a.standing.share, -a.credit))
         turn[0].credit -= sum(address.standing.share for address in turn)
         tried = [a for a in up if a.standing.is_due(now_s) and a is not avoid]
-        return [*tried[:1], *turn] if fit else turn
+        return [*tried[:1], *turn] if is_spared else turn
 
     def rescuers(self, late: Address) -> list[Address]:
         """Who can be asked what `late` was asked too, best first: others without a fault, or itself

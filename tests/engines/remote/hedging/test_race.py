@@ -96,7 +96,7 @@ async def test_of_a_slow_cluster_no_more_is_asked_twice_than_the_budget_allows(p
         urls = [replica.url for replica in replicas]
         engine = await stack.enter_async_context(gateway(*urls, hedge_percent=percent))
         speaking = [asyncio.create_task(whole(engine)) for _ in range(24)]
-        twice = 16 if percent else 0
+        twice = 8 if percent else 0
         await until(lambda: sum(e.waiting for e in engines) == 24 + twice)
         await until(lambda: rescues(engine).get(("any", "refused"), 0) == 24 - twice)
         for stepped in engines:

@@ -3,8 +3,9 @@ do is not given more."""
 
 from __future__ import annotations
 
-_AT_ONCE = 16
-"""Saved up at most: as many streams of one replica may be late at the same moment."""
+_AT_ONCE = 8
+"""Saved up at most, for the streams of one replica that are late at the same moment. It is soon
+known to be silent, and then lost, which needs no budget."""
 
 
 class Budget:
