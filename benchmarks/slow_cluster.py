@@ -26,7 +26,7 @@ POLLED_S = 8.0
 """A gateway asks how replicas are every 5 s, and waits 3 s for the answer."""
 SILENT_S = 10.0
 """Without second requests a frozen replica is known by a time-out."""
-LOST_S = 1.0
+LOST_S = 2.0
 """With them it does not answer the question how it is."""
 FAULT_S = (20.0, 50.0)
 SECONDS = 60.0
@@ -52,7 +52,6 @@ class Turn:
 
 @dataclass
 class Outcome:
-    waits_s: list[float] = field(default_factory=list)
     during_s: list[float] = field(default_factory=list)
     """Of turns that arrived while replicas were slow."""
     asked: int = 0
@@ -69,107 +68,121 @@ class Outcome:
         return f"{figures} {late:8.2f} {twice:8.2f} {vain:8.2f}"
 
 
-def simulate(
-    replicas: int, part: float, slow: int, speed: float, percent: float | None, seed: int
-) -> Outcome:
-    """`part` of what the cluster can bear; `slow` replicas have so much of their `speed` meanwhile.
-    Without `percent` nobody is asked twice, and nobody set aside."""
-    random, outcome = np.random.default_rng(seed), Outcome()
-    addresses = Addresses([str(number) for number in range(replicas)])
-    budget = Budget(percent or 0.0)
-    ailing = set(list(addresses)[:slow])
-    for address in addresses:
-        address.is_up = True
-    full_ms = BASE_MS + EACH_MS * PLACES
-    rate = part * replicas * PLACES * 1000 * FRAME_S / full_ms / MEAN_AUDIO_S
-    turns = list[Turn]()
+class Cluster:
+    def __init__(self, replicas: int, slow: int, speed: float, percent: float | None) -> None:
+        """`slow` replicas have so much of their `speed` meanwhile. Without `percent` nobody is
+        asked twice, and nobody set aside by what requests show."""
+        self.addresses = Addresses([str(number) for number in range(replicas)])
+        self.outcome = Outcome()
+        self._budget = Budget(percent or 0.0)
+        self._is_hedging = percent is not None
+        self._speed = speed
+        self._slow = set(list(self.addresses)[:slow])
+        for address in self.addresses:
+            address.is_up = True
+        self._turns = list[Turn]()
+        self._now_s = 0.0
 
-    def ask(now_s: float, turn: list[Address]) -> Request | None:
+    def run(self, rate: float, random: np.random.Generator) -> Outcome:
+        """`rate` turns arrive in a second."""
+        for tick in range(round(SECONDS / TICK_S)):
+            self._now_s = tick * TICK_S
+            for address in self._slow:
+                is_known = self._speed == 0 and self._now_s > FAULT_S[0] + POLLED_S
+                address.is_up = not (self._is_ailing and is_known)
+            for _ in range(random.poisson(rate * TICK_S)):
+                audio_s = min(random.lognormal(math.log(MEDIAN_AUDIO_S), SIGMA), 60.0)
+                self._arrive(audio_s / FRAME_S)
+            self._turns = [turn for turn in self._turns if self._goes_on(turn)]
+        return self.outcome
+
+    @property
+    def _is_ailing(self) -> bool:
+        return FAULT_S[0] <= self._now_s < FAULT_S[1]
+
+    def _arrive(self, frames: float) -> None:
+        self._budget.earn()
+        self.outcome.asked += 1
+        request = self._ask(self.addresses.in_turn(now_s=self._now_s))
+        if request is not None:
+            self._turns.append(Turn(self._now_s, frames, request))
+
+    def _ask(self, turn: list[Address]) -> Request | None:
         for address in turn:
             if address.active < PLACES:
                 if address.standing.is_aside:
-                    address.standing.begin_trial(now_s)
+                    address.standing.begin_trial(self._now_s)
                 address.active += 1
-                return Request(address, now_s)
+                return Request(address, self._now_s)
         return None
 
-    def drop(request: Request) -> None:
+    def _drop(self, request: Request) -> None:
         request.replica.active -= 1
-        outcome.in_vain += request.made
+        self.outcome.in_vain += request.made
 
-    for tick in range(round(SECONDS / TICK_S)):
-        now_s = tick * TICK_S
-        is_ailing = FAULT_S[0] <= now_s < FAULT_S[1]
-        for address in ailing:
-            address.is_up = not (speed == 0 and is_ailing and now_s > FAULT_S[0] + POLLED_S)
-        for _ in range(random.poisson(rate * TICK_S)):
-            budget.earn()
-            outcome.asked += 1
-            audio_s = min(random.lognormal(math.log(MEDIAN_AUDIO_S), SIGMA), 60.0)
-            request = ask(now_s, addresses.in_turn(now_s=now_s))
+    def _ask_again(self, turn: Turn) -> None:
+        self._drop(turn.first)
+        lost = turn.first.replica
+        turn.first = self._ask(self.addresses.in_turn(lost, self._now_s)) or turn.first
+
+    def _goes_on(self, turn: Turn) -> bool:
+        """A step of it."""
+        for request in (turn.first, turn.second):
             if request is not None:
-                turns.append(Turn(now_s, audio_s / FRAME_S, request))
-        left = []
-        for turn in turns:
-            for request in (turn.first, turn.second):
-                if request is not None:
-                    address = request.replica
-                    own = speed if is_ailing and address in ailing else 1.0
-                    step_s = (BASE_MS + EACH_MS * address.active) / 1000
-                    request.made += own * TICK_S / step_s
-                    outcome.made += own * TICK_S / step_s
-            if not turn.is_heard:
-                hear(turn, now_s, addresses, budget, outcome, drop, ask, percent)
-            if turn.is_heard and turn.first.made >= turn.frames:
-                turn.first.replica.active -= 1
-            elif turn.is_heard and is_ailing and speed == 0 and turn.first.replica in ailing:
-                drop(turn.first)  # what was begun is continued, or lost: not counted here
-            else:
-                left.append(turn)
-        turns = left
-    return outcome
+                address = request.replica
+                is_slow = self._is_ailing and address in self._slow
+                frames = 1000 * TICK_S / (BASE_MS + EACH_MS * address.active)
+                frames *= self._speed if is_slow else 1.0
+                request.made += frames
+                self.outcome.made += frames
+        if not turn.is_heard:
+            self._hear(turn)
+        if turn.is_heard and turn.first.made >= turn.frames:
+            turn.first.replica.active -= 1
+            return False
+        is_frozen = self._is_ailing and self._speed == 0 and turn.first.replica in self._slow
+        if turn.is_heard and is_frozen:  # it is continued, or lost: not counted here
+            self._drop(turn.first)
+            return False
+        return True
 
+    def _hear(self, turn: Turn) -> None:
+        """Its first audio is there, or another replica is asked."""
+        first, second = turn.first, turn.second
+        if first.made >= 1 or (second is not None and second.made >= 1):
+            self._speaks(turn)
+            return
+        waited_s = self._now_s - first.asked_s
+        if not self._is_hedging:
+            if waited_s > SILENT_S:
+                self._ask_again(turn)
+        elif second is None and not turn.is_overdue and waited_s > first.replica.patience_s:
+            turn.is_overdue = True
+            others = self.addresses.rescuers(first.replica)
+            if others and (first.replica.standing.is_aside or self._budget.spend()):
+                turn.second = self._ask(others)
+                self.outcome.twice += turn.second is not None
+        elif second is None and waited_s > first.replica.patience_s + LOST_S and not first.made:
+            first.replica.standing.miss(self._now_s)
+            self._ask_again(turn)
 
-def hear(turn, now_s, addresses, budget, outcome, drop, ask, percent) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    """Whether its first audio is there, or another replica is asked."""
-    first, second = turn.first, turn.second
-    for request, other in ((first, second), (second, first)):
-        if request is None or request.made < 1:
-            continue
-        address, took_s = request.replica, now_s - request.asked_s
-        if percent is not None:
-            if took_s <= address.patience_s:
-                address.standing.hit()
-            address.first_audio.add(took_s)
-            if other is not None and request is second:
-                other.replica.standing.miss(now_s)
-                other.replica.first_audio.add(now_s - other.asked_s)
+    def _speaks(self, turn: Turn) -> None:
+        """Whoever speaks first is heard."""
+        heard, other = turn.first, turn.second
+        if heard.made < 1 and other is not None:
+            heard, other = other, heard
+        took_s = self._now_s - heard.asked_s
+        if took_s <= heard.replica.patience_s:
+            heard.replica.standing.hit()
+        heard.replica.first_audio.add(took_s)
         if other is not None:
-            drop(other)
-        turn.first, turn.second, turn.is_heard = request, None, True
-        wait_s = now_s + TICK_S - turn.arrived_s
-        outcome.waits_s.append(wait_s)
+            if heard is turn.second and self._is_hedging:
+                other.replica.standing.miss(self._now_s)
+                other.replica.first_audio.add(self._now_s - other.asked_s)
+            self._drop(other)
+        turn.first, turn.second, turn.is_heard = heard, None, True
         if FAULT_S[0] <= turn.arrived_s < FAULT_S[1]:
-            outcome.during_s.append(wait_s)
-        return
-    waited_s = now_s - first.asked_s
-    if percent is None:
-        if waited_s > SILENT_S:
-            drop(first)
-            found = ask(now_s, addresses.in_turn(first.replica, now_s))
-            turn.first = found or first
-        return
-    if second is None and not turn.is_overdue and waited_s > first.replica.patience_s:
-        turn.is_overdue = True
-        others = addresses.rescuers(first.replica)
-        if others and (first.replica.standing.is_aside or budget.spend()):
-            turn.second = ask(now_s, others)
-            outcome.twice += turn.second is not None
-    elif second is None and waited_s > first.replica.patience_s + LOST_S and first.made == 0:
-        first.replica.standing.miss(now_s)
-        drop(first)
-        found = ask(now_s, addresses.in_turn(first.replica, now_s))
-        turn.first = found or first
+            self.outcome.during_s.append(self._now_s + TICK_S - turn.arrived_s)
 
 
 def main() -> None:
@@ -178,14 +191,18 @@ def main() -> None:
     parser.add_argument("--percent", type=float, default=2.0)
     given = parser.parse_args()
     print(
-        f"{'replicas':>8} {'slow':>12} {'second':>8} {'p50 ms':>8} {'p95':>8} {'p99':>8} {'p99.9':>8} "
+        f"{'replicas':>8} {'slow':>12} {'second':>8} "
+        f"{'p50 ms':>8} {'p95':>8} {'p99':>8} {'p99.9':>8} "
         f"{'>1 s %':>8} {'twice %':>8} {'in vain':>8}"
     )
     for replicas in (16, 64):
+        full_ms = BASE_MS + EACH_MS * PLACES
+        rate = given.load * replicas * PLACES * 1000 * FRAME_S / full_ms / MEAN_AUDIO_S
         for name, speed in (("none", 1.0), ("throttled", 0.1), ("frozen", 0.0)):
             slow = 0 if name == "none" else replicas // 16
             for percent in (None, given.percent):
-                outcome = simulate(replicas, given.load, slow, speed, percent, 0)
+                cluster = Cluster(replicas, slow, speed, percent)
+                outcome = cluster.run(rate, np.random.default_rng(0))
                 asked = "no" if percent is None else f"{percent:g} %"
                 label = f"{slow} {name}" if slow else "none"
                 print(f"{replicas:8} {label:>12} {asked:>8} {outcome.row()}", flush=True)

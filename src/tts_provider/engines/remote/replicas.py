@@ -40,8 +40,9 @@ _PROBE_S = 1.0
 """Between two questions to an address that is set aside; the others are asked less often."""
 _HEALTHY_PROBE_S = 5.0
 _PROBE_TIMEOUT_S = 3.0
-_SUSPECT_TIMEOUT_S = 1.0
-"""Who is late is asked so: for a listener a second is long."""
+_SUSPECT_TIMEOUT_S = 2.0
+"""Who is late is asked so: listeners wait for what is decided then. A replica that has too much to
+do answers within it, and would have more to do if it were thought lost."""
 HEDGE_PERCENT = 2.0
 _REFUSAL_TIMEOUT_S = 5.0
 _LONGEST_PAUSE_S = 30.0
