@@ -59,7 +59,7 @@ async def test_a_socket_on_an_unknown_path_is_404():
         ("/v1/audio/speech", {"POST"}),
         ("/v1/audio/words", {"POST"}),
         ("/v1/audio/voices", {"GET", "HEAD", "POST"}),
-        ("/v1/audio/voices/x", {"DELETE"}),
+        ("/v1/audio/voices/x", {"DELETE", "PATCH"}),
     ],
 )
 async def test_a_method_that_a_path_does_not_take(path, methods):
