@@ -17,7 +17,7 @@ _SHORTEST_REST = SAMPLE_RATE * CHUNKS_MS[1] // 1000
 
 
 class Chunker:
-    """Cuts one timeline."""
+    """Cuts the sound of one timeline into chunks."""
 
     def __init__(self, speed: float = 1.0, lengths_ms: Sequence[int] = CHUNKS_MS) -> None:
         """`speed` is how many times faster it will be heard."""
@@ -35,7 +35,7 @@ class Chunker:
             size = self._sizes[0]
 
     def finish(self) -> Samples:
-        """What is left of a passage; the next one goes on with chunks as long."""
+        """Return the rest of a passage; the next passage continues with chunks of that length."""
         return self._cut(self._count)
 
     def _cut(self, count: int) -> Samples:

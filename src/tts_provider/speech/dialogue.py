@@ -1,4 +1,4 @@
-"""Several turns as one text: who says what, and what is between them."""
+"""Several turns as one text: who says what, and what is between the turns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Dialogue:
 
     @classmethod
     def of(cls, asked: Utterance | Dialogue) -> Dialogue:
-        """One voice's text is a turn; the turns of a dialogue have one history."""
+        """A dialogue of one turn: one text in one voice. The turns of a dialogue share a
+        history."""
         if isinstance(asked, Utterance):
             return cls((asked,))
         history = History(heard=MOST_HEARD)
@@ -38,7 +39,7 @@ class Dialogue:
 
     @property
     def voices(self) -> tuple[Voice, ...]:
-        """Each once, in order."""
+        """Each voice once, in order."""
         return tuple({turn.voice.id: turn.voice for turn in self.turns}.values())
 
     @property
@@ -46,7 +47,7 @@ class Dialogue:
         return sum(len(turn.text) for turn in self.turns)
 
     def turn_name(self, number: int) -> str:
-        """What errors call a turn."""
+        """The name of a turn in errors."""
         return f"{self.name}[{number}]"
 
 

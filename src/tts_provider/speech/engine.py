@@ -1,7 +1,7 @@
-"""The contract between the server and whatever speaks.
+"""The contract between the server and the engines that speak.
 
-The server knows sockets and text; an engine knows a voice and samples. Nothing else passes between
-them than what is in this file.
+The server knows sockets and text; an engine knows a voice and samples. Nothing passes between them
+but what this file defines.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Samples = npt.NDArray[np.float32]
 
 
 def to_ms(samples: int) -> int:
-    """So many samples in whole milliseconds."""
+    """Convert a number of samples to whole milliseconds."""
     return samples * 1000 // SAMPLE_RATE
 
 
@@ -58,7 +58,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Spoken:
-    """A segment that was spoken, as an engine remembers it."""
+    """A segment that was spoken, in the form in which an engine remembers it."""
 
     text: str
     speaker: int
@@ -69,7 +69,7 @@ class Spoken:
 
 @dataclass
 class History:
-    """What was said before on the same timeline; an engine that can use it writes it too."""
+    """What was said before on the same timeline. An engine that can use it adds to it."""
 
     segments: list[Spoken] = field(default_factory=list)
     """The last ones."""
@@ -85,7 +85,7 @@ class History:
 
 @dataclass(frozen=True)
 class Phonemes:
-    """Characters from `start` to before `end` are pronounced so."""
+    """The pronunciation of the characters from `start` to before `end`."""
 
     start: int
     end: int
@@ -94,7 +94,7 @@ class Phonemes:
 
 @dataclass(frozen=True)
 class Manner:
-    """How a client wants to be spoken to, whatever the text and the voice."""
+    """How a client wants text to be spoken, whatever the text and the voice."""
 
     temperature: float | None = None
     """0 is greedy; None is the engine's own default."""
@@ -128,11 +128,10 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Word:
-    """When a word is spoken, and where it stands in the text.
+    """When a word is spoken, and where it is in the text.
 
-    An engine tells this of the words that it is given and of its own sound. Behind the pipeline it
-    is of the words that somebody wrote and of the timeline: `$5` is one, though two are spoken for
-    it, and so is `1 234`.
+    An engine reports the words that it was given, in its own sound. After the pipeline it is a
+    written word on the timeline: `$5` and `1 234` are one word each, though several are spoken.
     """
 
     start: int
@@ -172,7 +171,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Sound:
-    """Some more of what an utterance sounds like, as long as it was made in one go."""
+    """The next piece of an utterance's sound, as long as it was made in one go."""
 
     samples: Samples  # (n,) float32, 24 kHz
     words: tuple[Word, ...] = ()
@@ -184,7 +183,7 @@ class Sound:
 
 
 class Engine(ABC):
-    """Speaks utterances, any number at once."""
+    """Speaks any number of utterances at once."""
 
     name: str
     model: str
@@ -213,58 +212,57 @@ class Engine(ABC):
 
     @abstractmethod
     def voices(self) -> Sequence[Voice]:
-        """The voices there are; none where they are not known before `load` returns."""
+        """The voices; empty if they are not known before `load` returns."""
 
     @property
     def problem(self) -> WireError | None:
-        """Why it cannot speak now, although it is loaded."""
+        """Why the loaded engine cannot speak now; None if it can."""
         return None
 
     @property
     def residency(self) -> Residency:
-        """Once `load` has returned, whether `speak` has a model in memory: where it has not, it
-        waits until there is one."""
+        """After `load`: whether the model is in memory. If it is not, `speak` waits for it."""
         return "loaded"
 
     async def wait_lost(self) -> None:
-        """Until nothing but another process can speak, since the device is lost; as a rule never.
+        """Return once the device is lost and only another process can speak; normally never.
         `problem` says why."""
         await asyncio.Event().wait()
 
     def mixture(self, name: str) -> Voice | None:
-        """The voice that is mixed of some of `voices` and called so; None where the name is no
-        mixture. Raises `InvalidRequest` for one that cannot be had."""
+        """The voice that mixes some of `voices` and has this name; None if the name is not a
+        mixture. Raises `InvalidRequest` for a mixture that is not possible."""
         return None
 
     def of(self, voice: Voice) -> Engine:
-        """Who speaks in this voice: itself, or the part of it whose `speeds`, prompts and memory
-        they are."""
+        """The engine that speaks in this voice: itself, or the part of it to which `speeds`,
+        prompts and memory belong."""
         return self
 
     def can_read(self, voice: Voice) -> bool:
-        """Whether the packages are installed that this voice's language is read with."""
+        """Whether the packages that read the language of this voice are installed."""
         return True
 
     def can_speak_early(self, voice: Voice) -> bool:
-        """Whether `speak` may be called for this voice although `load` has not returned yet."""
+        """Whether `speak` may be called for this voice before `load` has returned."""
         return False
 
     @abstractmethod
     async def load(self, on_progress: Callable[[str], None]) -> None:
-        """Bring the model into memory and warm it up, without blocking the event loop."""
+        """Load the model into memory and warm it up, without blocking the event loop."""
 
     @abstractmethod
     def speak(self, utterance: Utterance) -> AsyncGenerator[Sound, None]:
-        """Yield the sound as it is made, in pieces of any length: `speech.pipeline` cuts it.
+        """Yield the sound as it is made, in pieces of any length; `speech.pipeline` cuts it.
 
-        Closing the iterator cancels the work within two engine steps. Text is the words of one
+        Closing the iterator cancels the work within two engine steps. The text is the words of one
         passage of `speech.reading`. Raises `EngineFailed` if the engine breaks.
         """
 
     async def listen(self, text: str, speaker: int, samples: Samples) -> Spoken:
-        """What somebody said, in words and as (n,) at 24 kHz, for a `History`.
+        """Turn what somebody said, words and samples (n,) at 24 kHz, into a part of a `History`.
 
-        Raises `InvalidRequest` where the engine does not listen.
+        Raises `InvalidRequest` if the engine does not use what was said before.
         """
         raise InvalidRequest(
             f"the engine {self.name} does not use what was said before; docs/voices.md says which "
@@ -274,5 +272,5 @@ class Engine(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back threads and memory. Running utterances end, and `voices` and `mixture` still
-        tell what there was."""
+        """Free threads and memory, and end running utterances. `voices` and `mixture` still
+        answer."""

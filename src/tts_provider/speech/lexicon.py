@@ -31,18 +31,18 @@ _ENTRY_BYTES = 100  # beside its strings
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Words and how they are said: a respelling, or IPA between slashes."""
+    """Words and their pronunciations: a respelling, or IPA between slashes."""
 
     entries: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def size_bytes(self) -> int:
-        """What it takes in memory."""
+        """How much memory it takes."""
         strings = (sys.getsizeof(word) + sys.getsizeof(how) for word, how in self.entries.items())
         return sum(strings) + _ENTRY_BYTES * len(self.entries)
 
     def merged(self, other: Lexicon) -> Lexicon:
-        """With the other's entries, which come first."""
+        """A lexicon with the entries of both; the other's take precedence."""
         if not other.entries:
             return self
         return Lexicon({**self.entries, **other.entries})
@@ -59,7 +59,7 @@ class Lexicon:
         )
 
     def _find(self, text: str) -> list[tuple[int, int, str]]:
-        """Where entries stand as whole words, longest first, none within another."""
+        """Find where entries occur as whole words: the longest first, none within another."""
         found = list[tuple[int, int, str]]()
         if not self.entries:
             return found
@@ -85,8 +85,9 @@ class Lexicon:
 
 
 class _Index:
-    """Finds the longest word that a text begins with, in a time that hardly depends on how many
-    there are: with a look for each length, 200 lengths make 20 000 characters take seconds."""
+    """Finds the longest word that a text begins with, in a time that hardly depends on the number
+    of words. A look-up for each length would be slow: with 200 lengths, 20 000 characters take
+    seconds."""
 
     def __init__(self, words: Iterable[str]) -> None:
         self._words = sorted(words)
@@ -114,7 +115,7 @@ class _Index:
 
 
 def _small(text: str) -> str:
-    """In small letters, as many: "İ" would become two."""
+    """Convert to small letters and keep the number of characters: "İ" would become two."""
     small = text.lower()
     if len(small) != len(text):
         small = "".join(c if len(c.lower()) > 1 else c.lower() for c in text)
@@ -122,7 +123,7 @@ def _small(text: str) -> str:
 
 
 def _is_edge(text: str, at: int) -> bool:
-    """Whether no word goes on across this place."""
+    """Whether no word continues across this place."""
     if at in (0, len(text)):
         return True
     before, after = text[at - 1], text[at]
@@ -147,7 +148,7 @@ def check_entry(word: str, value: str) -> str | None:
 
 
 def read_pronunciations(entries: Mapping[str, object]) -> Lexicon:
-    """Those of one request. Raises `InvalidRequest` naming the entry."""
+    """Read the pronunciations of one request. Raises `InvalidRequest` naming the wrong entry."""
     if len(entries) > MOST_ENTRIES:
         raise InvalidRequest(
             f"pronunciations may have {MOST_ENTRIES} entries; got {len(entries)}",
@@ -171,7 +172,7 @@ def read_pronunciations(entries: Mapping[str, object]) -> Lexicon:
 
 
 class LexiconFile:
-    """The dictionaries of a file: everybody's, and those of single voices."""
+    """The dictionaries of a file: one for all voices, and those of single voices."""
 
     def __init__(self, text: str = "", name: str = "lexicon") -> None:
         """Raises `StartupError` naming the line that is wrong."""
@@ -198,7 +199,7 @@ class LexiconFile:
 
 
 def load_lexicon(path: Path) -> LexiconFile:
-    """Raises `StartupError` where it cannot be read or a line is wrong."""
+    """Read a lexicon file. Raises `StartupError` if it cannot be read or a line is wrong."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

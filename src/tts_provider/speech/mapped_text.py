@@ -1,4 +1,4 @@
-"""A text under edits that knows, for each of its characters, what was written for it."""
+"""A text that can be edited and still knows what was written for each character."""
 
 from __future__ import annotations
 

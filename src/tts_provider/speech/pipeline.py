@@ -50,7 +50,7 @@ MarkOf = Callable[[Voice], Awaitable[Mark | None]]
 
 @dataclass(frozen=True)
 class AudioChunk:
-    """Sound that has its place on a timeline."""
+    """Sound with its place on a timeline."""
 
     samples: Samples  # (n,) float32, 24 kHz
     start: int
@@ -63,7 +63,7 @@ class AudioChunk:
 
 @dataclass(frozen=True)
 class Segment:
-    """The written text that a stretch of the timeline speaks; start and end in samples."""
+    """The written text that a stretch of the timeline speaks; start and end are in samples."""
 
     text: str
     start: int
@@ -76,7 +76,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Turn:
-    """What is said by one of several."""
+    """What one of several speakers says."""
 
     utterance: Utterance
     passages: Iterable[Passage]
@@ -90,7 +90,7 @@ class Turn:
 
 @dataclass
 class Progress:
-    """How far a timeline is."""
+    """How far a timeline has come."""
 
     position: int = 0
     """Samples until now, those that were cut off too."""
@@ -165,7 +165,7 @@ def speak_passages(
 
 
 class _Placing:
-    """Where the next sound is placed, and how much there may be."""
+    """Where the next sound goes, and how much there may be."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class _Placing:
         self._held: list[Samples] | None = [] if holds_silence else None
 
     def place(self, samples: Samples) -> AudioChunk | None:
-        """What of it is heard now. Raises `InvalidRequest` where it is too much."""
+        """The part of the sound that is heard now. Raises `InvalidRequest` if there is too much."""
         progress = self.progress
         start, progress.position = progress.position, progress.position + len(samples)
         chunk = AudioChunk(samples[: max(0, self.cut(progress.position) - start)], start)
@@ -210,7 +210,7 @@ class _Placing:
 
     @property
     def is_holding(self) -> bool:
-        """Nothing was heard yet."""
+        """Whether nothing was heard yet."""
         return self._held is not None
 
     @property
@@ -219,7 +219,7 @@ class _Placing:
 
     @property
     def is_beyond(self) -> bool:
-        """There is more than is heard."""
+        """Whether there is more sound than may be heard."""
         return self._limit is not None and self.progress.position > self._limit
 
 
@@ -311,7 +311,7 @@ async def _speak_passage(
 
 
 def _told(segment: Segment, passage: Passage, turn: Turn) -> Segment:
-    """A segment that says whose it is, where there is more than one voice."""
+    """The segment; with its voice and turn if there is more than one voice."""
     if turn.number is None and passage.voice is None:
         return segment
     voice = (passage.voice or turn.utterance.voice).id
@@ -320,7 +320,7 @@ def _told(segment: Segment, passage: Passage, turn: Turn) -> Segment:
 
 
 def _with_last(turn: Turn) -> Iterator[tuple[Passage, bool]]:
-    """Each passage, and whether it is the last, which only an interruption asks."""
+    """Yield each passage with whether it is the last, which only matters for an interruption."""
     if not turn.is_interrupted:
         yield from ((passage, False) for passage in turn.passages)
         return
@@ -333,13 +333,13 @@ def _with_last(turn: Turn) -> Iterator[tuple[Passage, bool]]:
 
 
 class _Tail:
-    """Holds back what may be the quiet behind the last sound."""
+    """Holds back what may be the silence after the last sound."""
 
     def __init__(self) -> None:
         self._held: Samples = np.zeros(0, np.float32)
 
     def push(self, samples: Samples) -> Samples:
-        """Up to a little behind the last sound so far."""
+        """Return the samples up to a little after the last sound so far."""
         samples = np.concatenate([self._held, samples])
         loud = np.flatnonzero(np.abs(samples) > _QUIET)
         end = min(int(loud[-1]) + 1 + _KEPT_QUIET, len(samples)) if len(loud) else 0
@@ -348,7 +348,8 @@ class _Tail:
 
 
 def _within_speeds(engine: Engine, utterance: Utterance) -> tuple[Utterance, float]:
-    """What the engine is asked for, and how much faster than that it shall be."""
+    """The speed that the engine is asked for, and how much faster than that the sound must
+    become."""
     slowest, fastest = engine.of(utterance.voice).speeds
     manner = utterance.manner
     own = min(max(manner.speed, slowest), fastest)
@@ -379,7 +380,7 @@ async def _silence(pause_s: float) -> AsyncGenerator[Sound, None]:
 
 
 def _placed(word: Word, change: float, start: int, end: int) -> Word:
-    """A word of a passage on a timeline, which has it from `start` to `end`."""
+    """A word of a passage, placed on a timeline that has the passage from `start` to `end`."""
     begin, finish = (min(start + round(at / change), end) for at in (word.start, word.end))
     return replace(word, start=begin, end=finish)
 
@@ -391,7 +392,7 @@ def _shortened(pause: Passage, position: int) -> Passage:
 
 
 def _shorten_lead(passages: Iterable[Passage]) -> Iterator[Passage]:
-    """The passages of a whole text; none where it has nothing but pauses."""
+    """The passages of a whole text with a short lead; none if the text has only pauses."""
     lead, position, begun = list[Passage](), 0, False
     for passage in passages:
         if begun:

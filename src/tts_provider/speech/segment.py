@@ -67,7 +67,7 @@ def split_segments(text: str) -> Iterator[str]:
 
 
 class Segmenter:
-    """Cuts a text that arrives in pieces; all segments together are those of the whole text."""
+    """Cuts a text that arrives in pieces into the same segments as the whole text."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -77,16 +77,16 @@ class Segmenter:
 
     @property
     def characters(self) -> int:
-        """How many are waiting for the end of their sentence."""
+        """How many characters wait for the end of their sentence."""
         return len(self._text) - self._start
 
     def push(self, text: str) -> list[Span]:
-        """The segments that `text` completes."""
+        """Add text, and return the segments that it completes."""
         self._text += text
         return self._complete(final=False)
 
     def flush(self) -> list[Span]:
-        """What is left, as if the text ended here."""
+        """Return the rest, as if the text ended here."""
         spans = self._complete(final=True)
         self._place += len(self._text)
         self._text, self._start, self._searched = "", 0, 0

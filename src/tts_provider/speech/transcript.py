@@ -1,4 +1,4 @@
-"""What a timeline has spoken and where, so that an interruption can tell what was heard of it."""
+"""What a timeline has spoken and where, so that an interruption can tell what was heard."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _SAMPLES_A_CHARACTER = SAMPLE_RATE / 14
 
 
 class Written:
-    """A context's text as its client wrote it; of a long one the end, which is what may still be
-    unheard."""
+    """A context's text as its client wrote it. Of a long text only the end is kept, the part that
+    may still be unheard."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
@@ -43,7 +43,7 @@ class Written:
 
 @dataclass
 class SpokenPassage:
-    """One that is or was spoken; places are samples of the timeline."""
+    """A passage that is being or was spoken; places are samples of the timeline."""
 
     passage: Passage
     start: int
@@ -59,8 +59,8 @@ class SpokenPassage:
     """As the engine's history has it."""
 
     def spoken_at(self, position: int, rate: float) -> list[Word]:
-        """Its written words on the timeline; those that nobody told the times of where they are
-        likely, with `rate` samples for a character."""
+        """The written words on the timeline. Words without a known time are estimated, with `rate`
+        samples for a character."""
         times, length = list(self.times), len(self.passage.spoken)
         done, at = (times[-1].text_end, times[-1].end) if times else (0, 0)
         if done < length:

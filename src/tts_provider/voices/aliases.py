@@ -1,8 +1,7 @@
-"""Other names of voices: those of the services whose clients speak with this server, and those
-that the operator gives.
+"""Other names of voices: those of other services, and those that the operator sets.
 
-Clients of OpenAI's API offer a choice of its names only, and others have one built in, so each of
-them speaks here too.
+Clients of OpenAI's API can only choose among its names, and others have a name built in. These
+names select a voice here too.
 """
 
 from __future__ import annotations
@@ -35,11 +34,10 @@ _OPENAI_IN_KOKORO = {
 def find_alias(
     name: str, voices: Sequence[Voice], aliases: Mapping[str, str], speakers: Mapping[str, int]
 ) -> Voice | None:
-    """The voice that `name` stands for: what `aliases` (name → voice id) say, else the voice of
-    that id, else for OpenAI's names a voice of Kokoro's that is like it, where the server is for
-    Kokoro, and for other services' names (`speakers`, in lower case) this server's man or woman.
-    None where there is none. Upper and lower case are the same where one name does not differ from
-    another by it."""
+    """Find the voice that `name` stands for, or None. The first of these applies: what `aliases`
+    (name → voice id) say; the voice with that id; for OpenAI's names, a similar voice of Kokoro's
+    if the server serves Kokoro; for the names of other services (`speakers`, in lower case), this
+    server's man or woman. Case matters only if two names differ in nothing else."""
     target = resolve_alias(name, aliases).lower()
     for voice in voices:
         if voice.id.lower() == target:
@@ -55,7 +53,7 @@ def find_alias(
 
 
 def resolve_alias(name: str, aliases: Mapping[str, str]) -> str:
-    """What the operator says that `name` stands for, else `name`."""
+    """The voice id that the operator set for `name`, else `name`."""
     if name in aliases:
         return aliases[name]
     return next((voice for alias, voice in aliases.items() if alias.lower() == name.lower()), name)

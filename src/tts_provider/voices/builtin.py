@@ -1,6 +1,6 @@
-"""The voice prompts that come with CSM-1B, and which two of them are speaker 0 and speaker 1.
+"""The voice prompts that come with CSM-1B, and which of them are speaker 0 and speaker 1.
 
-Nobody says which are men and which are women, so it is measured.
+No file says which are men and which are women, so the pitch is measured.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Speaker 0 and speaker 1; None where the snapshot has nobody for one."""
+    """Speaker 0 and speaker 1; None if the snapshot has no voice for one."""
 
     male: Candidate | None
     female: Candidate | None
@@ -80,7 +80,7 @@ class Chosen:
 
 
 def read_prompts(snapshot: Path) -> tuple[list[Candidate], list[str]]:
-    """The recordings that are there and can be read, and a warning for each that cannot."""
+    """The recordings that exist and can be read, and a warning for each that cannot."""
     candidates, warnings = [], []
     for name, transcript in TRANSCRIPTS.items():
         path = snapshot / "prompts" / f"{name}.wav"
@@ -98,11 +98,12 @@ def read_prompts(snapshot: Path) -> tuple[list[Candidate], list[str]]:
 
 
 def choose_prompts(candidates: Sequence[Candidate], names: Sequence[str] = ()) -> Chosen:
-    """Speaker 0 is the shortest of the clearly low voices, speaker 1 of the clearly high ones.
+    """Choose speaker 0, the shortest of the clearly low voices, and speaker 1, of the clearly high
+    ones.
 
-    Where one is not clear, the lowest or highest of the others stands in, with a warning. `names`,
-    the two that the operator chose, are taken as they are. Raises `StartupError` where one of them
-    is not there.
+    If no voice is clear, the lowest or highest of the others is used, with a warning. `names`, two
+    that the operator chose, are used as they are. Raises `StartupError` if one of them does not
+    exist.
     """
     if names:
         return Chosen(_named(candidates, names[0]), _named(candidates, names[1]), [])

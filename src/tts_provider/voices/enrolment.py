@@ -1,4 +1,4 @@
-"""From an upload to a voice prompt: what is refused, what is warned about, what is kept."""
+"""Turns an upload into a voice prompt: what is refused, what is warned about, what is kept."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Gender = Literal["male", "female", "unknown"]
 
 @dataclass(frozen=True)
 class PreparedRecording:
-    """A recording as a voice is made of it."""
+    """A recording, prepared for a voice."""
 
     samples: Samples
     """(n,), 24 kHz, without silence around it, at -23 dBFS."""
@@ -61,9 +61,9 @@ class PreparedRecording:
 
 
 def make_prompt(samples: Samples, transcript: str | None) -> PreparedRecording:
-    """Check a recording, (n,) at 24 kHz; without a `transcript` only the audio is looked at.
+    """Check a recording, (n,) at 24 kHz. Without a `transcript`, only the audio is checked.
 
-    Raises `InvalidRequest` where no voice can be made of it.
+    Raises `InvalidRequest` if it cannot be a voice.
     """
     samples = remove_offset(samples)
     measured = measure(samples)
@@ -85,14 +85,14 @@ def make_prompt(samples: Samples, transcript: str | None) -> PreparedRecording:
 
 
 def gender_of(pitch_hz: float | None) -> Gender:
-    """By pitch alone; unknown near the border."""
+    """The gender by pitch alone; unknown near the border."""
     if pitch_hz is None or abs(pitch_hz - BETWEEN_VOICES_HZ) < UNSURE_HZ:
         return "unknown"
     return "male" if pitch_hz < BETWEEN_VOICES_HZ else "female"
 
 
 def check_name(name: str) -> str:
-    """The name without space around it. Raises `InvalidRequest`."""
+    """The name without white space around it. Raises `InvalidRequest`."""
     name = name.strip()
     if not name or len(name) > MAX_NAME_CHARACTERS:
         raise InvalidRequest(

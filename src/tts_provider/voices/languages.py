@@ -1,4 +1,4 @@
-"""Who reads what is written in another language than a voice's own."""
+"""Which voices read text in another language than a voice's own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _OF_ONE_LANGUAGE = ("kokoro",)
 
 
 def readers_beside(voice: Voice, voices: Iterable[Voice]) -> Mapping[str, Voice]:
-    """By the primary subtag of another language: the first of `voices` from the same engine that
-    speaks it, of the same gender where there is one. Empty where `voice` reads every language as
-    well as it can be read."""
+    """For each other language (its primary subtag): the first of `voices` from the same engine that
+    speaks it, of the same gender if there is one. Empty if `voice` reads every language as well as
+    it can be read."""
     if voice.source not in _OF_ONE_LANGUAGE:
         return {}
     readers = dict[str, Voice]()

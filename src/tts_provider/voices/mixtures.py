@@ -1,4 +1,4 @@
-"""Names of voices that are mixed of others: `af_heart+am_michael`, `af_bella(2)+af_sky(1)`."""
+"""Names of mixed voices: `af_heart+am_michael`, `af_bella(2)+af_sky(1)`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class Part:
 
 
 def parse_mixture(name: str, known: Collection[str]) -> tuple[Part, ...] | None:
-    """Its parts, whose shares are 1 together; None where no part of the name is a voice of `known`.
+    """The parts of a mixture, whose shares add up to 1; None if no part of the name is a voice of
+    `known`.
 
-    Raises `InvalidRequest` for a mixture that cannot be had.
+    Raises `InvalidRequest` for a mixture that is not possible.
     """
     words = [_PART.fullmatch(word) for word in _SIGN.split(name.strip().lower())]
     if len(words) < 2 or not any(word and word["name"] in known for word in words):

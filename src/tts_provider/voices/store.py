@@ -1,9 +1,9 @@
-"""The voices that users enrolled: one folder each, and no other state.
+"""The enrolled voices: one folder each, and no other state.
 
-`<data folder>/voices/<id>/` holds `voice.json`, and `audio.flac`, `adapter/` or both. A voice
-appears and vanishes as a whole, by a rename; only whether it is shared changes, by another. So any
-number of servers and commands may use the folder without locks. Names that begin with a dot are
-voices on their way in or out.
+`<data folder>/voices/<id>/` holds `voice.json`, and `audio.flac`, `adapter/` or both. A rename
+makes a voice appear or vanish as a whole; another rename changes whether it is shared, and nothing
+else changes. So any number of servers and commands may use the folder without locks. Names that
+begin with a dot are voices on their way in or out.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class StoredVoice(BaseModel):
 
     @property
     def is_shared(self) -> bool:
-        """Whether it is there for every key."""
+        """Whether every key may use it."""
         return self.shared or self.owner is None
 
     def voice(self) -> Voice:
@@ -151,20 +151,20 @@ class Added(NamedTuple):
 
 
 class VoiceStore:
-    """Every method reads the folder anew, so what others changed is seen. They block: milliseconds
-    for `get` and `list`, up to seconds for `add`."""
+    """Every method reads the folder again, so it sees what others changed. Methods block:
+    milliseconds for `get` and `list`, up to seconds for `add`."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        """`folder` need not exist; `add` makes it."""
+        """`folder` need not exist; `add` creates it."""
         self._folder = folder
         self._limits = limits
         self._read: dict[str, tuple[tuple[int, ...], StoredVoice]] = {}
         self._warned: set[str] = set()
 
     def list(self) -> list[StoredVoice]:
-        """All voices, oldest first. One that is damaged is left out and named in the log.
+        """All voices, oldest first. Damaged ones are left out and named in the log.
 
-        Raises `WireError` where the folder cannot be read.
+        Raises `WireError` if the folder cannot be read.
         """
         ids = self._ids()
         for forgotten in self._read.keys() - ids:
@@ -173,7 +173,7 @@ class VoiceStore:
         return sorted(voices, key=lambda voice: (voice.created, voice.id))
 
     def get(self, voice_id: str) -> StoredVoice | None:
-        """The voice of that id; None where there is none, or it is damaged."""
+        """The voice with that id; None if there is none, or it is damaged."""
         entry = self._entry(voice_id)
         if entry is None:
             return None
@@ -193,7 +193,7 @@ class VoiceStore:
         return None
 
     def load_audio(self, voice_id: str) -> Samples:
-        """The voice's recording, (n,) at 24 kHz. Raises `InvalidRequest` where there is none."""
+        """The voice's recording, (n,) at 24 kHz. Raises `InvalidRequest` if there is none."""
         try:
             voice = self.get(voice_id)
             if voice is None or not voice.has_recording:
@@ -209,9 +209,9 @@ class VoiceStore:
             raise _gone(voice_id, error) from error
 
     def open_adapter(self, voice_id: str) -> Path:
-        """The folder of the voice's adapter, whose files are those that were stored.
+        """The folder of the voice's adapter, with the files that were stored.
 
-        Raises `InvalidRequest` where there is none, or it is damaged.
+        Raises `InvalidRequest` if there is none, or it is damaged.
         """
         try:
             voice = self.get(voice_id)
@@ -226,8 +226,8 @@ class VoiceStore:
         return folder
 
     def load_codes(self, voice_id: str, codec: str) -> npt.NDArray[np.int64] | None:
-        """The recording as `codec` encodes it, (frames, codebooks); None where that is not kept,
-        or cannot be read."""
+        """The recording as `codec` encodes it, (frames, codebooks); None if it is not kept, or
+        cannot be read."""
         entry = self._entry(voice_id)
         if entry is None:
             return None
@@ -242,8 +242,8 @@ class VoiceStore:
         return widened
 
     def keep_codes(self, voice_id: str, codec: str, codes: npt.NDArray[np.int64]) -> None:
-        """Keep the recording's codes beside it; they go when the voice goes. Where they cannot be
-        written, they are made again next time."""
+        """Keep the codes of the recording beside it; they are removed with the voice. If they
+        cannot be written, they are made again next time."""
         entry = self._entry(voice_id)
         if entry is None:
             return
@@ -259,8 +259,9 @@ class VoiceStore:
                 temporary.unlink()
 
     def check(self, name: str, transcript: str | None, consent: bool) -> tuple[str, str | None]:
-        """Whether a voice may be added that is called so, before its recording is looked at; the
-        name and the transcript as they are kept. Raises `InvalidRequest`, `WireError`."""
+        """Check whether a voice with this name may be added, before its recording is processed.
+        Returns the name and the transcript as they are kept. Raises `InvalidRequest`,
+        `WireError`."""
         name = check_name(name)
         transcript = None if transcript is None else check_transcript(transcript)
         if not consent:
@@ -319,9 +320,9 @@ class VoiceStore:
         return Added(voice, [] if prompt is None else prompt.warnings)
 
     def share(self, voice_id: str, shared: bool) -> StoredVoice | None:
-        """Let everybody speak with it, or its owner alone; None where there is no such voice.
+        """Share the voice with everybody, or with its owner alone; None if there is no such voice.
 
-        Raises `WireError` where it cannot be written.
+        Raises `WireError` if it cannot be written.
         """
         stored, entry = self.get(voice_id), self._entry(voice_id)
         if stored is None or entry is None:
@@ -340,9 +341,9 @@ class VoiceStore:
         return self.get(voice_id)
 
     def remove(self, voice_id: str) -> bool:
-        """Forget the voice, damaged or not; False where there is none.
+        """Remove the voice, damaged or not; False if there is none.
 
-        Raises `WireError` where it cannot be removed.
+        Raises `WireError` if it cannot be removed.
         """
         entry = self._entry(voice_id)
         if entry is None:
@@ -367,7 +368,7 @@ class VoiceStore:
             raise _failed("read", error) from error
 
     def _entry(self, voice_id: str) -> Path | None:
-        """The voice's own folder; None where the id is none, or what is there is no folder."""
+        """The voice's own folder; None if the id is not valid, or is not a folder."""
         if not _is_id(voice_id):
             return None
         entry = self._folder / voice_id

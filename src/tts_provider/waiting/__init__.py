@@ -1,1 +1,1 @@
-"""Who waits for whom: lines, listeners, and clients that leave."""
+"""Queues, listeners, and clients that leave."""

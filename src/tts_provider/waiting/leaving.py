@@ -1,4 +1,4 @@
-"""Work for a client, until that leaves."""
+"""Work for a client that ends when the client leaves."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _Result = TypeVar("_Result")
 
 
 class Left(Exception):
-    """The client is not there any more."""
+    """The client has left."""
 
 
 async def until_left(work: Coroutine[Any, Any, _Result], receive: Receive) -> _Result:
-    """What the work for an HTTP request gives, whose body was read. Raises `Left` where the client
-    leaves first, which cancels it, or where the work gives the client up and cancels itself."""
+    """Return the result of the work for an HTTP request whose body was read. Raises `Left` if the
+    client leaves first, which cancels the work, or if the work gives the client up and cancels
+    itself."""
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(wait_left(receive))
     try:

@@ -1,4 +1,4 @@
-"""So many have a place at a time, and so many more wait for one."""
+"""A queue: a limited number of places, and a limited number of waiters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tts_provider.errors import OverCapacity, WireError
 
 
 class Line:
-    """First come, first served. A line that is closed gives no places, but to who is early."""
+    """First come, first served. A closed line gives places only to those who are `early`."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class Line:
         waiting: float = math.inf,
         is_open: bool = True,
     ) -> None:
-        """Of `waiting`, one more hears `full`."""
+        """If `waiting` wait already, the next one is refused with `full`."""
         assert full is not None or waiting == math.inf, "somebody may be told that it is full"
         self._places, self._most_waiting = places, waiting
         self._full = full
@@ -40,7 +40,7 @@ class Line:
         return len(self._waiting)
 
     def refusal(self, *, early: bool = False) -> OverCapacity | None:
-        """What the next one hears, if it hears anything."""
+        """The error that the next one would get, or None."""
         if self._full is None or self._has_place(early):
             return None
         recalled = sum(not wanted.is_set() for wanted in self._borrowers)
@@ -50,9 +50,9 @@ class Line:
 
     @asynccontextmanager
     async def place(self, *, early: bool = False, beyond: bool = False) -> AsyncIterator[None]:
-        """A place for a while. Who goes `beyond` waits where the line is full too.
+        """Hold a place for a while. With `beyond`, wait even if the line is full.
 
-        Raises `OverCapacity` where it is full, and what ends the line.
+        Raises `OverCapacity` if the line is full, and the error that ends the line.
         """
         await self.enter(early=early, beyond=beyond)
         try:
@@ -61,7 +61,7 @@ class Line:
             self.leave()
 
     async def enter(self, *, early: bool = False, beyond: bool = False) -> None:
-        """As `place`, until `leave`."""
+        """Take a place as `place` does, and keep it until `leave`."""
         if self._has_place(early):
             self.taken += 1
             self._empty.clear()
@@ -87,9 +87,9 @@ class Line:
 
     @asynccontextmanager
     async def borrowed(self) -> AsyncIterator[asyncio.Event]:
-        """A place that nobody wants, for work that can wait: until there is one, and nobody in
-        line. The event is set when somebody else wants it, or all are called back; then the place
-        is to be left at once."""
+        """Hold a spare place for work that can wait: wait until a place is free and nobody is in
+        line. The event is set when somebody else needs the place or all are called back; leave it
+        at once then."""
         if self._is_open and not self._waiting and self.taken < self._places:
             self.taken += 1
             self._empty.clear()
@@ -113,7 +113,7 @@ class Line:
             self.leave()
 
     def call_back(self) -> None:
-        """Every place that is borrowed is wanted."""
+        """Ask for every borrowed place back."""
         for wanted in self._borrowers:
             wanted.set()
 
@@ -122,12 +122,12 @@ class Line:
         self._let_in()
 
     def open(self) -> None:
-        """From now on it gives places."""
+        """Give places from now on."""
         self._is_open = True
         self._let_in()
 
     def end(self, problem: WireError) -> None:
-        """Who waits hears why in vain."""
+        """Refuse everybody who waits, with this error."""
         waiting, self._waiting = self._waiting, deque()
         for turn, _ in waiting:
             if not turn.done():
@@ -135,7 +135,7 @@ class Line:
         self._tell_empty()
 
     async def wait_empty(self) -> None:
-        """Until nobody has a place or waits for one."""
+        """Wait until nobody has a place or waits for one."""
         await self._empty.wait()
 
     def _has_place(self, early: bool) -> bool:
@@ -164,5 +164,5 @@ class Line:
 
 
 def try_later(message: str, retry_after_ms: int = 1000) -> Callable[[], OverCapacity]:
-    """What one too many hears."""
+    """Make the error for those who find the line full."""
     return lambda: OverCapacity(message, retry_after_ms=retry_after_ms)

@@ -1,4 +1,4 @@
-"""How far what was sent is ahead of who listens to it."""
+"""How far the sent audio is ahead of its listener."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 
 
 class Pace:
-    """One listener, who hears what was sent at its own speed, from when it came."""
+    """One listener, who hears audio at its own speed from the moment it arrives."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` tells seconds."""
+        """`clock` returns seconds."""
         self._clock = clock
         self._heard_until_s = 0.0
 
     @property
     def ahead_s(self) -> float:
-        """What is left to hear; below 0, for how long nothing was."""
+        """Seconds of audio that are not heard yet; below 0, the seconds since the audio ran out."""
         return self._heard_until_s - self._clock()
 
     def send(self, audio_s: float) -> None:
-        """So much more is sent now."""
+        """Count so much more audio as sent now."""
         self._heard_until_s = max(self._heard_until_s, self._clock()) + audio_s
 
     async def wait(self, allowed_s: float) -> None:
-        """Until no more than this is left to hear."""
+        """Wait until at most this much audio is not heard yet."""
         if (ahead_s := self.ahead_s) > allowed_s:
             await asyncio.sleep(ahead_s - allowed_s)

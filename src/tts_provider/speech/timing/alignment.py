@@ -1,4 +1,4 @@
-"""Which written word each spoken one stands for: `$5` is one written word, spoken as two."""
+"""Maps spoken words to written ones: `$5` is one written word, spoken as two."""
 
 from __future__ import annotations
 

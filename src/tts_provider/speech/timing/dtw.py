@@ -1,7 +1,7 @@
-"""Where the words of one voice are in another's, that says the same: dynamic time warping.
+"""Finds the words of one recording in another that says the same: dynamic time warping.
 
-Sakoe and Chiba, https://doi.org/10.1109/TASSP.1978.1163055: of all the ways to go through both from
-beginning to end, the one on which what is side by side is most alike.
+Sakoe and Chiba, https://doi.org/10.1109/TASSP.1978.1163055: of all ways to go through both
+recordings from beginning to end, the one on which frames side by side are most alike.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def find_spans(
 
 
 def _hop(*lengths: int) -> int:
-    """Samples a frame."""
+    """The number of samples a frame."""
     pairs = 1.0
     for length in lengths:
         pairs *= max(1.0, length / _HOP)
@@ -100,7 +100,7 @@ def _walk(
 def _trace(
     went: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Back from the end to the beginning."""
+    """Go back from the end to the beginning."""
     here, there = went.shape[0] - 1, went.shape[1] - 1
     first, last = np.zeros(there + 1, np.int64), np.zeros(there + 1, np.int64)
     first[there] = last[there] = here

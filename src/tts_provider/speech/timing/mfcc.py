@@ -1,4 +1,4 @@
-"""What speech sounds like, a frame at a time, whoever says it: mel cepstra and their slopes.
+"""What speech sounds like, frame by frame, whoever says it: mel cepstra and their slopes.
 
 Davis and Mermelstein, https://doi.org/10.1109/TASSP.1980.1163420.
 """
