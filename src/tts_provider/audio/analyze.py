@@ -1,4 +1,4 @@
-"""What a recording of a voice is like: pitch, level, noise, clipping; and how it is made ready."""
+"""Measures a recording of a voice (pitch, level, noise, clipping) and prepares it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BLOCK_FRAMES = 128  # at once, of the 3000 in a minute: 21 MB, else 80
 
 @dataclass(frozen=True)
 class Measured:
-    """Of a whole recording, silence around the speech included."""
+    """The measurements of a whole recording, silence around the speech included."""
 
     speech_ms: int
     """How long there is speech, pauses over 200 ms left out."""
@@ -58,7 +58,7 @@ class Measured:
 
 
 def measure(samples: Samples) -> Measured:
-    """`samples` are (n,) at 24 kHz, n > 0."""
+    """Measure a recording: `samples` are (n,) at 24 kHz, n > 0."""
     levels = _levels_dbfs(samples)
     active = _active(levels)
     pitches = _pitches_hz(samples)
@@ -75,7 +75,7 @@ def measure(samples: Samples) -> Measured:
 
 
 def median_pitch_hz(samples: Samples) -> float | None:
-    """Median fundamental frequency of the voiced parts; None where there are hardly any.
+    """Median fundamental frequency of the voiced parts; None if there are hardly any.
 
     `samples` are (n,) at 24 kHz.
     """
@@ -83,15 +83,15 @@ def median_pitch_hz(samples: Samples) -> float | None:
 
 
 def remove_offset(samples: Samples) -> Samples:
-    """(n,) → (n,) around zero: a converter's constant error sounds like nothing, and is louder than
-    the pauses."""
+    """(n,) → (n,) around zero. The constant error of a converter is inaudible, but louder than the
+    pauses."""
     if not len(samples):
         return samples
     return samples - np.float32(samples.mean(dtype=np.float64))
 
 
 def trim_silence(samples: Samples) -> Samples:
-    """(n,) → (m,) without what is before and after the speech, but for 100 ms; maybe empty."""
+    """(n,) → (m,) without the silence before and after the speech, but for 100 ms; may be empty."""
     frames = np.flatnonzero(_active(_levels_dbfs(samples)))
     if not len(frames):
         return samples[:0]
@@ -99,7 +99,7 @@ def trim_silence(samples: Samples) -> Samples:
 
 
 def normalize_level(samples: Samples, target_dbfs: float = TARGET_DBFS) -> Samples:
-    """(n,) → (n,) whose speech has that root mean square, or less where peaks would clip."""
+    """(n,) → (n,) whose speech has this root mean square, or less if peaks would clip."""
     peak = float(np.abs(samples).max(initial=0.0))
     if peak == 0.0:
         return samples
@@ -142,7 +142,8 @@ def _active(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
 
 def _clipped_share(samples: Samples, speech_samples: int) -> float:
-    """Where a converter was driven beyond its range, several samples stay at its highest value."""
+    """The share of clipped samples. If a converter is driven beyond its range, several samples in a
+    row stay at its highest value."""
     size = np.abs(samples)
     peak = float(size.max(initial=0.0))
     if peak < 0.1 or not speech_samples:
@@ -153,7 +154,7 @@ def _clipped_share(samples: Samples, speech_samples: int) -> float:
 
 
 def _pitches_hz(samples: Samples) -> npt.NDArray[np.float64]:
-    """Of each voiced stretch of 20 ms, (voiced,)."""
+    """The pitch of each voiced stretch of 20 ms, (voiced,)."""
     slow = soxr.resample(samples, _RATE, _PITCH_RATE, quality="HQ").astype(np.float64)
     size = _WINDOW + _LAGS
     if len(slow) < size:
@@ -189,7 +190,7 @@ def _normalized_difference(frames: npt.NDArray[np.float64]) -> npt.NDArray[np.fl
 
 
 def _pitch_hz(row: npt.NDArray[np.float64]) -> float | None:
-    """The first lag at which the wave nearly repeats, else the best one; None where none is."""
+    """The first lag at which the wave nearly repeats, else the best one; None if there is none."""
     shortest = _PITCH_RATE // _HIGHEST_HZ
     below = np.flatnonzero(row[shortest:] < _PERIODIC)
     lag = shortest + int(below[0] if len(below) else np.argmin(row[shortest:]))

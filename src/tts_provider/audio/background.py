@@ -1,8 +1,8 @@
-"""What takes long, beside the event loop: on a few threads that all streams share.
+"""Runs slow work beside the event loop, on a few threads that all streams share.
 
-FFmpeg's encoders and filters give the interpreter up while they work: beside one, another thread
-runs as fast as alone. Every stream has one short piece with them at a time, so streams take turns,
-and one that ends waits for no more than a piece.
+FFmpeg's encoders and filters release the interpreter while they work, so other threads run as fast
+as alone. Each stream has one short piece with them at a time, so streams take turns, and a stream
+that ends waits for at most one piece.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ def _threads() -> ThreadPoolExecutor:
 
 
 class Background:
-    """One stream's place with the threads: what it has done there is done in order."""
+    """One stream's place with the threads. Its work is done in order."""
 
     def __init__(self) -> None:
         self._running: asyncio.Future[Any] | None = None
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
-        """Cancelled, it ends at once; the work is finished, and nobody sees what it gives."""
+        """Run work on a thread. If cancelled, return at once; the work is finished and its result
+        dropped."""
         assert self._running is None or self._running.done(), "one at a time"
         running = asyncio.get_running_loop().run_in_executor(_threads(), work)
         self._running = running
         return await asyncio.shield(running)
 
     def then(self, close: Callable[[], None]) -> None:
-        """Call it when nothing is running any more: now, or soon."""
+        """Call this when nothing is running any more: now, or soon."""
         if self._running is None or self._running.done():
             close()
         else:
@@ -49,6 +50,6 @@ class Background:
 
 
 def pieces(samples: Samples) -> Iterator[Samples]:
-    """(n,) → short ones, at least one."""
+    """(n,) → short pieces, at least one."""
     for start in range(0, max(len(samples), 1), _PIECE_SAMPLES):
         yield samples[start : start + _PIECE_SAMPLES]

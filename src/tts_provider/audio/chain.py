@@ -1,4 +1,4 @@
-"""What is done to sound as it comes: stages, one after the other."""
+"""Processes sound as it comes: stages, one after the other."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tts_provider.audio.pcm import Samples
 
 
 class Stage(Protocol):
-    """What comes out of every `push` and `finish`, joined, does not depend on how the samples were
-    cut. From any thread, one call at a time."""
+    """A step of processing. The joined output of all `push` and `finish` calls does not depend on
+    how the samples were cut. Call it from any thread, one call at a time."""
 
     def push(self, samples: Samples) -> Samples:
-        """(n,) → what they complete, (m,)."""
+        """(n,) → the samples that these complete, (m,)."""
 
     def finish(self) -> Samples:
-        """What is left."""
+        """Return the rest."""
 
 
 class Chain:
-    """Stages for the event loop, which goes on meanwhile: a piece goes through all of them on one
-    thread, in one go."""
+    """Stages that do not block the event loop: a piece goes through all of them on one thread, in
+    one go."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
-        """Without a stage everything passes through."""
+        """Without stages, sound passes through."""
         self._stages = stages
         self._background = Background() if stages else None
 
@@ -42,7 +42,7 @@ class Chain:
         return np.concatenate(done)
 
     async def finish(self, samples: Samples) -> Samples:
-        """The last ones, and what is left."""
+        """Process the last samples and return the rest."""
         if self._background is None:
             return samples
         done = [await self.push(samples)] if len(samples) else []

@@ -1,7 +1,8 @@
-"""How loud speech is: ITU-R BS.1770-5, mono.
+"""Measures how loud speech is: ITU-R BS.1770-5, mono.
 
-The K-weighting is applied to each block's spectrum instead of by its two filters in time, which
-numpy has not: a block of 400 ms is long beside their memory of some milliseconds.
+The K-weighting is applied to the spectrum of each block instead of by its two filters in time,
+which numpy does not have. A block of 400 ms is long compared with their memory of some
+milliseconds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _FILTERS = (
 
 
 def block_energies(samples: Samples) -> npt.NDArray[np.float64]:
-    """(n,) at 24 kHz → the weighted mean square of each block, (m,); one of what is shorter."""
+    """(n,) at 24 kHz → the weighted mean square of each block, (m,); one for shorter sound."""
     if not len(samples):
         return np.zeros(0)
     if len(samples) < _BLOCK:
@@ -48,7 +49,7 @@ def block_energies(samples: Samples) -> npt.NDArray[np.float64]:
 
 
 def loudness_lufs(energies: Iterable[float]) -> float | None:
-    """Of blocks together, quiet ones left out; None where all are quiet."""
+    """The loudness of all blocks together, without quiet ones; None if all are quiet."""
     heard = np.fromiter(energies, np.float64)
     heard = heard[heard > _energy(_ABSOLUTE_GATE_LUFS)]
     if not len(heard):

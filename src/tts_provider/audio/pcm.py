@@ -1,4 +1,4 @@
-"""Samples as bytes: 16-bit and float PCM, the WAV header, resampling."""
+"""Converts samples to bytes and back: 16-bit and float PCM, the WAV header, resampling."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def wav_header(
 
 
 def wav_tag(data_bytes: int) -> bytes:
-    """What says who made it, behind so much audio."""
+    """The metadata that names the generator, for the place after this much audio."""
     info = b"INFO" + _chunk(b"ISFT", _text(tag.SOFTWARE)) + _chunk(b"ICMT", _text(tag.COMMENT))
     return bytes(data_bytes % 2) + _chunk(b"LIST", info)
 
 
 def wav_data_at(header: bytes) -> int | None:
-    """Where the audio begins in a WAV file of whoever wrote it, whose first bytes are `header`;
-    None where that cannot be seen there."""
+    """Where the audio begins in any WAV file whose first bytes are `header`; None if they do not
+    tell."""
     at = 12  # behind "RIFF", its size and "WAVE"
     while at + 8 <= len(header):
         name, size_bytes = struct.unpack_from("<4sI", header, at)
@@ -118,7 +118,7 @@ def _text(text: str) -> bytes:
 
 
 class Resampler:
-    """Streaming resampling; the pieces join without a seam. Passes through where rates agree."""
+    """Resamples a stream; the pieces join without a seam. Equal rates pass through."""
 
     def __init__(self, rate_in: int, rate_out: int) -> None:
         self._stream = (
@@ -135,7 +135,7 @@ class Resampler:
         return out
 
     def finish(self) -> Samples:
-        """All that is left."""
+        """The rest."""
         nothing = np.zeros(0, np.float32)
         if self._stream is None:
             return nothing

@@ -17,7 +17,7 @@ _BLOCK_MS = 20
 
 
 class Tempo:
-    """Streaming change of tempo; `speed` 2 takes half the time, 1 passes everything through."""
+    """Changes the tempo of a stream; `speed` 2 takes half the time, 1 passes everything through."""
 
     def __init__(self, rate: int, speed: float) -> None:
         assert SLOWEST <= speed <= FASTEST
@@ -38,7 +38,7 @@ class Tempo:
         return _pull(self._graph)
 
     def finish(self) -> Samples:
-        """All that is left."""
+        """The rest."""
         if self._graph is None:
             return self._held
         if len(self._held):

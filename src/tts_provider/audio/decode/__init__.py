@@ -1,1 +1,1 @@
-"""Files of others → samples."""
+"""Decodes audio files from clients to samples."""

@@ -1,6 +1,6 @@
-"""A process that reads what a stranger sent: what it tells, and how little it may take.
+"""The limits and answers of a process that reads a file from a client.
 
-It is started by `decode_process.start_child` and imports no more than it needs.
+`decode_process.start_child` starts it, and it imports no more than it needs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Answer(IntEnum):
 
 
 def limit_resources(memory_mib: int, cpu_s: int, *, more_bytes: int = 0) -> None:
-    """Memory (`more_bytes` beyond `memory_mib`, and what it has now; Linux only: macOS does not
-    keep to it), CPU time, files, no child and no core dump. On Windows there is nothing to tell:
-    there the server's clock alone ends it."""
+    """Limit this process: memory (`more_bytes` beyond `memory_mib` and what it has now; Linux only,
+    because macOS does not enforce it), CPU time and files, with no child and no core dump. Windows
+    has no such limits; there only the server's time limit ends the process."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,4 +1,5 @@
-"""Audio that others send → mono samples at 24 kHz, within bounds whatever it says of itself."""
+"""Decodes audio from clients to mono samples at 24 kHz, within limits whatever the file says of
+itself."""
 
 from __future__ import annotations
 
@@ -26,12 +27,12 @@ _ROUNDING_S = 1e-6  # of thousands of frames' lengths, added up
 def decode_audio(
     data: bytes, *, max_bytes: int = 10 * 1024 * 1024, max_audio_s: float = 60.0
 ) -> Samples:
-    """WAV, MP3, FLAC, Ogg (Opus, Vorbis), M4A, AAC or WebM → (n,) in [-1, 1], n > 0, 24 kHz.
+    """Decode WAV, MP3, FLAC, Ogg (Opus, Vorbis), M4A, AAC or WebM to (n,) in [-1, 1], n > 0, 24
+    kHz.
 
-    Channels are averaged. Decoding stops where there is more than `max_audio_s`. What a forged file
-    takes is bounded by the process only: files of strangers go to `decode_process`. Raises
-    `InvalidRequest` with the code `audio_too_large`, `audio_too_long`, `unsupported_audio` or
-    `invalid_audio`, and `MemoryError`.
+    Channels are averaged. Decoding stops after `max_audio_s`. Only the process limits what a forged
+    file costs, so files from clients go to `decode_process`. Raises `InvalidRequest` with the code
+    `audio_too_large`, `audio_too_long`, `unsupported_audio` or `invalid_audio`, and `MemoryError`.
     """
     check_size(data, max_bytes)
     try:
@@ -49,7 +50,7 @@ def decode_audio(
 
 
 def check_size(data: bytes | bytearray, max_bytes: int) -> None:
-    """Raises `InvalidRequest` where there is nothing to decode, or too much."""
+    """Raises `InvalidRequest` if there is nothing to decode, or too much."""
     if len(data) > max_bytes:
         raise InvalidRequest(
             f"audio may have {max_bytes} bytes; this has {len(data)}",
@@ -83,7 +84,7 @@ def _floats(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
 
 
 def _at_24_khz(pieces: Iterator[tuple[Samples, int]], max_audio_s: float) -> Samples:
-    """Joined and resampled; a stream may change its rate on the way."""
+    """Join and resample the samples; a stream may change its rate on the way."""
     runs: list[tuple[int, list[Samples]]] = []
     heard_s = 0.0
     for samples, rate in pieces:

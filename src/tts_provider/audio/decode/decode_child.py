@@ -1,7 +1,7 @@
-"""The process that decodes one file of a stranger, and ends: `python -m` this module.
+"""The process that decodes one file from a client, and ends: `python -m` this module.
 
-On its standard input comes a `JOB` and the file; on its standard output goes an `Answer` and what
-belongs to it. Before it reads the file, the operating system is told how much it may take.
+It reads a `JOB` and the file from standard input, and writes an `Answer` and its content to
+standard output. Before it reads the file, it asks the operating system to limit what it may take.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Files of strangers are decoded in processes of their own, one for each file.
+"""Decodes files from clients in separate processes, one for each file.
 
-A process costs 0.1 s to start, so one is kept ready. It has bounded memory, CPU time and files
-(`decode_child`), its time is bounded here, and it is killed where nobody waits for it any more.
-Signed manifests are read there too, for who asks.
+A process takes 0.1 s to start, so one is kept ready. Its memory, CPU time and files are limited
+(`decode_child`), its time is limited here, and it is killed when nobody waits for it any more. It
+also reads signed manifests, on request.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class _Told(NamedTuple):
 
 
 class Decoders:
-    """As many at once as there are cores; who comes then waits in line, and where that is full is
-    refused."""
+    """Decodes as many files at once as there are cores. Others wait in line, and are refused if the
+    line is full."""
 
     def __init__(self) -> None:
         full = f"{_MAX_WAITING} audio files wait to be decoded, the limit; come back in a moment"
@@ -71,17 +71,17 @@ class Decoders:
     async def decode(
         self, data: bytes | bytearray, *, max_bytes: int, max_audio_s: float
     ) -> Samples:
-        """What `decode_audio` gives, and what it raises; and `InvalidRequest` with the code
-        `audio_too_costly` where decoding took more than it may, `OverCapacity`. Cancelled, it ends
-        the process."""
+        """Decode a file as `decode_audio` does. It also raises `InvalidRequest` with the code
+        `audio_too_costly` if decoding takes more than it may, and `OverCapacity`. If cancelled, it
+        ends the process."""
         samples, _ = await self._in_turn(data, max_bytes, max_audio_s, wants_manifest=False)
         return samples
 
     async def decode_with_manifest(
         self, data: bytes | bytearray, *, max_bytes: int, max_audio_s: float
     ) -> tuple[Samples, Manifest | None]:
-        """What `decode` gives, and what `read_manifest` does. Raises what `decode` raises, also
-        where it is the manifest that took too much or that its parser did not survive."""
+        """Decode a file as `decode` does, and read its manifest as `read_manifest` does. It raises
+        what `decode` raises, also if the manifest takes too much or crashes its parser."""
         return await self._in_turn(data, max_bytes, max_audio_s, wants_manifest=True)
 
     async def _in_turn(
@@ -92,7 +92,7 @@ class Decoders:
             return await self._decode(data, max_audio_s, wants_manifest=wants_manifest)
 
     async def close(self) -> None:
-        """End the one that is ready, and those that work."""
+        """End the process that is ready, and those that work."""
         self._closed = True
         ready, self._ready = self._ready, None
         if ready is not None:
@@ -140,7 +140,7 @@ class Decoders:
 
 
 async def decode_once(data: bytes, *, max_bytes: int, max_audio_s: float) -> Samples:
-    """`Decoders.decode` for who has one file only."""
+    """`Decoders.decode` for a single file."""
     decoders = Decoders()
     try:
         return await decoders.decode(data, max_bytes=max_bytes, max_audio_s=max_audio_s)
@@ -151,7 +151,7 @@ async def decode_once(data: bytes, *, max_bytes: int, max_audio_s: float) -> Sam
 async def decode_with_manifest_once(
     data: bytes, *, max_bytes: int, max_audio_s: float
 ) -> tuple[Samples, Manifest | None]:
-    """`Decoders.decode_with_manifest` for who has one file only."""
+    """`Decoders.decode_with_manifest` for a single file."""
     decoders = Decoders()
     try:
         return await decoders.decode_with_manifest(
@@ -188,7 +188,7 @@ async def start_child(module: str, *arguments: str, file: BinaryIO | None = None
 async def _ask(
     process: Process, data: bytes | bytearray, max_audio_s: float, *, wants_manifest: bool
 ) -> _Told | None:
-    """What it answers; None where it ends without an answer."""
+    """Return its answer; None if it ends without one."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(ConnectionError):  # then it has ended, and its code says why
@@ -213,7 +213,7 @@ async def _ask(
 
 
 async def _read_answer(out: StreamReader, longest: int) -> tuple[Answer, bytes]:
-    """`longest` in bytes, of samples. Raises `ValueError` for what is no answer."""
+    """Read an answer; `longest` is in bytes, of samples. Raises `ValueError` if it is not valid."""
     kind, answer_bytes = ANSWER.unpack(await out.readexactly(ANSWER.size))
     answer = Answer(kind)
     if answer_bytes > (longest if answer is Answer.SAMPLES else _MAX_TOLD_BYTES):
@@ -242,7 +242,7 @@ def _samples(answer: Answer, content: bytes) -> Samples:
 
 
 def _ended(process: Process) -> InvalidRequest:
-    """Why it ended without an answer."""
+    """The error for a process that ended without an answer."""
     code = process.returncode or 0
     if sys.platform != "win32" and -code in (signal.SIGXCPU, signal.SIGKILL):
         return _too_costly(TOO_MUCH_CPU)

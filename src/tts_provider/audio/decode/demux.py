@@ -1,7 +1,7 @@
-"""Audio files of others → frames, by FFmpeg, which is told what it may touch.
+"""Reads audio files from clients as frames, with FFmpeg, which may touch nothing else.
 
-What a file may cost in memory and time is not judged here: FFmpeg trusts what files say of
-themselves, in more ways than anybody can foresee. The operating system bounds the process that this
+This module does not judge what a file may cost in memory and time: FFmpeg trusts what files say of
+themselves, in more ways than anybody can foresee. The operating system limits the process that this
 runs in; see `decode_process`.
 """
 
@@ -27,7 +27,8 @@ _MAGIC = (b"ID3", b"fLaC", b"OggS", b"RIFF", b"RF64", b"\x1a\x45\xdf\xa3")  # th
 
 
 def frames_of(data: bytes) -> Iterator[AudioFrame]:
-    """The audio of the first stream that has any. Raises `InvalidRequest` and FFmpeg's errors."""
+    """Yield the audio of the first stream that has any. Raises `InvalidRequest` and FFmpeg's
+    errors."""
     if not _is_known(data):
         raise _unsupported("audio must be WAV, MP3, FLAC, Ogg, M4A, AAC or WebM")
     options = {

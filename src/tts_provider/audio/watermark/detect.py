@@ -1,4 +1,4 @@
-"""Is the watermark in this audio, and where?"""
+"""Finds whether audio has the watermark, and where."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Detection:
 
 
 def detect(decoder: Decoder, samples: Samples) -> Detection:
-    """(n,) at 24 kHz; takes a tenth of their duration on one core."""
+    """Find marked stretches in (n,) at 24 kHz; takes a tenth of the duration on one core."""
     best, stretches = 0.0, list[Stretch]()
     step = _PART_SAMPLES - _STRETCH_FRAMES * HOP
     for start in range(0, max(len(samples) - _STRETCH_FRAMES * HOP, 1), step):
@@ -64,7 +64,7 @@ def detect(decoder: Decoder, samples: Samples) -> Detection:
 
 
 def _detect_part(decoder: Decoder, samples: Samples) -> tuple[float, list[Stretch]]:
-    """At the first tempo at which there is a mark."""
+    """The stretches at the first tempo at which there is a mark."""
     best = 0.0
     for tempo in _TEMPOS:
         begins, scores = _scores(decoder, samples, tempo)

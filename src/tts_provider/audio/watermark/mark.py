@@ -1,4 +1,4 @@
-"""The watermark, put on speech as it is made."""
+"""Puts the watermark on speech as it is made."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ LEAD = SAMPLE_RATE * 320 // 1000
 
 
 class Marker:
-    """Marks one stream. What comes out of `push` and `finish` is as long as what went in, and does
-    not depend on how that was cut.
+    """Marks one stream. The output of `push` and `finish` is as long as the input, and does not
+    depend on how that was cut.
 
-    The mark is added to the samples in windows that overlap and fade in and out, so it begins,
-    ends and goes from piece to piece without a click.
+    The mark is added to the samples in windows that overlap and fade in and out, so it begins, ends
+    and goes from piece to piece without a click.
     """
 
     def __init__(self, encoder: Encoder, lead: int = 0) -> None:
-        """The first `lead` samples stay as they are."""
+        """The first `lead` samples stay unmarked."""
         self._encoder = encoder
         self._lead = lead
         self._held: Samples = np.zeros(0, np.float32)  # from the first that is not complete
@@ -39,11 +39,11 @@ class Marker:
 
     @property
     def held(self) -> int:
-        """Samples that went in and have not come out."""
+        """How many samples went in and have not come out."""
         return len(self._held)
 
     def push(self, samples: Samples) -> Samples:
-        """What is complete, (m,): up to 134 ms are held back."""
+        """Return the complete samples, (m,); up to 134 ms are held back."""
         led, samples = samples[: self._lead], samples[self._lead :]
         self._lead -= len(led)
         self._held = np.concatenate([self._held, samples])
@@ -53,7 +53,7 @@ class Marker:
         return np.concatenate(done)
 
     def finish(self) -> Samples:
-        """The rest; what is missing of the last windows is silence."""
+        """Return the rest; the missing part of the last windows is silence."""
         left = len(self._held)
         self._held = np.concatenate([self._held, np.zeros(_NEEDED, np.float32)])
         done = [np.zeros(0, np.float32)]

@@ -27,7 +27,7 @@ _SLOPE = 0.01  # of LeakyReLU where it is negative
 
 
 class Encoder:
-    """Says how the levels of a spectrum are to change. From any thread."""
+    """Says how the levels of a spectrum must change. Call it from any thread."""
 
     def __init__(self, weights: Weights) -> None:
         self._session = _session("encoder", ["encoder.layers"], BINS, weights)
@@ -39,7 +39,7 @@ class Encoder:
 
 
 class Decoder:
-    """Looks for that change. From any thread."""
+    """Looks for that change. Call it from any thread."""
 
     def __init__(self, weights: Weights) -> None:
         self._session = _session("decoder", _DECODERS, 2, weights)
@@ -56,7 +56,7 @@ class Decoder:
 
 
 def stretch(levels: Levels, frames: int) -> Levels:
-    """(BINS, T) → (BINS, frames), linearly, the first and the last as they are."""
+    """(BINS, T) → (BINS, frames), linearly; the first and the last frame stay."""
     places = np.linspace(0, levels.shape[1] - 1, max(frames, 1), dtype=np.float32)
     before = np.minimum(places.astype(np.int64), max(levels.shape[1] - 2, 0))
     part = (places - before).astype(np.float32)

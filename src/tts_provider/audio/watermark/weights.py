@@ -1,7 +1,7 @@
-"""The weights of Perth's network, as they lie in the package resemble-perth.
+"""Reads the weights of Perth's network from the package resemble-perth.
 
-The package's own code is never imported: it wants torch. Its file is a zip of raw numbers and of a
-pickle that names them; the pickle may name nothing but tensors here.
+The package's own code is never imported, because it needs torch. Its file is a zip of raw numbers
+and of a pickle that names them; here the pickle may name nothing but tensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 
 def is_installed() -> bool:
-    """Whether the package is here, of whatever version."""
+    """Whether any version of the package is installed."""
     try:
         importlib.metadata.version(_PACKAGE)
     except importlib.metadata.PackageNotFoundError:
@@ -40,7 +40,7 @@ def is_installed() -> bool:
 
 
 def read_weights() -> Weights:
-    """Names → arrays, 37 MB. Raises `StartupError` where the package is missing, damaged or of
+    """Read names → arrays, 37 MB. Raises `StartupError` if the package is missing, damaged or of
     another version."""
     try:
         found = importlib.metadata.distribution(_PACKAGE)
@@ -64,9 +64,9 @@ def read_weights() -> Weights:
 
 
 def read_checkpoint(data: bytes) -> Any:
-    """What `torch.save` wrote of dictionaries, numbers and float32 tensors.
+    """Read dictionaries, numbers and float32 tensors that `torch.save` wrote.
 
-    Raises `pickle.UnpicklingError` for whatever else it names, before anything of it runs.
+    If the file names anything else, raises `pickle.UnpicklingError` before any of it runs.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]

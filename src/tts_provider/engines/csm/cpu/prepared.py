@@ -1,8 +1,9 @@
-"""The folder of prepared weights, which several processes may share: one makes a file and the
-others wait, nothing half-made is ever found under its name, and what nobody used lately goes.
+"""The folder of prepared weights, which several processes may share.
 
-Locks are the system's (`flock`), so they hold between containers that share a volume, and one that
-is killed keeps none. A file's time of change says when it was used last.
+One process makes a file while the others wait, nobody ever finds a half-made file under its name,
+and files that were not used lately are removed. Locks are the system's (`flock`), so they hold
+between containers that share a volume, and a killed process keeps none. A file's modification time
+says when it was last used.
 """
 
 from __future__ import annotations

@@ -84,9 +84,9 @@ class Adapter:
     """By canonical names, the codec's with `codec_model.` before."""
 
     def merge(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`tensors`, those that the adapter changes merged when they are read.
+        """Return `tensors`, with the adapter's changes merged when they are read.
 
-        Raises `StartupError` where shapes do not fit, or the adapter has what `tensors` lack.
+        Raises `StartupError` if shapes do not fit, or the adapter has what `tensors` lack.
         """
         merged = dict(tensors)
         for name, change in self.changes.items():
@@ -99,7 +99,8 @@ class Adapter:
         return merged
 
     def part(self, *, codec: bool) -> Adapter:
-        """What it changes of the codec, or of everything else."""
+        """The part of the adapter that changes the codec, or the part that changes everything
+        else."""
         return replace(
             self,
             changes={
@@ -154,7 +155,7 @@ class Adapter:
 
 
 def read_adapter_base(folder: Path) -> tuple[str | None, str | None]:
-    """The base of the adapter in `folder`, and its revision. Raises `StartupError`."""
+    """The base model of the adapter in `folder`, and its revision. Raises `StartupError`."""
     config = _read_config(folder)
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     for key, value in (("base_model_name_or_path", base), ("revision", revision)):
@@ -164,12 +165,12 @@ def read_adapter_base(folder: Path) -> tuple[str | None, str | None]:
 
 
 def is_repository(name: str) -> bool:
-    """Whether it can be a repository of the hub's."""
+    """Whether it can be the name of a repository on the hub."""
     return _REPOSITORY.fullmatch(name) is not None and ".." not in name
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """The adapter in `folder`. Raises `StartupError` where it is damaged or not understood."""
+    """Read the adapter in `folder`. Raises `StartupError` if it is damaged or not understood."""
     config = _read_config(folder)
     _check_config(folder, config)
     path = folder / ADAPTER_WEIGHTS

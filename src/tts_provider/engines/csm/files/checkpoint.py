@@ -1,8 +1,8 @@
-"""Any published layout of the weights → one canonical tensor map.
+"""Reads any published layout of the weights as one canonical map of tensors.
 
-Canonical names are the transformers layout's, query and key rows in half-split RoPE order. Tensors
-are memory-mapped: nothing is read until it is used. Layouts are told apart by tensor names, never
-by file names.
+Canonical names are those of the transformers layout, with query and key rows in half-split RoPE
+order. Tensors are memory-mapped: nothing is read until it is used. Layouts are told apart by tensor
+names, never by file names.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def open_checkpoint(folder: Path, adapter: Path | None = None) -> Checkpoint:
 def find_codec(
     checkpoint: Checkpoint, folder: Path | None
 ) -> tuple[MimiConfig, Mapping[str, Tensor]]:
-    """The codec's dimensions and tensors: the checkpoint's own, else those in `folder`.
+    """The codec's dimensions and tensors: from the checkpoint itself, else from `folder`.
 
-    Raises `StartupError` where there is none or it is not whole.
+    Raises `StartupError` if there is none or it is not complete.
     """
     if checkpoint.codec and checkpoint.config.mimi is not None:
         config, codec = checkpoint.config.mimi, checkpoint.codec

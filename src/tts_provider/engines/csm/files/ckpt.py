@@ -11,7 +11,7 @@ from tts_provider.errors import StartupError
 
 
 def read_ckpt(path: Path) -> dict[str, np.ndarray]:
-    """Names → float32 arrays. Raises `StartupError` where the file holds anything but tensors."""
+    """Names → float32 arrays. Raises `StartupError` if the file holds anything but tensors."""
     try:
         import torch
     except ImportError:

@@ -1,4 +1,4 @@
-"""How a model wants to be sampled: `generation_config.json`, and settings before it."""
+"""How a model is sampled by default: settings, then `generation_config.json`."""
 
 from __future__ import annotations
 

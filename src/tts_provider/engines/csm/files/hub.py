@@ -1,4 +1,4 @@
-"""CSM-1B's files, downloaded from the Hugging Face hub where they are not on the disk."""
+"""Downloads CSM-1B's files from the Hugging Face hub if they are not on the disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BESIDE_THE_WEIGHTS = (
 def find_files(
     folder: Path, *, may_download: bool, on_progress: Callable[[str], None]
 ) -> ModelFiles:
-    """Everything the model in `folder` needs. Raises `StartupError`."""
+    """Find everything that the model in `folder` needs. Raises `StartupError`."""
 
     def download(repository: str, names: tuple[str, ...]) -> Path:
         return _download(repository, names, on_progress)

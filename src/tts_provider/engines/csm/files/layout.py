@@ -25,7 +25,7 @@ _PICKLE = "ckpt.pt"
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to publish a model's weights."""
+    """A way in which a model's weights are published."""
 
     files: tuple[str, ...]
     """Patterns of all its files; a repository that has one of the first is asked for these."""
@@ -67,9 +67,9 @@ class WeightFiles:
 
 
 def find_weight_files(folder: Path) -> WeightFiles:
-    """The files that hold the weights of the model in `folder`, all of them there.
+    """Find the files that hold the weights of the model in `folder`, and check that all are there.
 
-    Raises `StartupError`: what is there instead, and what to do.
+    Raises `StartupError`, which says what is there instead and what to do.
     """
     if not folder.is_dir():
         raise StartupError(f"{folder} is no folder; give the folder of a model")
@@ -110,7 +110,7 @@ def find_weight_files(folder: Path) -> WeightFiles:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether `folder` holds a model of its own, whole or not."""
+    """Whether `folder` holds a model of its own, complete or not."""
     try:
         find_weight_files(folder)
     except StartupError:
@@ -124,7 +124,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether the file is there. Raises `StartupError` where only its name is."""
+    """Whether the file is there. Raises `StartupError` if only its name is."""
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:

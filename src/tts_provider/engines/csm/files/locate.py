@@ -1,4 +1,4 @@
-"""From what a user asks for to the files: a model, and where there is one, its adapter."""
+"""Finds the files that a user asks for: a model, and its adapter if there is one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _repository(repository: str, revision: str, on_progress: Report, may_downloa
 
 
 def find_adapter(path: Path) -> Path:
-    """The folder that `--adapter` names. Raises `StartupError` where it is none."""
+    """The folder that `--adapter` names. Raises `StartupError` if it is not an adapter."""
     try:
         if not path.is_dir():
             what = "is a file; give the folder that holds it" if path.exists() else "does not exist"
@@ -121,8 +121,8 @@ def _base(adapter: Path, on_progress: Report, may_download: bool) -> Path:
 
 
 def name_of(files: ModelFiles) -> str:
-    """What clients hear that speaks: the repository where the folder is in the hub's cache, else
-    what the folder is called; and the adapter."""
+    """The name that clients see: the repository if the folder is in the hub's cache, else the name
+    of the folder; and the adapter."""
     name = _repository_of(files.folder) or _folder_name(files.folder)
     if files.adapter is None or files.adapter == files.folder:
         return name
@@ -137,7 +137,8 @@ def _repository_of(folder: Path) -> str | None:
 
 
 def _folder_name(folder: Path) -> str:
-    """Nothing within says whose voice was trained, but people call folders after it."""
+    """The name of the folder. Nothing inside says whose voice was trained, but people name folders
+    after it."""
     path = folder.resolve()
     name = f"{path.parent.name}/{path.name}" if _CHECKPOINT.fullmatch(path.name) else path.name
     name = _ODD.sub("-", name).strip("-")[:_LONGEST_NAME]

@@ -30,7 +30,8 @@ _HARMLESS = re.compile(
 
 
 def plain_name(name: str) -> str:
-    """The name without a wrapper's prefix, the codec's modules as the published files call them."""
+    """The name without a wrapper's prefix, with the codec's modules as the published files name
+    them."""
     name = name.replace("._orig_mod.", ".")
     if match := _PREFIX.match(name):
         name = name[match.end() :]

@@ -97,7 +97,7 @@ def _complete_snapshot(repository: Path) -> Path:
 
 
 def check_model(folder: Path) -> None:
-    """Raises `StartupError` where `folder` holds neither a whole model nor an adapter of one."""
+    """Raises `StartupError` if `folder` holds neither a complete model nor an adapter of one."""
     if not is_adapter(folder) or has_weights(folder):
         check_weights(folder)
         return
@@ -168,9 +168,9 @@ def find_mimi(folder: Path, fetch: Fetch | None = None) -> Path | None:
 
 
 def find_cached(repository: str, revision: str = "main") -> Path | None:
-    """The snapshot of a repository in the hub's cache; None where there is none.
+    """The snapshot of a repository in the hub's cache; None if there is none.
 
-    Raises `StartupError` where it is there and not whole.
+    Raises `StartupError` if it is there but not complete.
     """
     from huggingface_hub import constants
 

@@ -1,4 +1,4 @@
-"""Tensors of files, memory-mapped and read when asked for."""
+"""Tensors in files, memory-mapped and read when they are used."""
 
 from __future__ import annotations
 
