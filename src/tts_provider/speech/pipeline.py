@@ -407,4 +407,4 @@ def _shorten_lead(passages: Iterable[Passage]) -> Iterator[Passage]:
 
 
 def nothing_to_speak() -> NoSpeech:
-    return NoSpeech("text has nothing that can be spoken; send words or numbers", param="text")
+    return NoSpeech("the text has nothing that can be spoken; send words or numbers", param="text")

@@ -266,7 +266,7 @@ class VoiceStore:
         transcript = None if transcript is None else check_transcript(transcript)
         if not consent:
             raise InvalidRequest(
-                "consent must be true: the person whose voice this is has agreed to its use here",
+                "consent must be true: confirm that the voice's owner has agreed to its use here",
                 code="consent_required",
                 param="consent",
             )
@@ -410,7 +410,7 @@ class VoiceStore:
         voices, limit = len(self._ids()), self._limits.max_voices
         if voices >= limit:
             raise InvalidRequest(
-                f"there are {voices} voices, the limit is {limit}; remove one first",
+                f"there are {voices} voices, and the limit is {limit}; remove one first",
                 code="too_many_voices",
             )
 

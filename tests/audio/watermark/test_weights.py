@@ -90,5 +90,5 @@ def test_a_damaged_file_and_another_version_are_one_sentence(tmp_path, monkeypat
     with pytest.raises(StartupError, match="cannot be read"):
         read_weights()
     fake.version = "9.0"
-    with pytest.raises(StartupError, match=r"needs resemble-perth 1\.0\.1, here is 9\.0"):
+    with pytest.raises(StartupError, match=r"needs resemble-perth 1\.0\.1, but 9\.0"):
         read_weights()

@@ -67,7 +67,7 @@ def test_without_the_package_the_engine_says_what_to_install(monkeypatch):
 
 def test_another_version_is_refused(monkeypatch):
     monkeypatch.setattr("tts_provider.engines.hibari.package.version", lambda name: "9.9")
-    with pytest.raises(StartupError, match=r"needs hibari-tts 0\.2\.1, here is 9\.9"):
+    with pytest.raises(StartupError, match=r"needs hibari-tts 0\.2\.1, but 9\.9"):
         read_model()
 
 

@@ -53,7 +53,7 @@ def check_size(data: bytes | bytearray, max_bytes: int) -> None:
     """Raises `InvalidRequest` if there is nothing to decode, or too much."""
     if len(data) > max_bytes:
         raise InvalidRequest(
-            f"audio may have {max_bytes} bytes; this has {len(data)}",
+            f"audio may have {max_bytes} bytes; got {len(data)}",
             code="audio_too_large",
             param="audio",
         )
@@ -103,13 +103,13 @@ def _at_24_khz(pieces: Iterator[tuple[Samples, int]], max_audio_s: float) -> Sam
 def _check_shape(rate: int, channels: int) -> None:
     if not MIN_RATE <= rate <= MAX_RATE:
         raise InvalidRequest(
-            f"audio must have {MIN_RATE} to {MAX_RATE} samples a second; this says {rate}",
+            f"audio must have {MIN_RATE} to {MAX_RATE} samples a second; got {rate}",
             code="unsupported_audio",
             param="audio",
         )
     if not 1 <= channels <= MAX_CHANNELS:
         raise InvalidRequest(
-            f"audio must have 1 to {MAX_CHANNELS} channels; this says {channels}",
+            f"audio must have 1 to {MAX_CHANNELS} channels; got {channels}",
             code="unsupported_audio",
             param="audio",
         )
@@ -117,7 +117,9 @@ def _check_shape(rate: int, channels: int) -> None:
 
 def _too_long(max_audio_s: float) -> InvalidRequest:
     return InvalidRequest(
-        f"audio may be {max_audio_s:g} s long; this is longer", code="audio_too_long", param="audio"
+        f"audio may be {max_audio_s:g} s long, and this is longer",
+        code="audio_too_long",
+        param="audio",
     )
 
 

@@ -136,7 +136,9 @@ class Decoders:
             return process if process.returncode is None else await start_child(CHILD)
         except OSError as error:
             log.error("no process can be started to decode audio: %s", error)
-            raise EngineFailed("the server cannot decode audio now", code="no_decoder") from None
+            raise EngineFailed(
+                "the server cannot decode audio now; try again later", code="no_decoder"
+            ) from None
 
 
 async def decode_once(data: bytes, *, max_bytes: int, max_audio_s: float) -> Samples:
@@ -208,7 +210,7 @@ async def _ask(
         await process.wait()
         return None
     except ValueError as error:
-        log.warning("a process that decoded audio gave no answer of ours: %s", error)
+        log.warning("a decoding process gave an invalid answer: %s", error)
         raise damaged() from None
 
 
@@ -246,7 +248,7 @@ def _ended(process: Process) -> InvalidRequest:
     code = process.returncode or 0
     if sys.platform != "win32" and -code in (signal.SIGXCPU, signal.SIGKILL):
         return _too_costly(TOO_MUCH_CPU)
-    log.warning("a process that decoded audio ended with %s", code)
+    log.warning("a decoding process ended with exit code %s", code)
     return _too_costly(TOO_MUCH_MEMORY) if code > 0 else damaged()
 
 

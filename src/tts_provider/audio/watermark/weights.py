@@ -48,7 +48,7 @@ def read_weights() -> Weights:
         raise StartupError(f"{_PACKAGE}, which has the watermark, is missing: {INSTALL}") from None
     if found.version != VERSION:
         raise StartupError(
-            f"the watermark needs {_PACKAGE} {VERSION}, here is {found.version}: {INSTALL}"
+            f"the watermark needs {_PACKAGE} {VERSION}, but {found.version} is installed: {INSTALL}"
         )
     path = Path(str(found.locate_file(_FILE)))
     try:

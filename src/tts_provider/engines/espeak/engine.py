@@ -176,7 +176,7 @@ class _Library:
                 own = [line for line in lines if not line.startswith((b"language", b"name"))]
                 path.write_bytes(b"\n".join([language, *own, _DETERMINISTIC]))
             except OSError as error:
-                raise EngineFailed(f"espeak-ng's voice cannot be made: {error}") from None
+                raise EngineFailed(f"espeak-ng cannot create the voice: {error}") from None
         return os.fsencode(path)
 
     def _short_path(self, data: Path) -> Path:

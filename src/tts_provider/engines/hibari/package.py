@@ -84,7 +84,7 @@ def read_model() -> bytes:
         raise StartupError(f"the embedded voice hibari is not installed: {_INSTALL}")
     if found != VERSION:
         raise StartupError(
-            f"the embedded voice needs {_PACKAGE} {VERSION}, here is {found}: {_INSTALL}"
+            f"the embedded voice needs {_PACKAGE} {VERSION}, but {found} is installed: {_INSTALL}"
         )
     contents = {}
     for name, sha256 in _SHA256.items():

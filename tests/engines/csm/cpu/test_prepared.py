@@ -114,7 +114,7 @@ def test_a_stop_ends_the_making_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.glob("*.tmp")), "gone at once, whatever the thread does"
     end.set()
     thread.join()
-    assert "stopped while the weights were prepared" in str(problems[0])
+    assert "the server stopped while it prepared the weights" in str(problems[0])
     assert not list(tmp_path.glob("*.safetensors"))
 
 

@@ -93,7 +93,7 @@ NORM = "backbone_model.norm.weight"
         (lambda t: t.update(extra=torch.ones(1)), "1 tensors that this model does not know"),
         (
             lambda t: t.update({NORM: torch.ones(3)}),
-            r"the shape \(3,\), config.json asks for \(64,\)",
+            r"the shape \(3,\), config.json requires \(64,\)",
         ),
         (lambda t: t.update({NORM: torch.ones(64, dtype=torch.int32)}), "cannot read"),
     ],

@@ -45,7 +45,7 @@ class PreparedFolder:
     def check_stop(self) -> None:
         """Raises `EngineFailed` where `stop` was called."""
         if self._stopping.is_set():
-            raise EngineFailed("stopped while the weights were prepared")
+            raise EngineFailed("the server stopped while it prepared the weights")
 
     @contextlib.contextmanager
     def locked(self, key: str, on_progress: Callable[[str], None]) -> Iterator[None]:

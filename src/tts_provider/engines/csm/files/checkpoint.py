@@ -124,7 +124,7 @@ def find_codec(
             merged = checkpoint.codec_changes.merge(named)
             codec = {name.removeprefix(CODEC): tensor for name, tensor in merged.items()}
     else:
-        raise StartupError("the model's folder holds no codec; download kyutai/mimi beside it")
+        raise StartupError("the model's folder holds no codec; download kyutai/mimi into it")
     needed = ["upsample.conv.weight", "downsample.conv.weight"]
     for kind, books in (
         ("semantic", config.semantic_codebooks),
@@ -214,7 +214,7 @@ def _check(
         if tensors[name].shape != shape:
             raise StartupError(
                 f"{tensors[name].source}: tensor {name} has the shape {tensors[name].shape}, "
-                f"config.json asks for {shape}"
+                f"config.json requires {shape}"
             )
 
 

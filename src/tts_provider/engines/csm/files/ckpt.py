@@ -23,7 +23,7 @@ def read_ckpt(path: Path) -> dict[str, np.ndarray]:
         body = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise StartupError(
-            f"{path} is damaged or holds more than tensors and is not read "
+            f"{path} is damaged or holds more than tensors, so it is not read "
             f"({str(error).splitlines()[0][:120]}); download it again"
         ) from None
     if not isinstance(body, dict) or not all(isinstance(v, torch.Tensor) for v in body.values()):

@@ -29,7 +29,7 @@ def read_sampling(files: ModelFiles, settings: Settings) -> Sampling:
         if sample is not None and not isinstance(sample, bool):
             raise StartupError(
                 f"{path}: {key.replace('temperature', 'do_sample')} must be true or false, got "
-                f"{str(sample)[:60]!r}; mend the file, or remove it"
+                f"{str(sample)[:60]!r}; correct the file, or remove it"
             )
         return 0.0 if sample is False else found  # greedy, whatever temperature stands beside it
 
@@ -65,6 +65,6 @@ def _number(
         what = "a whole number" if kind is int else "a number"
         raise StartupError(
             f"{path}: {key} must be {what} from {least:g} to {most:g}, got {str(value)[:60]!r}; "
-            "mend the file, or remove it"
+            "correct the file, or remove it"
         )
     return value
