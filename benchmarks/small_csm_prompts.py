@@ -4,7 +4,7 @@
     python benchmarks/small_csm_prompts.py [--seeds 3]
 
 Both voices of hibari and of espeak-ng read the model's own words, or ordinary sentences that it has
-not learnt, as speaker 0 and as speaker 1. What follows is in the reader's voice where its pitch is
+not learned, as speaker 0 and as speaker 1. What follows is in the reader's voice where its pitch is
 on the reader's side of 165 Hz.
 """
 
@@ -29,7 +29,7 @@ from tts_provider.speech.engine import SAMPLE_RATE, Engine, Manner, Utterance, V
 
 LENGTHS_S = (2, 4, 6, 8, 12, 16, 20)
 SENTENCES = """
-Early in the morning my neighbour walks her old brown dog along the river, past the mill and the
+Early in the morning my neighbor walks her old brown dog along the river, past the mill and the
 little church. She says that the water was cleaner when she was young, and that the trains ran on
 time. I listen, because she likes to talk, and because most of what she says is true. On Sundays we
 drink coffee in her garden, where the roses grow over the wall. Last year a storm took the roof of

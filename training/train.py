@@ -30,7 +30,7 @@ WORK = ROOT / "build" / "small-csm"
 CHECKPOINT = ROOT / "tests" / "data" / "small-csm"
 SEED = 1
 _LISTS, _TAKES = 60, 6
-# Of how often each kind of example is drawn while prompts are learnt, see `Lists`.
+# Of how often each kind of example is drawn while prompts are learned, see `Lists`.
 _PROMPTS_RATE = 1e-3
 _PROMPTED = (0.25, 0.5, 0.1, 0.15)
 
