@@ -1,4 +1,4 @@
-"""A temporary folder that goes with its process, and at the latest when another one starts."""
+"""A temporary folder that is removed with its process, or at the latest when another one starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAFE_S = 60.0
 
 
 def make_data_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
-    """An empty folder; those of processes that were killed are removed. On Windows they stay."""
+    """Make an empty folder, and remove those of processes that were killed (not on Windows)."""
     folder = tempfile.TemporaryDirectory(prefix=prefix)
     if sys.platform != "win32":
         _lock(Path(folder.name))  # until the process ends

@@ -45,7 +45,8 @@ def _cased(part: str) -> str:
 
 
 def find_languages(data: Path) -> dict[str, Language]:
-    """Those that have a dictionary, by code, in the order of their names. Raises `OSError`."""
+    """The languages that have a dictionary, by code, in the order of their names. Raises
+    `OSError`."""
     found = {}
     for file in (path for path in (data / "lang").rglob("*") if path.is_file()):
         # Comments in some of the files are not UTF-8.

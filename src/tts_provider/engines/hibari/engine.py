@@ -1,9 +1,9 @@
 """The embedded engine: hibari, a small natural English voice whose weights are in its package.
 
-It is no small CSM-1B: it is another model, of two million parameters, that reads English aloud and
-knows neither voice prompts nor a conversation.
+hibari is a separate, much smaller model than CSM-1B: it has two million parameters, reads English
+aloud, and cannot clone voices or use a conversation.
 
-A sentence is one job on a pool of threads, and jobs take turns, so a long text holds up nobody.
+A sentence is one job on a pool of threads, and jobs take turns, so a long text delays nobody.
 """
 
 from __future__ import annotations

@@ -48,10 +48,10 @@ class Spectra:
 
 
 class Graph:
-    """The network, on the thread that calls it: any number of them at once."""
+    """The network. It runs on the calling thread; any number of threads may call it at once."""
 
     def __init__(self, model: bytes) -> None:
-        """Raises `StartupError` where `model` is not hibari's graph."""
+        """Raises `StartupError` if `model` is not hibari's graph."""
         self._session = open_session(edit(model))
 
     def compute(

@@ -1,6 +1,6 @@
-"""IPA, as dictionaries write it → the phonemes that the embedded voice has learned.
+"""Converts IPA, as dictionaries write it, to the phonemes that the embedded voice has learned.
 
-They are American English's, one character for a diphthong, with the stress before the vowel.
+They are those of American English: one character for a diphthong, and the stress before the vowel.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _STRESS = re.compile(rf"([ˈˌ]+)([^{_VOWELS}ˈˌ ]*)")
 
 
 def from_ipa(ipa: str) -> str | None:
-    """The voice's phonemes, a space between words; None where nothing can be said so, or
-    where there is a sound that it has not learned."""
+    """The voice's phonemes, with a space between words; None if there is nothing to say, or a sound
+    that the voice has not learned."""
     sounds = _SOUND.sub(lambda match: _SOUNDS[match[0]], ipa.translate(_TYPED))
     words = [_stressed(word) for word in sounds.split()]
     if not {*sounds} & {*_VOWELS} or not _LEARNED.issuperset("".join(words)):

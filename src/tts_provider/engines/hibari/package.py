@@ -1,7 +1,7 @@
 """What is used of the package hibari-tts: its files, checked, and its reading of English.
 
-Nothing else imports it. Its license lets the files be carried along, should it ever be gone from
-the index: then this is the file that changes.
+Nothing else imports the package. If it ever disappears from the index, its license allows us to
+carry the files along, and only this file changes.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def is_installed() -> bool:
 def read_model() -> bytes:
     """The graph of the voice in the package. All of its files are checked.
 
-    Raises `StartupError` where one is missing, damaged or of another version.
+    Raises `StartupError` if one is missing, damaged or of another version.
     """
     spec = importlib.util.find_spec("hibari")
     try:

@@ -1,5 +1,5 @@
-"""A large JSON object that stays as it is written: 12 bytes beside each entry's text, where a
-dictionary of Python's takes some 200."""
+"""A large JSON object that is kept as text: 12 bytes for each entry beside its text, where a Python
+dictionary takes some 200."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUOTE = ord('"')
 
 
 class Table:
-    """Reads like a dictionary, an entry at a time; each is parsed when it is asked for."""
+    """Reads like a dictionary. Each entry is parsed when it is used."""
 
     def __init__(self, text: bytes, begin: int = 0) -> None:
         """`text` is compact UTF-8 from the object's brace at `begin` on, whose values are strings

@@ -1,4 +1,4 @@
-"""English words that no dictionary has, as espeak-ng says them in Kokoro's alphabet."""
+"""English words that are in no dictionary, as espeak-ng says them, in Kokoro's alphabet."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _BRITISH = {"e^ə": "ɛː", "iə": "ɪə", "ə^ʊ": "Q", "o^ʊ": "Q", "o": "ɔ"}
 
 
 def unknown_word_reader(*, is_british: bool = False) -> Callable[[str], str | None] | None:
-    """How espeak-ng says a word; None where it is not installed."""
+    """A function that asks espeak-ng how a word is said; None if espeak-ng is not installed."""
     if not espeak.is_installed():
         return None
     code = "en-gb" if is_british else "en-us"
@@ -62,7 +62,7 @@ def unknown_word_reader(*, is_british: bool = False) -> Callable[[str], str | No
 
 
 def of_espeak(ipa: str, *, is_british: bool = False) -> str:
-    """An English word's IPA of espeak's in the sounds of American or British voices."""
+    """Convert espeak's IPA of an English word to the sounds of American or British voices."""
     own = _BRITISH if is_british else _AMERICAN
     sounds = replace_sounds(as_typed(ipa), {**_ENGLISH, **own})
     return re.sub("(\\S)\u0329", r"ᵊ\1", sounds).replace("^", "")

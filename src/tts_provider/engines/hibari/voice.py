@@ -1,4 +1,5 @@
-"""A woman and a man of the one voice in hibari's package, and how they perform a sentence."""
+"""The woman and the man that are made from the one voice in hibari's package, and how they perform
+a sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ VOICES = (
 
 @dataclass(frozen=True)
 class Character:
-    """What makes a voice of the one in the package."""
+    """How a voice differs from the one in the package."""
 
     pitch: float
     """Factor of the fundamental frequency, inside the graph."""
@@ -55,14 +56,14 @@ _AHEAD_FRAMES = 6
 
 
 def pause_samples(phonemes: str, stretch: float = 1.0) -> int:
-    """What is kept of the silence behind these phonemes, by the mark at their end."""
+    """How much of the silence after these phonemes is kept, by the mark at their end."""
     mark = phonemes.rstrip(_QUOTES)[-1:]
     pause_ms = _PAUSE_MS.get(mark, _SHORTEST_PAUSE_MS) * stretch
     return round(SAMPLE_RATE * pause_ms / 1000)
 
 
 class Performance:
-    """One stretch of phonemes as sound, and when each of them is heard."""
+    """One stretch of phonemes as sound, and when each phoneme is heard."""
 
     def __init__(self, spectra: Spectra, character: Character, phonemes: str) -> None:
         """`spectra` are of `phonemes` with a silence at both ends, at `character.rate`."""

@@ -12,7 +12,7 @@ from tts_provider.speech.mapped_text import MappedText
 
 
 def read_figures(text: MappedText, language: str) -> MappedText:
-    """`text`, in the language of that tag of BCP 47, with words for its figures."""
+    """`text` with words for its figures, in the language of this BCP 47 tag."""
     code = language.partition("-")[0].lower()
     if code in TABLES:
         return romance.read_figures(text, TABLES[code])

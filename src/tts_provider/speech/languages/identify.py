@@ -29,8 +29,8 @@ class Guess:
 
 
 def identify(text: str) -> Guess | None:
-    """The language of `text`; None where it has fewer than three words or letters of another
-    script. Tens of microseconds, once `load` was called."""
+    """The language of `text`; None if it has fewer than three words, or letters of another script.
+    Takes tens of microseconds after `load`."""
     if len(_WORD.findall(text)) < _LEAST_WORDS or _OTHER_LETTER.search(text):
         return None
     language, probability = load().classify(text)

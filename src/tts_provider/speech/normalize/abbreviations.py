@@ -1,4 +1,4 @@
-"""Abbreviations → words, with or without the full stop that is theirs."""
+"""Abbreviations → words, with or without their full stop."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def plain_characters(text: MappedText) -> MappedText:
 
 
 def _power(match: re.Match[str]) -> str:
-    """An exponent; behind a word or a full stop, the number of a note, which nobody reads."""
+    """An exponent; after a word or a full stop it is the number of a note, which is not spoken."""
     before = match.string[max(0, match.start() - 3) : match.start()]
     if not _POWER_BASE.search(before):
         return ""

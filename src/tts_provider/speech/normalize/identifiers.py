@@ -89,7 +89,7 @@ def _number_and_letter(match: re.Match[str]) -> Replacement:
 
 
 def _pairs(digits: str) -> str:
-    """As doors are called: one oh one, twelve oh four."""
+    """Digits in pairs, as for door numbers: one oh one, twelve oh four."""
     first, last = digits[:-2], digits[-2:]
     if len(digits) == 4 and last == "00" and digits[1] != "0":
         return f"{cardinal(first.lstrip('0'))} hundred"

@@ -1,4 +1,4 @@
-"""Words that a line's end has cut in two are whole again."""
+"""Joins words that the end of a line has cut in two."""
 
 from __future__ import annotations
 

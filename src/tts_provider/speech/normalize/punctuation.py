@@ -1,4 +1,5 @@
-"""Marks that are no words: brackets, dashes and quotes become pauses, the rest goes."""
+"""Punctuation that is not spoken: brackets, dashes and quotes become pauses, the rest is
+dropped."""
 
 from __future__ import annotations
 

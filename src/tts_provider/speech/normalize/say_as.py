@@ -16,7 +16,7 @@ SAY_AS = (
 
 
 def say_as(text: str, kind: str, order: str = "") -> str:
-    """What is read as words instead of `text`."""
+    """The text that is read as words instead of `text`."""
     if kind in ("characters", "spell-out", "verbatim"):
         return " ".join(
             spelled(c) if c in "0123456789" else "A" if c == "a" else c

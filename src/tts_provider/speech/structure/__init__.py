@@ -1,1 +1,1 @@
-"""Markdown, HTML, SSML and what chats have → plain text that knows where it was written."""
+"""Converts Markdown, HTML, SSML and chat text to plain text that knows where it was written."""

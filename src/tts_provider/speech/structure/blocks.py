@@ -37,7 +37,7 @@ _LONGEST_END = 60
 
 
 class BlockParser(InlineParser):
-    """Reads structure out of a text that arrives in pieces: its lines here, what is in them in
+    """Reads the structure of a text that arrives in pieces: its lines here, their content in
     `InlineParser`."""
 
     def __init__(
@@ -59,7 +59,7 @@ class BlockParser(InlineParser):
 
     @property
     def characters(self) -> int:
-        """How many are waiting for what follows them."""
+        """How many characters wait for what follows them."""
         return len(self._text) - self._at
 
     @property
@@ -81,7 +81,7 @@ class BlockParser(InlineParser):
         return self._out.take()
 
     def flush(self) -> PlainText:
-        """What is left, as if the text ended here."""
+        """Read the rest, as if the text ended here."""
         self._final = True
         plain = self.push("")
         self._final = False

@@ -15,13 +15,13 @@ from tts_provider.speech.structure.plain_text import PlainTextWriter
 
 
 class Undecided(Exception):
-    """What comes next decides."""
+    """The next character decides."""
 
 
 class InlineParser:
-    """A place in a text that arrives in pieces, and how what stands there is read.
+    """A position in a text that arrives in pieces, and how the text there is read.
 
-    Each `_read_…` takes a character at least, or raises `Undecided`.
+    Each `_read_…` takes at least one character, or raises `Undecided`.
     """
 
     def __init__(self, aloud: Collection[str], tags: bool, acts: bool, voices: bool) -> None:
@@ -47,7 +47,7 @@ class InlineParser:
     def _match(
         self, pattern: regex.Pattern[str], *, ends_itself: bool = False
     ) -> regex.Match[str] | None:
-        """Raises `Undecided` where more text could make it match, or match more."""
+        """Raises `Undecided` if more text could make it match, or match more."""
         match = pattern.match(self._text, self._at, partial=not self._final)
         if match is not None and not self._final:
             open_ended = match.end() == len(self._text) and not ends_itself

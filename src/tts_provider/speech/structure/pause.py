@@ -1,4 +1,4 @@
-"""How long a silence is that somebody asks for."""
+"""The length of a requested silence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TIME = re.compile(r"\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|s)")
 
 
 def read_pause(time: str) -> float | None:
-    """`500ms` and `0.5s` in seconds, however long; None where it is no time."""
+    """`500ms` and `0.5s` in seconds, of any length; None if it is not a time."""
     match = _TIME.fullmatch(time.strip())
     if match is None:
         return None

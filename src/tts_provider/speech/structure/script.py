@@ -1,4 +1,4 @@
-"""A script → who says what: a line `NAME: …` begins a turn."""
+"""Reads who says what in a script: a line `NAME: …` begins a turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COMMENT = "#"
 
 @dataclass(frozen=True)
 class Line:
-    """What one of the script's people says in one go."""
+    """What one person in the script says in one go."""
 
     name: str
     """As it is written; empty where it stands under no name."""
@@ -25,8 +25,8 @@ class Line:
 
 
 def read_script(text: str) -> list[Line]:
-    """The turns in order. What follows a name goes on until another one or a blank line; lines that
-    begin with `#` are left out."""
+    """The turns in order. A turn continues until the next name or a blank line; lines that begin
+    with `#` are left out."""
     lines = list[Line]()
     is_open = False  # the last turn goes on
     for number, written in enumerate(text.lstrip("\ufeff").splitlines(), 1):

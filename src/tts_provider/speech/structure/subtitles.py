@@ -21,14 +21,14 @@ _SENTENCE_END = (".", "!", "?", "…", '"', "”", ":", ")")
 
 
 def subtitle_format(text: str) -> SubtitleFormat | None:
-    """What kind of subtitles a file's text is; None where it is something else."""
+    """The kind of subtitles that a file's text is; None if it is something else."""
     if _IS_VTT.match(text):
         return "vtt"
     return "srt" if _FIRST_CUE.match(text) else None
 
 
 def read_subtitles(text: str) -> str:
-    """What is spoken: sentences that go over several cues are whole again."""
+    """The spoken text. Sentences that are spread over several cues are joined."""
     spoken, last = "", ""
     for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.strip("\n").split("\n")

@@ -1,4 +1,5 @@
-"""What computes the language model on this machine: our kernels where they run, or ONNX Runtime."""
+"""Chooses what computes the language model on this machine: our kernels if they run, else ONNX
+Runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def load_language(
     threads: int,
     on_progress: Callable[[str], None],
 ) -> Language:
-    """The two transformers for `slots` streams; which it is, and why, is said as progress."""
+    """Load the two transformers for `slots` streams. Progress says what computes them, and why."""
     try:
         check_fits(config, precision)
         kernels = open_kernels()

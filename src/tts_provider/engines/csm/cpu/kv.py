@@ -1,4 +1,4 @@
-"""Keys and values of many rows, of which a row costs memory only as far as it is filled."""
+"""Keys and values of many rows. A row takes memory only as far as it is filled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class KeyValues:
-    """Buffers [rows, …] of zeros for every layer's keys and values, in turn."""
+    """Buffers [rows, …] of zeros, keys and values of every layer in turn."""
 
     def __init__(self, shape: tuple[int, ...], dtype: type[np.floating[Any]], count: int) -> None:
         row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
@@ -26,7 +26,7 @@ class KeyValues:
         ]
 
     def forget(self, row: int) -> None:
-        """Give back the pages of a row; where the system cannot, they stay as they are."""
+        """Give the pages of a row back; if the system cannot, they stay."""
         for number in range(len(self.buffers)):
             start = number * self._stride + row * self._row_bytes
             first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,4 +1,4 @@
-"""The contract of CSM's two transformers on a CPU: what ONNX Runtime and our kernels fulfill."""
+"""The contract of CSM's two transformers on a CPU, which ONNX Runtime and our kernels fulfill."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Language(ABC):
 
     @abstractmethod
     def forget(self, row: int) -> None:
-        """Give back the memory of a row of the buffers, which nobody uses any more."""
+        """Give back the memory of an unused row of the buffers."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back threads; nothing else may be called afterwards."""
+        """Free threads. Nothing else may be called afterwards."""

@@ -43,7 +43,7 @@ class PreparedFolder:
                 growing.unlink()
 
     def check_stop(self) -> None:
-        """Raises `EngineFailed` where `stop` was called."""
+        """Raises `EngineFailed` if `stop` was called."""
         if self._stopping.is_set():
             raise EngineFailed("the server stopped while it prepared the weights")
 
@@ -101,14 +101,15 @@ class PreparedFolder:
         )
 
     def used(self, key: str) -> None:
-        """Remember that `key` was used, and let the least recently used go."""
+        """Remember that `key` was used, and remove the least recently used file if there are too
+        many."""
         with contextlib.suppress(OSError):  # a folder that others prepared, to be read only
             os.utime(self.path(key))
         self.prune({key}, self._max_files)
 
     def prune(self, keep: set[str], max_files: int) -> list[tuple[Path, int]]:
-        """Remove all but the `max_files` used last, none of `keep`, and what was left half-made.
-        Returns what went, with its bytes."""
+        """Remove all but the `max_files` used last, none of `keep`, and half-made files. Returns
+        what was removed, with its bytes."""
         removed: list[tuple[Path, int]] = []
         newest_first = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_used_ns, reverse=True)
         for number, path in enumerate(newest_first):

@@ -25,7 +25,8 @@ class Blocks:
     size: int
 
     def fit(self, width: int) -> Blocks:
-        """The same, with blocks that divide rows of `width`. Raises `ValueError` where none do."""
+        """The same blocks, made to divide rows of `width`. Raises `ValueError` if that is
+        impossible."""
         for size in (self.size, 32, 16):
             if size <= self.size and width % size == 0:
                 return Blocks(self.bits, size)

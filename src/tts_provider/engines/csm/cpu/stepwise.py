@@ -1,6 +1,6 @@
-"""A frame, product by product: one call for the backbone and one for each further codebook.
+"""Makes a frame product by product: one call for the backbone and one for each further codebook.
 
-This is how ONNX Runtime makes frames, and what the kernels' one call is compared with.
+ONNX Runtime makes frames so, and the kernels' single call is compared with it.
 """
 
 from __future__ import annotations

@@ -56,10 +56,10 @@ def load_weights(
     cache: PreparedFolder | Path,
     on_progress: Callable[[str], None],
 ) -> Mapping[str, np.ndarray]:
-    """Prepared weights, memory-mapped from the cache, which is made first if need be, and anew
-    where it is damaged.
+    """The prepared weights, memory-mapped from the cache. If the cache has none, or they are
+    damaged, they are prepared first.
 
-    Raises `StartupError` where it cannot be written, `EngineFailed` where it was stopped.
+    Raises `StartupError` if they cannot be written, `EngineFailed` if preparation was stopped.
     """
     prepared = cache if isinstance(cache, PreparedFolder) else PreparedFolder(cache)
     key = prepared_key(checkpoint, precision)
@@ -96,7 +96,7 @@ def _is_whole(
 def prepared_arrays(
     checkpoint: Checkpoint, precision: Precision
 ) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Type and shape of every array that `load_weights` gives; nothing is read."""
+    """Type and shape of every array that `load_weights` returns; nothing is read."""
     return {
         name: (dtype, shape)
         for item in _plan(checkpoint, precision)
@@ -254,7 +254,7 @@ def _header_bytes(header: Mapping[str, object]) -> bytes:
 
 
 def _find_damage(path: Path, check_stop: Callable[[], None]) -> str | None:
-    """What is wrong with the file, compared with its own checksum; None where nothing is."""
+    """What is wrong with the file, by its own checksum; None if nothing is."""
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
