@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from tts_provider.engines.hibari.graph import Graph
-from tts_provider.engines.hibari.package import Phonemiser, read_model
+from tts_provider.engines.hibari.package import Phonemizer, read_model
 from tts_provider.engines.hibari.voice import CHARACTERS, Performance
 from tts_provider.engines.inference import Inference
 
@@ -24,12 +24,12 @@ TIMES = 40
 STEPS = ("phonemes", "graph", "first spectra", "the rest")
 
 
-def measure(graph: Graph, phonemiser: Phonemiser, text: str, voice: str) -> tuple[list[float], int]:
+def measure(graph: Graph, phonemizer: Phonemizer, text: str, voice: str) -> tuple[list[float], int]:
     """CPU milliseconds of each step, and the samples of the first sound."""
     character, clock = CHARACTERS[voice], time.process_time
     times = [clock()]
-    (piece,) = phonemiser.pronounce(text, ()).parts(400)
-    ids = phonemiser.encode(piece.phonemes)
+    (piece,) = phonemizer.pronounce(text, ()).parts(400)
+    ids = phonemizer.encode(piece.phonemes)
     times.append(clock())
     spectra = graph.compute(ids, character.rate, character.pitch, Inference())
     times.append(clock())
@@ -45,12 +45,12 @@ def measure(graph: Graph, phonemiser: Phonemiser, text: str, voice: str) -> tupl
 
 
 def main() -> None:
-    graph, phonemiser = Graph(read_model()), Phonemiser()
+    graph, phonemizer = Graph(read_model()), Phonemizer()
     print(f"{'voice':8} {'characters':>10} " + " ".join(f"{step:>14}" for step in STEPS))
     for voice in CHARACTERS:
         for text in TEXTS:
-            measure(graph, phonemiser, text, voice)
-            rows = [measure(graph, phonemiser, text, voice)[0] for _ in range(TIMES)]
+            measure(graph, phonemizer, text, voice)
+            rows = [measure(graph, phonemizer, text, voice)[0] for _ in range(TIMES)]
             figures = " ".join(f"{ms:14.1f}" for ms in np.median(rows, 0))
             print(f"{voice:8} {len(text):10} {figures}", flush=True)
 

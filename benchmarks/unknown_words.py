@@ -81,7 +81,7 @@ def main() -> None:
     assert by_espeak is not None, "espeak-ng is not installed"
     readers = {"hibari's network": network, "espeak-ng": by_espeak}
     asked = list[str]()
-    reader = package.Phonemiser(read_unknown=lambda word: asked.append(word))
+    reader = package.Phonemizer(read_unknown=lambda word: asked.append(word))
     unknown = []
     for word in dict.fromkeys(WORDS):
         asked.clear()
@@ -98,7 +98,7 @@ def main() -> None:
         rows = {}
         for speaker in engine.voices():
             for name, read_unknown in readers.items():
-                engine._phonemiser = package.Phonemiser(read_unknown=read_unknown)
+                engine._phonemizer = package.Phonemizer(read_unknown=read_unknown)
                 wrong, begun = [], time.process_time()
                 for word in unknown:
                     text = _SENTENCE.format(word)

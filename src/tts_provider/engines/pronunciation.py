@@ -1,4 +1,4 @@
-"""What a phonemiser makes of a text: phonemes, and which of them are which word's."""
+"""What a phonemizer makes of a text: phonemes, and which of them are which word's."""
 
 from __future__ import annotations
 

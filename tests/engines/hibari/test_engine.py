@@ -261,7 +261,7 @@ async def test_other_scripts_are_spoken_by_espeak(engine, text):
 @pytest.mark.parametrize("text", OTHER_SCRIPTS.values(), ids=OTHER_SCRIPTS)
 async def test_without_espeak_other_scripts_are_an_error_that_says_so(engine, text):
     alone = HibariEngine(read_model(), threads=1)
-    alone._graph, alone._phonemiser = engine._graph, engine._phonemiser
+    alone._graph, alone._phonemizer = engine._graph, engine._phonemizer
     with pytest.raises(InvalidRequest, match="cannot read") as caught:
         await chunks_of(alone, text)
     assert caught.value.code == "unreadable_text"

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from servers import clean_environment, run_cli
 from tts_provider.engines.hibari.graph import edit
-from tts_provider.engines.hibari.package import Phonemiser, read_model
+from tts_provider.engines.hibari.package import Phonemizer, read_model
 from tts_provider.errors import StartupError
 
 
 @pytest.fixture(scope="module")
-def phonemiser():
-    return Phonemiser()
+def phonemizer():
+    return Phonemizer()
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def test_another_graph_is_refused():
 
 @given(st.text(max_size=120))
 @settings(max_examples=300, deadline=None)
-def test_any_text_has_a_pronunciation_and_words_in_order(phonemiser, text):
-    said = phonemiser.pronounce(text)
-    assert len(phonemiser.encode(said.phonemes)) == len(said.phonemes) + 2
+def test_any_text_has_a_pronunciation_and_words_in_order(phonemizer, text):
+    said = phonemizer.pronounce(text)
+    assert len(phonemizer.encode(said.phonemes)) == len(said.phonemes) + 2
     places = [(word.start, word.end, word.first, word.last) for word in said.words]
     assert all(0 <= a < b <= len(text) and 0 <= c < d for a, b, c, d in places)
     assert all(a[1] <= b[0] and a[3] <= b[2] for a, b in itertools.pairwise(places))
@@ -88,9 +88,9 @@ def test_any_text_has_a_pronunciation_and_words_in_order(phonemiser, text):
 
 @given(st.lists(st.sampled_from(["[", "]", "(", "/", ")", "hello", " ", "12", "'", "’", "-"])))
 @settings(max_examples=200, deadline=None)
-def test_markup_in_pieces_is_read(phonemiser, pieces):
+def test_markup_in_pieces_is_read(phonemizer, pieces):
     text = "".join(pieces)
-    said = phonemiser.pronounce(text)
+    said = phonemizer.pronounce(text)
     assert ("hello" in text) == ("hˈɛl" in said.phonemes or "həl" in said.phonemes)
 
 
@@ -112,7 +112,7 @@ WORDS = [
 ]
 
 
-def test_what_stands_in_capitals_is_said_letter_by_letter_and_nothing_else(phonemiser):
+def test_what_stands_in_capitals_is_said_letter_by_letter_and_nothing_else(phonemizer):
     """As `words` shows it, whatever the package's dictionary says of a word in capitals."""
-    said = [(text, phonemiser.pronounce(text).phonemes, sounds) for text, sounds in SPELLED + WORDS]
+    said = [(text, phonemizer.pronounce(text).phonemes, sounds) for text, sounds in SPELLED + WORDS]
     assert [one for one in said if one[2] not in one[1]] == []

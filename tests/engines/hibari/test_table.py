@@ -77,9 +77,9 @@ def test_parts_of_speech_are_the_packages_own():
 
 def test_all_who_read_english_share_the_tables():
     american, other, british = (
-        package.Phonemiser(),
-        package.Phonemiser(read_unknown=lambda word: None),
-        package.Phonemiser(is_british=True),
+        package.Phonemizer(),
+        package.Phonemizer(read_unknown=lambda word: None),
+        package.Phonemizer(is_british=True),
     )
     assert american._g2p.lexicon is other._g2p.lexicon
     assert american._g2p.lexicon is not british._g2p.lexicon

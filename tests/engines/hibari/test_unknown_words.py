@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tts_provider.engines.hibari import package
-from tts_provider.engines.hibari.package import Phonemiser
+from tts_provider.engines.hibari.package import Phonemizer
 from tts_provider.engines.hibari.unknown_words import of_espeak, unknown_word_reader
 
 
@@ -30,12 +30,12 @@ def test_without_espeak_there_is_no_reader(without_espeak):
 
 def test_words_of_the_dictionary_are_not_asked_for():
     asked = list[str]()
-    reader = Phonemiser(read_unknown=lambda word: asked.append(word))
+    reader = Phonemizer(read_unknown=lambda word: asked.append(word))
     reader.pronounce("The train to the coast leaves early, but zorblax stays.")
     assert asked == ["zorblax"]
 
 
 @pytest.mark.parametrize("said", [None, "", "漢字"])
 def test_what_is_not_said_or_in_no_known_sound_is_the_networks(said):
-    reader = Phonemiser(read_unknown=lambda word: said)
+    reader = Phonemizer(read_unknown=lambda word: said)
     assert reader.pronounce("zorblax").phonemes == package._unknown_words(False)("zorblax")

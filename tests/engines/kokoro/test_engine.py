@@ -18,12 +18,12 @@ from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.kokoro.engine import KokoroEngine
 from tts_provider.engines.kokoro.files import find_folder
 from tts_provider.engines.kokoro.network.graph import Network
-from tts_provider.engines.kokoro.phonemes.phonemisers import Phonemisers
+from tts_provider.engines.kokoro.phonemes.phonemizers import Phonemizers
 from tts_provider.errors import InvalidRequest
 from tts_provider.speech.engine import Manner, Phonemes, Sound, Utterance
 
 SENTENCE = "The train to the coast leaves early in the morning, and then we go."
-PHONEMISERS = Phonemisers()
+PHONEMIZERS = Phonemizers()
 LONG = " ".join(["We walked along the river until the sun went down, and then we sat."] * 3)
 
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 def make(folder, place, *, threads: int = 2, foreign=None) -> KokoroEngine:
     files = find_folder(folder, "int8")
     engine = KokoroEngine(files, place, precision="int8", threads=threads, foreign=foreign)
-    engine._phonemisers = PHONEMISERS  # which take a second to make
+    engine._phonemizers = PHONEMIZERS  # which take a second to make
     return engine
 
 
@@ -316,7 +316,7 @@ async def test_without_espeak_a_voice_of_another_language_says_what_it_needs(
 ):
     monkeypatch.setattr("tts_provider.engines.espeak.engine.is_installed", lambda: False)
     engine = make(folder, place)
-    engine._phonemisers = Phonemisers()
+    engine._phonemizers = Phonemizers()
     await engine.load(lambda message: None)
     with pytest.raises(InvalidRequest, match="need espeak-ng: pip install") as caught:
         await speak(engine, "Hola", "ef_dora")
@@ -337,7 +337,7 @@ async def test_without_its_extra_a_language_is_an_error_that_says_so(
 ):
     monkeypatch.setitem(sys.modules, package, None)
     engine = make(write_folder(tmp_path / "files", ("af_heart", name)), tmp_path)
-    engine._phonemisers = Phonemisers()
+    engine._phonemizers = Phonemizers()
     await engine.load(lambda message: None)
     for speaker in (name, "af_heart"):
         with pytest.raises(InvalidRequest, match=r"pip install 'tts-provider\[") as caught:

@@ -18,7 +18,7 @@ import numpy as np
 
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.engines.hibari.graph import Graph
-from tts_provider.engines.hibari.package import VERSION, Phonemiser
+from tts_provider.engines.hibari.package import VERSION, Phonemizer
 from tts_provider.engines.hibari.voice import CHARACTERS, VOICES, Performance
 from tts_provider.engines.inference import Inference, InferenceEnded
 from tts_provider.engines.jobs import run_job
@@ -56,7 +56,7 @@ class HibariEngine(Engine):
         self._foreign = foreign
         self._pools = Pools(threads, "hibari")
         self._graph: Graph | None = None
-        self._phonemiser: Phonemiser | None = None
+        self._phonemizer: Phonemizer | None = None
 
     def voices(self) -> Sequence[Voice]:
         return VOICES
@@ -65,7 +65,7 @@ class HibariEngine(Engine):
         on_progress("loading hibari")
         self._graph = await asyncio.to_thread(Graph, self._model)
         # Without espeak-ng for unknown words: a recognizer gets them no better, see benchmarks.md.
-        self._phonemiser = await asyncio.to_thread(Phonemiser)
+        self._phonemizer = await asyncio.to_thread(Phonemizer)
         for voice in VOICES:  # the first words take longer, and so does the first unknown one
             async for _ in self.speak(Utterance("Zorblax is ready.", voice, Manner(seed=0))):
                 pass
@@ -93,13 +93,13 @@ class HibariEngine(Engine):
                 async for sound in sounds:
                     yield sound
             return
-        assert self._phonemiser is not None, "load() comes first"
+        assert self._phonemizer is not None, "load() comes first"
         # A seed only draws its hiss: without one it speaks alike too.
         seed = utterance.manner.seed or 0
         threads = self._pools.of(is_background=utterance.is_background)
         loop = asyncio.get_running_loop()
         pronunciation = await loop.run_in_executor(
-            threads, self._phonemiser.pronounce, script.text, script.part(utterance.phonemes)
+            threads, self._phonemizer.pronounce, script.text, script.part(utterance.phonemes)
         )
         begun = 0
         for number, piece in enumerate(pronunciation.parts(_MOST_PHONEMES)):
@@ -138,9 +138,9 @@ class HibariEngine(Engine):
     ) -> None:
         """On a thread of the pool: emit the piece's audio, to the end or until cancelled."""
         assert self._graph is not None, "load() comes first"
-        assert self._phonemiser is not None
+        assert self._phonemizer is not None
         character = CHARACTERS[utterance.voice.id]
-        ids = self._phonemiser.encode(piece.phonemes)
+        ids = self._phonemizer.encode(piece.phonemes)
         try:
             spectra = self._graph.compute(ids, character.rate, character.pitch, inference)
             performance = Performance(spectra, character, piece.phonemes)

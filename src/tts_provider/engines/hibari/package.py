@@ -100,7 +100,7 @@ def read_model() -> bytes:
     return contents["hibari.onnx"]
 
 
-class Phonemiser:
+class Phonemizer:
     """English letters → the model's phonemes. From any thread."""
 
     def __init__(

@@ -25,7 +25,7 @@ from tts_provider.engines.kokoro.network.prepared import prepare
 from tts_provider.engines.kokoro.performance import WHOLE_FRAMES, Performance, chunks
 from tts_provider.engines.kokoro.phonemes.alphabet import MOST_PHONEMES, encode
 from tts_provider.engines.kokoro.phonemes.foreign import CODES
-from tts_provider.engines.kokoro.phonemes.phonemisers import Phonemisers
+from tts_provider.engines.kokoro.phonemes.phonemizers import Phonemizers
 from tts_provider.engines.kokoro.voices import (
     SOURCE,
     Pack,
@@ -72,7 +72,7 @@ class KokoroEngine(Engine):
         self._packs = dict[str, Pack]()
         self._voices = list_voices(files.voices)
         self._foreign = foreign
-        self._phonemisers = Phonemisers()
+        self._phonemizers = Phonemizers()
         self._pools = Pools(threads, SOURCE)
         self.own_max_streams = STREAMS_A_CORE * threads
         self._network: Network | None = None
@@ -116,7 +116,7 @@ class KokoroEngine(Engine):
 
     async def close(self) -> None:
         await asyncio.to_thread(self._pools.close)
-        self._packs, self._phonemisers = {}, Phonemisers()
+        self._packs, self._phonemizers = {}, Phonemizers()
         self._network = self._norms = None
 
     async def _speak_script(
@@ -134,7 +134,7 @@ class KokoroEngine(Engine):
         asked = script.part(utterance.phonemes)
         inference, begun = begin_inference(), 0
         pronounce = functools.partial(
-            self._phonemisers.pronounce, voice.language, script.text, asked
+            self._phonemizers.pronounce, voice.language, script.text, asked
         )
         threads = self._pools.of(is_background=utterance.is_background)
         whole = await _compute(threads, inference, pronounce)

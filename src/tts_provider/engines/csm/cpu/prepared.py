@@ -108,7 +108,7 @@ class PreparedFolder:
         self.prune({key}, self._max_files)
 
     def prune(self, keep: set[str], max_files: int) -> list[tuple[Path, int]]:
-        """Remove all but the `max_files` used last, none of `keep`, and half-made files. Returns
+        """Remove half-made files, and all others but `keep` and the `max_files` used last. Returns
         what was removed, with its bytes."""
         removed: list[tuple[Path, int]] = []
         newest_first = sorted(self.folder.glob(f"*{_SUFFIX}"), key=_used_ns, reverse=True)

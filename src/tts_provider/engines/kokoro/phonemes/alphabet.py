@@ -82,7 +82,7 @@ def of_dictionary(ipa: str, *, is_british: bool = False) -> str:
 
 
 def of_hibari(phonemes: str) -> str:
-    """What hibari's phonemiser wrote: its alphabet is Kokoro's, but for two letters."""
+    """What hibari's phonemizer wrote: its alphabet is Kokoro's, but for two letters."""
     return phonemes.replace("ɾ", "T").replace("ʔ", "t")
 
 

@@ -12,15 +12,15 @@ from tts_provider.errors import InvalidRequest, StartupError
 from tts_provider.speech.engine import Phonemes
 
 
-class Phonemiser(Protocol):
+class Phonemizer(Protocol):
     def pronounce(self, text: str, asked: Sequence[Phonemes] = ()) -> Pronunciation: ...
 
 
-class Phonemisers:
+class Phonemizers:
     """From any thread."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Phonemiser] = {}
+        self._made: dict[str, Phonemizer] = {}
         self._lock = threading.Lock()
 
     def pronounce(self, language: str, text: str, asked: Sequence[Phonemes]) -> Pronunciation:
@@ -33,11 +33,11 @@ class Phonemisers:
                     raise InvalidRequest(
                         str(error), code="language_not_installed", param="voice"
                     ) from None
-            phonemiser = self._made[language]
-        return phonemiser.pronounce(text, asked)
+            phonemizer = self._made[language]
+        return phonemizer.pronounce(text, asked)
 
 
-def _maker_of(language: str) -> Callable[[], Phonemiser]:
+def _maker_of(language: str) -> Callable[[], Phonemizer]:
     if language in CODES:
         from tts_provider.engines.kokoro.phonemes.foreign import Foreign
 
