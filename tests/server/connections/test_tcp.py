@@ -23,10 +23,15 @@ from wyoming.tts import (
 )
 
 import ears
+from recordings import TEXT, speech
 from servers import PATIENCE_S, GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
+from tts_provider.config import Limits
+from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import StartupError
+from tts_provider.keys.store import KeyStore
 from tts_provider.server.lifecycle import Server
+from tts_provider.voices.store import VoiceStore
 
 DIGITS = ["two", "one", "four"]
 
@@ -284,3 +289,27 @@ async def test_it_is_found_by_itself():
         await asyncio.gather(*tasks, return_exceptions=True)
         await browser.async_cancel()
         await looking.async_close()
+
+
+async def test_it_speaks_with_no_keys_own_voices(tmp_path):
+    """Whoever comes here shows no key, so what belongs to one is not there unless it is shared."""
+
+    class Prompted(EspeakEngine):
+        takes_prompts = True
+
+    with KeyStore(tmp_path) as keys:
+        keys.add("anna")
+    voices = VoiceStore(tmp_path / "voices", Limits())
+    hers, _ = voices.add("Hers", TEXT, True, speech(), owner="anna")
+    shared, _ = voices.add("Shared", TEXT, True, speech(), owner="anna", shared=True)
+    async with running(Prompted(), data_dir=tmp_path) as server:
+        async with client_of(server) as client:
+            await client.write_event(Describe().event())
+            info = Info.from_event(await read(client))
+            names = {voice.name for voice in info.tts[0].voices}
+            assert shared.id in names
+            assert hers.id not in names
+            voice = SynthesizeVoice(name=hers.id)
+            await client.write_event(Synthesize("Hi.", voice=voice).event())
+            problem = Error.from_event(await read(client))
+            assert problem.code == "unknown_voice"
