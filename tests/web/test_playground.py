@@ -573,6 +573,39 @@ async def test_enrol_by_file_and_forget(browser: Browser, tmp_path):
             assert await page.page.input_value("#voice") == "speaker-0"
 
 
+async def test_a_book_becomes_a_file(browser: Browser, tmp_path):
+    book = tmp_path / "walk.md"
+    book.write_text("# The Walk\n\n## Out\n\nWe walked.\n\n## Back\n\nWe came home. It was late.")
+    async with running_server(data_dir=tmp_path) as server:
+        refused = "Failed to load resource: the server responded with a status of 400 (Bad Request)"
+        async with visit(browser, server, expected_errors=(refused,)) as seen:
+            page = seen.page
+            await seen.expect_state("ready")
+            await page.select_option("#voice", "female")
+            await page.select_option("#book-format", "wav")
+            await page.set_input_files("#book-file", book)
+            item = page.locator("#jobs > li")
+            await expect(item.locator(".hint").first).to_contain_text("WAV, female")
+            await expect(item.locator("audio")).to_be_visible()
+            await item.locator("summary").click()
+            chapters = item.locator("li span")
+            await expect(chapters).to_have_text(["The Walk: Out", "Back"])
+            await item.get_by_role("button", name="Play Back").click()
+            await expect(item.locator("audio")).to_have_js_property("paused", value=False)
+            async with page.expect_download() as download:
+                await item.get_by_role("button", name="Download The Walk").click()
+            file = await (await download.value).path()
+            assert file.read_bytes()[:4] == b"RIFF"
+            await item.get_by_role("button", name="Delete The Walk").click()
+            await item.get_by_role("button", name="Really delete The Walk?").click()
+            await expect(page.locator("#book-result")).to_have_text("The Walk is deleted.")
+            await expect(item).to_have_count(0)
+            picture = tmp_path / "picture.txt"
+            picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99))
+            await page.set_input_files("#book-file", picture)
+            await expect(page.locator("#book-result")).to_contain_text("The file is a picture")
+
+
 async def test_enrol_by_recording(browser: Browser, tmp_path):
     async with running_server(data_dir=tmp_path) as server:
         # The microphone of this browser beeps, and nobody's voice does.

@@ -1,6 +1,7 @@
 import { Cast } from './cast.js';
 import { Check } from './check.js';
 import { element, save, sentence } from './element.js';
+import { Books, isBook } from './books.js';
 import { Enrolment } from './enrol.js';
 import { History } from './history.js';
 import { Player, SAMPLE_RATE } from './player.js';
@@ -39,7 +40,12 @@ const cast = new Cast(element('text'), element('voice'));
 const enrolment = new Enrolment(server, refreshVoices);
 const history = new History(element('history'), element('history-empty'), { play, download, formatName });
 const spokenWords = new SpokenWords(server, () => [reader.area.value, element('voice').value || undefined]);
-new Check(server);
+const books = new Books(server, () => element('voice').value || undefined);
+new Check(server, (file) => {
+  const isTaken = isBook(file) && !element('books').hidden;
+  if (isTaken) books.submit(file);
+  return isTaken;
+});
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** @type {keyof typeof STATUS} */ let state = 'connecting';
@@ -302,6 +308,7 @@ function showVoices(listed) {
   enrolment.show(listed.filter(({ source }) => source === 'enrolled'));
   element('voices-kept').hidden = !voices.isEmbedded;
   cast.refresh();
+  books.refresh();
   render();
 }
 

@@ -2,8 +2,11 @@ import { element, sentence } from './element.js';
 
 /** Whether a recording was made by this server: a file that is chosen, or dropped on the page. */
 export class Check {
-  /** @param {import('./server.js').Server} server */
-  constructor(server) {
+  /**
+   * @param {import('./server.js').Server} server
+   * @param {(file: File) => boolean} takesOther Whether a file that was dropped is somebody else's.
+   */
+  constructor(server, takesOther) {
     this.server = server;
     this.result = element('check-result');
     element('check-file').addEventListener('change', ({ target }) => {
@@ -17,7 +20,7 @@ export class Check {
       const file = event.dataTransfer?.files[0];
       if (file === undefined) return; // text, for the textarea
       event.preventDefault();
-      this.#look(file);
+      if (!takesOther(file)) this.#look(file);
     });
   }
 

@@ -4,6 +4,11 @@ const TOO_SMALL = 'scope_too_small';
 
 /**
  * @typedef {{id: string, name: string, gender: string, source: string, speaker?: number | null}} Voice
+ * @typedef {{number: number, title: string, state: string, start_ms: number | null,
+ *   duration_ms: number | null}} Chapter
+ * @typedef {{id: string, state: string, title: string, voice: string, format: string, share: number,
+ *   time_left_s: number | null, duration_ms: number | null,
+ *   error: {code: string, message: string} | null}} Job
  * @typedef {{
  *   watermark: {found: boolean, score: number, places: {start_ms: number, end_ms: number}[]} | null,
  *   tag: string | null,
@@ -112,6 +117,46 @@ export class Server {
     const headers = { 'Content-Type': 'application/json' };
     const { segments } = await (await this.#fetch('v1/audio/words', { method: 'POST', headers, body })).json();
     return segments;
+  }
+
+  /** @returns {Promise<Job[]>} The oldest first. */
+  async jobs() {
+    const { jobs } = await (await this.#fetch('v1/audio/jobs')).json();
+    return jobs;
+  }
+
+  /** @param {string} id @returns {Promise<Job & {chapters: Chapter[]}>} */
+  async job(id) {
+    return (await this.#fetch(`v1/audio/jobs/${id}`)).json();
+  }
+
+  /** @param {File} file @param {string | undefined} voice @param {string} format @returns {Promise<Job>} */
+  async submitJob(file, voice, format) {
+    const body = new FormData();
+    body.set('file', file, file.name);
+    if (voice !== undefined) body.set('voice', voice);
+    body.set('response_format', format);
+    return (await this.#fetch('v1/audio/jobs', { method: 'POST', body })).json();
+  }
+
+  /** @param {string} id */
+  async removeJob(id) {
+    await this.#fetch(`v1/audio/jobs/${id}`, { method: 'DELETE' });
+  }
+
+  /** @param {string} id @returns {string} Where its audio is, for who needs no key. */
+  jobAddress(id) {
+    return new URL(`v1/audio/jobs/${id}/audio`, this.#base).href;
+  }
+
+  /** @param {string} id @returns {Promise<Blob>} */
+  async jobAudio(id) {
+    return (await this.#fetch(`v1/audio/jobs/${id}/audio`)).blob();
+  }
+
+  /** @param {string} id @param {number} number @returns {Promise<Blob>} */
+  async chapterAudio(id, number) {
+    return (await this.#fetch(`v1/audio/jobs/${id}/chapters/${number}/audio`)).blob();
   }
 
   /** @param {string} path @returns {WebSocket} */

@@ -24,7 +24,7 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
 }
 # 'self' takes in WebSockets to the same host and port (CSP level 3, section 6.7.2.8). blob: is a
-# recording that is played before it is sent.
+# recording that is played before it is sent, 'self' a book that was made.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -32,7 +32,7 @@ _POLICY = "; ".join(
         "style-src 'self'",
         "img-src 'self'",
         "connect-src 'self'",
-        "media-src blob:",
+        "media-src 'self' blob:",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
