@@ -8,11 +8,11 @@ streams; bytes of weights a frame, and the rate at which the model read them aga
 which numpy reads memory, which a large cache or asking ahead can beat; the cosines of the logits
 against float32. transformers runs `generate` on the same threads; its codec's share
 is its whole-sequence decode. With `--peers` each of those named alternates with ours, int4, one
-stream. With `--adapters` one and eight streams with an adapter each, of random numbers, alternate
-with as many that have none, int4 and int8, in CPU time of one thread: what else the machine does
-counts little. Ratios count; absolute times are this machine's. A round in which the memory's
-bandwidth changed by more than a fifth is said to be unsteady and made again, a bounded number of
-times.
+stream; ggml's language model is its matrix products alone (csm_ggml.py), and it has no codec. With
+`--adapters` one and eight streams with an adapter each, of random numbers, alternate with as many
+that have none, int4 and int8, in CPU time of one thread: what else the machine does counts little.
+Ratios count; absolute times are this machine's. A round in which the memory's bandwidth changed by
+more than a fifth is said to be unsteady and made again, a bounded number of times.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from transformers import CsmForConditionalGeneration
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from bandwidth import Probe
+from csm_ggml import GgmlFrame, Library, Missing, products
 from tts_provider.cpus import available_cpus
 from tts_provider.engines.csm.adapters.low_rank import Factors, LowRank
 from tts_provider.engines.csm.config import CsmConfig
@@ -66,6 +67,10 @@ MOST_ROUNDS = 5
 STEADY = 1.2
 FRAMES = 8
 CHUNK = 4  # frames that the codec decodes at once, as the loop does from the fourth frame on
+
+
+Row = dict[str, float]
+Report = dict[str, Row] | None
 
 
 class Built(NamedTuple):
@@ -147,6 +152,7 @@ PEERS: dict[str, tuple[torch.dtype, Callable[[Any], None]]] = {
     "torchao-int8": (torch.bfloat16, torchao_int8),
     "torchao-int4": (torch.bfloat16, torchao_int4),
 }
+GGML = "ggml"
 
 
 def load_transformers(folder: Path, dtype: torch.dtype) -> Any:
@@ -218,6 +224,27 @@ def time_transformers(model: Any) -> dict[str, float]:
     return {"language": 1000 * language, "codec": 1000 * codec, "all": 1000 * (language + codec)}
 
 
+def against_ggml(config: CsmConfig, probe: Probe, one: dict[str, Callable[[], Row]]) -> Report:
+    """None where there is no ggml, which is said."""
+    try:
+        frame = GgmlFrame(Library(), products(config), available_cpus())
+    except Missing as lack:
+        print(f"{GGML} is skipped: {lack}")
+        return None
+    frame.compute()
+
+    def time_products() -> Row:
+        times = []
+        for _ in range(FRAMES):
+            began = time.perf_counter()
+            frame.compute()
+            times.append(1000 * (time.perf_counter() - began))
+        mean = float(np.mean(times))
+        return {"language": mean, "codec": 0.0, "all": mean}
+
+    return alternate(probe, {f"{GGML} Q4_K_M, products alone": time_products, **one})
+
+
 def read_reference(model: Any) -> tuple[np.ndarray, ...]:
     """transformers' float32 logits: code 0 after the prompt, (codes,); the depth decoder's for the
     greedy frame, (31, codes); its first input, (depth width,); and that frame, (32,)."""
@@ -269,9 +296,6 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-Row = dict[str, float]
-
-
 def alternate(probe: Probe, timers: dict[str, Callable[[], Row]]) -> dict[str, Row]:
     """Medians over rounds in which everybody has a turn; the rounds in which the memory was steady,
     or all of them where none was. Each row has the bandwidth of its rounds, `memory`, GB/s."""
@@ -318,7 +342,9 @@ def print_rows(rows: dict[str, Row], against: str, bytes_read: dict[str, dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--peers", nargs="+", choices=PEERS, help="these instead of float32")
+    parser.add_argument(
+        "--peers", nargs="+", choices=[*PEERS, GGML], help="these instead of float32"
+    )
     parser.add_argument("--adapters", nargs="?", type=int, const=32, metavar="RANK")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -331,6 +357,12 @@ def main() -> None:
     bytes_read = {"ours int4": int4.bytes_read}
     one = {"ours int4, 1 stream": lambda: time_streams(int4.backend, 1)}
     for name in arguments.peers or ():
+        if name == GGML:
+            config = open_checkpoint(arguments.folder).config
+            if (found := against_ggml(config, probe, one)) is not None:
+                print_rows(found, next(iter(found)), bytes_read)
+                report[name] = found
+            continue
         dtype, change = PEERS[name]
         model = load_transformers(arguments.folder, dtype)
         change(model)

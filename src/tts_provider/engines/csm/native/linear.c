@@ -19,17 +19,17 @@ INLINE void multiply_exactly(
     const float *scales = in.scales + (size_t)row * blocks;
     const int32_t *offsets = in.offsets + (size_t)row * blocks;
     Floats sums[ROWS];
-    for (int r = 0; r < rows; r++) sums[r] = floats(0);
+    EACH_ROW for (int r = 0; r < rows; r++) sums[r] = floats(0);
     for (int b = 0; b < blocks; b++, codes += block * rows) {
         const Floats weight_scales = load((const float *)tile);
         Ints found[ROWS];
         tile = sum_block(
             tile + sizeof weight_scales, block, bits, codes, rows, offsets + b, blocks, found
         );
-        for (int r = 0; r < rows; r++)
+        EACH_ROW for (int r = 0; r < rows; r++)
             sums[r] += to_floats(found[r]) * (weight_scales * floats(scales[r * blocks + b]));
     }
-    for (int r = 0; r < rows; r++) out[(size_t)r * distance] = sums[r];
+    EACH_ROW for (int r = 0; r < rows; r++) out[(size_t)r * distance] = sums[r];
 }
 
 /* As many tiles, with ROWS rows or fewer. */

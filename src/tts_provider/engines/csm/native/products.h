@@ -22,6 +22,9 @@ enum {
     AHEAD = 4096,
 };
 
+/* Sums of all rows stay in registers where no loop over the rows is left. */
+#define EACH_ROW _Pragma("clang loop unroll(full)")
+
 INLINE int32_t four_codes(const int8_t *from) {
     int32_t four;
     memcpy(&four, from, sizeof four);
@@ -113,6 +116,11 @@ enum { HAS_SIGNED_CODES = 1 }; /* of 8 bits, as signed numbers */
 #else
 enum { HAS_SIGNED_CODES = 0 };
 #endif
+#if defined(__AVX512F__)
+enum { SPLIT_ROWS = ROWS };
+#else
+enum { SPLIT_ROWS = 2 };
+#endif
 
 /* To each lane its four bytes of `w` times the four signed ones of `a`. */
 INLINE Ints dot(Ints to, Bytes w, int32_t a) {
@@ -150,8 +158,11 @@ INLINE const uint8_t *sum_block(
     const int32_t *offsets, int offset_distance, Ints *sums
 ) {
     const bool is_signed = bits == 8 && HAS_SIGNED_CODES;
-    Ints second[ROWS]; /* two sums a row: a product waits for the one before it */
-    for (int r = 0; r < rows; r++) {
+    /* Two sums a row, since a product waits for the one before it. More rows are enough by
+       themselves, and 16 or 32 registers hold no more. */
+    const bool is_split = rows <= SPLIT_ROWS;
+    Ints second[ROWS];
+    EACH_ROW for (int r = 0; r < rows; r++) {
         sums[r] = ints(is_signed ? 0 : offsets[r * offset_distance]);
         second[r] = ints(0);
     }
@@ -159,12 +170,14 @@ INLINE const uint8_t *sum_block(
         Bytes w[2];
         tile = load_codes(tile, bits, w);
         if (is_signed) w[0] ^= 128, w[1] ^= 128;
-        for (int r = 0; r < rows; r++) {
-            sums[r] = dot(sums[r], w[0], four_codes(codes + 4 * r));
-            second[r] = dot(second[r], w[1], four_codes(codes + 4 * (rows + r)));
+        EACH_ROW for (int r = 0; r < rows; r++) {
+            const int32_t a = four_codes(codes + 4 * r), b = four_codes(codes + 4 * (rows + r));
+            sums[r] = dot(sums[r], w[0], a);
+            if (is_split) second[r] = dot(second[r], w[1], b);
+            else sums[r] = dot(sums[r], w[1], b);
         }
     }
-    for (int r = 0; r < rows; r++) sums[r] += second[r];
+    if (is_split) EACH_ROW for (int r = 0; r < rows; r++) sums[r] += second[r];
     return tile;
 }
 
