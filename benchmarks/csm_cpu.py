@@ -242,7 +242,7 @@ def against_ggml(config: CsmConfig, probe: Probe, one: dict[str, Callable[[], Ro
         mean = float(np.mean(times))
         return {"language": mean, "codec": 0.0, "all": mean}
 
-    return alternate(probe, {f"{GGML} Q4_K_M, products alone": time_products, **one})
+    return alternate(probe, {f"products in {GGML}, 1 stream": time_products, **one})
 
 
 def read_reference(model: Any) -> tuple[np.ndarray, ...]:
