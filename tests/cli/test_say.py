@@ -54,16 +54,36 @@ def test_text_from_a_pipe_and_audio_into_one(server, tmp_path):
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
 @pytest.mark.parametrize(
     ("name", "options", "audio_format"),
-    [("a.mp3", [], "mp3"), ("a.ogg", [], "opus"), ("a", ["--format", "flac"], "flac")],
+    [
+        ("a.mp3", [], "mp3"),
+        ("a.ogg", [], "opus"),
+        ("a.ulaw", [], "mulaw"),
+        ("a", ["--format", "flac"], "flac"),
+    ],
 )
 def test_a_format_by_the_files_name_or_asked_for(
     server, tmp_path, name, options, audio_format, stream
 ):
-    say = ["say", "four five six", "-o", name, "--url", server, *options, *stream]
+    say = ["say", "seven nine eight five", "-o", name, "--url", server, *options, *stream]
     reply = run_cli(tmp_path, *say)
     assert (reply.returncode, reply.stderr) == (0, "")
-    samples, rate, _ = decoders.decode((tmp_path / name).read_bytes(), audio_format, 24_000)
-    assert ears.hear_digits(samples, rate) == ["four", "five", "six"]
+    usual = 8000 if audio_format == "mulaw" else 24_000
+    samples, rate, _ = decoders.decode((tmp_path / name).read_bytes(), audio_format, usual)
+    assert ears.hear_digits(samples, rate) == ["seven", "nine", "eight", "five"]
+
+
+def test_a_name_of_a_format_that_is_not_here_is_refused(server, tmp_path):
+    reply = run_cli(tmp_path, "say", "one", "-o", "a.m4a", "--url", server)
+    assert (reply.returncode, reply.stderr.count("\n")) == (2, 1)
+    assert "a.m4a would be no .m4a: names end in .wav, .aac" in reply.stderr
+    assert not (tmp_path / "a.m4a").exists()
+
+
+def test_a_files_name_is_spoken_and_it_is_said_how_to_speak_the_file(server, tmp_path):
+    (tmp_path / "one.txt").write_text("Two.", "utf-8")
+    reply = run_cli(tmp_path, "say", "one.txt", "-o", "a.wav", "--url", server)
+    assert (reply.returncode, reply.stderr.count("\n")) == (0, 1)
+    assert "one.txt is a file; what is in it is read so: - < one.txt" in reply.stderr
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])

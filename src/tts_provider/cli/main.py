@@ -307,7 +307,12 @@ def _add_say(parser: _Parser) -> None:
         const=True,
         help="captions for karaoke: in .vtt with each word's time, in .srt a word at a time",
     )
-    add("--sample-rate", type=int, metavar="HZ", help="samples a second (default: 24000)")
+    add(
+        "--sample-rate",
+        type=int,
+        metavar="HZ",
+        help="samples a second (default: 24000; 8000 for .ulaw and .alaw)",
+    )
     add("--seed", type=int, metavar="N", help="same seed, same audio")
     add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
     add("--ssml", action="store_const", const=True, help="the text is SSML")

@@ -49,12 +49,20 @@ _UNPACED_MS = 24 * 3600 * 1000  # the most that a session may be ahead of its li
 _SAME_SCALE = 32768 / 32767  # samples that were 16 bits wide become the same 16 bits again
 _FORMATS_BY_NAME: dict[str, Format] = {
     ".aac": "aac",
+    ".al": "alaw",
+    ".alaw": "alaw",
     ".flac": "flac",
     ".mp3": "mp3",
+    ".mulaw": "mulaw",
+    ".oga": "opus",
     ".ogg": "opus",
     ".opus": "opus",
     ".pcm": "pcm",
+    ".ul": "mulaw",
+    ".ulaw": "mulaw",
 }
+_OF_OTHERS = (".aif", ".aiff", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".wma")
+_TELEPHONE_RATE = 8000  # what players take a file of G.711 for, which has no header
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,7 @@ def say(
         access, info, _ = find_server(url, api_key, ca, stack)
         client = stack.enter_context(access.client())
         options["format"] = audio_format
-        options.setdefault("sample_rate", SAMPLE_RATE)  # whatever the server's own is
+        options.setdefault("sample_rate", _usual_rate(audio_format, output))
         options |= pronunciations(lexicon, options.get("voice"), options.get("speaker"), info)
         pieces: Iterable[bytes] | None
         if turns is not None:
@@ -207,6 +215,7 @@ def say_live(
         settings |= pronunciations(lexicon, voice, speaker, info)
         if voice is None and speaker is not None:
             voice = voice_of(speaker, info)
+        sample_rate = sample_rate or _usual_rate(audio_format, output)
         source = sys.stdin.fileno()
         session = access.async_client().session(voice=voice, **_OF_SESSIONS, **settings)
         is_ssml = bool(settings.get("ssml"))
@@ -216,10 +225,22 @@ def say_live(
 
 
 def _choose_format(asked: Format | None, output: str | None) -> Format:
-    chosen = asked or _FORMATS_BY_NAME.get(Path(output or "").suffix.lower(), "wav")
+    suffix = Path(output or "").suffix.lower()
+    if asked is None and suffix in _OF_OTHERS:
+        raise StartupError(
+            f"{output} would be no {suffix}: names end in .wav, "
+            f"{', '.join(_FORMATS_BY_NAME)}, or --format says what it is"
+        )
+    chosen = asked or _FORMATS_BY_NAME.get(suffix, "wav")
     if output is None and chosen != "wav":
         raise StartupError(f"{chosen} is not for playing here; write it with -o FILE")
     return chosen
+
+
+def _usual_rate(audio_format: Format, output: str | None) -> int:
+    """Whatever the server's own is."""
+    is_bare_file = output not in (None, "-") and audio_format in ("mulaw", "alaw")
+    return _TELEPHONE_RATE if is_bare_file else SAMPLE_RATE
 
 
 @contextlib.contextmanager

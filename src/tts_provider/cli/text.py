@@ -20,7 +20,7 @@ _NAMES = {"srt": "SubRip", "vtt": "WebVTT"}
 
 def read_text(argument: str) -> str:
     """The argument itself; for `-` what stands on standard input, and for a file of subtitles what
-    is spoken in it. Says on standard error what it took something for.
+    is spoken in it. Says on standard error what it took something for, or that it is a file's name.
 
     Raises `StartupError` where a file cannot be read.
     """
@@ -29,6 +29,8 @@ def read_text(argument: str) -> str:
     elif argument.lower().endswith(_SUBTITLES) and "\n" not in argument:
         name, text = argument, _file(argument)
     else:
+        if _is_file(argument):
+            _say(f"{argument} is a file; what is in it is read so: - < {argument}")
         return argument
     kind = subtitle_format(text)
     if kind is None:
@@ -59,6 +61,13 @@ def decode(data: bytes, name: str) -> str:
 def _standard_input() -> str:
     binary = getattr(sys.stdin, "buffer", None)
     return decode(binary.read(), "standard input") if binary is not None else sys.stdin.read()
+
+
+def _is_file(argument: str) -> bool:
+    try:
+        return Path(argument).is_file()
+    except (OSError, ValueError):  # too long for a name, or a NUL
+        return False
 
 
 def _file(name: str) -> str:

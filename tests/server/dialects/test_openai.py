@@ -136,6 +136,8 @@ async def test_aliases_of_the_operator_come_first_and_every_endpoint_knows_them(
         assert np.array_equal(man, await speak(server, input="Hello.", voice="nova"))
         for name in ("narrator", "nested", "coral"):
             assert np.array_equal(woman, await speak(server, input="Hello.", voice=name))
+        error = error_of(await ask(server, input="Hello.", voice="narator"))
+        assert "no voice 'narator'; did you mean narrator? This server has male" in error["message"]
         error = error_of(await ask(server, input="Hello.", voice="lost"))
         assert (error["code"], error["param"]) == ("unknown_voice", "voice")
 

@@ -104,7 +104,7 @@ def check_text(text: str, limits: Limits, name: str = "text", advice: str = SPLI
     if len(text) > limits.max_text_characters:
         raise InvalidRequest(
             f"{name} has {len(text)} characters; the limit is {limits.max_text_characters}: "
-            f"{advice}",
+            f"{advice}, or raise TTS_PROVIDER_MAX_TEXT_CHARACTERS",
             code="text_too_long",
             param=name,
         )

@@ -30,6 +30,7 @@ from tts_provider.errors import (
     Loading,
     UnsentAudio,
     WireError,
+    meant_name,
     part_named,
     text_named,
 )
@@ -204,8 +205,11 @@ class SpeechService:
             known = ", ".join(candidate.id for candidate in voices[:_MAX_NAMED])
             more = len(voices) - _MAX_NAMED
             others = f" and {more} more, see /v1/audio/voices" if more > 0 else ""
+            names = (*(candidate.id for candidate in voices), *self._voice_aliases)
+            meant = meant_name(voice[:64], names)
+            hint = f"did you mean {meant}? This" if meant else "this"
             raise InvalidRequest(
-                f"there is no voice {voice[:64]!r}; this server has {known}{others}",
+                f"there is no voice {voice[:64]!r}; {hint} server has {known}{others}",
                 code="unknown_voice",
                 param="voice",
                 http_status=unknown_status,
