@@ -134,7 +134,7 @@ def _threshold_dbfs(levels: npt.NDArray[np.float64]) -> float:
 def _active(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which frames are speech or a short pause in it, (frames,)."""
     loud = levels > _threshold_dbfs(levels)
-    # A click is no word: what is loud has loud neighbors.
+    # A click is not speech: loud frames of speech have loud neighbors.
     neighbors = np.convolve(loud, np.ones(5), "full")[2:-2] if len(loud) else loud
     loud &= neighbors >= 3
     widened = np.convolve(loud, np.ones(2 * _JOIN_FRAMES + 1), "full")

@@ -14,7 +14,7 @@ from tts_provider.audio.encode import tag
 BYTES_PER_SAMPLE = 2
 SAMPLE_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
-# RIFF sizes of a stream whose length is not known yet: players read on until the end.
+# RIFF size for a stream of unknown length: players read until the end.
 _UNKNOWN_BYTES = 0xFFFF_FFFF
 UNKNOWN_WAV_SIZE = struct.pack("<I", _UNKNOWN_BYTES)
 """As a header has it, at byte 4."""

@@ -12,7 +12,7 @@ import numpy as np
 from tts_provider.audio.pcm import Samples
 
 SLOWEST, FASTEST = 0.25, 4.0
-# What `atempo` makes depends on how its input is cut, so it is always cut alike.
+# The output of `atempo` depends on how its input is cut, so it is always cut alike.
 _BLOCK_MS = 20
 
 

@@ -11,9 +11,9 @@ PAUSE_MS = 300
 """Between two turns, beside the quiet that a voice ends with."""
 LONGEST_PAUSE_MS = 5000
 
-# A dash, or two hyphens, as scripts have them; what may close the line comes behind it.
+# A dash, or two hyphens, as scripts have them; closing marks may follow it.
 _INTERRUPTED = re.compile(r"(?:[—―–]|--)[\s\"'”’»)\]*_]*\Z")
-# Markdown's line across the page, or under a heading.
+# Markdown's horizontal rule, or the line under a heading.
 _RULE = re.compile(r"(?:\A|\n)[ \t]*(?:-[ \t]*){2,}\s*\Z")
 _LOOKED_AT = 40  # characters at the end
 

@@ -35,10 +35,10 @@ _SILENCE = SAMPLE_RATE * _PAUSE_MS[0] // 1000
 _NONE = Chain(())
 
 _LONGEST_LEAD_S = 1.0  # of all pauses before the first word together
-# An engine's own silence, before its first word, comes behind them.
+# The engine's own silence before its first word follows them.
 _LONGEST_HELD = round(2 * _LONGEST_LEAD_S * SAMPLE_RATE)
 
-# What ends a voice's last sound, and stays behind it where the next voice begins at once.
+# The end of a voice's last sound, which is kept even if the next voice begins at once.
 _QUIET = 10 ** (-45 / 20)
 _KEPT_QUIET = SAMPLE_RATE * 20 // 1000
 
@@ -290,7 +290,7 @@ async def _speak_passage(
                     samples = samples if tail is None else tail.push(samples)
                     if (chunk := placing.place(samples)) is not None:
                         yield chunk
-                # Who wants words hears of those before the limit when their passage is over. An
+                # Words before the limit are reported when their passage is over. An
                 # engine that ends at the limit itself may remember what it said.
                 if placing.is_beyond and not asks_words:
                     return
@@ -375,7 +375,7 @@ async def _silence(pause_s: float) -> AsyncGenerator[Sound, None]:
         count = min(left, _SILENCE)
         yield Sound(np.zeros(count, np.float32))
         left -= count
-        # No engine is waited for here: others' turns come between chunks.
+        # No engine is waited for here, so others take their turns between chunks.
         await asyncio.sleep(0)
 
 

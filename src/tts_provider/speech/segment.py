@@ -131,7 +131,7 @@ class Segmenter:
             if _is_boundary(text, match):
                 spans += self._take(match.end(), final=True)
         else:
-            # The next end begins after what is here; white space may be a part of it.
+            # The next end begins after the present text; white space may be part of it.
             self._searched = max(self._searched, len(text.rstrip()))
         spans += self._take(len(text) if match is None else match.end(), final=final)
         self._forget()
@@ -182,7 +182,7 @@ def _is_undecided(text: str, end: re.Match[str]) -> bool:
     if _BEGIN_SO_FAR.match(text, end.end()):
         return True
     following = _BEGIN.match(text, end.end())
-    # Whether an abbreviation ends its sentence, the whole next word tells.
+    # Only the whole next word tells whether an abbreviation ends its sentence.
     word = _last_word(text, end.start())
     return (
         following is not None
@@ -216,7 +216,7 @@ def _is_boundary(text: str, end: re.Match[str]) -> bool:
     first = following["word"][0]
     if first.isdigit():  # "No. 5" and "1. 2." go on
         return mark != "." or len(word) > 2 or end.end() - end.start() > 1
-    # A small letter goes on with the sentence; letters without case (Hindi, Hebrew) begin one.
+    # A small letter continues the sentence; letters without case (Hindi, Hebrew) begin one.
     return first.isalpha() and not first.islower()
 
 
@@ -239,7 +239,7 @@ def _cut_position(sentence: str) -> int:
     """Where to cut what is longer than a segment; at most `SEGMENT_CHARACTERS`."""
     for pattern in _CUTS:
         ends = [match.end() for match in pattern.finditer(sentence, 0, SEGMENT_CHARACTERS)]
-        # A cut in the first third would leave a stump that sounds broken off.
+        # A cut in the first third would leave a fragment that sounds broken off.
         if ends and ends[-1] > SEGMENT_CHARACTERS // 3:
             return ends[-1]
     cut = SEGMENT_CHARACTERS

@@ -11,7 +11,7 @@ from tts_provider.speech.engine import CODE_SAMPLES, SAMPLE_RATE, History, Spoke
 from tts_provider.speech.reading import Passage
 from tts_provider.speech.timing.word_times import time_words
 
-# Before anything is known of a voice: 14 characters a second, as people read aloud.
+# Until a voice's rate is known: 14 characters a second, as people read aloud.
 _SAMPLES_A_CHARACTER = SAMPLE_RATE / 14
 
 

@@ -13,7 +13,7 @@ from tts_provider.speech.engine import Voice
 MAN, WOMAN = 0, 1
 """The numbers that `speaker` at the basic endpoint selects voices by."""
 
-# Where the server is for Kokoro-82M: its voices that sound most like OpenAI's.
+# For a server that serves Kokoro-82M: its voices that sound most like OpenAI's.
 _OPENAI_IN_KOKORO = {
     "alloy": "af_alloy",
     "ash": "am_fenrir",

@@ -19,14 +19,14 @@ from tts_provider.audio.pcm import Samples
 from tts_provider.errors import InvalidRequest
 
 MAX_NAME_CHARACTERS = 100
-# What can be said in the longest recording at the fastest, and some.
+# As much as fits into the longest recording at the fastest rate, and some more.
 MAX_TRANSCRIPT_CHARACTERS = 4000
 
 MIN_SPEECH_S = 3.0
 _GOOD_S = (8.0, 20.0)
 _MIN_VOICED_MS = 500
 
-# English is read at 12 to 16 characters a second, Chinese at 4 to 6; faster than 30 nobody talks.
+# English is read at 12 to 16 characters a second, Chinese at 4 to 6; nobody exceeds 30.
 _POSSIBLE_RATE = (4.0, 30.0)
 _USUAL_RATE = (7.0, 22.0)
 

@@ -64,7 +64,7 @@ _CODES_TYPE = np.dtype("<i2")
 _COPIED_BYTES = 1024 * 1024  # at a time
 _LEFT_BEHIND_S = 3600  # a hidden folder older than this belongs to nobody any more
 
-# Never through a link, and never waiting for the other end of a pipe.
+# Follow no link, and never wait for the other end of a pipe.
 _OPEN_FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC")
 )
@@ -376,7 +376,7 @@ class VoiceStore:
             about = os.lstat(entry)
         except OSError:
             return None
-        # A link could lead anywhere; Windows has its own kind of them.
+        # A link could lead anywhere; Windows has its own kind of link.
         attributes = getattr(about, "st_file_attributes", 0)
         is_link = bool(attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT)
         return entry if stat.S_ISDIR(about.st_mode) and not is_link else None
@@ -457,7 +457,7 @@ class VoiceStore:
                 param="adapter",
             )
         try:
-            # Followed, where they are links: they are the user's own, such as the hub's cache has.
+            # Links are followed: they are the user's own, such as those of the hub's cache.
             return _digest_files(adapter.resolve(), to, limit, follow=True)
         except ValueError as error:
             raise InvalidRequest(f"the adapter cannot be read: {error}", param="adapter") from None

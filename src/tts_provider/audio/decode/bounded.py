@@ -49,6 +49,6 @@ def limit_resources(memory_mib: int, cpu_s: int, *, more_bytes: int = 0) -> None
         _, hard = resource.getrlimit(kind)
         if hard == resource.RLIM_INFINITY or limit < hard:
             resource.setrlimit(kind, (limit, limit))
-    # A second before the hard one, which kills without saying why.
+    # The soft limit is a second lower than the hard one, which kills without saying why.
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (min(cpu_s, hard), hard))

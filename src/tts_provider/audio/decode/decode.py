@@ -19,7 +19,7 @@ MIN_RATE, MAX_RATE = 4000, 192_000
 # PyAV 18 reads beyond the list of planes where a frame has 8 channels or more, and may crash.
 MAX_CHANNELS = 6
 
-# What integers are divided by; FFmpeg's unsigned bytes are centered first.
+# Integers are divided by this; FFmpeg's unsigned bytes are centered first.
 _FULL_SCALE = {"u1": 128.0, "i2": 32768.0, "i4": 2.0**31}
 _ROUNDING_S = 1e-6  # of thousands of frames' lengths, added up
 
@@ -40,7 +40,7 @@ def decode_audio(
     except (TTSError, MemoryError):
         raise
     except (av.FFmpegError, ValueError, OSError, RuntimeError, LookupError) as error:
-        # A LookupError: PyAV has no place for a stream that begins in the middle of a file.
+        # A LookupError: PyAV cannot handle a stream that begins in the middle of a file.
         raise damaged() from error
     if not len(samples):
         raise _invalid("the audio file has no samples in it")

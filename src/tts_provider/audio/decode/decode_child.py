@@ -27,21 +27,21 @@ MEMORY_MIB = 240
 """More than it has when it is ready, which is 50."""
 CPU_S = 5
 
-# What to say of whom the system ended.
+# What to report of a process that the system ended.
 TOO_MUCH_CPU = f"the audio file took more than {CPU_S} s to decode"
 TOO_MUCH_MEMORY = f"the audio file took more than {MEMORY_MIB} MiB to decode"
 _LONGEST_TRACE = 8192
 
 
 def main() -> None:
-    # Both go to all of a terminal's or a service's processes; the server ends us when it drained.
+    # Both signals go to every process of a terminal or service; the server ends us after draining.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     job = sys.stdin.buffer.read(JOB.size)
     if len(job) < JOB.size:
         return  # the server is gone, or needs nobody any more
     data_bytes, max_audio_s, wants_manifest = JOB.unpack(job)
-    # The parser of manifests holds a WAV file a second time.
+    # The manifest parser holds a second copy of a WAV file.
     limit_resources(MEMORY_MIB, CPU_S, more_bytes=data_bytes if wants_manifest else 0)
     data = sys.stdin.buffer.read(data_bytes)
     for answer, content in _answers(data, max_audio_s, wants_manifest=wants_manifest):

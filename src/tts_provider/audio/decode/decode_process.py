@@ -41,7 +41,7 @@ _RETRY_AFTER_MS = 5000
 _MAX_TOLD_BYTES = 16 * 1024  # of a problem, a fault or a manifest
 _SAMPLE_BYTES = 4
 _PIECE_BYTES = 256 * 1024
-# Secrets are none of a decoder's business.
+# A decoder needs no secrets.
 _KEPT_BACK = ("TTS_PROVIDER_", "HF_")
 _MANIFEST: TypeAdapter[Manifest | None] = TypeAdapter(Manifest | None)
 
@@ -132,7 +132,7 @@ class Decoders:
         ready, self._ready = self._ready, None
         try:
             process = await (ready or start_child(CHILD))
-            # One that waits may be ended by whoever tidies up, when memory is short.
+            # The waiting process may have been killed because memory was short.
             return process if process.returncode is None else await start_child(CHILD)
         except OSError as error:
             log.error("no process can be started to decode audio: %s", error)
@@ -172,7 +172,7 @@ async def start_child(module: str, *arguments: str, file: BinaryIO | None = None
     else:
         options["start_new_session"] = True
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_BACK)}
-    # Numpy's linear algebra would take memory for every core.
+    # Numpy's linear algebra would allocate memory for every core.
     environment = {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
     return await asyncio.create_subprocess_exec(
         sys.executable,

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Between making a folder and locking it is an instant.
+# There is an instant between making a folder and locking it.
 _SAFE_S = 60.0
 
 

@@ -167,7 +167,7 @@ class _Library:
         code = voice.id.removeprefix(_PREFIX) if voice.id.startswith(_PREFIX) else _ENGLISH
         variant = VARIANTS[voice.gender]
         path = Path(self._folder.name) / f"{code}_{variant}"
-        # Made again where it is gone: some machines tidy their temporary files up after days.
+        # Made again if it is gone: some machines remove temporary files after days.
         if not path.exists():
             try:
                 path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -199,7 +199,7 @@ class _Library:
         self._emit, self._cancelled, self._failure = emit, cancelled, None
         status = self._synth(text)
         if cancelled.is_set() or self._failure is not None:
-            # Cut off, the synthesizer keeps half a wave for the next utterance: let it out.
+            # After a cut, the synthesizer keeps half a wave for the next utterance: flush it.
             self._emit, self._cancelled = _discard, threading.Event()
             self._synth("a.")
         if self._failure is not None:

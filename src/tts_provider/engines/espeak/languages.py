@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-# What espeak calls a language where that is no tag of BCP 47, or the tag of another.
+# BCP 47 tags of languages that espeak names otherwise.
 _TAGS = {
     "ca-ba": "ca-x-balear",
     "ca-nw": "ca-x-nw",

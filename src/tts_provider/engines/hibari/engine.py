@@ -35,7 +35,7 @@ from tts_provider.speech.engine import (
     Word,
 )
 
-# A segment of ordinary words has up to 310. Memory grows with the square.
+# A segment of ordinary words has up to 310 phonemes. Memory grows with the square.
 _MOST_PHONEMES = 400
 
 
@@ -94,7 +94,7 @@ class HibariEngine(Engine):
                     yield sound
             return
         assert self._phonemizer is not None, "load() comes first"
-        # A seed only draws its hiss: without one it speaks alike too.
+        # A seed only changes the hiss; without one, the speech is the same each time too.
         seed = utterance.manner.seed or 0
         threads = self._pools.of(is_background=utterance.is_background)
         loop = asyncio.get_running_loop()

@@ -73,9 +73,9 @@ class Graph:
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    # One thread each: utterances side by side use the cores.
+    # One thread each: concurrent utterances use the cores.
     options = single_thread_options()
-    # Each length of text is a shape of its own: an arena keeps a block for all of them.
+    # Each text length is a separate shape, and an arena would keep a block for each.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -34,7 +34,7 @@ class Table:
             raise ValueError(f"a JSON object breaks off at byte {at}")
         order = np.argsort(np.asarray(hashes), kind="stable")
         self._text = text
-        # Found in by Python's own bisect, which is quicker in its own arrays.
+        # Searched by Python's bisect, which is faster in Python's own arrays.
         self._hashes = array("q", np.asarray(hashes)[order].tobytes())
         self._places = array("I", np.asarray(places)[order].tobytes())
         self.end = at

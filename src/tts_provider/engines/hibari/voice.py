@@ -41,7 +41,7 @@ CHARACTERS = {
     "female": Character(pitch=1.0, resonance=1.0, gain=2.1),
 }
 
-# What a listener needs to hear that a sentence or a clause is over.
+# The silence that tells a listener that a sentence or a clause is over.
 _PAUSE_MS = {**dict.fromkeys(".!?…", 300), **dict.fromkeys(",;:—", 160)}
 _SHORTEST_PAUSE_MS = 40
 _QUOTES = '”“"() '

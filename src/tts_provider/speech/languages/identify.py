@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-# More than voices speak: a text in Dutch is taken for none of the others.
+# More languages than voices speak, so that Dutch is not taken for one of the others.
 _CONSIDERED = ("de", "en", "es", "fr", "it", "nl", "pl", "pt", "ro", "sv", "tr")
 _LEAST_WORDS = 3
 _SURE = 0.8

@@ -12,7 +12,7 @@ from num2words import num2words  # type: ignore[import-untyped]
 from tts_provider.speech.languages.tables import Currency, Table
 from tts_provider.speech.mapped_text import MappedText
 
-# More digits are no number that somebody says: a card's, a telephone's.
+# Longer numbers are not said as numbers: cards, telephones.
 _MOST_DIGITS = 15
 
 # 1.234.567,89 and 1 234 567,89; 3,5 and 3.5. A point before three digits parts thousands.
@@ -117,7 +117,7 @@ def _money(match: re.Match[str], table: Table) -> str:
     return whole
 
 
-# A million of something has a word between in these languages: un millón de euros.
+# In these languages a word follows "million": un millón de euros.
 _NAME_OF_MILLIONS = {"es": "de", "fr": "d'", "it": "di", "pt_BR": "de"}
 
 

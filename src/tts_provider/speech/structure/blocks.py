@@ -178,7 +178,7 @@ class BlockParser(InlineParser):
             self._out.write(match["mark"], self._place + match.start("mark"))
             self._out.gap(", ")
         self._advance(match.end())
-        # Blocks stand in blocks: "> - # Title".
+        # Blocks may contain blocks: "> - # Title".
         if name in ("item", "number", "label"):
             self._nested += 1
         self._at_line_start = self._nested > 0 or name == "quote"

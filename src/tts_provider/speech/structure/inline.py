@@ -194,7 +194,7 @@ class InlineParser:
             self._out.pronounce(len(said["text"]), said["ipa"])
             self._drop_to(said.end())
             return
-        # "Look![1]" is no image.
+        # "Look![1]" is not an image.
         if mark == "!" and not self._out.is_in_gap and self._before() not in "[(":
             self._write_to(self._at + 1)
             return
@@ -263,7 +263,7 @@ class InlineParser:
         elif name not in patterns.INLINE:
             self._out.gap(" ")
             if not (is_end or tag["empty"] or tag["attributes"] or name in patterns.LEFT_OUT):
-                # No element: "<your name>" stands for a word.
+                # Not an element: "<your name>" stands for a word.
                 start = self._place + tag.start("name")
                 self._out.write(tag["name"], start)
                 self._out.gap(" ")

@@ -63,7 +63,7 @@ class Ssml:
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text
         parser.ProcessingInstructionHandler = self._refuse_instruction
-        # Nothing is written for these; what the parser was given of them is forgotten.
+        # Nothing is written for these, so the parser's input for them is forgotten.
         parser.CommentHandler = lambda _: self._forget()
         parser.StartCdataSectionHandler = self._forget
         self._parser = parser
@@ -81,7 +81,7 @@ class Ssml:
     @property
     def characters(self) -> int:
         """How many are waiting for what follows them."""
-        # What the parser has of a comment or a tag that is not closed.
+        # The part of an open comment or tag that the parser holds.
         unread = self._given[self._parser.CurrentByteIndex - self._counted :]
         waiting = [self._held, self._head or "", unread.decode("utf-8", "ignore"), *self._content]
         if self._open and self._open[-1] in _WHOLE:

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from tts_provider.speech.mapped_text import Run, from_runs
 
 _AROUND = ".,;:!?\"'()[]{}—–…“”‘’«»*_`、。，！？；：「」『』（）《》"
-# Scripts without spaces, of which each character is a word: Han and kana.
+# In scripts without spaces (Han and kana), each character counts as a word.
 _ALONE = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-# What lengthens or changes the character before it.
+# Signs that lengthen or change the character before them.
 _ITS = "ー々ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ"
 # Dashes and dots between two words end the first one.
 _TOKEN = re.compile(
@@ -91,7 +91,7 @@ class _Written(NamedTuple):
 def _written_words(text: str, places: Sequence[tuple[int, int]]) -> list[_Written]:
     words = []
     for match in _TOKEN.finditer(text):
-        # What was put in, as a comma behind a list's number, was written nowhere.
+        # Inserted text, such as a comma after a list's number, was written nowhere.
         kept = [at for at in range(*match.span()) if places[at][0] < places[at][1]]
         if kept:
             end = max(places[at][1] for at in kept)

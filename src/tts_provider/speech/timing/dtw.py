@@ -20,7 +20,7 @@ Span = tuple[int, int]
 _HOP = SAMPLE_RATE // 100
 # Of frames side by side; each takes a byte and 40 ns. Two times 40 s have as many at 10 ms a frame.
 _MOST_PAIRS = 16_000_000
-# What it costs to stand still in one of both; frames of one sound are 0.7 to 0.9 apart.
+# The cost of standing still in one recording; frames of one sound are 0.7 to 0.9 apart.
 _STAY = 0.1
 # A shorter silence belongs to a consonant, a longer one is a pause.
 _PAUSE_FRAMES = 6
@@ -77,7 +77,7 @@ def _walk(
     sizes = (known**2).sum(axis=1)
     costs = np.full(len(known), np.inf)  # of the best way to each frame of `known`, (m,)
     for at, frame in enumerate(spoken):
-        # As fast as a multiplication of matrices, for which OpenBLAS would take every core.
+        # As fast as a matrix multiplication, for which OpenBLAS would use every core.
         alike = np.einsum("km,k->m", columns, frame)
         squares = np.maximum(sizes + (frame**2).sum() - 2 * alike, 0)
         apart = np.sqrt(squares / len(frame)).astype(np.float64)

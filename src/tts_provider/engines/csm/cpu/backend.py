@@ -59,7 +59,7 @@ class CpuBackend(Backend):
         self.codebooks = config.codebooks
         self.samples_per_frame = mimi.samples_per_frame
         self._vocabulary = config.audio_vocabulary
-        # The codec has fewer codes than the model has entries: specials are never sampled.
+        # The codec has fewer codes than the model has entries; special ones are never sampled.
         self._choices = min(mimi.codebook_size, config.audio_vocabulary)
         self._text_table = weights["embed_text_tokens"]
         self._audio_table = weights[AUDIO_TABLE]
@@ -113,7 +113,7 @@ class CpuBackend(Backend):
             self._adapters_of([slot]),
         )
         self._lengths[slot] += len(prompt)
-        # Once they are not finite they stay so, whatever a later piece of the prompt makes of it.
+        # Once they are not finite they stay so, whatever a later piece of the prompt does.
         self._logits[slot] = logits[0] + 0 * self._logits[slot]
         self._projected[slot] = projected[0]
 

@@ -18,7 +18,7 @@ class KeyValues:
         # Each buffer begins at a page of its own.
         self._row_bytes, self._stride = row, -(-shape[0] * row // mmap.PAGESIZE) * mmap.PAGESIZE
         self._memory = reserve(count * self._stride)
-        # Of huge pages a row would have whole ones, for the few positions that it fills.
+        # With huge pages, a row would occupy whole ones for the few positions that it fills.
         with contextlib.suppress(OSError, AttributeError):
             self._memory.madvise(mmap.MADV_NOHUGEPAGE)
         self.buffers = [

@@ -70,7 +70,7 @@ class PreparedFolder:
         except OSError as error:
             raise self.cannot_write(error) from error
         try:
-            # Whoever left these was killed: nobody else has the lock.
+            # The process that left these was killed: nobody else has the lock.
             for stale in self.folder.glob(f"{key}.*.tmp"):
                 with contextlib.suppress(OSError):
                     stale.unlink()

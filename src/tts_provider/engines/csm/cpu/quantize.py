@@ -74,7 +74,7 @@ def _quantize_blocks(blocks: np.ndarray, bits: Bits) -> tuple[np.ndarray, np.nda
 
 
 def _round(blocks: np.ndarray, scales: np.ndarray, middle: int) -> np.ndarray:
-    # Of a scale too small to be inverted every weight is nothing.
+    # If a scale is too small to be inverted, every weight is zero.
     usable = np.abs(scales) >= np.finfo(scales.dtype).tiny
     inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=usable)
     codes: np.ndarray = np.clip(np.rint(blocks * inverse) + middle, 0, 2 * middle - 1)

@@ -66,7 +66,7 @@ def load_weights(
     path = prepared.path(key)
     if not _is_whole(path, precision, on_progress, prepared):
         with prepared.locked(key, on_progress):
-            # Somebody else may have made it meanwhile.
+            # Another process may have made it meanwhile.
             if not _is_whole(path, precision, on_progress, prepared):
                 on_progress(f"preparing {precision} weights, once")
                 items = list(_plan(checkpoint, precision))

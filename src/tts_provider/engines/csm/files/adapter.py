@@ -201,7 +201,7 @@ def read_adapter(folder: Path) -> Adapter:
                     f"{path}: the adapter of {name[:120]} has the shapes {change.a.shape} and "
                     f"{change.b.shape}, expected (rank, in) and (out, rank)"
                 )
-            # The rank is A's, which is what `r` and `rank_pattern` said when it was made.
+            # The rank is that of A, which `r` and `rank_pattern` gave when it was made.
             changes[name] = replace(change, scale=_scale(folder, config, change.module, rank))
     if config.get("ensure_weight_tying") and any("embed_audio" in name for name in changes):
         raise _not_done(folder, "tied embeddings (ensure_weight_tying)")

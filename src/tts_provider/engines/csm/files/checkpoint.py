@@ -85,7 +85,7 @@ def open_checkpoint(folder: Path, adapter: Path | None = None) -> Checkpoint:
         )
     tensors = {name: tensor for name, tensor in tensors.items() if not is_harmless(name)}
     codec = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith(CODEC)}
-    # One table under two names; a checkpoint may hold both, which training may have parted.
+    # One table under two names; a checkpoint may hold both, and training may have made them differ.
     for name, other in (
         (AUDIO_EMBEDDING, DEPTH_EMBEDDING),
         (DEPTH_EMBEDDING, AUDIO_EMBEDDING),

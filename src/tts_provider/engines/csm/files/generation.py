@@ -40,7 +40,7 @@ def read_sampling(files: ModelFiles, settings: Settings) -> Sampling:
     return Sampling(
         _first(settings.temperature, temperature("temperature"), DEFAULT_TEMPERATURE),
         _first(settings.top_k, top_k("top_k"), DEFAULT_TOP_K),
-        # A setting for all is not undone by the model's file.
+        # The model's file does not override a setting for all codebooks.
         _first(
             settings.depth_temperature,
             settings.temperature,

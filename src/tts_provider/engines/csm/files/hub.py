@@ -70,7 +70,7 @@ def download_model(
         snapshot = storage / "snapshots" / read_ref(storage, revision)
         check_model(snapshot)
         usable = snapshot
-    # Fine-tunes bring no prompts, and the tokenizer can be had elsewhere.
+    # Fine-tunes have no prompts, and the tokenizer is available elsewhere.
     if usable and (
         repository != CSM_REPOSITORY
         or ((usable / "tokenizer.json").is_file() and any(usable.glob("prompts/*.wav")))

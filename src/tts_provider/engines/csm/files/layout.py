@@ -42,9 +42,9 @@ LAYOUTS = (
 )
 """Best first; where there is one no other is read or fetched."""
 _NAMES = tuple(name for layout in LAYOUTS for name in layout.names)
-# A pickle comes behind whatever else may be meant.
+# A pickle is the last choice.
 _NAMED = tuple(name for name in _NAMES if name != _PICKLE)
-# What trainers leave beside the weights.
+# Files that trainers leave beside the weights.
 _NO_WEIGHTS = re.compile(r"adapter_model.*|optimizer.*|.*-\d+-of-\d+\.safetensors")
 _POINTER = b"version https://git-lfs.github.com"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")

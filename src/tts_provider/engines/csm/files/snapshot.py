@@ -27,7 +27,7 @@ from tts_provider.errors import StartupError
 MIMI_REPOSITORY = "kyutai/mimi"
 TOKENIZER_REPOSITORY = "unsloth/Llama-3.2-1B"
 
-# Where else a Llama 3.2 tokenizer may already lie.
+# Other places where a Llama 3.2 tokenizer may already be.
 _TOKENIZER_REPOSITORIES = (TOKENIZER_REPOSITORY, CSM_REPOSITORY, "meta-llama/Llama-3.2-1B")
 
 Fetch = Callable[[str, tuple[str, ...]], Path]
@@ -102,7 +102,7 @@ def check_model(folder: Path) -> None:
         check_weights(folder)
         return
     weights = folder / ADAPTER_WEIGHTS
-    # A pickle is refused with a sentence of its own when it is read.
+    # A pickle is refused with its own message when it is read.
     if not is_there(weights) and not weights.with_suffix(".bin").exists():
         raise StartupError(
             f"{folder} is not complete: it has {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; copy the "
