@@ -30,10 +30,13 @@ def test_what_is_typed_is_what_settings_take(typed):
 
 
 def test_values_and_defaults_are_the_settings():
-    (group,) = (g for g in parser_of()._action_groups if g.title == "what speaks")
+    (group,) = (g for g in parser_of()._action_groups if g.title == "speech")
     help_of = {action.dest: (action.metavar, action.help) for action in group._group_actions}
     assert help_of["device"] == ("auto|cpu|cuda", "where CSM-1B runs (default: auto)")
-    assert help_of["mode"] == ("download|reuse", "where CSM-1B comes from")
+    assert help_of["mode"] == (
+        "download|reuse",
+        "download CSM-1B, or only reuse files that are here",
+    )
 
 
 def test_each_has_one_place():
@@ -45,5 +48,5 @@ def test_a_command_has_those_that_it_takes_with_its_own_words():
     parser = parser_of({"data_dir": "the server's data folder", "port": None})
     text = " ".join(parser.format_help().split())
     assert "--data-dir PATH the server's data folder" in text
-    assert "--port PORT port; 0 takes a free one (default: 8765)" in text
+    assert "--port PORT port; 0 chooses a free one (default: 8765)" in text
     assert "--host" not in text

@@ -1,4 +1,4 @@
-"""The settings that people type. What one may be, and what it is by default, is in `config.py`."""
+"""The settings that are flags too. `config.py` has their values and defaults."""
 
 from __future__ import annotations
 
@@ -15,79 +15,80 @@ from tts_provider.selection import ENGINES, engine_names
 class Flag:
     help: str
     metavar: str | None = None
-    """None where the setting has a few values, or is switched on."""
+    """None if the setting has a few values, or is a switch."""
 
 
 _LISTENING = {
     "host": Flag("address to listen on", "HOST"),
-    "port": Flag("port; 0 takes a free one", "PORT"),
-    "wyoming_port": Flag("a port for Home Assistant, 10200 by custom", "PORT"),
-    "wyoming_host": Flag("its address (default: --host)", "HOST"),
-    "wyoming_zeroconf": Flag("tell the local network of it, so that Home Assistant finds it"),
+    "port": Flag("port; 0 chooses a free one", "PORT"),
+    "wyoming_port": Flag("port for Home Assistant, usually 10200", "PORT"),
+    "wyoming_host": Flag("address for Home Assistant (default: --host)", "HOST"),
+    "wyoming_zeroconf": Flag("announce that port, so that Home Assistant finds it"),
 }
 _SPEAKING = {
     "engine": Flag(
-        "auto takes the first that can be had: "
+        "auto chooses the first that is available: "
         + "; ".join(f"{entry.name}, {entry.about}" for entry in ENGINES),
         "|".join(engine_names()),
     ),
-    "mode": Flag("where CSM-1B comes from"),
+    "mode": Flag("download CSM-1B, or only reuse files that are here"),
     "model": Flag("a fine-tune on the hub, as OWNER/NAME[@REVISION]", "REPO"),
-    "model_path": Flag("a model or an adapter that is here", "PATH"),
+    "model_path": Flag("a model or an adapter on this machine", "PATH"),
     "adapter": Flag("a LoRA adapter, merged into the model", "PATH"),
     "device": Flag("where CSM-1B runs"),
     "precision": Flag("CSM-1B's weights: float32, int8 or int4 on a CPU, bfloat16 on CUDA"),
-    "kokoro_path": Flag("Kokoro-82M's files, downloaded otherwise", "FOLDER"),
-    "kokoro_precision": Flag("its weights"),
+    "kokoro_path": Flag("Kokoro-82M's files (default: download them)", "FOLDER"),
+    "kokoro_precision": Flag("Kokoro-82M's weights"),
     "unload_after_s": Flag(
-        "give the model's memory back when nobody used it for so long (default: never)", "SECONDS"
+        "free the model's memory when nobody has used it for so long (default: never)", "SECONDS"
     ),
     "data_dir": Flag("folder for voices and prepared weights", "PATH"),
     "wait_for_model": Flag("open the port only when the model is loaded"),
-    "speak_while_loading": Flag("the embedded voices speak while CSM-1B loads"),
-    "lexicon": Flag("how words are pronounced; docs/text.md", "FILE"),
-    "watermark": Flag("which speech can be recognized as made: auto is CSM-1B's and Kokoro-82M's"),
-    "c2pa_cert": Flag("sign whole files: a certificate with its chain", "FILE"),
-    "c2pa_key": Flag("its private key", "FILE"),
-    "engine_urls": Flag("where engines on other machines are asked; repeatable", "URL"),
+    "speak_while_loading": Flag("let the embedded voices speak while CSM-1B loads"),
+    "lexicon": Flag("pronunciation dictionary; docs/text.md", "FILE"),
+    "watermark": Flag("put a watermark on speech: auto on that of CSM-1B and Kokoro-82M"),
+    "c2pa_cert": Flag("certificate with its chain, to sign whole files", "FILE"),
+    "c2pa_key": Flag("private key of --c2pa-cert", "FILE"),
+    "engine_urls": Flag("an engine on another machine; repeatable", "URL"),
     "engine_key": Flag(
-        "the key that those engines have, too; both sides prove it, neither sends it", "KEY"
+        "key shared with those engines; both sides prove it, and neither sends it", "KEY"
     ),
-    "default_voice": Flag("of requests that name none (default: speaker 0)", "VOICE"),
+    "default_voice": Flag("voice if a request names none (default: speaker 0)", "VOICE"),
     "default_format": Flag(
-        "of requests that name none, at one endpoint or all (basic, session, openai); repeatable",
+        "format if a request names none, at one endpoint (basic, session, openai) or all; "
+        "repeatable",
         "[ENDPOINT=]FORMAT",
     ),
     "default_sample_rate": Flag(
-        "the same of sample rates: 8000 is a telephone's; repeatable", "[ENDPOINT=]HZ"
+        "sample rate if a request names none, 8000 for telephones; repeatable", "[ENDPOINT=]HZ"
     ),
-    "default_speed": Flag("of requests that say none, 0.25 to 4", "N"),
+    "default_speed": Flag("speed if a request names none, 0.25 to 4", "N"),
     "voice_aliases": Flag(
-        "another name for a voice; repeatable, OpenAI's names have one already", "NAME=VOICE"
+        "another name for a voice; OpenAI's names select voices already; repeatable", "NAME=VOICE"
     ),
 }
 _ENTERING = {
-    "api_keys": Flag("let in only who has this key; repeatable", "KEY"),
+    "api_keys": Flag("only clients with this key may connect; repeatable", "KEY"),
     "allow_origins": Flag(
-        "let web pages of this origin call the server; repeatable, * for all", "ORIGIN"
+        "let web pages of this origin use the server; * for all; repeatable", "ORIGIN"
     ),
     "allow_hosts": Flag(
-        "let browsers know the server by this name without TLS; repeatable, * for all", "NAME"
+        "let browsers reach the server by this name without TLS; * for all; repeatable", "NAME"
     ),
     "max_streams": Flag("requests spoken at once", "N"),
 }
-_TELLING = {"log_format": Flag("how the log looks")}
+_TELLING = {"log_format": Flag("format of the log")}
 GROUPS = {
-    "where it listens": _LISTENING,
-    "what speaks": _SPEAKING,
-    "who may come in": _ENTERING,
-    "what it says": _TELLING,
+    "network": _LISTENING,
+    "speech": _SPEAKING,
+    "access": _ENTERING,
+    "log": _TELLING,
 }
 
 
 def add_flags(parser: argparse.ArgumentParser, about: Mapping[str, str | None] | None) -> None:
-    """Those of the settings in `about`, and what they mean there where that is their own; all
-    where it is None."""
+    """Add the flags of the settings in `about`, with their own help if they have one there; all
+    flags if it is None."""
     for title, flags in GROUPS.items():
         wanted = [name for name in flags if about is None or name in about]
         group = parser.add_argument_group(title) if wanted else None
