@@ -1,5 +1,5 @@
-"""Word times for an engine that has none: another one, that says when it speaks its words, says
-the same, and the two are compared."""
+"""Word timestamps for an engine that has none, by forced alignment: another engine, which has them,
+says the same, and the two recordings are compared."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 
 class AlignedEngine(WrapperEngine):
-    """Speaks as the engine within does, and at once. Behind an utterance whose words somebody
-    wants comes an empty `Sound` with them, where the engine did not say them itself."""
+    """Speaks as the engine within does, without delay. If somebody wants word timestamps and the
+    engine has none, an empty `Sound` with them follows the utterance."""
 
     def __init__(self, engine: Engine, references: Sequence[Engine]) -> None:
         """`references` say when they speak their words, the best of a language first. Who made

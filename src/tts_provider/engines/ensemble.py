@@ -1,4 +1,4 @@
-"""Several engines as one: one list of voices, each of which knows who speaks it."""
+"""Combines several engines: one list of voices, each with the engine that speaks it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tts_provider.speech.engine import Engine, Sound, Utterance, Voice
 
 
 class Ensemble(WrapperEngine):
-    """The first engine is the one that the server is for: what is told of one engine is told of it,
-    and `of` a voice tells of the others. It has the speakers 0 and 1. A voice that two engines have
-    is the first's."""
+    """The first engine is the server's main one: its properties are those of the ensemble, and `of`
+    a voice returns the others. It has the speakers 0 and 1. If two engines have a voice, it is the
+    first's."""
 
     def __init__(self, engines: Sequence[Engine], *, speak_while_loading: bool = False) -> None:
         """With `speak_while_loading` the first engine is loaded last, and the others speak."""
@@ -38,7 +38,8 @@ class Ensemble(WrapperEngine):
 
     @property
     def problem(self) -> WireError | None:
-        """The first of theirs; who has none speaks all the same."""
+        """The problem of the first engine that has one. Engines without a problem speak all the
+        same."""
         problems = (engine.problem for engine in self._engines)
         return next((problem for problem in problems if problem is not None), None)
 

@@ -1,4 +1,4 @@
-"""A network on ONNX Runtime, computed for somebody who may leave."""
+"""Runs a network on ONNX Runtime for an utterance that may be cancelled."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import onnxruntime
 
 
 class InferenceEnded(Exception):
-    """It was asked to end."""
+    """The inference was asked to end."""
 
 
 class Inference:
-    """One utterance's use of a network, on the thread that calls it; any other may end it."""
+    """One utterance's use of a network, on the calling thread. Any other thread may end it."""
 
     def __init__(self, *, shrinks_arena: bool = False) -> None:
         """With `shrinks_arena` the session's arena gives back behind each run what it does not
@@ -24,12 +24,12 @@ class Inference:
         self._is_ended = False
 
     def end(self) -> None:
-        """Takes effect within one operator, which is milliseconds at most."""
+        """Takes effect within one operator, which takes milliseconds at most."""
         self._is_ended = True
         self._options.terminate = True
 
     def check(self) -> None:
-        """Raises `InferenceEnded` where that was asked for."""
+        """Raises `InferenceEnded` if it was asked to end."""
         if self._is_ended:
             raise InferenceEnded
 

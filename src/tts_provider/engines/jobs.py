@@ -1,4 +1,4 @@
-"""From a thread that computes to the event loop that listens."""
+"""Carries the output of a computing thread to the event loop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ async def run_job(
     work: Callable[[Callable[[_Item], None]], None],
     cancel: Callable[[], None],
 ) -> AsyncGenerator[_Item, None]:
-    """What `work` emits on a thread of `executor`, whose errors are raised here. Closed early, it
-    calls `cancel`, which must make `work` return."""
+    """Yield what `work` emits on a thread of `executor`, and raise its errors here. If closed
+    early, call `cancel`, which must make `work` return."""
     loop = asyncio.get_running_loop()
     # Bounded by what one job can make.
     arrived: asyncio.Queue[_Item | None] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""What is asked of the operating system about memory; where it cannot, all stays right."""
+"""Asks the operating system to save memory. If it cannot, everything still works."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def give_back_soon() -> None:
 
 
 def resident_bytes() -> int:
-    """What this process has in memory; 0 where the system does not tell."""
+    """The resident memory of this process; 0 if the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Threads that compute utterances: those that somebody listens to, and those in the background."""
+"""Threads that compute utterances: some for listeners, some for background work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tts_provider.cpus import give_way
 
 
 class Pools:
-    """One pool for each, of as many threads."""
+    """A pool for listeners and one for background work, with equally many threads."""
 
     def __init__(self, threads: int, name: str) -> None:
         self._count, self._name = threads, name
@@ -33,7 +33,7 @@ class Pools:
         )
 
     def close(self) -> None:
-        """Waits for what is computed now; what was not begun is cancelled."""
+        """Wait for what is being computed; cancel what has not begun."""
         self.listened.shutdown(cancel_futures=True)
         if "_background" in self.__dict__:
             self._background.shutdown(cancel_futures=True)

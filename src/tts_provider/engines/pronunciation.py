@@ -1,4 +1,4 @@
-"""What a phonemizer makes of a text: phonemes, and which of them are which word's."""
+"""The result of a phonemizer: phonemes, and the word that each belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which script a text is written in: what English letters can say, and what needs another voice."""
+"""Finds which script a text is written in, and so whether English can say it or another voice
+must."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""An engine that gives its memory back when nobody used it for a while, and loads again for the
-next request."""
+"""An engine that frees its memory when nobody has used it for a while, and loads again for the next
+request."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class ModelMetrics:
 
 
 class UnloadingEngine(WrapperEngine):
-    """Speaks as the engine within does. Between two loads there is none in memory: each is built
-    anew, so that nothing of the one before is left."""
+    """Speaks as the engine within does. After an unload a new engine is built, so that nothing of
+    the old one is left."""
 
     def __init__(
         self,

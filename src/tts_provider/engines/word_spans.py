@@ -1,4 +1,4 @@
-"""Where the words of a text are: what stands between spaces or dashes, without marks around it."""
+"""Finds the words of a text: what is between spaces or dashes, without punctuation around it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CHUNK = re.compile(r"[^\s—–…]+")
 
 
 def find_words(text: str) -> Iterator[tuple[int, int]]:
-    """Each from its first character to before the last."""
+    """Each word from its first character to before its end."""
     for chunk in _CHUNK.finditer(text):
         heard = [at for at in range(*chunk.span()) if _is_heard(text[at])]
         if heard:

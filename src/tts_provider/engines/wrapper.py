@@ -1,4 +1,4 @@
-"""What engines around another engine share: whatever they do not do otherwise, it does."""
+"""The base of engines around another engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tts_provider.speech.engine import (
 
 
 class WrapperEngine(Engine):
-    """Tells and does what the engine within tells and does. `_engine` may become another one of the
+    """Passes everything on to the engine within. `_engine` may be replaced by another one of the
     same kind."""
 
     def __init__(self, engine: Engine) -> None:

@@ -23,11 +23,11 @@ Codes = npt.NDArray[np.int64]
 
 
 class DeviceLost(Exception):
-    """What the backend computes on has stopped working and does not come back in this process."""
+    """The backend's device has stopped working and does not come back in this process."""
 
 
 class OutOfMemory(EngineFailed):
-    """There was no memory for it now; less of it, or the same later, may work."""
+    """There was not enough memory now; a smaller request, or the same one later, may work."""
 
 
 class Backend(ABC):

@@ -1,4 +1,5 @@
-"""CSM-1B's engine from settings: its files found, its device chosen, its backend prepared."""
+"""Builds CSM-1B's engine from settings: finds its files, chooses its device, prepares its
+backend."""
 
 from __future__ import annotations
 
@@ -47,9 +48,9 @@ def find_weights(settings: Settings) -> str | None:
 
 
 def build(settings: Settings, on_progress: Callable[[str], None]) -> Engine:
-    """The engine, its files found or downloaded and checked, not loaded yet.
+    """Build the engine, with its files found or downloaded and checked, but not loaded yet.
 
-    Raises `StartupError` where it cannot be had.
+    Raises `StartupError` if that is impossible.
     """
     device, precision = choose_device(settings)
     from tts_provider.engines.csm.engine import CsmEngine

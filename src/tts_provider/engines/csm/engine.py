@@ -1,4 +1,4 @@
-"""CSM-1B as an engine: text in, prompts made, the loop's audio out."""
+"""CSM-1B as an engine: text in, prompts made, audio out of the loop."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class CsmEngine(Engine):
         self._backend = self._building = self._tokenizer = None
 
     def _working_backend(self) -> Backend:
-        """Raises `EngineFailed` where the loop has ended."""
+        """Raises `EngineFailed` if the loop has ended."""
         if (problem := self.problem) is not None:
             raise problem
         assert self._backend is not None, "load() comes first"

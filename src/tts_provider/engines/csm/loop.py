@@ -41,7 +41,7 @@ _ADVICE = "try again, and if that does not help, check the model's files"
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some more of a job's audio."""
+    """The next audio of a job."""
 
     samples: np.ndarray  # (n,) float32
     frames: int
@@ -117,11 +117,11 @@ class Loop:
             self._commands.put(lambda: self._add(job))
 
     def cancel(self, job: Job) -> None:
-        """Nothing more of the job is published once the loop has seen this."""
+        """Publish nothing more of the job once the loop has seen this."""
         self._commands.put(lambda: self._end(job))
 
     def heard(self, job: Job, frames: int) -> None:
-        """The listener has taken so many frames."""
+        """The listener has received this many frames."""
 
         def less_ahead() -> None:
             job.ahead_frames -= frames
@@ -151,7 +151,7 @@ class Loop:
         self._commands.put(end)
 
     def close(self) -> None:
-        """End the thread; jobs that are left fail."""
+        """End the thread. Remaining jobs fail."""
         self._commands.put(None)
         self._thread.join()
 

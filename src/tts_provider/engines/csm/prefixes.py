@@ -1,4 +1,4 @@
-"""What prompts that many requests begin with were read to, kept as far as memory allows."""
+"""Keeps what the model read of prompts that many requests share, as far as memory allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_BYTES = 256 * 1024 * 1024
 
 
 class Prefixes:
-    """What `Backend.save_prefix` gave, by name; the least recently used go first."""
+    """Results of `Backend.save_prefix` by name. The least recently used are removed first."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes, self._bytes = most_bytes, 0
@@ -24,7 +24,7 @@ class Prefixes:
         return len(self._kept)
 
     def get(self, key: str | None) -> Any:
-        """None where it is not kept."""
+        """None if it is not kept."""
         if key is None or key not in self._kept:
             return None
         self._kept.move_to_end(key)

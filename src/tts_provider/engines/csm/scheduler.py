@@ -65,7 +65,7 @@ class Scheduler(Generic[_Stream]):
         self._waiting.append(stream)
 
     def remove(self, stream: _Stream) -> None:
-        """The stream is over, or nobody wants it any more."""
+        """The stream has ended, or nobody wants it any more."""
         if stream in self._running:
             self._running.remove(stream)
         elif stream in self._waiting:

@@ -1,7 +1,8 @@
-"""Voice prompts: what a voice sounds like, as the model hears it.
+"""Voice prompts: how a voice sounds, in the form in which the model reads it.
 
-A prompt is encoded once. Its codes are kept in memory, the least recently used go first, and an
-enrolled voice's beside its recording; the loop keeps what the model made of them.
+A prompt is encoded once. Its codes are kept in memory, and the least recently used are removed
+first; those of an enrolled voice are also kept beside its recording. The loop keeps what the model
+made of them.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Files of the Hugging Face hub: downloaded, checked, and kept as the hub's client keeps them."""
+"""Downloads and checks files of the Hugging Face hub, and keeps them as the hub's client does."""

@@ -28,7 +28,7 @@ _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Retry:
-    """What a broken connection is worth: `attempts` in a row without a byte gained, then no more.
+    """How often to retry after a broken connection: `attempts` in a row without a byte gained.
 
     The pause before the next attempt doubles from `wait_s`.
     """
@@ -80,7 +80,7 @@ class Blob:
         return 0 if self.is_here else max(0, self.size - self.partial_bytes)
 
     def is_whole(self) -> bool:
-        """Whether what has grown is what the hub listed."""
+        """Whether the downloaded file is what the hub listed."""
         if self.is_large:
             digest = hashlib.sha256()
         else:

@@ -14,7 +14,7 @@ def cache_name(repository: str) -> str:
 
 
 def read_ref(repository: Path, revision: str) -> str:
-    """The commit that a branch stands at; what is no branch is a commit itself."""
+    """The commit that a branch points to; a name that is not a branch is a commit itself."""
     try:
         return (repository / "refs" / revision).read_text("utf-8", "replace").strip()
     except FileNotFoundError:

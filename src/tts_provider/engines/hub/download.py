@@ -1,6 +1,6 @@
-"""A repository's files, downloaded from the Hugging Face hub where they are not on the disk.
+"""Downloads a repository's files from the Hugging Face hub if they are not on the disk.
 
-A repository is listed by the hub's own client and kept as it keeps it; blob.py fetches.
+The hub's own client lists the files, and they are kept as it keeps them; blob.py fetches them.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _list(repository: str, revision: str) -> tuple[str, list[RepoSibling]]:
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Like a shell: a star stays in its folder, so that no name leads out of the snapshot."""
+    """Match like a shell: a star stays in its folder, so that no name leads out of the snapshot."""
     return "\\" not in name and any(
         fnmatch.fnmatchcase(name, pattern) and name.count("/") == pattern.count("/")
         for pattern in patterns

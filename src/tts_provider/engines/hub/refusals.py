@@ -1,7 +1,7 @@
-"""What a download can fail at, in plain words: the hub, the network, the disk.
+"""Explains in plain words why a download failed: the hub, the network, the disk.
 
-Only our own words and the system's: the text of an exception may quote a header, and the token is
-in one.
+The message uses only our own words and the system's: the text of an exception may quote a header,
+which may have the token.
 """
 
 from __future__ import annotations

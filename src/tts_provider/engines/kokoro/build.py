@@ -1,4 +1,4 @@
-"""Kokoro's engine from settings: its files found or downloaded."""
+"""Builds Kokoro's engine from settings. Its files are found or downloaded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def find_files(settings: Settings) -> KokoroFiles | None:
-    """Those that are here; None where they would be downloaded.
+    """The files on this machine; None if they would be downloaded.
 
-    Raises `StartupError` for a `--kokoro-path` that holds none.
+    Raises `StartupError` if `--kokoro-path` has none.
     """
     precision, wanted = settings.kokoro_precision, settings.kokoro_voices
     if settings.kokoro_path is not None:
@@ -27,7 +27,7 @@ def find_files(settings: Settings) -> KokoroFiles | None:
 
 
 def find_kokoro(settings: Settings) -> str | None:
-    """Why the engine can be had without a download, in words; None where it cannot."""
+    """Why the engine is available without a download, in words; None if it is not."""
     if settings.kokoro_path is not None:
         return f"--kokoro-path {settings.kokoro_path} asks for Kokoro-82M"
     files = find_files(settings)
@@ -39,9 +39,9 @@ def find_kokoro(settings: Settings) -> str | None:
 def build(
     settings: Settings, on_progress: Callable[[str], None], foreign: EspeakEngine | None
 ) -> Engine:
-    """The engine, its files found or downloaded and checked, not loaded yet.
+    """Build the engine, with its files found or downloaded and checked, but not loaded yet.
 
-    Raises `StartupError` where it cannot be had.
+    Raises `StartupError` if that is impossible.
     """
     from tts_provider.engines.kokoro.engine import KokoroEngine
 

@@ -114,7 +114,7 @@ def _find_voices(folder: Path, wanted: Sequence[str]) -> dict[str, Path]:
 
 
 def find_cached(cache: Path, precision: str, wanted: Sequence[str] = ()) -> KokoroFiles | None:
-    """What the hub's cache has of this version's files; None where they are not complete."""
+    """This version's files in the hub's cache; None if they are not complete."""
     snapshot = cache / cache_name(KOKORO_REPOSITORY) / "snapshots" / REVISION
     graph = snapshot / _GRAPHS[precision].name
     try:

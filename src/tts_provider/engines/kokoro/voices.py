@@ -97,7 +97,7 @@ def mix(packs: Sequence[tuple[Pack, float]], phonemes: int) -> Floats:
 
 @dataclass(frozen=True)
 class Character:
-    """A voice, or a mixture of some, as it is spoken with."""
+    """A voice, or a mixture of several, that speaks."""
 
     parts: tuple[Part, ...]
     """Their shares are 1 together."""
@@ -108,7 +108,7 @@ class Character:
 
 
 def list_voices(names: Collection[str]) -> list[Voice]:
-    """The voices of these files' names, which match `NAME`: speaker 0 and 1 first."""
+    """The voices whose files have names that match `NAME`; speakers 0 and 1 come first."""
     voices = {name: _voice(name) for name in sorted(names)}
     speakers = list[Voice]()
     for number, (usual, gender) in enumerate(_SPEAKERS):
@@ -127,9 +127,9 @@ def _voice(name: str) -> Voice:
 
 
 def find_mixture(name: str, voices: Iterable[Voice]) -> Voice | None:
-    """The mixture that is called so, of Kokoro's among these voices; None where it is none.
+    """The mixture with this name, of Kokoro's voices among these; None if it is not a mixture.
 
-    Raises `InvalidRequest` for a mixture that cannot be had.
+    Raises `InvalidRequest` for a mixture that is not possible.
     """
     known = {voice.id: voice for voice in voices if voice.source == SOURCE}
     parts = parse_mixture(name, known)
@@ -152,7 +152,7 @@ def character_of(voice: Voice, known: Collection[str]) -> Character:
 
 
 def read_pack(path: Path) -> Pack:
-    """Raises `StartupError` where the file is no voice of Kokoro-82M."""
+    """Raises `StartupError` if the file is not a voice of Kokoro-82M."""
     try:
         data = path.read_bytes()
     except OSError as error:

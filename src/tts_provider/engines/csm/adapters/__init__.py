@@ -1,1 +1,1 @@
-"""Adapters (LoRA) that are not merged: each voice may speak with one of its own."""
+"""Adapters (LoRA) that are not merged: each voice may have its own."""

@@ -1,4 +1,5 @@
-"""Voices' adapters in memory: read when a voice speaks first, those that spoke last are kept."""
+"""Keeps voices' adapters in memory: each is read when its voice first speaks, and those that spoke
+last stay."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class _Refusal:
 
 
 class KeptAdapters:
-    """One that speaks is never taken out, so the limits bound what speaks at once too."""
+    """An adapter that is speaking is never removed, so the limits also bound how many speak at
+    once."""
 
     def __init__(
         self,
@@ -167,7 +169,7 @@ class KeptAdapters:
         )
 
     def _refuse_for_now(self, key: str, error: WireError) -> WireError:
-        """What hinders it may pass. Until it is tried again nobody's request reads it."""
+        """Refuse for a passing reason. Until the next try, no request reads the adapter."""
         return self._refuse(key, error, self._clock() + _RETRY_AFTER_MS / 1000)
 
     def _refuse(self, key: str, error: WireError, until_s: float) -> WireError:

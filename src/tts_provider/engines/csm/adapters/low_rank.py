@@ -43,7 +43,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class LowRank:
-    """An adapter that a voice can carry."""
+    """An adapter that a voice can have."""
 
     factors: Mapping[tuple[str, int, Matrix], Factors]
     """By transformer (`BACKBONE` or `DEPTH`), layer and matrix, for those that it changes."""

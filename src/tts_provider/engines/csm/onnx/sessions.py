@@ -21,7 +21,7 @@ Weights = Mapping[str, np.ndarray]
 
 
 class OnnxLanguage(Language):
-    """Any processor, and any precision."""
+    """Runs on any processor and in any precision."""
 
     is_compact = True
     no_adapters = (

@@ -1,1 +1,1 @@
-"""Kokoro's network: its graph cut, prepared, run, and what its chunks are normed with."""
+"""Kokoro's network: its graph is cut, prepared and run, and its chunks are normalized."""

@@ -64,7 +64,7 @@ class _Unknown(Exception):
 
 
 def cut(model: bytes) -> Parts:
-    """Raises `StartupError` where it is not Kokoro's graph."""
+    """Cut the graph. Raises `StartupError` if it is not Kokoro's."""
     try:
         proto = onnx.load_model_from_string(model)
     except Exception as error:  # noqa: BLE001 - protobuf raises errors of its own

@@ -59,10 +59,10 @@ class Frames:
 
 
 class Network:
-    """From any thread, any number of runs at once, each on the thread that asks."""
+    """Runs on the calling thread; any number of threads may call it at once."""
 
     def __init__(self, prepared: Prepared) -> None:
-        """Raises `StartupError` where the files are damaged."""
+        """Raises `StartupError` if the files are damaged."""
         _share_arena()
         self._encoder, self._harmonics, self._generator = (
             _open(path) for path in (prepared.encoder, prepared.harmonics, prepared.generator)

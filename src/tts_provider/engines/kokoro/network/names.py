@@ -1,4 +1,4 @@
-"""What the inputs and outputs of Kokoro's parts are called."""
+"""The names of the inputs and outputs of Kokoro's parts."""
 
 from __future__ import annotations
 

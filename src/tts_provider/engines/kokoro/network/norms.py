@@ -31,7 +31,7 @@ _Both = tuple[Statistics, Statistics]
 
 
 class Norms:
-    """Every voice's statistics. From any thread."""
+    """The statistics of every voice. Call it from any thread."""
 
     def __init__(self, network: Network, folder: Path) -> None:
         """They are kept in `folder`."""
@@ -83,7 +83,7 @@ class Norms:
 
 
 def _read(path: Path) -> _Both | None:
-    """None where there is no such file, or it is damaged."""
+    """None if there is no such file, or it is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             arrays = dict(kept)
@@ -100,7 +100,8 @@ def _read(path: Path) -> _Both | None:
 
 
 def _write(path: Path, both: _Both) -> None:
-    """A disk that refuses costs the next start some seconds, and nobody their speech."""
+    """Keep them on the disk. If the disk refuses, the next start takes some seconds longer, and no
+    speech is lost."""
     arrays = {
         kind + name: array
         for kind, one in zip("sl", both, strict=True)

@@ -1,4 +1,4 @@
-"""Kokoro's graph as it was cut, kept on the disk so that it is cut once."""
+"""Keeps Kokoro's graph on the disk as it was cut, so that it is cut once."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def prepare(
 
 
 def prune(place: Path, *, everything: bool = False) -> list[tuple[Path, int]]:
-    """Remove from `place` what another version of this program has prepared, or everything. Returns
-    the folders that went, with their bytes."""
+    """Remove what another version of this program has prepared in `place`, or everything. Returns
+    the removed folders, with their bytes."""
     removed = list[tuple[Path, int]]()
     for folder in sorted(place.glob("*-v*")):
         if everything or not folder.name.endswith(f"-v{VERSION}"):

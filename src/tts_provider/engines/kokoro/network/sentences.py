@@ -1,6 +1,6 @@
-"""What is said to measure a voice, in its language: a short sentence and a long one.
+"""The sentences that a voice is measured with, in its language: a short one and a long one.
 
-They are written as phonemes, so that no change in how a text is read changes what was measured.
+They are written as phonemes, so that a change in reading text does not change the measurement.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A text in any of its languages → the sounds that Kokoro has learned."""
+"""Converts a text in any of Kokoro's languages to the sounds that Kokoro has learned."""

@@ -114,7 +114,7 @@ _OPENING = "“("
 
 
 class Chinese:
-    """From any thread; the libraries are used by one at a time."""
+    """Call it from any thread; one at a time uses the libraries."""
 
     def __init__(self) -> None:
         """Takes a second. Raises `StartupError` without the packages."""

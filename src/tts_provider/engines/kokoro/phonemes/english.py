@@ -14,7 +14,7 @@ from tts_provider.speech.engine import Phonemes
 
 
 class English:
-    """From any thread."""
+    """Call it from any thread."""
 
     def __init__(self, *, is_british: bool) -> None:
         """Takes half a second."""

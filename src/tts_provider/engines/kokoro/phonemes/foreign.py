@@ -35,7 +35,7 @@ _Word = tuple[int, int]
 
 
 class Foreign:
-    """From any thread."""
+    """Call it from any thread."""
 
     def __init__(self, language: str) -> None:
         """`language` is one of `CODES`. Raises `StartupError` without espeak-ng."""

@@ -71,7 +71,7 @@ _SUFFIXES = ("助動詞", "接続助詞", "接尾")
 
 
 class Japanese:
-    """From any thread; the library is used by one at a time."""
+    """Call it from any thread; one at a time uses the library."""
 
     def __init__(self) -> None:
         """Takes a second. Raises `StartupError` without the package."""

@@ -1,4 +1,4 @@
-"""Who reads which language, made when it is first needed."""
+"""The phonemizer of each language, made when it is first needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Phonemizer(Protocol):
 
 
 class Phonemizers:
-    """From any thread."""
+    """Call it from any thread."""
 
     def __init__(self) -> None:
         self._made: dict[str, Phonemizer] = {}
