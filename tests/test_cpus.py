@@ -101,5 +101,5 @@ def test_a_setting_of_threads_above_the_cpus_is_told(caplog):
     assert _threads(Settings(threads=cpus + 1)) == cpus + 1
     assert caplog.messages == [
         f"--threads {cpus + 1} is more than the {cpus} CPUs that this process may use, "
-        "and not faster"
+        "and is not faster"
     ]

@@ -512,7 +512,7 @@ def _check_env_file(path: Path) -> dict[str, str | None]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise StartupError(f"cannot read {path}: {reason}; mend or remove it") from None
+        raise StartupError(f"cannot read {path}: {reason}; correct or remove it") from None
     for binding in bindings:
         text = binding.original.string
         line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")

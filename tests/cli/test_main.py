@@ -115,7 +115,7 @@ def test_an_unknown_flag_is_answered_with_a_close_name_or_none(arguments, messag
         (["--mode", "reuse"], "--mode reuse needs the model's folder"),
         (["--model-path", "/nowhere"], "--model-path /nowhere does not exist"),
         (["--mode", "reuse", "--model-path", "empty"], "--model-path empty is empty"),
-        (["--engine", "csm", "--device", "cuda"], "--device cuda cannot be had: "),
+        (["--engine", "csm", "--device", "cuda"], "--device cuda is not available: "),
         (["--engine", "csm", "--precision", "bfloat16"], "--precision bfloat16 needs CUDA"),
         (["--port", "http"], "--port is 'http'"),
         (["--data-dir", "/dev/null/data"], "cannot write to the data folder"),

@@ -79,14 +79,17 @@ class AlignedEngine(WrapperEngine):
         try:
             reference = await referring
             if reference is None:
-                log.warning("nobody here says when words of %r are spoken", utterance.voice.id)
+                log.warning(
+                    "the voice %r has no word timestamps: no engine here can align its language",
+                    utterance.voice.id,
+                )
                 return ()
             loop = asyncio.get_running_loop()
             limit_ms = utterance.manner.max_audio_ms
             is_cut = limit_ms is not None and len(samples) * 1000 >= limit_ms * SAMPLE_RATE
             return await loop.run_in_executor(self._thread, _align, samples, reference, is_cut)
         except Exception:
-            log.exception("the times of an utterance's words are lost")
+            log.exception("the word timestamps of an utterance are lost")
             return ()
 
     async def _refer(self, utterance: Utterance) -> Sound | None:

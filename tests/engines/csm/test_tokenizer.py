@@ -34,7 +34,7 @@ def test_special_tokens_in_a_text_are_its_characters(tokenizer, special):
 
 def test_a_file_that_is_no_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(StartupError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(StartupError, match=r"tokenizer\.json is not a tokenizer"):
         Tokenizer(tmp_path / "tokenizer.json", 128_256)
 
 

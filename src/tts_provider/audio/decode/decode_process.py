@@ -57,7 +57,7 @@ class Decoders:
     line is full."""
 
     def __init__(self) -> None:
-        full = f"{_MAX_WAITING} audio files wait to be decoded, the limit; come back in a moment"
+        full = f"{_MAX_WAITING} audio files wait to be decoded, which is the limit; try again later"
         self._line = Line(available_cpus(), try_later(full, _RETRY_AFTER_MS), waiting=_MAX_WAITING)
         self._ready: asyncio.Task[Process] | None = None
         self._working: set[Process] = set()

@@ -120,8 +120,10 @@ def choose_device(settings: Settings) -> tuple[Literal["cpu", "cuda"], Precision
                 return "cuda", best_precision() if precision == "auto" else precision
     if settings.device == "cuda":
         if quantized:
-            raise StartupError(f"--precision {precision} is the CPU's; CUDA: bfloat16 or float32")
-        raise StartupError(f"--device cuda cannot be had: {reason}")
+            raise StartupError(
+                f"--precision {precision} is for the CPU; CUDA has bfloat16, float32"
+            )
+        raise StartupError(f"--device cuda is not available: {reason}")
     if precision == "bfloat16":
         raise StartupError("--precision bfloat16 needs CUDA; a CPU has float32, int8 and int4")
     if reason is not None:
@@ -187,7 +189,7 @@ def _threads(settings: Settings) -> int:
     cpus = available_cpus()
     if settings.threads is not None and settings.threads > cpus:
         log.warning(
-            "--threads %d is more than the %d CPUs that this process may use, and not faster",
+            "--threads %d is more than the %d CPUs that this process may use, and is not faster",
             settings.threads,
             cpus,
         )

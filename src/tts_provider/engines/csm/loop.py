@@ -249,13 +249,13 @@ class Loop:
             codes = np.array(job.codes, np.int64).reshape(-1, self._backend.codebooks)
             job.publish(Finished(codes, error))
         except Exception:  # its listener's; there is nobody else to tell
-            log.exception("a stream's end could not be told")
+            log.exception("a stream could not be told that it ended")
 
     def _release(self, slot: int) -> None:
         try:
             self._backend.release(slot)
         except Exception:  # the stream is over in any case
-            log.exception("a slot could not be released; it is tried again")
+            log.exception("a slot could not be released; trying again")
             self._unreleased.append(slot)
             self._scheduler.slots -= 1
 

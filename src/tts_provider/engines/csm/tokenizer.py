@@ -24,7 +24,7 @@ class Tokenizer:
             self._tokenizer = HubTokenizer.from_str(_without_padding(path, vocabulary))
         except Exception as error:  # noqa: BLE001 - the library raises bare Exception
             raise StartupError(
-                f"{path} is no tokenizer ({str(error)[:120]}); download it again"
+                f"{path} is not a tokenizer ({str(error)[:120]}); download it again"
             ) from None
         begin, end = map(self._tokenizer.token_to_id, (_BEGIN, _END))
         self._begin = _LLAMA_BEGIN if begin is None else begin

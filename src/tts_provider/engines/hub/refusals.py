@@ -31,11 +31,11 @@ def in_plain_words(repository: str, revision: str, storage: Path, reuse: str) ->
         yield
     except (UnicodeEncodeError, httpx2.LocalProtocolError):
         raise StartupError(
-            "HF_TOKEN is no Hugging Face token: it has characters that a token never has"
+            "HF_TOKEN is not a Hugging Face token: it has characters that a token never has"
         ) from None
     except OfflineModeIsEnabled:
         raise StartupError(
-            f"{repository} is not here and HF_HUB_OFFLINE forbids to download it; unset it, or "
+            f"{repository} is not here and HF_HUB_OFFLINE forbids the download; unset it, or "
             f"use {reuse}"
         ) from None
     except (httpx2.RequestError, httpx2.InvalidURL):

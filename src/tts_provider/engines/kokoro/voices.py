@@ -163,5 +163,5 @@ def read_pack(path: Path) -> Pack:
         )
     rows = np.frombuffer(data, "<f4").reshape(_ROWS, _WIDTH)
     if not np.isfinite(rows).all():
-        raise StartupError(f"{path} is no voice of Kokoro-82M: it has numbers that are none")
+        raise StartupError(f"{path} is no voice of Kokoro-82M: it has values that are not numbers")
     return Pack(path, hashlib.sha256(data).hexdigest()[:16])

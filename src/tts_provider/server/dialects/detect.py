@@ -110,7 +110,7 @@ class _Detections:
 
     def __init__(self, service: SpeechService) -> None:
         self._service = service
-        full = f"{_MAX_UPLOADS} files are being looked at, the limit; come back in a moment"
+        full = f"{_MAX_UPLOADS} files are being examined, which is the limit; try again later"
         self.uploads = Line(_MAX_UPLOADS, try_later(full, _RETRY_AFTER_MS), waiting=0)
         self._line = Line(1)
 

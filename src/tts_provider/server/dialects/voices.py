@@ -196,7 +196,7 @@ class _Enrolments:
     def __init__(self, limits: Limits, decoders: Decoders) -> None:
         self._limits, self._decoders = limits, decoders
         uploads = _UPLOADS_A_WORKER * limits.max_enrolments
-        full = f"{uploads} voices are being enrolled, the limit; come back in a moment"
+        full = f"{uploads} voices are being enrolled, which is the limit; try again later"
         self.uploads = Line(uploads, try_later(full, _RETRY_AFTER_MS), waiting=0)
         self._line = Line(limits.max_enrolments)
 

@@ -338,7 +338,7 @@ REFUSALS = {
         "https://huggingface.co/sesame/csm-1b and start again",
     ),
     "token without the right": ({"status": 403}, TOKEN, "may not read sesame/csm-1b (403)"),
-    "not a token": ({}, "hf_tökén", "HF_TOKEN is no Hugging Face token"),
+    "not a token": ({}, "hf_tökén", "HF_TOKEN is not a Hugging Face token"),
     "no repository": ({"repositories": {}}, "", "has no sesame/csm-1b (404)"),
     "hub down": ({"status": 503}, "", "it answers 503"),
     "too many requests": ({"status": 429}, "", "it answers 429"),

@@ -48,7 +48,7 @@ def test_without_cuda_auto_is_the_cpu():
 
 @pytest.mark.usefixtures("no_cuda")
 def test_asking_for_cuda_where_there_is_none_says_why():
-    with pytest.raises(StartupError, match=r"--device cuda cannot be had: .+; install"):
+    with pytest.raises(StartupError, match=r"--device cuda is not available: .+; install"):
         choose(device="cuda")
 
 
@@ -60,7 +60,7 @@ def test_auto_finds_cuda():
 
 def test_the_quantized_formats_are_the_cpus():
     assert choose(precision="int4") == ("cpu", "int4")
-    with pytest.raises(StartupError, match="--precision int8 is the CPU's"):
+    with pytest.raises(StartupError, match="--precision int8 is for the CPU"):
         choose(device="cuda", precision="int8")
 
 
@@ -201,7 +201,7 @@ def test_what_cuda_says_when_it_begins_is_told_whatever_kind_it_is(gpu, kind):
 
     gpu.setattr("torch.cuda.init", fail)
     assert why_no_cuda() == "The NVIDIA driver on your system is too old."
-    with pytest.raises(StartupError, match="--device cuda cannot be had: The NVIDIA driver"):
+    with pytest.raises(StartupError, match="--device cuda is not available: The NVIDIA driver"):
         choose(device="cuda")
 
 

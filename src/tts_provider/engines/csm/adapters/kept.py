@@ -108,7 +108,7 @@ class KeptAdapters:
             raise self._refuse_for_now(
                 key,
                 OverCapacity(
-                    f"the adapter of voice {voice.id!r} cannot be read now; come back in a moment",
+                    f"the adapter of voice {voice.id!r} cannot be read now; try again later",
                     retry_after_ms=_RETRY_AFTER_MS,
                 ),
             ) from None
@@ -146,7 +146,7 @@ class KeptAdapters:
             raise OverCapacity(
                 f"{len(self._kept)} adapters speak now, and there is no room for another voice's: "
                 f"the limits are {limits.max_adapters} adapters and "
-                f"{limits.max_adapters_memory_bytes} bytes; come back in a moment",
+                f"{limits.max_adapters_memory_bytes} bytes; try again later",
                 retry_after_ms=_RETRY_AFTER_MS,
             )
 

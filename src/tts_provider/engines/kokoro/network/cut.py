@@ -68,7 +68,7 @@ def cut(model: bytes) -> Parts:
     try:
         proto = onnx.load_model_from_string(model)
     except Exception as error:  # noqa: BLE001 - protobuf raises errors of its own
-        raise StartupError(f"this file is no ONNX model that can be read: {error}") from None
+        raise StartupError(f"this file cannot be read as an ONNX model: {error}") from None
     try:
         places = _Places(proto.graph)
         return Parts(
