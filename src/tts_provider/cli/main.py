@@ -272,8 +272,8 @@ def _add_replica(parser: _Parser) -> None:
             **dict.fromkeys(("engine", "mode", "model", "model_path", "adapter", "device")),
             **dict.fromkeys(("precision", "kokoro_path", "kokoro_precision")),
             **dict.fromkeys(("unload_after_s", "data_dir")),
-            "engine_key": "let in only gateways that prove this key, or one of several: KEY,KEY",
-            "api_keys": "who shows this key may read /metrics; repeatable",
+            "engine_key": "only gateways with this key, or with one of KEY,KEY, may connect",
+            "api_keys": "clients with this key may read /metrics; repeatable",
             "max_streams": "passages spoken at once",
             "log_format": None,
         }
@@ -287,25 +287,29 @@ def _add_say(parser: _Parser) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("-o", "--output", metavar="FILE", help="write a file; - is stdout")
     output.add_argument("--play", action="store_const", const=True, help="play it (the default)")
-    add("--stream", action="store_const", const=True, help="write or play while it is made")
+    add("--stream", action="store_const", const=True, help="write or play it as it is made")
     add("--voice", metavar="ID", help="voice id")
     add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
-    add("--cast", metavar="FILE", help="who speaks for whom: TEXT is a script's file")
-    add("--pause-ms", type=int, metavar="MS", help="between a script's turns (default: 300)")
+    add(
+        "--cast", metavar="FILE", help="TOML file with a voice for each name; TEXT is a script file"
+    )
+    add(
+        "--pause-ms", type=int, metavar="MS", help="silence between a script's turns (default: 300)"
+    )
     add(
         "--format",
         dest="audio_format",
         metavar="NAME",
         choices=COMMON_FORMATS,
         help=f"{', '.join(COMMON_FORMATS[:-1])} or {COMMON_FORMATS[-1]} "
-        "(default: by the file's name)",
+        "(default: from the file's name)",
     )
     add("--captions", metavar="FILE", help="write captions too, as .srt or .vtt")
     add(
         "--caption-words",
         action="store_const",
         const=True,
-        help="captions for karaoke: in .vtt with each word's time, in .srt a word at a time",
+        help="captions for karaoke: .vtt has each word's time, .srt a word at a time",
     )
     add(
         "--sample-rate",
@@ -316,7 +320,7 @@ def _add_say(parser: _Parser) -> None:
     add("--seed", type=int, metavar="N", help="same seed, same audio")
     add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
     add("--ssml", action="store_const", const=True, help="the text is SSML")
-    add("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
+    add("--lexicon", metavar="FILE", help="pronunciation dictionary; docs/text.md")
     _add_server(parser)
 
 
@@ -325,10 +329,10 @@ def _add_server(parser: _Parser) -> None:
     add(
         "--url",
         help="the server (default: TTS_PROVIDER_URL, else this machine at TTS_PROVIDER_PORT, "
-        "or an embedded one if none is there)",
+        "or an embedded one if none runs there)",
     )
     add("--api-key", metavar="KEY", help="the server's key")
-    add("--ca", metavar="FILE", help="who signed the server's certificate, in PEM")
+    add("--ca", metavar="FILE", help="certificate authority of the server, in PEM")
 
 
 def _add_book(parser: _Parser) -> None:
@@ -340,25 +344,30 @@ def _add_book(parser: _Parser) -> None:
         "--output",
         metavar="FILE",
         action="append",
-        help="what to make, by its name; a folder ends with /; repeatable",
+        help="file to make, in the format of its name; a folder ends with /; repeatable",
     )
-    add("--dry-run", action="store_const", const=True, help="say what would be spoken")
-    add("--chapters", metavar="N-N", help="these only: 3, 3-5, 7-, commas between")
-    add("--preview", metavar="TIME", help="the beginning only: 90s, 2m")
+    add("--dry-run", action="store_const", const=True, help="print what would be spoken")
+    add("--chapters", metavar="N-N", help="only these: 3, 3-5, 7-, separated by commas")
+    add("--preview", metavar="TIME", help="only the beginning: 90s, 2m")
     add("--voice", metavar="ID", help="voice id")
     add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
     add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
     add("--seed", type=int, metavar="N", help="same seed, same audio (default: 1)")
-    add("--lexicon", metavar="FILE", help="how words are pronounced; docs/text.md")
+    add("--lexicon", metavar="FILE", help="pronunciation dictionary; docs/text.md")
     add("--title", metavar="TEXT", help="instead of the file's own")
     add("--author", metavar="TEXT", help="instead of the file's own")
     add(
         "--chapter-format",
         metavar="NAME",
         choices=("m4b", "mp3", "opus", "flac", "wav"),
-        help="of a folder's files: m4b, mp3, opus, flac or wav (default: mp3)",
+        help="format in a folder: m4b, mp3, opus, flac or wav (default: mp3)",
     )
-    add("--restart", action="store_const", const=True, help="forget what was made before")
+    add(
+        "--restart",
+        action="store_const",
+        const=True,
+        help="begin again, without what was made before",
+    )
     add("--quiet", action="store_const", const=True, help="show no progress")
     add("--json", dest="as_json", action="store_const", const=True, help="a JSON object a line")
     _add_server(parser)
@@ -374,9 +383,9 @@ def _add_words(parser: _Parser) -> None:
         "--each-line",
         action="store_const",
         const=True,
-        help="each line is a text of its own, and becomes one line",
+        help="treat each line as a separate text, and print it as one line",
     )
-    add("--language", metavar="TAG", help="the voice's (default: en); docs/text.md")
+    add("--language", metavar="TAG", help="language of the voice (default: en); docs/text.md")
     add("--ssml", action="store_const", const=True, help="the text is SSML")
     add(
         "--read-aloud",
@@ -386,24 +395,24 @@ def _add_words(parser: _Parser) -> None:
         help=f"speak this too: {', '.join(NOT_SPEECH)}; repeatable",
     )
     add("--lexicon", metavar="FILE", help="the pronunciation dictionary")
-    add("--voice", metavar="ID", help="whose part of the dictionary to use too")
+    add("--voice", metavar="ID", help="use this voice's part of the dictionary too")
 
 
 def _add_voices(parser: _Parser) -> None:
     parser.description = (
-        "Voices of your own, in the data folder. A server that runs sees every change."
+        "Voices of your own, in the data folder. A running server sees every change."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listing = commands.add_parser("list", help="show them")
+    listing = commands.add_parser("list", help="list the voices")
     listing.set_defaults(command=_voices, action="list_voices")
     adding = commands.add_parser(
-        "add", help="make one of a recording, an adapter or both; prints its id"
+        "add", help="make a voice from a recording, an adapter or both, and print its id"
     )
     adding.set_defaults(command=_voices, action="add_voice")
-    adding.add_argument("name", metavar="NAME", help="what to call it")
-    removing = commands.add_parser("remove", help="forget one and its recording")
+    adding.add_argument("name", metavar="NAME", help="name of the voice")
+    removing = commands.add_parser("remove", help="delete a voice and its recording")
     removing.set_defaults(command=_voices, action="remove_voice")
-    removing.add_argument("voice_id", metavar="ID", help="its id, as `list` shows it")
+    removing.add_argument("voice_id", metavar="ID", help="id of the voice, as `list` shows it")
     checking = commands.add_parser("check", help="measure a recording without keeping it")
     checking.set_defaults(command=_voices, action="check_audio")
     checking.add_argument("audio", metavar="FILE", help="a recording, as for `add --audio`")
@@ -411,13 +420,13 @@ def _add_voices(parser: _Parser) -> None:
     add = adding.add_argument
     add("--audio", metavar="FILE", help="8 to 20 s of speech in any common format")
     add("--transcript", metavar="TEXT", help="what is said in it, word for word")
-    add("--adapter", metavar="DIR", help="a LoRA adapter of CSM-1B's, which is copied")
+    add("--adapter", metavar="DIR", help="a LoRA adapter of CSM-1B, which is copied")
     add("--speaker", metavar="N", type=int, help="the number that the adapter was trained with")
     add(
         "--consent",
         action="store_const",
         const=True,
-        help="the person whose voice it is has agreed to its use",
+        help="confirm that the owner of the voice has agreed to its use",
     )
     data_dir = {"data_dir": "the server's data folder"}
     adding.add_settings({**data_dir, "model_path": "the model to compare an adapter with"})
@@ -427,7 +436,7 @@ def _add_voices(parser: _Parser) -> None:
 
 def _add_keys(parser: _Parser) -> None:
     parser.description = (
-        "API keys with names, in the data folder. A server that runs sees every change within a "
+        "API keys with names, in the data folder. A running server sees every change within a "
         "second."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -437,32 +446,34 @@ def _add_keys(parser: _Parser) -> None:
         command.set_defaults(command=_keys, action=action)
         return command
 
-    adding = add_command("add", "make one; prints it, this once", "add_key")
-    listing = add_command("list", "show what each may do", "list_keys")
-    revoking = add_command("revoke", "it lets nobody in any more", "revoke_key")
-    rotating = add_command("rotate", "another secret for the same name; prints it", "rotate_key")
-    using = add_command("usage", "show what each used, by day, voice and engine", "print_usage")
+    adding = add_command("add", "make a key, and print it this once", "add_key")
+    listing = add_command("list", "list the keys and what each may do", "list_keys")
+    revoking = add_command("revoke", "revoke a key", "revoke_key")
+    rotating = add_command(
+        "rotate", "make another secret for the same name, and print it", "rotate_key"
+    )
+    using = add_command("usage", "show what each key used, by day, voice and engine", "print_usage")
     add = using.add_argument
-    add("name", metavar="NAME", nargs="?", help="of this key alone")
-    add("--since", metavar="DAY", help="from this day on, as 2026-12-31")
+    add("name", metavar="NAME", nargs="?", help="only this key")
+    add("--since", metavar="DAY", help="from this day on: 2026-12-31")
     add("--until", metavar="DAY", help="until this day")
     output = using.add_mutually_exclusive_group()
     output.add_argument("--csv", action="store_const", const=True, help="as CSV")
     output.add_argument("--json", action="store_const", const=True, help="as JSON")
     for command in (adding, revoking, rotating):
-        command.add_argument("name", metavar="NAME", help="whose key it is")
+        command.add_argument("name", metavar="NAME", help="name of the key")
     add = adding.add_argument
     add(
         "--scope",
         action="append",
         metavar="SCOPE",
-        help="speak, voices, jobs, metrics or admin, several with commas "
+        help="speak, voices, jobs, metrics or admin, separated by commas "
         "(default: speak,voices,jobs)",
     )
-    add("--expires", metavar="TIME", help="90d, 12h, or a time of UTC: 2026-12-31T18:00")
+    add("--expires", metavar="TIME", help="90d, 12h, or a time in UTC: 2026-12-31T18:00")
     add("--requests-per-minute", type=int, metavar="N", help="requests in any minute")
     add("--characters-per-day", type=int, metavar="N", help="characters to speak, by days of UTC")
-    add("--streams", type=int, metavar="N", help="spoken at once")
+    add("--streams", type=int, metavar="N", help="streams at once")
     add("--voices", metavar="ID,ID", help="the voices that it may speak with (default: all)")
     for command in (adding, listing, revoking, rotating, using):
         command.add_settings({"data_dir": "the server's data folder"})
@@ -471,8 +482,8 @@ def _add_keys(parser: _Parser) -> None:
 def _add_prune(parser: _Parser) -> None:
     parser.set_defaults(command=_prune)
     add = parser.add_argument
-    add("--all", dest="everything", action="store_const", const=True, help="keep none")
-    kept = "whose weights to keep, as for serve"
+    add("--all", dest="everything", action="store_const", const=True, help="remove all of them")
+    kept = "keep the weights of this model, as for serve"
     parser.add_settings(
         {
             "data_dir": "the server's data folder",
@@ -485,7 +496,7 @@ def _add_detect(parser: _Parser) -> None:
     parser.set_defaults(command=_detect)
     add = parser.add_argument
     add("files", metavar="FILE", nargs="+", help="audio in any common format, up to 5 minutes")
-    add("--json", action="store_const", const=True, help="print a JSON object for each")
+    add("--json", action="store_const", const=True, help="print a JSON object for each file")
 
 
 def _serve(flags: dict[str, Any]) -> int:
