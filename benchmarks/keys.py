@@ -1,6 +1,6 @@
 """What counting and limits of keys cost: CPU and delay of a message with and without.
 
-    python benchmarks/keys.py [--rounds N] [--paced N]
+    python benchmarks/keys.py [--rounds N] [--paced N] [--kills N]
 
 One process has two servers whose engine hands out ready samples, 80 ms at a time: one knows 64
 `--api-key`s, which have no name and nothing to count; the other has 64 named keys with a limit of
@@ -8,11 +8,13 @@ every kind. 32 sockets ask each in turn, a key for each request, so that whateve
 does meets both.
 
 * counting: CPU of what is done for each message alone, which a busy machine disturbs least; and
-  what the thread writes once a second for 64 keys.
+  what the thread writes twice a second for 64 keys.
 * CPU: the process's CPU time over the messages that were sent, for each round; the engine does not
   wait, so that a round is nothing but work. The figure is the middle one of the rounds' ratios.
 * delay: a message's way from the engine to the client, for streams that are paced as real ones are
   (`--paced`, rounds of 5 s).
+* kills: a server that speaks to four sockets is killed while it does (`--kills`). How long before
+  that had everything been written that its clients heard?
 """
 
 from __future__ import annotations
@@ -21,10 +23,14 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import re
 import secrets
 import statistics
 import struct
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from multiprocessing.connection import Connection
@@ -36,7 +42,7 @@ from websockets.asyncio.client import connect
 from tts_provider.audio.pcm import from_s16
 from tts_provider.config import Settings
 from tts_provider.engines.espeak.engine import EspeakEngine
-from tts_provider.keys.counts import Counts, Place, Usage
+from tts_provider.keys.counts import Counts, Place, Usage, read_usage
 from tts_provider.keys.ring import KeyRing
 from tts_provider.keys.store import MAX_LIMIT, KeyStore, Limits
 from tts_provider.server.lifecycle import Server
@@ -138,19 +144,81 @@ def print_counting(folder: Path) -> None:
     counts.close()
     ring.close()
     print(f"counting a message: {1e6 * statistics.median(adds):.2f} µs of CPU")
-    print(f"writing once a second: {1e3 * statistics.median(writes):.2f} ms of CPU")
+    print(f"writing twice a second, each time: {1e3 * statistics.median(writes):.2f} ms of CPU")
+
+
+class KilledServer:
+    """What its clients heard, and when it was killed."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        command = [sys.executable, "-m", "tts_provider", "serve", "--host", "127.0.0.1"]
+        command += ["--port", "0", "--engine", "espeak", "--data-dir", str(folder)]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self._headers = {"X-API-Key": key}
+        self.heard: list[tuple[float, int]] = []
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if found := re.search(r"listening on (ws://\S+),", line):
+                self._url = found[1]
+                break
+        # Nobody would read it else, and the server would wait for that.
+        threading.Thread(target=self._process.stderr.read, daemon=True).start()
+
+    async def run(self, after_s: float) -> None:
+        asking = [asyncio.create_task(self._ask()) for _ in range(4)]
+        await asyncio.sleep(after_s)
+        self._process.kill()
+        self.killed_s = time.monotonic()
+        await asyncio.gather(*asking, return_exceptions=True)
+        self._process.wait()
+
+    async def _ask(self) -> None:
+        async with connect(
+            self._url, compression=None, max_size=None, additional_headers=self._headers
+        ) as socket:
+            while True:
+                request = {"text": 60 * (TEXT + " "), "stream": True, "format": "pcm"}
+                await socket.send(json.dumps(request))
+                while True:
+                    message = await socket.recv()
+                    if isinstance(message, bytes):
+                        self.heard.append((time.monotonic(), len(message) // 2))
+                    elif json.loads(message)["status"] != "streaming":
+                        break
+
+
+def print_kills(folder: Path, kills: int) -> None:
+    with KeyStore(folder) as store:
+        key = store.add("killed")
+    before, lost_s = 0, []
+    for kill in range(kills):
+        server = KilledServer(folder, key)
+        asyncio.run(server.run(2.0 + 0.17 * kill))
+        counted = sum(row.amount.audio_samples for row in read_usage(folder, name="killed"))
+        left = counted - before
+        before = counted
+        lost_s.append(0.0)
+        for came_s, samples in server.heard:
+            left -= samples
+            if left < 0:
+                lost_s[-1] = server.killed_s - came_s
+                break
+    print(f"{kills} kills: all was counted that came {max(lost_s):.2f} s before, or earlier")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--paced", type=int, default=0, metavar="ROUNDS")
+    parser.add_argument("--kills", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         limits = Limits(MAX_LIMIT, MAX_LIMIT, MAX_LIMIT)
         with KeyStore(Path(folder) / "named") as store:
             named = [store.add(f"key-{n}", limits=limits) for n in range(KEYS)]
         print_counting(Path(folder) / "named")
+        if arguments.kills:
+            print_kills(Path(folder) / "killed", arguments.kills)
         plain = [secrets.token_urlsafe(32) for _ in range(KEYS)]
         (Path(folder) / "none").mkdir()
         context = multiprocessing.get_context("spawn")

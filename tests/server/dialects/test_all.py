@@ -14,6 +14,7 @@ from servers import GatedEngine, SteppedEngine, running_server
 from tts_provider.audio.pcm import from_s16
 from tts_provider.engines.espeak.engine import EspeakEngine
 from tts_provider.errors import EngineFailed
+from tts_provider.keys.store import KeyStore, Limits
 from tts_provider.server.dialects import SOCKETS
 from tts_provider.speech.engine import Sound, Utterance
 
@@ -304,3 +305,24 @@ async def test_an_engine_that_breaks_is_told_and_the_next_is_spoken(tongue):
         await talk.end("b")
         told = await talk.hear_until("done", context="b" if tongue.has_contexts else None)
         assert digits_of(told) == DIGITS
+
+
+@those()
+async def test_a_keys_limit_is_told_and_what_has_begun_is_finished(tongue, tmp_path):
+    with KeyStore(tmp_path) as store:
+        key = store.add("anna", limits=Limits(requests_per_minute=1))
+    async with running_server(data_dir=tmp_path) as server:
+        async with Talk(server, tongue, key=key) as first:
+            await first.say("a", "Two one ")
+            async with Talk(server, tongue, key=key) as second:
+                await second.say("b", "Six.")
+                await second.end("b")
+                told = await second.hear_until("problem")
+                assert (told[-1].kind, told[-1].code) == ("problem", "rate_limit_exceeded")
+                assert audio_of(told) == b""
+            await first.say("a", "four.")
+            await first.end("a")
+            told = await first.hear_until("done")
+        assert digits_of(told) == DIGITS
+        await server.sockets.wait_closed()
+        assert server.service.allowances._streams == {}

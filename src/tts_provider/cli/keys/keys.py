@@ -19,6 +19,7 @@ from tts_provider.keys.caller import DEFAULT_SCOPES
 from tts_provider.keys.counts import read_usage
 from tts_provider.keys.report import COLUMNS, as_csv, facts
 from tts_provider.keys.store import Key, KeyStore, Limits, has_keys
+from tts_provider.server.logs import printable
 
 _AGE = re.compile(r"(\d{1,5})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -154,11 +155,11 @@ def _row(key: Key) -> tuple[str, ...]:
 def _print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty():
         for row in rows:
-            print("\t".join(row))
+            print("\t".join(map(printable, row)))
         return
     table = Table(*titles, box=None)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     Console().print(table)
 
 
