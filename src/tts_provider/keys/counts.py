@@ -34,7 +34,7 @@ _LAST_WRITE_S = 5.0  # when the server stops
 _ADD = """
 INSERT INTO usage VALUES (:day, :name, :voice, :engine,
     :requests, :failures, :characters, :audio_samples)
-ON CONFLICT DO UPDATE SET
+ON CONFLICT (day, name, voice, engine) DO UPDATE SET
     requests = requests + excluded.requests,
     failures = failures + excluded.failures,
     characters = characters + excluded.characters,
