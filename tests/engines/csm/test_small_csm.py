@@ -114,7 +114,7 @@ async def test_streamed_or_whole_alone_or_among_eight(kind, data_dir):
     # The same codes; PyTorch's convolutions round in company as they do not alone.
     assert np.allclose(together[0], whole, atol=1e-3)
     for number in (1, 6):
-        # One word in a hundred is another than was written.
+        # One word in thirty is another than was written.
         assert ears.edit_distance(ears.hear_words(together[number]), words_of(EIGHT[number])) <= 1
         assert is_woman(together[number]) == bool(number % 2)
 
