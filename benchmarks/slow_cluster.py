@@ -74,7 +74,7 @@ class Cluster:
         asked twice, and nobody set aside by what requests show."""
         self.addresses = Addresses([str(number) for number in range(replicas)])
         self.outcome = Outcome()
-        self._budget = Budget(percent or 0.0)
+        self._budget = Budget(percent or 0.0, replicas)
         self._is_hedging = percent is not None
         self._speed = speed
         self._slow = set(list(self.addresses)[:slow])

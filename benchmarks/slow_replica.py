@@ -16,6 +16,7 @@ import json
 import os
 import signal
 import time
+import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -109,11 +110,10 @@ def say(name: str, heard: list[Heard], metrics: str) -> float:
 
 
 def rescues(gateway: Program) -> str:
-    import urllib.request
-
     with urllib.request.urlopen(f"http://127.0.0.1:{gateway.port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    found = [line for line in lines if line.startswith("tts_remote_rescues_total")]
+    counted = (line for line in lines if line.startswith("tts_remote_rescues_total"))
+    found = [line for line in counted if not line.endswith(" 0.0")]
     return " ".join(line.removeprefix("tts_remote_rescues_total") for line in found) or "no rescue"
 
 

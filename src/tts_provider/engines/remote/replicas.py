@@ -68,7 +68,7 @@ class Replicas:
     ) -> None:
         """So many of a hundred requests may be made twice."""
         self.addresses = Addresses(urls)
-        self._budget = Budget(hedge_percent)
+        self._budget = Budget(hedge_percent, len(urls))
         self._suspects = WeakSet[Attempt]()
         self.counts = GatewayMetrics()
         for address in self.addresses:

@@ -54,7 +54,7 @@ async def gateway(*urls, **options):
 def rescues(engine):
     counter = engine.replicas.counts._rescues
     return {tuple(s.labels.values()): s.value for m in counter.collect() for s in m.samples
-            if s.name.endswith("_total")}  # fmt: skip
+            if s.name.endswith("_total") and s.value}  # fmt: skip
 
 
 async def whole(engine, **fields):

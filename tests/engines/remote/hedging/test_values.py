@@ -45,6 +45,10 @@ def test_so_many_of_a_hundred_are_asked_twice_and_a_few_at_once(percent, request
     assert [budget.spend() for _ in range(40)].count(True) <= 8
 
 
+def test_a_larger_cluster_may_have_more_that_are_late_at_once():
+    assert [Budget(2, count)._most for count in (1, 2, 3, 64)] == [8, 8, 12, 256]
+
+
 def test_who_misses_gets_fewer_then_none_then_a_trial_now_and_then():
     standing = Standing()
     shares = []

@@ -33,7 +33,7 @@ class Attempt:
     def __init__(
         self,
         read: Callable[[Attempt], AsyncGenerator[Frame, None]],
-        arrivals: asyncio.Queue[Arrival],
+        arrivals: asyncio.Queue[Arrival | None],
         continuation: Continuation | None = None,
     ) -> None:
         """`read` says who is asked, in `address`, and yields the answer."""

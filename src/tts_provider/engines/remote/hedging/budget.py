@@ -3,20 +3,21 @@ do is not given more."""
 
 from __future__ import annotations
 
-_AT_ONCE = 8
-"""Saved up at most, for the streams of one replica that are late at the same moment. It is soon
-known to be silent, and then lost, which needs no budget."""
+_AT_ONCE, _AT_ONCE_AN_ADDRESS = 8, 4
+"""Saved up at most, for the streams of a replica that are late at the same moment. It is soon known
+to be silent, and then lost, which needs no budget."""
 
 
 class Budget:
-    def __init__(self, percent: float) -> None:
-        """Of all requests; 0 is none at all."""
+    def __init__(self, percent: float, addresses: int = 1) -> None:
+        """Of all requests, which go to so many addresses; 0 is none at all."""
         self._share = percent / 100
-        self._left = float(_AT_ONCE) if percent else 0.0
+        self._most = float(max(_AT_ONCE, _AT_ONCE_AN_ADDRESS * addresses))
+        self._left = self._most if percent else 0.0
 
     def earn(self) -> None:
         """A request was made."""
-        self._left = min(self._left + self._share, float(_AT_ONCE))
+        self._left = min(self._left + self._share, self._most)
 
     def spend(self) -> bool:
         """Whether one may be made twice, which it then was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass
 
@@ -26,17 +27,21 @@ class Range:
 class Latency:
     def __init__(self, allowed: Range) -> None:
         self.allowed = allowed
-        self._last = deque[float](maxlen=_KEPT)
+        self._last = deque[float]()
+        self._ordered: list[float] = []
 
     def add(self, took_s: float) -> None:
+        if len(self._last) == _KEPT:
+            del self._ordered[bisect_left(self._ordered, self._last.popleft())]
         self._last.append(took_s)
+        insort(self._ordered, took_s)
 
     @property
     def patience_s(self) -> float:
         """Longer than this it seldom takes."""
         allowed = self.allowed
-        if len(self._last) < _FEWEST:
+        count = len(self._ordered)
+        if count < _FEWEST:
             return allowed.unknown_s
-        ordered = sorted(self._last)
-        p95_s = ordered[math.ceil(_PERCENTILE * len(ordered)) - 1]
+        p95_s = self._ordered[math.ceil(_PERCENTILE * count) - 1]
         return min(max(_FACTOR * p95_s, allowed.floor_s), allowed.ceiling_s)

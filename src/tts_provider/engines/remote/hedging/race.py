@@ -8,8 +8,6 @@ import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import Protocol
 
-import anyio
-
 from tts_provider.engines.remote.addresses import Address
 from tts_provider.engines.remote.frames import Alive, Frame, SamplesFrame, WordsFrame
 from tts_provider.engines.remote.hedging.attempt import Arrival, Attempt, Lost
@@ -58,7 +56,7 @@ class Race:
     def __init__(self, asker: Asker, question: Question) -> None:
         self._asker, self._question = asker, question
         self._loop = asyncio.get_running_loop()
-        self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue(1)
+        self._arrivals: asyncio.Queue[Arrival | None] = asyncio.Queue(1)
         self._running: list[Attempt] = []
         self._attempts = 0
         self._speaker: Attempt | None = None
@@ -126,9 +124,15 @@ class Race:
         self._waiting_s = self._loop.time()
         if not self._arrivals.empty() or (late_s := self._late_s()) is None:
             return await self._arrivals.get()
-        with anyio.move_on_after(max(late_s - self._waiting_s, 0.0)):
+        waking = self._loop.call_at(late_s, self._wake)
+        try:
             return await self._arrivals.get()
-        return None
+        finally:
+            waking.cancel()
+
+    def _wake(self) -> None:
+        if self._arrivals.empty():
+            self._arrivals.put_nowait(None)
 
     def _late_s(self) -> float | None:
         """When the only one that is asked is late."""
