@@ -21,6 +21,8 @@ from tts_provider.engines.remote.addresses import Address, Addresses
 from tts_provider.engines.remote.hedging.budget import Budget
 
 TICK_S = 0.01
+FLOOR_S = 0.2
+"""No patience is shorter."""
 BASE_MS, EACH_MS, PLACES = 25.0, 0.9, 32
 POLLED_S = 8.0
 """A gateway asks how replicas are every 5 s, and waits 3 s for the answer."""
@@ -153,16 +155,19 @@ class Cluster:
             self._speaks(turn)
             return
         waited_s = self._now_s - first.asked_s
+        if waited_s < FLOOR_S:
+            return  # as nearly all
+        patience_s = self.addresses.patience_s(first.replica)
         if not self._is_hedging:
             if waited_s > SILENT_S:
                 self._ask_again(turn)
-        elif second is None and not turn.is_overdue and waited_s > first.replica.patience_s:
+        elif second is None and not turn.is_overdue and waited_s > patience_s:
             turn.is_overdue = True
             others = self.addresses.rescuers(first.replica)
             if others and (first.replica.standing.is_aside or self._budget.spend()):
                 turn.second = self._ask(others)
                 self.outcome.twice += turn.second is not None
-        elif second is None and waited_s > first.replica.patience_s + LOST_S and not first.made:
+        elif second is None and waited_s > patience_s + LOST_S and not first.made:
             first.replica.standing.miss(self._now_s)
             self._ask_again(turn)
 
@@ -172,7 +177,7 @@ class Cluster:
         if heard.made < 1 and other is not None:
             heard, other = other, heard
         took_s = self._now_s - heard.asked_s
-        if took_s <= heard.replica.patience_s:
+        if took_s <= self.addresses.patience_s(heard.replica):
             heard.replica.standing.hit()
         heard.replica.first_audio.add(took_s)
         if other is not None:

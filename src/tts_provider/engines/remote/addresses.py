@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from tts_provider.engines.remote.hedging.latency import Latency, Range
 from tts_provider.engines.remote.hedging.standing import Standing
 
 _FIRST_AUDIO = Range(floor_s=0.2, ceiling_s=3.0, unknown_s=1.0)
+_MOST_TIMES = 2.0
 _LATENESS = Range(floor_s=0.25, ceiling_s=3.0, unknown_s=0.5)
 
 
@@ -43,14 +45,6 @@ class Address:
     first_audio: Latency = field(default_factory=lambda: Latency(_FIRST_AUDIO))
     lateness: Latency = field(default_factory=lambda: Latency(_LATENESS))
     """How long listeners had nothing left before the next sound came; 0 as a rule."""
-
-    @property
-    def patience_s(self) -> float:
-        """For how long its first audio is waited for before another one is asked too. A trial is
-        not to cost its listener much."""
-        if self.standing.is_aside:
-            return _FIRST_AUDIO.floor_s
-        return self.first_audio.patience_s
 
     def signed(self, replica: str | None) -> None:
         """An answer came of this one."""
@@ -97,6 +91,16 @@ class Addresses:
         turn[0].credit -= sum(address.standing.share for address in turn)
         tried = [a for a in up if a.standing.is_due(now_s) and a is not avoid]
         return [*tried[:1], *turn] if is_spared else turn
+
+    def patience_s(self, asked: Address) -> float:
+        """For how long the first audio of an address is waited for before another one is asked too:
+        as long as it usually takes, and at most twice as long as another one usually takes, or who
+        is always slow would never be late. A trial is not to cost its listener much."""
+        if asked.standing.is_aside:
+            return _FIRST_AUDIO.floor_s
+        others = (a for a in self._all if a.is_up and a is not asked and not a.standing.is_aside)
+        best_s = min((a.first_audio.patience_s for a in others), default=math.inf)
+        return min(asked.first_audio.patience_s, _MOST_TIMES * best_s)
 
     def rescuers(self, late: Address) -> list[Address]:
         """Who can be asked what `late` was asked too, best first: others without a fault, or itself

@@ -122,6 +122,9 @@ class Replicas:
             async for frame in frames:
                 yield frame
 
+    def patience_s(self, address: Address) -> float:
+        return self.addresses.patience_s(address)
+
     def rescue(self, late: Address) -> bool:
         if not self.addresses.rescuers(late):
             return False

@@ -122,9 +122,23 @@ def test_who_is_set_aside_is_asked_when_due_only_or_where_there_is_nobody_else()
     assert [x.url for x in addresses.in_turn(now_s=0.5)] == ["b"]
     assert [x.url for x in addresses.in_turn(now_s=1.5)] == ["a", "b"]
     assert [x.url for x in addresses.in_turn(avoid=a, now_s=1.5)] == ["b"]
-    assert a.patience_s == 0.2, "a trial is not to cost its listener much"
+    assert addresses.patience_s(a) == 0.2, "a trial is not to cost its listener much"
     b.is_up = False
     assert [x.url for x in addresses.in_turn(now_s=0.5)] == ["a"]
+
+
+@rows(
+    ("own_s", "other_s", "patience_s"),
+    [(0.4, 0.4, 0.6), (4.0, 0.4, 1.2), (0.4, 4.0, 0.6), (4.0, 4.0, 3.0), (4.0, 0.01, 0.4)],
+)
+def test_who_is_always_slow_is_late_by_what_others_take(own_s, other_s, patience_s):
+    addresses, (a, b) = up("a", "b")
+    for _ in range(50):
+        a.first_audio.add(own_s)
+        b.first_audio.add(other_s)
+    assert addresses.patience_s(a) == pytest.approx(patience_s)
+    b.is_up = False
+    assert addresses.patience_s(a) == pytest.approx(min(1.5 * own_s, 3.0))
 
 
 def test_where_most_are_set_aside_the_few_others_do_not_bear_it_all():

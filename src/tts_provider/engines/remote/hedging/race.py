@@ -42,6 +42,9 @@ class Asker(Protocol):
     ) -> AsyncGenerator[Frame, None]:
         """Ask somebody, and yield the answer. Raises `Lost` and `WireError`."""
 
+    def patience_s(self, address: Address) -> float:
+        """For how long its first audio is waited for."""
+
     def rescue(self, late: Address) -> bool:
         """Whether somebody else may be asked what `late` was asked; it is counted as asked."""
 
@@ -144,7 +147,7 @@ class Race:
         if attempt.address is None:
             return self._waiting_s + _LOOK_AGAIN_S
         if attempt is not self._speaker:
-            return attempt.asked_s + attempt.address.patience_s
+            return attempt.asked_s + self._asker.patience_s(attempt.address)
         return self._waited_from_s() + attempt.address.lateness.patience_s
 
     def _waited_from_s(self) -> float:
@@ -194,7 +197,7 @@ class Race:
         kind = "middle" if self._is_heard else "first_audio"
         took_s = at_s - winner.asked_s
         if not self._is_heard:
-            if took_s <= winner.address.patience_s:
+            if took_s <= self._asker.patience_s(winner.address):
                 winner.address.standing.hit()
             winner.address.first_audio.add(took_s)
         for other in others:
