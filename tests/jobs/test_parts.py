@@ -93,6 +93,17 @@ def test_other_settings_are_refused_with_what_differs(folder):
     folder.open({"voice": "tones"})
 
 
+async def test_who_begins_anew_has_nothing_of_before(folder):
+    await made(folder)
+    with pytest.raises(StartupError, match="another process"):
+        PartFolder(folder.path).open({"voice": "bells"}, restart=True)
+    assert folder.find(0) is not None
+    folder.close()
+    folder.open({"voice": "bells"}, restart=True)
+    assert folder.find(0) is None
+    assert (folder.settings() or {})["voice"] == "bells"
+
+
 def test_two_do_not_work_on_the_same_book(folder):
     with pytest.raises(StartupError, match="another process is at work"):
         PartFolder(folder.path).open({"voice": "tones"})

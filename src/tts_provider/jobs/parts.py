@@ -69,9 +69,9 @@ class PartFolder:
         self.path = path
         self._lock = FileLock(path / "lock", thread_local=False)
 
-    def open(self, settings: Mapping[str, str]) -> None:
-        """Make the folder, or go on with one that was begun with the same settings; until `close`
-        nobody else does.
+    def open(self, settings: Mapping[str, str], *, restart: bool = False) -> None:
+        """Make the folder, or go on with one that was begun with the same settings; with `restart`
+        what is in it goes. Until `close` nobody else is at work in it.
 
         Raises `FolderTaken`, and `StartupError` that says which settings differ or that nothing can
         be written.
@@ -85,6 +85,8 @@ class PartFolder:
         except OSError as error:
             raise StartupError(f"cannot write to {self.path}: {error.strerror}") from None
         try:
+            if restart:
+                self._clear()
             self._check(settings)
         except BaseException:
             self.close()
@@ -119,13 +121,16 @@ class PartFolder:
 
     def remove(self) -> None:
         """All of it. What is no file of ours stays, and its folder with it."""
-        with contextlib.suppress(OSError):
-            for path in self._own_files():
-                path.unlink()
+        self._clear()
         self.close()
         with contextlib.suppress(OSError):
             (self.path / "lock").unlink(missing_ok=True)
             self.path.rmdir()
+
+    def _clear(self) -> None:
+        with contextlib.suppress(OSError):
+            for path in self._own_files():
+                path.unlink()
 
     def _own_files(self) -> Iterator[Path]:
         for pattern in ("*.part", "*.tmp"):

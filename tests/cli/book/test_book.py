@@ -163,6 +163,24 @@ def test_it_goes_on_where_it_was_ended_to_the_same_bytes(server, folder):
     assert not (folder / "cut.m4b.partial").exists()
 
 
+def test_a_server_that_goes_away_costs_nothing_that_was_made(server, folder):
+    (folder / "long.md").write_text(LONG)
+    assert book(folder, "long.md", "-o", "whole.opus", "--url", server).returncode == 0
+    with server_process(folder) as other:
+        process = start(
+            folder, "long.md", "-o", "cut.opus", "--url", f"ws://127.0.0.1:{other.port}"
+        )
+        assert process.stdout is not None
+        with process:
+            assert json.loads(process.stdout.readline())["event"] == "part"
+            other.process.kill()
+            _, told = process.communicate()
+    assert process.returncode == 1
+    assert "what is made so far is kept, and the same command goes on with it" in told
+    assert book(folder, "long.md", "-o", "cut.opus", "--url", server).returncode == 0
+    assert (folder / "cut.opus").read_bytes() == (folder / "whole.opus").read_bytes()
+
+
 @pytest.mark.slow("25 s: a book by itself, killed ten times, wherever it is")
 def test_killed_ten_times_at_random(folder):
     (folder / "long.md").write_text(LONG)

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from tts_provider.audio.encode.manifest import ManifestSigner
 from tts_provider.cli.book.progress import Report, print_outline
 from tts_provider.cli.book.server_speaker import ServerSpeaker
-from tts_provider.cli.say import Access, find_server, in_one_sentence, pronunciations, voice_of
+from tts_provider.cli.say import find_server, in_one_sentence, pronunciations, voice_of
 from tts_provider.config import load_settings
 from tts_provider.cpus import available_cpus
 from tts_provider.engines.memory import give_back_soon
@@ -83,81 +83,69 @@ def make_book(
         return
     give_back_soon()
     signer = _signer()
-    with ExitStack() as stack, in_one_sentence():
-        access, info, is_own = find_server(url, api_key, ca, stack)
-        voice = voice or voice_of(speaker or 0, info)
-        options = {"voice": voice, "speed": speed, "seed": seed}
-        options |= pronunciations(lexicon, voice, None, info)
-        book = replace(book, language=book.language or _language_of(voice, info))
-        plan = plan_book(book)
-        folder = PartFolder(partial_path(wanted[0][0]))
-        if restart:
-            folder.remove()
-        at_once = available_cpus() if is_own else _share_of(info)
-        facts = {"chapters": chapters or "all", "preview": preview or "no"}
-        with Report(plan, quiet=quiet, as_json=as_json) as report:
-            made = _Making(plan, folder, facts, report)
-            asyncio.run(made.speak(access, info, at_once, options))
-            with closing(folder):
-                files = made.write(wanted, chapter_format, signer)
-                folder.remove()
-        report.finish(made.timeline, files)
+    folder = PartFolder(partial_path(wanted[0][0]))
+    shown = ExitStack()
+    try:
+        # What speaks is gone before the files are written: they have the memory then.
+        with ExitStack() as stack, in_one_sentence():
+            access, info, is_own = find_server(url, api_key, ca, stack)
+            voice = voice or voice_of(speaker or 0, info)
+            options = {"voice": voice, "speed": speed, "seed": seed}
+            options |= pronunciations(lexicon, voice, None, info)
+            at_once = available_cpus() if is_own else _share_of(info)
+            book = replace(book, language=book.language or _language_of(voice, info))
+            plan = plan_book(book)
+            server = ServerSpeaker(access, info, at_once, options)
+            settings = {
+                **server.facts,
+                "chapters": chapters or "all",
+                "preview": preview or "no",
+                "text": plan.text_digest(),
+            }
+            folder.open(settings, restart=restart)
+            report = shown.enter_context(Report(plan, quiet=quiet, as_json=as_json))
+            asyncio.run(_speak(plan, folder, server, at_once, report))
+        timeline = Timeline(plan, folder)
+        files = _write(timeline, wanted, chapter_format, signer, report)
+        folder.remove()
+    except KeyboardInterrupt:
+        if folder.path.exists():
+            _say(f"stopped; the same command goes on with {folder.path}")
+        raise
+    finally:
+        shown.close()
+        folder.close()
+    report.finish(timeline, files)
 
 
-class _Making:
-    def __init__(
-        self, plan: Plan, folder: PartFolder, facts: Mapping[str, str], report: Report
-    ) -> None:
-        self._plan, self._folder, self._facts, self._report = plan, folder, facts, report
+async def _speak(
+    plan: Plan, folder: PartFolder, speaker: ServerSpeaker, at_once: int, report: Report
+) -> None:
+    """Until all parts are there."""
+    try:
+        async with aclosing(make_parts(plan, folder, speaker, at_once)) as parts:
+            async for done in parts:
+                report.made(done)
+    finally:
+        await speaker.close()
 
-    async def speak(
-        self,
-        access: Access,
-        info: Mapping[str, Any],
-        at_once: int,
-        options: Mapping[str, Any],
-    ) -> None:
-        """Until all parts are there; the folder is open then."""
-        speaker = ServerSpeaker(access, info, at_once, options)
-        self._folder.open({**speaker.facts, **self._facts, "text": self._plan.text_digest()})
-        try:
-            parts = make_parts(self._plan, self._folder, speaker, at_once)
-            try:
-                async for done in parts:
-                    self._report.made(done)
-            finally:
-                await parts.aclose()
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            _say(f"stopped; the same command goes on with {self._folder.path}")
-            self._folder.close()
-            raise
-        except BaseException:
-            self._folder.close()
-            raise
-        finally:
-            await speaker.close()
 
-    def write(
-        self,
-        wanted: Sequence[tuple[Path, OutputKind]],
-        chapter_format: AudioKind,
-        signer: ManifestSigner | None,
-    ) -> list[Path]:
-        self.timeline = timeline = Timeline(self._plan, self._folder)
-        if not timeline.samples:
-            raise TTSError("nothing in the book can be spoken")
-        files = list[Path]()
-        for path, kind in wanted:
-            self._report.writing(path, timeline.samples)
-            files += write_output(
-                timeline,
-                path,
-                kind,
-                signer,
-                chapter_kind=chapter_format,
-                on_sound=self._report.wrote,
-            )
-        return files
+def _write(
+    timeline: Timeline,
+    wanted: Sequence[tuple[Path, OutputKind]],
+    chapter_format: AudioKind,
+    signer: ManifestSigner | None,
+    report: Report,
+) -> list[Path]:
+    if not timeline.samples:
+        raise TTSError("nothing in the book can be spoken")
+    files = list[Path]()
+    for path, kind in wanted:
+        report.writing(path, timeline.samples)
+        files += write_output(
+            timeline, path, kind, signer, chapter_kind=chapter_format, on_sound=report.wrote
+        )
+    return files
 
 
 def partial_path(path: Path) -> Path:
