@@ -78,7 +78,7 @@ HOMES = {
     "httpx2": ("engines/remote", "engines/hub"),
     "ray": ("cli/ray_app",),
     "torch": ("engines/csm/torch", "engines/csm/files/ckpt"),
-    "pypdf": ("jobs/read/formats/pdf",),
+    "pypdfium2": ("jobs/read/formats/pdf",),
     "c2pa": ("audio/encode/manifest",),
     "cryptography": ("audio/encode/manifest",),
     "onnx": (

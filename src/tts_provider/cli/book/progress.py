@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from tts_provider.jobs.book import Book, Chapter
 from tts_provider.jobs.plan import Plan, expected_s
@@ -40,12 +40,12 @@ class Report:
                 BarColumn(),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[speed]}"),
-                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[left]}"),
             )
             bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar = self._open.enter_context(bar)
             total = max(self._plan.characters, 1)
-            self._task = self._bar.add_task("", total=total, speed="")
+            self._task = self._bar.add_task("", total=total, speed="", left="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,6 +65,7 @@ class Report:
                 completed=self._characters,
                 description=f"{done.part.chapter + 1}. {chapter.title[:30]}",
                 speed=f"{self._speed():.0f}×" if self._audio_s else "",
+                left="" if (left_s := self._left_s()) is None else f"{duration(left_s)} left",
             )
         if self._as_json and not done.was_there:
             self._tell(
@@ -79,7 +80,8 @@ class Report:
         """From now on the file is put together."""
         if self._bar is not None:
             description = f"writing {path.name}"
-            self._bar.reset(self._task, total=max(samples, 1), description=description, speed="")
+            self._bar.reset(self._task, total=max(samples, 1), description=description)
+            self._bar.update(self._task, speed="", left="")
         if self._as_json:
             self._tell("writing", file=str(path))
 

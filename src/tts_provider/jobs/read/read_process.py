@@ -85,7 +85,7 @@ def _ended(process: Process) -> InvalidRequest:
     if sys.platform != "win32" and -code in (signal.SIGXCPU, signal.SIGKILL):
         return _too_costly(TOO_MUCH_CPU)
     log.warning("a process that read a book ended with %s", code)
-    return _too_costly(TOO_MUCH_MEMORY)
+    return _too_costly(TOO_MUCH_MEMORY) if code > 0 else damaged("book", "its reader crashed")
 
 
 def _too_costly(message: str) -> InvalidRequest:

@@ -13,6 +13,8 @@ _PAGE_NUMBER = re.compile(
     r"[-–—\])|.\s]*",
     re.IGNORECASE,
 )
+# "2.1 Getting started . . . . . . . . 5"
+_CONTENTS_LINE = re.compile(r".{0,200}?(?:\.[ \t\u00a0]?){4,300}[ \t]{0,40}[0-9ivxlc]{0,5}\s*")
 _DIGITS = re.compile(r"[0-9]+|\b[ivxlc]+\b")
 _FEWEST_PAGES = 3
 """On so many a line at the edge must be the same, to be no text."""
@@ -28,7 +30,8 @@ _SHORT = 0.8  # of a full line: such a line may end a paragraph
 def strip_pages(pages: Sequence[str], left_out: LeftOutCounter) -> list[str]:
     """The same pages without what stands at the edges of many, and without their numbers."""
     heads = _heads(pages)
-    return ["\n".join(_strip_edges(page.splitlines(), heads, left_out)) for page in pages]
+    stripped = (_strip_edges(page.splitlines(), heads, left_out) for page in pages)
+    return ["\n".join(_without_contents(lines, left_out)) for lines in stripped]
 
 
 def join_pages(pages: Sequence[str]) -> str:
@@ -84,6 +87,16 @@ def _heads(pages: Sequence[str]) -> frozenset[str]:
 def _shape(line: str) -> str:
     line = " ".join(line.split())
     return _DIGITS.sub("#", line).casefold() if len(line) <= _LONGEST_HEAD else ""
+
+
+def _without_contents(lines: Sequence[str], left_out: LeftOutCounter) -> list[str]:
+    kept = list[str]()
+    for line in lines:
+        if _CONTENTS_LINE.fullmatch(line):
+            left_out.add("lines of contents", line.replace(".", ""))
+        else:
+            kept.append(line)
+    return kept
 
 
 def _strip_edges(lines: list[str], heads: frozenset[str], left_out: LeftOutCounter) -> list[str]:
