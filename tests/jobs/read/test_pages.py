@@ -6,7 +6,7 @@ from rows import rows
 from tts_provider.jobs.book import LeftOutCounter
 from tts_provider.jobs.read.formats.pages import join_pages, reflow, strip_pages
 
-LETTERS = "abcdefghijkl"
+LETTERS = "abdefghjkmno"
 
 
 def strip(*pages: str) -> tuple[list[str], dict[str, int]]:
