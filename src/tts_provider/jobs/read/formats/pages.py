@@ -15,7 +15,7 @@ _PAGE_NUMBER = re.compile(
 )
 # "2.1 Getting started . . . . . . . . 5"
 _CONTENTS_LINE = re.compile(r".{0,200}?(?:\.[ \t\u00a0]?){4,300}[ \t]{0,40}[0-9ivxlc]{0,5}\s*")
-_DIGITS = re.compile(r"[0-9]+|\b[ivxlc]+\b")
+_DIGITS = re.compile(r"[0-9]+|\A[ivxlc]+\b|\b[ivxlc]+\Z")
 _FEWEST_PAGES = 3
 """On so many a line at the edge must be the same, to be no text."""
 _SHARE = 0.2  # of all pages; heads change with the chapter, and left from right
