@@ -21,7 +21,7 @@ from signing import make_identity
 from tts_provider.audio.encode.book_tags import picture_size
 from tts_provider.audio.encode.manifest import ManifestSigner, read_manifest
 from tts_provider.errors import StartupError
-from tts_provider.jobs.book import Cover
+from tts_provider.jobs.book import Block, Chapter, Cover
 from tts_provider.jobs.parts import PartFolder
 from tts_provider.jobs.plan import plan_book
 from tts_provider.jobs.timeline import Timeline
@@ -154,6 +154,31 @@ def test_an_epub_marks_each_sentence_while_it_is_heard(timeline, tmp_path):
 def heard_bytes(data: bytes) -> np.ndarray:
     with av.open(io.BytesIO(data)) as container:
         return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+
+
+def test_odd_names_and_silent_chapters_make_valid_files(tmp_path):
+    odd = "A \x00\x0b<b> & \ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16")
+    silent = Chapter("* * *", (Block("paragraph", "* * *"),))
+    book = replace(BOOK, title=odd, author=odd, chapters=(silent, *BOOK.chapters, silent))
+    folder, plan = PartFolder(tmp_path / "odd"), plan_book(book)
+    folder.open({})
+
+    async def make() -> None:
+        [_ async for _ in make_parts(plan, folder, Tones(), 2)]
+
+    asyncio.run(make())
+    timeline = Timeline(plan, folder)
+    folder.close()
+    write_output(timeline, tmp_path / "a.epub", "epub")
+    with zipfile.ZipFile(tmp_path / "a.epub") as archive:
+        for name in archive.namelist():
+            if name.endswith((".xhtml", ".opf", ".smil")):
+                ElementTree.fromstring(archive.read(name))
+        assert len([name for name in archive.namelist() if name.endswith(".mp3")]) == 3
+    for kind in ("m4b", "mp3", "opus", "flac"):
+        write_output(timeline, tmp_path / f"a.{kind}", kind)
+        assert len(chapters_of(tmp_path / f"a.{kind}", kind)) == 3
+    assert len(write_output(timeline, tmp_path / "out", "folder")) == 3
 
 
 def test_names_say_what_is_made(tmp_path):

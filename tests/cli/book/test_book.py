@@ -208,6 +208,7 @@ def test_killed_ten_times_at_random(folder):
         (["none.md", "-o", "a.m4b"], 2, "cannot read none.md: No such file"),
         (["digits.md", "-o", "a.m4b", "--chapters", "x"], 2, "such as 3, 3-5 or 7-; got 'x'"),
         (["digits.md", "-o", "a.m4b", "--chapters", "9"], 1, "no chapter 9; the book has 1 to 5"),
+        (["digits.md", "--dry-run", "--speed", "0"], 2, "--speed must be from 0.25 to 4; got 0"),
         (["digits.md", "-o", "a.m4b", "--preview", "soon"], 2, "a time such as 90s, 2m or 1h"),
         (["bad.epub", "-o", "a.m4b"], 1, "the file is no EPUB, whatever its name"),
         (["none/digits.md", "--dry-run"], 2, "cannot read none/digits.md"),

@@ -196,6 +196,30 @@ def test_plain_text():
     }
 
 
+@rows(
+    "line",
+    [
+        *("Chapter 7", "CHAPTER VII.", "Chapter Twenty-One", "Part the Second", "Prologue"),
+        *("Chapter 3: The Dark", "Chapter One The Dark", "Kapitel 4", "EPILOGUE.", "Act 2"),
+    ],
+)
+def test_a_line_that_begins_a_chapter(line):
+    book = read(f"Chapter 1\n\nIt was.\n\n{line}\n\nIt is.")
+    assert list(outline(book)) == ["Chapter 1", line.rstrip(".")]
+
+
+@rows(
+    "line",
+    [
+        *("Part one of the plan was done.", "Part two ends.", "Chapter two of her life began."),
+        *("Book me a room.", "Letter to a friend", "Section 2, then.", "Part of it", "Actor 1"),
+    ],
+)
+def test_a_line_that_begins_none(line):
+    book = read(f"Chapter 1\n\nIt was.\n\nChapter 2\n\n{line}\n\nIt is.")
+    assert list(outline(book)) == ["Chapter 1", "Chapter 2"]
+
+
 def test_lone_numbers_are_chapters_where_they_count_up():
     book = read("I.\n\nFirst.\n\nII.\n\n1984\n\nThen.\n\nIII\n\nI am.")
     assert outline(book) == {

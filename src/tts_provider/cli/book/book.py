@@ -35,6 +35,7 @@ from tts_provider.jobs.write.outputs import OutputKind, output_kind, write_outpu
 _MOST_AT_ONCE = 8
 """Lines that a server elsewhere is asked for at once; no more than half of what it takes, as others
 listen to it too."""
+SLOWEST, FASTEST = 0.25, 4.0
 _SEED = 1
 """For engines that draw: a line that is spoken anew is the same."""
 _TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -71,6 +72,8 @@ def make_book(
     if not (output or dry_run):
         raise StartupError("say what to make with -o FILE: book.m4b, book.mp3, book.epub, folder/")
     wanted = [(Path(name), output_kind(Path(name), name)) for name in output]
+    if not SLOWEST <= speed <= FASTEST:
+        raise StartupError(f"--speed must be from {SLOWEST:g} to {FASTEST:g}; got {speed:g}")
     preview_s = None if preview is None else read_time(preview)
     book = _read(file)
     book = replace(book, title=title or book.title, author=author or book.author)

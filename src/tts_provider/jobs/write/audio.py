@@ -62,6 +62,7 @@ def write_audio_file(
     marks = [
         ChapterMark(chapter.title, to_ms(chapter.start), to_ms(chapter.end))
         for chapter in timeline.chapters
+        if chapter.end > chapter.start
     ]
     tags = FileTags(book.title, book.author, chapters=marks, cover=_cover(book))
     write_sound(timeline.sound(), path, kind, tags, signer, on_sound)

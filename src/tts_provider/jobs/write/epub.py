@@ -7,13 +7,14 @@ makes the same bytes: nothing in it is of now or drawn by lot.
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from pathlib import Path
 from typing import IO
@@ -41,6 +42,8 @@ _CONTAINER = """<?xml version="1.0" encoding="utf-8"?>
 </rootfiles>
 </container>
 """
+# https://www.w3.org/TR/xml/#charsets
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png"}
 
 
@@ -168,20 +171,20 @@ class _Package:
 
     def _nav(self) -> str:
         items = "\n".join(
-            f'<li><a href="{name}.xhtml">{escape(title) or name}</a></li>'
+            f'<li><a href="{name}.xhtml">{_escape(title) or name}</a></li>'
             for name, title, _ in self._chapters
         )
         return _document(
             self._book,
             self._book.title,
-            f'<nav epub:type="toc" id="toc"><h1>{escape(self._book.title)}</h1>\n<ol>\n{items}\n'
+            f'<nav epub:type="toc" id="toc"><h1>{_escape(self._book.title)}</h1>\n<ol>\n{items}\n'
             "</ol></nav>",
         )
 
     def _package(self) -> str:
         book = self._book
         total = sum(duration for _, _, duration in self._chapters)
-        creator = f"<dc:creator>{escape(book.author)}</dc:creator>\n" if book.author else ""
+        creator = f"<dc:creator>{_escape(book.author)}</dc:creator>\n" if book.author else ""
         durations = "\n".join(
             f'<meta property="media:duration" refines="#{name}-overlay">{_seconds(samples)}</meta>'
             for name, _, samples in self._chapters
@@ -205,8 +208,8 @@ class _Package:
 <package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="id" xml:lang="en">
 <metadata xmlns:dc="http://purl.org/dc/elements/1.1/">
 <dc:identifier id="id">urn:uuid:{self._id}</dc:identifier>
-<dc:title>{escape(book.title)}</dc:title>
-{creator}<dc:language>{escape(_language(book))}</dc:language>
+<dc:title>{_escape(book.title)}</dc:title>
+{creator}<dc:language>{_escape(_language(book))}</dc:language>
 <dc:description>{COMMENT}</dc:description>
 <meta property="dcterms:modified">{_MODIFIED}</meta>
 <meta property="media:duration">{_seconds(total)}</meta>
@@ -229,7 +232,7 @@ class _Package:
 def _page(book: Book, title: str, blocks: Sequence[tuple[str, list[tuple[str, Sentence]]]]) -> str:
     body = "\n".join(
         f"<{tag}>"
-        + " ".join(f'<span id="{key}">{escape(one.text)}</span>' for key, one in marked)
+        + " ".join(f'<span id="{key}">{_escape(one.text)}</span>' for key, one in marked)
         + f"</{tag}>"
         for tag, marked in blocks
     )
@@ -254,13 +257,13 @@ def _overlay(name: str, blocks: Sequence[tuple[str, list[tuple[str, Sentence]]]]
 
 
 def _document(book: Book, title: str, body: str) -> str:
-    language = escape(_language(book))
+    language = _escape(_language(book))
     return f"""<?xml version="1.0" encoding="utf-8"?>
 <!DOCTYPE html>
 <html xmlns="http://www.w3.org/1999/xhtml" xmlns:epub="http://www.idpf.org/2007/ops" \
 lang="{language}" xml:lang="{language}">
 <head>
-<title>{escape(title) or "Untitled"}</title>
+<title>{_escape(title) or "Untitled"}</title>
 <link rel="stylesheet" type="text/css" href="style.css"/>
 </head>
 <body>
@@ -268,6 +271,10 @@ lang="{language}" xml:lang="{language}">
 </body>
 </html>
 """
+
+
+def _escape(text: str) -> str:
+    return html.escape(_NOT_XML.sub(" ", text))
 
 
 def _language(book: Book) -> str:

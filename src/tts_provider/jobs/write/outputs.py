@@ -61,7 +61,9 @@ def write_output(
     except OSError as error:
         raise TTSError(f"cannot make the folder {path}: {error.strerror}") from None
     made = []
-    for chapter in range(len(timeline.chapters)):
+    for chapter, placed in enumerate(timeline.chapters):
+        if placed.end == placed.start:
+            continue
         file = path / chapter_file_name(timeline, chapter, chapter_kind)
         write_chapter_file(timeline, chapter, file, chapter_kind, signer, on_sound)
         made.append(file)

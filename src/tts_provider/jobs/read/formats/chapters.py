@@ -14,7 +14,7 @@ _COUNT = (
     "|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|first|second|third|fourth"
     "|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|last"
 )
-_NUMBER = rf"(?:[0-9]{{1,4}}|[ivxlcdm]{{1,9}}|(?:the )?(?:{_COUNT})(?:[- ]\w{{3,7}})?)"
+_NUMBER = rf"(?:[0-9]{{1,4}}|[ivxlcdm]{{1,9}}|(?:the )?(?:{_COUNT})(?:[- ](?:{_COUNT}))?)"
 _NUMBERED = (
     "chapter|part|book|volume|canto|act|scene|letter|section|stave|lesson|lecture|psalm|episode|"
     "kapitel|teil|buch|chapitre|partie|livre|capítulo|parte|libro|capitolo|hoofdstuk"
@@ -25,7 +25,7 @@ _NAMED = (
 )
 # "Chapter 7", "CHAPTER VII. The Pool", "Part the Second", "Prologue"
 _CHAPTER_LINE = re.compile(
-    rf"(?:(?:{_NUMBERED})[ \t]+{_NUMBER}(?![\w])(?:[ \t]*[.:—–-]?[ \t]*.{{0,80}})?"
+    rf"(?:(?:{_NUMBERED})[ \t]+{_NUMBER}(?!\w)(?P<rest>.{{0,80}})"
     rf"|(?:{_NAMED})(?:[.:—–-][ \t]*.{{0,80}})?)",
     re.IGNORECASE,
 )
@@ -64,8 +64,9 @@ class FoundBlock:
 
 
 def shorten(name: str) -> str:
-    """On one line, and not longer than a name may be."""
-    return " ".join(name.split())[:LONGEST_NAME]
+    """On one line, without what cannot be shown, and not longer than a name may be."""
+    shown = "".join(sign if sign.isprintable() else " " for sign in name)
+    return " ".join(shown.split())[:LONGEST_NAME]
 
 
 def mark_chapter_lines(blocks: Iterable[FoundBlock]) -> list[FoundBlock]:
@@ -80,16 +81,19 @@ def _as_heading(block: FoundBlock) -> FoundBlock:
     if block.kind != "paragraph" or not 1 <= len(lines) <= 3 or len(block.text) > _LONGEST_LINE:
         return block
     first = lines[0].strip(" \t*_#")
-    if not _CHAPTER_LINE.fullmatch(first) or any(map(_is_chapter_line, lines[1:])):
+    if not _is_chapter_line(first) or any(map(_is_chapter_line, lines[1:])):
         return block
-    if len(first) > 40 and first.endswith((",", ";")):
-        return block  # a sentence: "Part of it was, to my mind,"
     text = ". ".join(line.strip(" \t*_#.") for line in lines if line.strip(" \t*_#."))
     return replace(block, kind="heading", level=2, text=text)
 
 
 def _is_chapter_line(line: str) -> bool:
-    return _CHAPTER_LINE.fullmatch(line.strip(" \t*_#")) is not None
+    """ "Part one of the plan was done." is a sentence: a title has a mark or a capital there."""
+    match = _CHAPTER_LINE.fullmatch(line.strip(" \t*_#"))
+    if match is None:
+        return False
+    rest = (match["rest"] or "").lstrip()
+    return not rest[:1].islower() and not rest.startswith((",", ";", "(", "'", "’"))
 
 
 def _number_lone(blocks: list[FoundBlock]) -> list[FoundBlock]:
