@@ -20,7 +20,7 @@ from jobs.tones import Tones, a_book
 from signing import make_identity
 from tts_provider.audio.encode.book_tags import picture_size
 from tts_provider.audio.encode.manifest import ManifestSigner, read_manifest
-from tts_provider.errors import StartupError
+from tts_provider.errors import StartupError, TTSError
 from tts_provider.jobs.book import Block, Chapter, Cover
 from tts_provider.jobs.parts import PartFolder
 from tts_provider.jobs.plan import plan_book
@@ -125,6 +125,30 @@ def test_a_folder_has_a_file_for_each_chapter(timeline, tmp_path):
     assert np.array_equal(whole, heard(tmp_path / "whole.flac"))
     tags = mutagen.File(made[1], easy=True)
     assert (tags["album"], tags["title"]) == (["The Two Lamps"], ["Chapter 2"])
+
+
+@pytest.mark.parametrize("kind", ["epub", "folder"])
+def test_chapters_at_once_are_the_same_bytes(timeline, tmp_path, kind):
+    made = []
+    for at_once in (1, 3):
+        folder = tmp_path / f"{at_once}"
+        folder.mkdir()
+        made.append(write_output(timeline, folder / "a", kind, at_once=at_once))
+    assert [p.read_bytes() for p in made[0]] == [p.read_bytes() for p in made[1]]
+    assert sorted(p.name for p in (tmp_path / "3").iterdir()) == ["a"]
+
+
+def test_what_fails_stops_the_chapters_beside_it(timeline, tmp_path):
+    wrote = []
+
+    def full(samples: int) -> None:
+        wrote.append(samples)
+        if len(wrote) == 3:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(TTSError, match="No space left on device"):
+        write_output(timeline, tmp_path / "a.epub", "epub", on_sound=full, at_once=3)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_epub_marks_each_sentence_while_it_is_heard(timeline, tmp_path):

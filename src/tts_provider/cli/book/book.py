@@ -146,7 +146,13 @@ def _write(
     for path, kind in wanted:
         report.writing(path, timeline.samples)
         files += write_output(
-            timeline, path, kind, signer, chapter_kind=chapter_format, on_sound=report.wrote
+            timeline,
+            path,
+            kind,
+            signer,
+            chapter_kind=chapter_format,
+            on_sound=report.wrote,
+            at_once=available_cpus(),
         )
     return files
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, get_args
@@ -86,6 +88,51 @@ def write_chapter_file(
         cover=_cover(book),
     )
     write_sound(timeline.chapter_sound(chapter), path, kind, tags, signer, on_sound)
+
+
+def write_chapter_files(
+    timeline: Timeline,
+    path_of: Callable[[int], Path],
+    kind: AudioKind,
+    signer: ManifestSigner | None = None,
+    on_sound: OnSound | None = None,
+    *,
+    at_once: int = 1,
+) -> Generator[tuple[int, Path], None, None]:
+    """Each chapter that has a sound, and its file when that is there, in order; `at_once` are
+    written on threads of their own, which end when it is closed. Raises as `write_audio_file`
+    does."""
+    is_stopped = False
+
+    def told(samples: int) -> None:
+        if is_stopped:
+            raise _Stopped
+        if on_sound is not None:
+            on_sound(samples)
+
+    def write(chapter: int) -> Path:
+        path = path_of(chapter)
+        write_chapter_file(timeline, chapter, path, kind, signer, told)
+        return path
+
+    placed = enumerate(timeline.chapters)
+    missing = [number for number, one in placed if one.end > one.start]
+    missing.reverse()
+    running = deque[tuple[int, Future[Path]]]()
+    with ThreadPoolExecutor(at_once, thread_name_prefix="chapters") as threads:
+        try:
+            while missing or running:
+                while missing and len(running) < at_once:
+                    chapter = missing.pop()
+                    running.append((chapter, threads.submit(write, chapter)))
+                chapter, made = running.popleft()
+                yield chapter, made.result()
+        finally:
+            is_stopped = True
+
+
+class _Stopped(Exception):
+    """Nobody waits for this file any more."""
 
 
 def chapter_file_name(timeline: Timeline, chapter: int, kind: AudioKind) -> str:

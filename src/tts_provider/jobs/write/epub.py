@@ -13,7 +13,7 @@ import re
 import uuid
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +25,7 @@ from tts_provider.audio.encode.tag import COMMENT
 from tts_provider.errors import TTSError
 from tts_provider.jobs.book import Book
 from tts_provider.jobs.timeline import PlacedLine, Timeline
-from tts_provider.jobs.write.audio import MEDIA_TYPES, AudioKind, OnSound, write_chapter_file
+from tts_provider.jobs.write.audio import MEDIA_TYPES, AudioKind, OnSound, write_chapter_files
 from tts_provider.speech.engine import SAMPLE_RATE
 from tts_provider.speech.reading import ReadingOptions, read
 
@@ -90,17 +90,25 @@ def write_epub(
     path: Path,
     signer: ManifestSigner | None = None,
     on_sound: OnSound | None = None,
+    *,
+    at_once: int = 1,
 ) -> None:
     """`path` is there when all of it is. Raises `TTSError` where nothing can be written."""
     temporary = path.with_name(f"{path.name}.tmp")
-    audio = path.with_name(f"{path.name}.{_AUDIO}.tmp")
+
+    def audio(chapter: int) -> Path:
+        return path.with_name(f"{path.name}.{chapter + 1}.{_AUDIO}")
+
     try:
         with zipfile.ZipFile(temporary, "w") as archive:
             _add(archive, "mimetype", "application/epub+zip")
             _add(archive, "META-INF/container.xml", _CONTAINER)
             package = _Package(timeline.plan.book, timeline.plan.text_digest())
-            for number in range(len(timeline.chapters)):
-                _write_chapter(archive, timeline, number, package, audio, on_sound)
+            files = write_chapter_files(timeline, audio, _AUDIO, None, on_sound, at_once=at_once)
+            with closing(files):
+                for number, made in files:
+                    _write_chapter(archive, timeline, number, package, made)
+                    made.unlink()
             package.write(archive)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -114,7 +122,8 @@ def write_epub(
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
-        audio.unlink(missing_ok=True)
+        for number in range(len(timeline.chapters)):
+            audio(number).unlink(missing_ok=True)
 
 
 def _write_chapter(
@@ -123,7 +132,6 @@ def _write_chapter(
     number: int,
     package: _Package,
     audio: Path,
-    on_sound: OnSound | None,
 ) -> None:
     book, chapter = timeline.plan.book, timeline.chapters[number]
     name = f"chapter-{number + 1:04}"
@@ -140,7 +148,6 @@ def _write_chapter(
     blocks = [(tag, marked) for tag, marked in blocks if marked]
     if not blocks:
         return
-    write_chapter_file(timeline, number, audio, _AUDIO, None, on_sound)
     _add_file(archive, f"OEBPS/audio/{name}.{_AUDIO}", audio)
     _add(archive, f"OEBPS/{name}.xhtml", _page(book, chapter.title, blocks))
     _add(archive, f"OEBPS/{name}.smil", _overlay(name, blocks))

@@ -15,7 +15,7 @@ from tts_provider.jobs.write.audio import (
     OnSound,
     chapter_file_name,
     write_audio_file,
-    write_chapter_file,
+    write_chapter_files,
 )
 from tts_provider.jobs.write.epub import write_epub
 
@@ -48,10 +48,12 @@ def write_output(
     *,
     chapter_kind: AudioKind = "mp3",
     on_sound: OnSound | None = None,
+    at_once: int = 1,
 ) -> list[Path]:
-    """The files that were made. Raises `InvalidRequest` or `TTSError`."""
+    """The files that were made; where each chapter has one, `at_once` are written on threads.
+    Raises `InvalidRequest` or `TTSError`."""
     if kind == "epub":
-        write_epub(timeline, path, signer, on_sound)
+        write_epub(timeline, path, signer, on_sound, at_once=at_once)
         return [path]
     if kind != "folder":
         write_audio_file(timeline, path, kind, signer, on_sound)
@@ -60,11 +62,12 @@ def write_output(
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TTSError(f"cannot make the folder {path}: {error.strerror}") from None
-    made = []
-    for chapter, placed in enumerate(timeline.chapters):
-        if placed.end == placed.start:
-            continue
-        file = path / chapter_file_name(timeline, chapter, chapter_kind)
-        write_chapter_file(timeline, chapter, file, chapter_kind, signer, on_sound)
-        made.append(file)
-    return made
+    files = write_chapter_files(
+        timeline,
+        lambda chapter: path / chapter_file_name(timeline, chapter, chapter_kind),
+        chapter_kind,
+        signer,
+        on_sound,
+        at_once=at_once,
+    )
+    return [file for _, file in files]
