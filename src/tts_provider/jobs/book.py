@@ -11,7 +11,7 @@ BlockKind = Literal["heading", "paragraph", "break"]
 """A break is a change of scene, and has no text."""
 
 CHARACTERS_PER_S = 15.0
-"""So fast is English spoken at speed 1, for a forecast; `docs/books.md` has the measurement."""
+"""So fast is English spoken at speed 1, for a forecast: hibari says 15.6 of the King James'."""
 
 
 @dataclass(frozen=True)

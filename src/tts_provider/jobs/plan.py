@@ -14,7 +14,7 @@ from tts_provider.speech.segment import Segmenter
 
 PART_CHARACTERS = 1200
 """A part ends behind so much: a minute and a half of speech, which is what a crash costs."""
-LONGEST_LINE = 3000
+LONGEST_LINE = 1500
 """Characters that are said in one go; a longer paragraph is cut between sentences."""
 
 # Silence, in seconds.
