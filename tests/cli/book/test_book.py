@@ -196,6 +196,7 @@ def test_killed_ten_times_at_random(folder):
             process.communicate()
             kills += 1
     assert book(folder, *arguments).returncode == 0
+    assert sorted(path.name for path in folder.glob("cut*")) == ["cut.epub", "cut.mp3"]
     for kind in ("epub", "mp3"):
         assert (folder / f"cut.{kind}").read_bytes() == (folder / f"whole.{kind}").read_bytes()
 
