@@ -108,6 +108,9 @@ def test_standard_input_and_a_part_of_it(server, folder):
         "02 D.wav",
         "03 E.wav",
     ]
+    done = book(folder, "digits.md", "-o", "all/", "-o", "a.wav", "--url", server)
+    names = "all/01 A.mp3, all/02 B.mp3, all/03 C.mp3 and 3 more: 5 chapters, "
+    assert done.stdout.startswith(names)
     done = book(folder, "digits.md", "-o", "a.m4b", "--chapters", "6-")
     assert "no chapter 6; the book has 1 to 5" in done.stderr
 

@@ -20,6 +20,9 @@ from tts_provider.jobs.work import PartDone
 from tts_provider.speech.engine import SAMPLE_RATE
 
 
+_MOST_NAMED = 3
+
+
 class Report:
     """A bar on a terminal, a JSON object a line, or nothing."""
 
@@ -108,7 +111,9 @@ class Report:
                 ],
             )
         elif not self._quiet:
-            named = str(files[0]) if len(files) == 1 else f"{files[0].parent}, {len(files)} files"
+            named = ", ".join(map(str, files[:_MOST_NAMED]))
+            if len(files) > _MOST_NAMED:
+                named += f" and {len(files) - _MOST_NAMED} more"
             print(
                 f"{named}: {_count(len(timeline.chapters), 'chapter')}, {duration(audio_s)}, "
                 f"made in {duration(took_s)}"
