@@ -19,7 +19,6 @@ from tts_provider.jobs.timeline import Timeline
 from tts_provider.jobs.work import PartDone
 from tts_provider.speech.engine import SAMPLE_RATE
 
-
 _MOST_NAMED = 3
 
 
