@@ -16,6 +16,7 @@ PAGES = (
     "docs/benchmarks.md",
     "docs/books.md",
     "docs/clients.md",
+    "docs/command-line.md",
     "docs/deploy.md",
     "docs/limits.md",
     "docs/models.md",

@@ -25,7 +25,6 @@ _LONG_LINES = {
     *(
         "CHANGELOG.md",
         "CONTRIBUTING.md",
-        "README.md",
         "architecture.md",
         "deploy.md",
         "protocol.md",

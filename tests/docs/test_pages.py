@@ -141,7 +141,7 @@ async def test_metrics_exist(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("page", "heading"), [("README.md", "## How fast"), ("docs/deploy.md", "## Sizing")]
+    ("page", "heading"), [("README.md", "## Choose an engine"), ("docs/deploy.md", "## Sizing")]
 )
 def test_figures_are_measured(page, heading):
     """Whatever is claimed to be so fast or so large stands in the benchmarks."""
