@@ -26,10 +26,9 @@ _LONG_LINES = {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "architecture.md",
-        "deploy.md",
         "protocol.md",
     ),
-    *("python.md", "scale.md", "security.md"),
+    *("scale.md", "security.md"),
 }
 _FOLDERS = (".", "docs", "examples", "training")
 _WORDS = Path(__file__).with_name("words.txt")
