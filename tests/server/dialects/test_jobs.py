@@ -24,7 +24,7 @@ from tts_provider.keys.store import KeyStore
 JOBS = "/v1/audio/jobs"
 SHORT = "# One\n\nHello there.\n\n# Two\n\nThat is all."
 SENTENCE = "We walked along the river until the sun went down, and then we sat. "
-LONG = "# One\n\nHello there.\n\n# Two\n\n" + "\n\n".join([SENTENCE * 18] * 5)
+LONG = "# One\n\nHello there.\n\n# Two\n\n" + "\n\n".join([SENTENCE * 18] * 4)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ async def test_a_chapter_is_heard_before_the_whole(client):
 async def test_a_listener_gets_the_only_place_at_once_and_the_job_is_the_same(tmp_path):
     async with running(tmp_path, max_queued_requests=0) as server:
         async with of(server) as client, open_socket(server) as socket:
-            text = SENTENCE * 120
+            text = SENTENCE * 80
             place = await submit(client, text, response_format="wav")
             await until(client, place, 0.01)
             for number in range(6):

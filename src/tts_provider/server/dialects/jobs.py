@@ -33,6 +33,7 @@ from tts_provider.server.http.openapi import errors
 from tts_provider.server.service.job_progress import ChapterProgress, JobProgress, Watch
 from tts_provider.server.service.jobs import JobWorker, Order
 from tts_provider.server.service.service import SpeechService
+from tts_provider.speech.engine import Voice
 from tts_provider.speech.structure.blocks import NOT_SPEECH
 from tts_provider.waiting.line import Line, try_later
 
@@ -181,14 +182,18 @@ def create_router(service: SpeechService, worker: JobWorker) -> APIRouter:
         caller = require(request.scope, "jobs")
         async with uploads.place():
             fields, file = await _read_request(request, limits)
-            order = _order(fields, service)
+            voice = service.find_voice(*_voice(fields))
+            order = _order(fields, voice, service.defaults.speed)
             book = _named(await while_connected(request, _read_book(fields, file)), fields)
-            service.allowances.check_characters(caller, book.characters)
-            job = await asyncio.to_thread(add, caller.name, book, asdict(order))
             # All of it now: the day's limit is kept whenever it is spoken.
-            place = service.place_of(service.find_voice(order.voice, None))
-            used = Usage(requests=1, characters=book.characters)
-            service.allowances.counts.add(place, used)
+            counts, place = service.allowances.counts, service.place_of(voice)
+            service.allowances.check_characters(caller, book.characters)
+            counts.add(place, Usage(requests=1, characters=book.characters))
+            try:
+                job = await asyncio.to_thread(add, caller.name, book, asdict(order))
+            except BaseException:
+                counts.add(place, Usage(failures=1, characters=-book.characters))
+                raise
         worker.wake()
         facts = _details(job, await watch.progress(job))
         return JSONResponse(
@@ -319,16 +324,19 @@ def _json(name: str, text: str) -> Any:
         raise InvalidRequest(f"{name} must be JSON in a form", param=name) from None
 
 
-def _order(fields: Fields, service: SpeechService) -> Order:
+def _voice(fields: Fields) -> tuple[str | None, int | None]:
     """Raises `InvalidRequest`."""
     fields.check_names(_FIELDS)
-    speaker = fields.integer("speaker", 0, None, may_be_text=True)
-    voice = service.find_voice(fields.string("voice"), speaker)
+    return fields.string("voice"), fields.integer("speaker", 0, None, may_be_text=True)
+
+
+def _order(fields: Fields, voice: Voice, usual_speed: float) -> Order:
+    """Raises `InvalidRequest`."""
     aloud = fields.choices("read_aloud", NOT_SPEECH)
     order = Order(
         voice=voice.id,
         format=fields.choice("response_format", AUDIO_KINDS) or "mp3",
-        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or 1.0,
+        speed=fields.number("speed", SLOWEST, FASTEST, may_be_text=True) or usual_speed,
         seed=fields.integer("seed", 0, _MAX_SEED, may_be_text=True) or Order.seed,
         temperature=fields.number("temperature", 0, 2, may_be_text=True),
         top_k=fields.integer("top_k", 1, 2048, may_be_text=True),

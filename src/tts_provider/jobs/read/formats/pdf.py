@@ -58,7 +58,7 @@ def read_pdf(file: BinaryIO) -> Book:
             raise InvalidRequest("the PDF needs a password", code="protected_book") from None
         raise damaged(_KIND, "it is damaged") from None
     if sum(map(len, pages)) < _FEW_CHARACTERS * len(pages):
-        raise no_text("its pages are pictures; have their text recognised (OCR) first")
+        raise no_text("its pages are pictures; have their text recognized (OCR) first")
     if title.lower().endswith((".doc", ".docx", ".indd", ".tex", ".pdf")) or title == "untitled":
         title = ""
     return _book(pages, outline, title, author, left_out)
