@@ -24,8 +24,6 @@ LINE_CHARACTERS = 100
 _LONG_LINES = {
     *(
         "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "architecture.md",
         "protocol.md",
     ),
     *("scale.md", "security.md"),

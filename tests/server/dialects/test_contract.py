@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 import ears
+from docs.markdown import blocks
 from servers import running_server
 from tts_provider.audio.encode.encode import Output
 from tts_provider.audio.pcm import from_s16
@@ -87,6 +89,25 @@ async def test_it_speaks(url):
     assert [text for text in texts if text.startswith("b ")] == ["b said Nine", "b Done"]
     audio = b"".join(data for name, data in itertools.pairwise(told) if name == "a")
     assert ears.hear_digits(from_s16(audio), 16_000) == ["two", "one", "four"]
+
+
+async def test_the_example_of_contributing_speaks(monkeypatch):
+    (example,) = (block for block in blocks("CONTRIBUTING.md") if "ShoutDialect" in block.text)
+    names: dict[str, Any] = {}
+    exec(example.text, names)
+    monkeypatch.setattr(app, "APIS", (names["SHOUT"],))
+    async with (
+        running_server() as server,
+        connect(f"ws://127.0.0.1:{server.port}/v1/shout") as socket,
+    ):
+        await socket.send("Two one four.")
+        audio = b""
+        while isinstance(message := await socket.recv(), bytes):
+            audio += message
+        assert message == "done"
+        assert ears.hear_digits(from_s16(audio)) == ["two", "one", "four"]
+        await socket.send("")
+        assert (await socket.recv()).startswith("error no_speech: ")
 
 
 async def test_what_is_wrong_is_told_in_its_own_words(url):
