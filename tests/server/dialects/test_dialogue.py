@@ -292,7 +292,7 @@ async def test_dialogues_side_by_side_are_each_their_own(server):
 
 
 async def test_they_are_counted_and_logged_as_one_request(server, caplog):
-    caplog.set_level("INFO", "tts_provider.server.service.service")
+    caplog.set_level("INFO", "tts_provider.server.service.meter")
     await whole(server, turns=TURNS)
     (record,) = [r for r in caplog.records if r.message == "request"]
     assert record.voice == "male, female"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -16,7 +15,7 @@ from contextlib import (
 )
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -34,12 +33,13 @@ from tts_provider.errors import (
     part_named,
     text_named,
 )
-from tts_provider.keys.caller import Caller, acting, current_caller
-from tts_provider.keys.counts import Counts, Place, Usage
+from tts_provider.keys.caller import acting, current_caller
+from tts_provider.keys.counts import Counts, Place
 from tts_provider.keys.limits import Allowances
 from tts_provider.keys.ring import KeyRing
 from tts_provider.server.service.admission import Admission
 from tts_provider.server.service.defaults import Defaults
+from tts_provider.server.service.meter import Meter
 from tts_provider.server.service.metrics import Metrics
 from tts_provider.server.service.pieces import Piece, PieceEncoder
 from tts_provider.server.service.readings import Readings
@@ -59,7 +59,6 @@ from tts_provider.speech.engine import (
     Residency,
     Utterance,
     Voice,
-    to_ms,
 )
 from tts_provider.speech.lexicon import Lexicon, LexiconFile
 from tts_provider.speech.reading import (
@@ -82,8 +81,6 @@ MAX_CONTEXT_S = 60.0
 _ROUNDING_S = 0.1  # by which recordings of a minute together may be longer than a minute
 
 _MAX_NAMED = 8  # voices in a sentence
-
-_Item = TypeVar("_Item", bound=pipeline.AudioChunk | pipeline.Segment)
 
 
 @dataclass(frozen=True)
@@ -647,137 +644,3 @@ def voice_facts(voice: Voice) -> dict[str, Any]:
 def unexpected_failure() -> EngineFailed:
     """What a client hears of a fault of ours, which was logged."""
     return EngineFailed("the server failed while speaking; its log says why", code="internal_error")
-
-
-class Meter:
-    """What one request or context cost, told to the metrics and the log when it is over, and added
-    to what its key used as it comes."""
-
-    def __init__(
-        self,
-        metrics: Metrics,
-        endpoint: str,
-        *voices: Voice,
-        caller: Caller,
-        counts: Counts,
-        place_of: Callable[[Voice], Place],
-        is_background: bool = False,
-    ) -> None:
-        """`place_of` says where what a voice speaks is counted. The first speaks unless told. In
-        the background nobody waits, so its times say nothing, and it is a part of a request that
-        was counted already."""
-        self._is_background = is_background
-        self._metrics = metrics
-        self._endpoint = endpoint
-        self._caller, self._counts, self._find_place = caller, counts, place_of
-        self._voices = dict.fromkeys(voice.id for voice in voices)
-        self._places: dict[str, Place] = {}
-        self._first = self._speaking = self.place_of(voices[0])
-        self._taken: list[tuple[Place, int]] = []
-        self._arrived: float | None = None
-        self._engine_s = 0.0
-        self._first_audio_s: float | None = None
-        self._samples = 0
-        self.characters = 0
-
-    def place_of(self, voice: Voice) -> Place:
-        """Where what this voice speaks is counted."""
-        if voice.id not in self._places:
-            self._places[voice.id] = self._find_place(voice)
-        return self._places[voice.id]
-
-    def take(self, characters: int, voice: Voice) -> None:
-        """So many are to be spoken in this voice."""
-        place = self.place_of(voice)
-        self.characters += characters
-        self._counts.add(place, Usage(characters=characters))
-        self.took(characters, place)
-
-    def took(self, characters: int, place: Place) -> None:
-        """So many were counted, which are given back where nothing of them is heard."""
-        self._taken.append((place, characters))
-
-    def _give_back(self) -> None:
-        for place, characters in self._taken:
-            self._counts.add(place, Usage(characters=-characters))
-        self._taken.clear()
-
-    async def next(self, items: AsyncGenerator[_Item, None]) -> _Item | None:
-        """The next one, or None at the end; the time that it took to be made counts."""
-        asked = time.monotonic()
-        item = await anext(items, None)
-        self._engine_s += time.monotonic() - asked
-        if isinstance(item, pipeline.AudioChunk):
-            self._count(len(item.samples))
-        return item
-
-    def hear(self, voice: Voice) -> None:
-        """It speaks now."""
-        self._voices[voice.id] = None
-        self._speaking = self.place_of(voice)
-
-    def watch(self, passages: Iterable[Passage], voice: Voice) -> Iterator[Passage]:
-        """The same, of a text in `voice`; who speaks is known from then on."""
-        for passage in passages:
-            self.hear(passage.voice or voice)
-            yield passage
-
-    def begin(self) -> None:
-        """There is something to speak: from now on its first audio is waited for."""
-        if self._arrived is None:
-            self._arrived = time.monotonic()
-
-    def _count(self, samples: int) -> None:
-        if self._first_audio_s is None:
-            assert self._arrived is not None, "begin() comes first"
-            self._first_audio_s = time.monotonic() - self._arrived
-            if not self._is_background:
-                self._metrics.first_audio_s.observe(self._first_audio_s)
-        self._samples += samples
-        self._counts.add(self._speaking, Usage(audio_samples=samples))
-        self._metrics.audio_s.inc(samples / SAMPLE_RATE)
-
-    @contextmanager
-    def measure(self) -> Iterator[None]:
-        """Around the whole of it: how it ends is its outcome."""
-        outcome = "failed"
-        if not self._is_background:
-            self._counts.add(self._first, Usage(requests=1))
-        try:
-            yield
-            outcome = "spoken"
-            if self._samples and not self._is_background:
-                ratio = self._engine_s * SAMPLE_RATE / self._samples
-                self._metrics.real_time_factor.observe(ratio)
-        except WireError as problem:
-            outcome = problem.code
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            outcome = "cancelled"
-            raise
-        finally:
-            if outcome not in ("spoken", "cancelled") and not self._is_background:
-                self._counts.add(self._first, Usage(failures=1))
-                if not self._samples:
-                    self._give_back()
-            self._metrics.requests.labels(self._endpoint, outcome).inc()
-            name, audio_s = self._caller.name, self._samples / SAMPLE_RATE
-            self._metrics.count_key(name, outcome, self.characters, audio_s)
-            log.log(
-                logging.DEBUG if self._is_background else logging.INFO,
-                "request",
-                extra={
-                    **({} if name is None else {"key": name}),
-                    "endpoint": self._endpoint,
-                    "outcome": outcome,
-                    "voice": ", ".join(self._voices),
-                    "characters": self.characters,
-                    "first_audio_ms": _ms(self._first_audio_s),
-                    "audio_ms": to_ms(self._samples),
-                    "engine_ms": _ms(self._engine_s),
-                },
-            )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
