@@ -49,8 +49,11 @@ SILENT = {
     *("/v1/models", "/v1/models/{model:path}", "/v1/audio/models"),
     *("/v1/audio/detect", "/v1/audio/words", "/v1/audio/voices", "/v1/audio/voices/{voice_id}"),
     *("/v1/voices", "/v1/voices/{voice_id}", "/v2/voices", "/voices", "/voices/{voice_id}"),
-    *("/v1/user", "/v1/user/subscription"),
+    *("/v1/user", "/v1/user/subscription", "/v1/usage", "/v1/key"),
+    *("/v1/audio/jobs", "/v1/audio/jobs/{job_id}", "/v1/audio/jobs/{job_id}/events"),
 }
+# What jobs made: `test_what_a_job_makes_is_marked`.
+JOBS = {f"/v1/audio/jobs/{{job_id}}/{path}" for path in ("audio", "chapters/{number}/audio")}
 
 
 class Post:
@@ -160,7 +163,7 @@ async def test_no_route_is_left_out():
     others = {path for kind, path in routes if "WebSocket" not in kind}
     assert sockets == {"/", "/{path:path}", *SOCKETS}
     assert {tongue.route for tongue in TONGUES} == set(SOCKETS)
-    assert others == SILENT - {"/{path:path}"} | set(POSTS)
+    assert others == SILENT - {"/{path:path}"} | set(POSTS) | JOBS
 
 
 @pytest.mark.parametrize("watermark", ["on", pytest.param("off", marks=NOT_MARKED)])
@@ -170,6 +173,19 @@ async def test_every_http_route_is_marked(watermark):
             for post in posts:
                 heard = await post.hear(server)
                 assert is_marked(heard) == (watermark == "on"), (post.path, post.audio_format)
+
+
+@pytest.mark.parametrize("watermark", ["on", "off"])
+async def test_what_a_job_makes_is_marked(watermark, tmp_path):
+    async with (
+        running_server(watermark=watermark, data_dir=tmp_path) as server,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client,
+    ):
+        order = {"input": TEXT, "response_format": "wav"}
+        place = (await client.post("/v1/audio/jobs", json=order)).headers["location"]
+        await client.get(f"{place}/events")  # until it is done
+        made = await client.get(f"{place}/audio")
+        assert is_marked(at_24_khz(made.content, "wav", RATE)) == (watermark == "on")
 
 
 @pytest.mark.parametrize("watermark", ["on", "off"])
