@@ -50,7 +50,7 @@ def test_an_engine_that_hangs_does_not_hold_the_process_up(tmp_path):
         process.kill()
         process.wait()
         process.stderr.close()
-    assert "the server did not end in time, and is ended" in log[-1]
+    assert "the server did not stop in time and is killed" in log[-1]
 
 
 async def test_an_engine_that_is_lost_ends_the_process_for_its_supervisor(monkeypatch, caplog):

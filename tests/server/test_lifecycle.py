@@ -395,7 +395,7 @@ def test_a_thread_that_hangs_does_not_hold_the_process_up(tmp_path):
     with server_process(tmp_path, script=script, TTS_PROVIDER_DRAIN_TIMEOUT_S="0") as server:
         server.terminate()
         assert server.wait() == 1
-    assert "the server did not end in time, and is ended" in server.log[-1]
+    assert "the server did not stop in time and is killed" in server.log[-1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -42,7 +42,6 @@ _SPEAKING = {
     "unload_after_s": Flag(
         "free the model's memory when nobody has used it for so long (default: never)", "SECONDS"
     ),
-    "data_dir": Flag("folder for voices and prepared weights", "PATH"),
     "wait_for_model": Flag("open the port only when the model is loaded"),
     "speak_while_loading": Flag("let the embedded voices speak while CSM-1B loads"),
     "lexicon": Flag("pronunciation dictionary; docs/text.md", "FILE"),
@@ -77,11 +76,13 @@ _ENTERING = {
     ),
     "max_streams": Flag("requests spoken at once", "N"),
 }
+_STORAGE = {"data_dir": Flag("folder for voices, keys, jobs and prepared weights", "PATH")}
 _TELLING = {"log_format": Flag("format of the log")}
 GROUPS = {
     "network": _LISTENING,
     "speech": _SPEAKING,
     "access": _ENTERING,
+    "storage": _STORAGE,
     "log": _TELLING,
 }
 

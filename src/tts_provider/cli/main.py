@@ -23,10 +23,10 @@ examples:
   tts-provider serve                            listen on ws://0.0.0.0:8765
   tts-provider say "Hello there"                play it
   tts-provider say "Hello there" -o hello.mp3   write it
-  tts-provider doctor                           what is here, what to do next
+  tts-provider doctor                           show what to do next
 
-`tts-provider COMMAND --help` says more about each.
-Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
+`tts-provider COMMAND --help` describes a command.
+Exit codes: 0 success, 1 failure, 2 wrong usage or settings.
 """
 
 _SERVE_EPILOG = """\
@@ -34,9 +34,9 @@ examples:
   tts-provider serve --port 8080 --api-key SECRET
   tts-provider serve --mode reuse --model-path ~/models/csm-1b --precision int4
 
-Every flag is also TTS_PROVIDER_<NAME> in the environment or in a file .env, and
-so are the limits; .env.template lists them. HF_TOKEN and HF_HOME are read there
-too. Flags come before the environment, the environment before .env.
+Every flag and every limit is also a variable, TTS_PROVIDER_<NAME>, in the
+environment or in .env; .env.template lists them, and HF_TOKEN and HF_HOME.
+Flags override the environment, and the environment overrides .env.
 """
 
 _REPLICA_EPILOG = """\
@@ -45,8 +45,8 @@ examples:
   tts-provider serve --engine remote --engine-key SECRET \\
       --engine-url http://gpu-1:8766 --engine-url http://gpu-2:8766
 
-The second line is the gateway's, on a machine that needs no GPU. Replicas and
-gateways of one release share a data folder, where voices are enrolled.
+The second command runs the gateway, on a machine that needs no GPU. Replicas
+and gateways must have the same release and share a data folder. docs/deploy.md
 """
 
 _SAY_EPILOG = """\
@@ -57,8 +57,8 @@ examples:
   tts-provider say --cast cast.toml script.txt -o scene.mp3
   llm "Tell me a story" | tts-provider say --stream -
 
-With --stream and -, played or written to stdout, a sentence is spoken as soon
-as it is written.
+With --stream and - as TEXT, each sentence is spoken when standard input has all
+of it, if the speech is played or goes to standard output.
 """
 
 _BOOK_EPILOG = """\
@@ -66,12 +66,12 @@ examples:
   tts-provider book novel.epub -o novel.m4b
   tts-provider book novel.epub --dry-run        chapters, words, expected length
   tts-provider book notes.docx -o notes/        a file for each chapter
-  tts-provider book novel.txt -o novel.epub     sentences are marked as they are heard
+  tts-provider book novel.txt -o novel.epub     sentences are marked as they are read
   tts-provider book novel.epub -o try.mp3 --chapters 3-5 --preview 2m
 
-Reads EPUB, DOCX, PDF, HTML, Markdown, text and subtitles. Makes .m4b, .mp3,
-.opus, .flac, .wav, .epub or a folder. Until it is done what was made is kept in
-OUT.partial: after an interruption the same command goes on. docs/books.md
+Reads EPUB, DOCX, PDF, HTML, Markdown, text and subtitles. Writes .m4b, .mp3,
+.opus, .flac, .wav, .epub or a folder. Finished speech is kept in FILE.partial:
+after an interruption, run the same command again to continue. docs/books.md
 """
 
 _WORDS_EPILOG = """\
@@ -99,8 +99,7 @@ examples:
   tts-provider keys revoke anna
   tts-provider keys usage --since 2026-12-01 --csv
 
-A key without --scope may speak, use voices and jobs. docs/security.md says what
-each scope is for.
+The default scopes are speak, voices and jobs. docs/security.md explains them.
 """
 
 _DETECT_EPILOG = """\
@@ -113,7 +112,7 @@ _PRUNE_EPILOG = """\
 examples:
   tts-provider prune                            keep those of the model in .env
   tts-provider prune --model-path lora_model    keep those of this adapter
-  tts-provider prune --all
+  tts-provider prune --all                      keep none
 """
 
 _COMPLETION_EPILOG = """\
@@ -223,19 +222,19 @@ def _parser() -> _Parser:
         )
 
     _add_serve(add("serve", "run the server", _SERVE_EPILOG))
-    _add_replica(add("replica", "run an engine for servers on other machines", _REPLICA_EPILOG))
-    _add_say(add("say", "speak a text through a running server", _SAY_EPILOG))
-    _add_book(add("book", "make an audiobook of a file", _BOOK_EPILOG))
+    _add_replica(add("replica", "run an engine for gateways on other machines", _REPLICA_EPILOG))
+    _add_say(add("say", "speak a text to a file or a player", _SAY_EPILOG))
+    _add_book(add("book", "turn a file into an audiobook", _BOOK_EPILOG))
     _add_words(add("words", "print a text as it will be spoken", _WORDS_EPILOG))
     _add_voices(add("voices", "list, add, remove and check voices of your own", _VOICES_EPILOG))
-    _add_keys(add("keys", "make, list and revoke API keys, and see who used what", _KEYS_EPILOG))
+    _add_keys(add("keys", "create, list and revoke API keys, and show their usage", _KEYS_EPILOG))
     _add_detect(add("detect", "look for the watermark in recordings", _DETECT_EPILOG))
     _add_prune(add("prune", "remove prepared weights that are not used", _PRUNE_EPILOG))
     doctor = add("doctor", "show what is installed, which engine would speak, and what to do next")
     doctor.set_defaults(command=_doctor)
-    completion = add("completion", "print a script that completes commands", _COMPLETION_EPILOG)
+    completion = add("completion", "print a script for shell completion", _COMPLETION_EPILOG)
     completion.set_defaults(command=_completion)
-    completion.add_argument("shell", choices=_SHELLS, help="the shell you use")
+    completion.add_argument("shell", choices=_SHELLS, help="your shell")
     return parser
 
 
@@ -283,13 +282,22 @@ def _add_replica(parser: _Parser) -> None:
 def _add_say(parser: _Parser) -> None:
     parser.set_defaults(command=_say)
     add = parser.add_argument
-    add("text", metavar="TEXT", help="what to say, or a file .srt or .vtt; - reads standard input")
+    add("text", metavar="TEXT", help="the text, or an .srt or .vtt file; - for standard input")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("-o", "--output", metavar="FILE", help="write a file; - is stdout")
-    output.add_argument("--play", action="store_const", const=True, help="play it (the default)")
+    output.add_argument(
+        "-o", "--output", metavar="FILE", help="write to this file; - for standard output"
+    )
+    output.add_argument(
+        "--play", action="store_const", const=True, help="play the speech (the default)"
+    )
     add("--stream", action="store_const", const=True, help="write or play it as it is made")
-    add("--voice", metavar="ID", help="voice id")
-    add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
+    add("--voice", metavar="ID", help="id of the voice")
+    add(
+        "--speaker",
+        type=int,
+        metavar="N",
+        help="0 for the male voice, 1 for the female (default: 0)",
+    )
     add(
         "--cast", metavar="FILE", help="TOML file with a voice for each name; TEXT is a script file"
     )
@@ -304,7 +312,7 @@ def _add_say(parser: _Parser) -> None:
         help=f"{', '.join(COMMON_FORMATS[:-1])} or {COMMON_FORMATS[-1]} "
         "(default: from the file's name)",
     )
-    add("--captions", metavar="FILE", help="write captions too, as .srt or .vtt")
+    add("--captions", metavar="FILE", help="also write captions, as .srt or .vtt")
     add(
         "--caption-words",
         action="store_const",
@@ -315,10 +323,10 @@ def _add_say(parser: _Parser) -> None:
         "--sample-rate",
         type=int,
         metavar="HZ",
-        help="samples a second (default: 24000; 8000 for .ulaw and .alaw)",
+        help="sample rate (default: 24000; 8000 for .ulaw and .alaw)",
     )
-    add("--seed", type=int, metavar="N", help="same seed, same audio")
-    add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
+    add("--seed", type=int, metavar="N", help="the same seed gives the same audio")
+    add("--speed", type=float, metavar="N", help="speed, 0.25 to 4 (default: 1)")
     add("--ssml", action="store_const", const=True, help="the text is SSML")
     add("--lexicon", metavar="FILE", help="pronunciation dictionary; docs/text.md")
     _add_server(parser)
@@ -331,14 +339,14 @@ def _add_server(parser: _Parser) -> None:
         help="the server (default: TTS_PROVIDER_URL, else this machine at TTS_PROVIDER_PORT, "
         "or an embedded one if none runs there)",
     )
-    add("--api-key", metavar="KEY", help="the server's key")
+    add("--api-key", metavar="KEY", help="key for the server")
     add("--ca", metavar="FILE", help="certificate authority of the server, in PEM")
 
 
 def _add_book(parser: _Parser) -> None:
     parser.set_defaults(command=_book)
     add = parser.add_argument
-    add("file", metavar="FILE", help="the book; - reads standard input")
+    add("file", metavar="FILE", help="the book; - for standard input")
     add(
         "-o",
         "--output",
@@ -349,13 +357,18 @@ def _add_book(parser: _Parser) -> None:
     add("--dry-run", action="store_const", const=True, help="print what would be spoken")
     add("--chapters", metavar="N-N", help="only these: 3, 3-5, 7-, separated by commas")
     add("--preview", metavar="TIME", help="only the beginning: 90s, 2m")
-    add("--voice", metavar="ID", help="voice id")
-    add("--speaker", type=int, metavar="N", help="0 male, 1 female (default: 0)")
-    add("--speed", type=float, metavar="N", help="0.25 to 4 (default: 1)")
-    add("--seed", type=int, metavar="N", help="same seed, same audio (default: 1)")
+    add("--voice", metavar="ID", help="id of the voice")
+    add(
+        "--speaker",
+        type=int,
+        metavar="N",
+        help="0 for the male voice, 1 for the female (default: 0)",
+    )
+    add("--speed", type=float, metavar="N", help="speed, 0.25 to 4 (default: 1)")
+    add("--seed", type=int, metavar="N", help="the same seed gives the same audio (default: 1)")
     add("--lexicon", metavar="FILE", help="pronunciation dictionary; docs/text.md")
-    add("--title", metavar="TEXT", help="instead of the file's own")
-    add("--author", metavar="TEXT", help="instead of the file's own")
+    add("--title", metavar="TEXT", help="title (default: the file's)")
+    add("--author", metavar="TEXT", help="author (default: the file's)")
     add(
         "--chapter-format",
         metavar="NAME",
@@ -369,7 +382,13 @@ def _add_book(parser: _Parser) -> None:
         help="begin again, without what was made before",
     )
     add("--quiet", action="store_const", const=True, help="show no progress")
-    add("--json", dest="as_json", action="store_const", const=True, help="a JSON object a line")
+    add(
+        "--json",
+        dest="as_json",
+        action="store_const",
+        const=True,
+        help="print a JSON object a line",
+    )
     _add_server(parser)
 
 
@@ -378,7 +397,7 @@ def _add_words(parser: _Parser) -> None:
 
     parser.set_defaults(command=_words)
     add = parser.add_argument
-    add("text", metavar="TEXT", help="what to read, or a file .srt or .vtt; - reads standard input")
+    add("text", metavar="TEXT", help="the text, or an .srt or .vtt file; - for standard input")
     add(
         "--each-line",
         action="store_const",

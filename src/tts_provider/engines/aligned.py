@@ -89,7 +89,7 @@ class AlignedEngine(WrapperEngine):
             is_cut = limit_ms is not None and len(samples) * 1000 >= limit_ms * SAMPLE_RATE
             return await loop.run_in_executor(self._thread, _align, samples, reference, is_cut)
         except Exception:
-            log.exception("the word timestamps of an utterance are lost")
+            log.exception("cannot find the word timestamps of an utterance")
             return ()
 
     async def _refer(self, utterance: Utterance) -> Sound | None:

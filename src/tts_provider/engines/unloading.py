@@ -196,7 +196,7 @@ class UnloadingEngine(WrapperEngine):
     async def _load_again(self) -> None:
         """Raises `EngineFailed`."""
         began_s = time.monotonic()
-        log.info("%s is loaded again, for a request", self.name)
+        log.info("loading %s again for a request", self.name)
         building = BuildThread(lambda: self._rebuild(_report))
         engine: Engine | None = None
         try:

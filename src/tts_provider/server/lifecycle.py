@@ -503,7 +503,7 @@ def _cannot_listen(host: str, port: int, error: OSError) -> StartupError:
 
 
 def _end_process() -> None:
-    log.error("the server did not end in time, and is ended")
+    log.error("the server did not stop in time and is killed")
     os._exit(1)
 
 

@@ -254,7 +254,7 @@ class VoiceStore:
             _write_file(temporary, data.getvalue())
             temporary.replace(entry / _codes_file(codec))
         except OSError as error:
-            log.warning("the codes of voice %s cannot be kept: %s", voice_id, error.strerror)
+            log.warning("cannot store the codes of voice %s: %s", voice_id, error.strerror)
             with contextlib.suppress(OSError):
                 temporary.unlink()
 

@@ -22,9 +22,9 @@ const STATUS = {
   away: 'Reconnecting',
 };
 const LOST = {
-  1001: 'The server went away.',
+  1001: 'The server closed the connection.',
   1012: 'The server is restarting.',
-  1013: 'The server has as many connections as it takes.',
+  1013: 'The server has reached its connection limit.',
 };
 const FIRST_RETRY_MS = 500;
 const RELOAD_MS = 500;
@@ -142,7 +142,7 @@ function askForKey(error) {
 async function speak() {
   const text = reader.area.value;
   if (text.trim() === '') {
-    showError('There is no text yet. Write something to speak.');
+    showError('Write a text to speak first.');
     reader.area.focus();
     return;
   }
@@ -246,7 +246,7 @@ async function download(utterance, pressed) {
     return;
   }
   pressed.disabled = true;
-  pressed.textContent = 'Making it';
+  pressed.textContent = 'Preparing';
   try {
     const file = await server.speech(utterance.request, format);
     save(file, fileName(utterance, format === 'opus' ? 'ogg' : format));
@@ -289,7 +289,7 @@ function render() {
   document.body.dataset.busy = String(isBusy);
   const notice = element('notice');
   const isWaited = isBusy && state === 'loading';
-  notice.textContent = isWaited ? 'Your text is spoken as soon as the model is loaded.' : voices.notice;
+  notice.textContent = isWaited ? 'Your text will be spoken when the model is loaded.' : voices.notice;
   notice.hidden = notice.textContent === '';
 }
 

@@ -72,7 +72,7 @@ export class Cast {
     const more = this.#parts.length - shown.length;
     this.#note.textContent =
       shown.length < 2
-        ? 'Write another paragraph, behind an empty line, and choose a voice for each.'
+        ? 'Add another paragraph after an empty line, and choose a voice for each.'
         : more > 0
           ? `Voices can be chosen for the first ${MOST_SHOWN} paragraphs; ${more} follow.`
           : '';

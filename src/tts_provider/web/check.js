@@ -26,7 +26,7 @@ export class Check {
 
   /** @param {File} file */
   async #look(file) {
-    this.result.textContent = `Looking at ${file.name}.`;
+    this.result.textContent = `Checking ${file.name}.`;
     try {
       const found = await this.server.detect(file);
       this.result.textContent = `${file.name}: ${inWords(found)}`;

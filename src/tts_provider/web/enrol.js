@@ -92,7 +92,7 @@ export class Enrolment {
     }
     const submit = element('enrol-submit');
     submit.disabled = true;
-    this.result.textContent = 'Listening to it.';
+    this.result.textContent = 'Checking the recording.';
     try {
       const voice = await this.server.enrol({
         name: element('enrol-name').value,

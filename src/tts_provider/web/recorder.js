@@ -9,7 +9,7 @@ export class Recorder {
   /** @returns {Promise<void>} Rejects where there is no microphone, or the person says no. */
   async start() {
     if (navigator.mediaDevices === undefined) {
-      throw new Error('A browser gives its microphone only to pages over https or on this machine; choose a file instead.');
+      throw new Error('Browsers allow the microphone only on https pages and on this machine. Choose a file instead.');
     }
     let stream;
     try {
@@ -18,7 +18,7 @@ export class Recorder {
       stream = await navigator.mediaDevices.getUserMedia({ audio });
     } catch (error) {
       const isRefused = error instanceof DOMException && error.name === 'NotAllowedError';
-      throw new Error(isRefused ? 'The microphone was not allowed.' : 'There is no microphone.');
+      throw new Error(isRefused ? 'The browser did not allow the microphone.' : 'No microphone was found.');
     }
     this.#recorder = new MediaRecorder(stream);
     this.#recorder.start();

@@ -54,13 +54,13 @@ export class VoiceSelect {
   get notice() {
     const { chosen } = this;
     if (chosen?.source === 'espeak') {
-      return 'This is espeak-ng: many languages, easy to understand, and robotic.';
+      return 'This is espeak-ng: many languages, easy to understand, but robotic.';
     }
     if (this.isEmbedded) {
-      return 'This server speaks with hibari, a small model for English. Sampling and enrolled voices need CSM-1B, which is another one.';
+      return 'This server speaks with hibari, a small model for English. Sampling and enrolled voices need CSM-1B.';
     }
     if (chosen?.source === 'csm' && chosen.name === `CSM speaker ${chosen.speaker}`) {
-      return 'There is no voice prompt, so every utterance is in another voice. Enrol a voice below to keep one.';
+      return 'No voice prompt is set, so the voice may differ between utterances. Enrol a voice below to keep one.';
     }
     return '';
   }

@@ -36,7 +36,7 @@ export class SpokenWords {
     const [text, voice] = this.#read();
     try {
       const segments = text.trim() === '' ? [] : await this.#server.words(text, voice);
-      if (mine === this.#asked) this.#show(segments, segments.length === 0 ? 'There is nothing to say.' : '');
+      if (mine === this.#asked) this.#show(segments, segments.length === 0 ? 'This text has nothing to speak.' : '');
     } catch (error) {
       if (mine === this.#asked) this.#show([], sentence(error.message));
     }

@@ -183,7 +183,7 @@ async def test_damaged_statistics_are_measured_again(folder, tmp_path, caplog):
     again = make(folder, tmp_path)
     await again.load(lambda message: None)
     assert np.array_equal(await speak(again, SENTENCE), said)
-    assert "is damaged and measured again" in caplog.text
+    assert "is damaged and is measured again" in caplog.text
     await again.close()
 
 

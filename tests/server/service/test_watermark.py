@@ -319,5 +319,5 @@ def test_without_the_package_on_does_not_start_and_auto_says_that_it_marks_nothi
     with pytest.raises(StartupError, match=r"is missing: pip install resemble-perth==1\.0\.1"):
         watermark.Watermark("on")
     auto = watermark.Watermark("auto", is_like_people=True)
-    assert "not marked as synthetic, which takes pip install resemble-perth" in caplog.text
+    assert "speech has no watermark; to add one, run pip install resemble-perth" in caplog.text
     assert not auto.marks(Voice("a", "A", "male", "csm"))

@@ -324,7 +324,7 @@ class Loop:
         except DeviceLost:
             raise
         except Exception:
-            log.warning("a voice's prompt could not be kept", exc_info=True)
+            log.warning("the prompt of a voice could not be stored", exc_info=True)
             return
         self._prefixes.keep(key, prefix)
 

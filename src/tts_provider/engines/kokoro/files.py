@@ -98,9 +98,9 @@ def _find_voices(folder: Path, wanted: Sequence[str]) -> dict[str, Path]:
     found = dict[str, Path]()
     for path in sorted(folder.glob("voices/*.bin")):
         if not NAME.fullmatch(path.stem):
-            log.warning("%s is left out: voices have names such as af_heart", path)
+            log.warning("%s is left out: the name of a voice is like af_heart", path)
         elif path.stat().st_size != PACK_BYTES:
-            log.warning("%s is left out: a voice has %d bytes", path, PACK_BYTES)
+            log.warning("%s is left out: a voice must have %d bytes", path, PACK_BYTES)
         else:
             found[path.stem] = path
     if missing := [name for name in wanted if name not in found]:

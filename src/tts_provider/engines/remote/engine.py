@@ -79,7 +79,7 @@ class RemoteEngine(Engine):
             if self.replicas.addresses.are_refused:
                 raise StartupError(f"there is no engine to speak with: {problems}")
             if problems != said:
-                on_progress(f"waiting for an engine: {problems}")
+                on_progress(f"waiting for a replica: {problems}")
                 said = problems
             await asyncio.sleep(_ASK_AGAIN_S)
         self._is_loaded = True

@@ -61,7 +61,7 @@ async def _read_answer(process: Process) -> tuple[Answer, bytes] | None:
         await process.wait()
         return None
     except ValueError as error:
-        log.warning("a process that read a book gave no answer of ours: %s", error)
+        log.warning("a process that read a book gave an invalid answer: %s", error)
         raise damaged("book", "its reader failed") from None
 
 
@@ -70,7 +70,7 @@ def _book(answer: Answer, content: bytes) -> Book:
         try:
             return book_from_json(json.loads(content))
         except (LookupError, TypeError, ValueError) as error:
-            log.warning("a process that read a book told none: %s", error)
+            log.warning("a process that read a book sent an invalid book: %s", error)
             raise damaged("book", "its reader failed") from None
     if answer is Answer.PROBLEM:
         code, message = json.loads(content)
@@ -84,7 +84,7 @@ def _ended(process: Process) -> InvalidRequest:
     code = process.returncode or 0
     if sys.platform != "win32" and -code in (signal.SIGXCPU, signal.SIGKILL):
         return _too_costly(TOO_MUCH_CPU)
-    log.warning("a process that read a book ended with %s", code)
+    log.warning("a process that read a book ended with exit code %s", code)
     return _too_costly(TOO_MUCH_MEMORY) if code > 0 else damaged("book", "its reader crashed")
 
 

@@ -152,7 +152,7 @@ def create_router(service: SpeechService, worker: JobWorker) -> APIRouter:
         except WireError:
             raise
         except TTSError as problem:  # it says where, which is the operator's to know
-            log.error("a job cannot be kept: %s", problem)
+            log.error("a job cannot be stored: %s", problem)
             message = "jobs cannot be kept here now; the server's log says why"
             raise EngineFailed(message, code="jobs_unavailable") from None
 

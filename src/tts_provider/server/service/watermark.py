@@ -32,7 +32,7 @@ class Watermark:
         if mode == "auto" and not is_installed():
             self._mode = "off"
             if is_like_people:
-                log.warning("speech is not marked as synthetic, which takes %s", INSTALL)
+                log.warning("speech has no watermark; to add one, run %s", INSTALL)
         if self._mode == "on" or (is_like_people and self._mode == "auto"):
             _encoder()
 

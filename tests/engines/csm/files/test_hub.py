@@ -140,7 +140,7 @@ def test_a_second_start_asks_nobody(client, closed_port):
     second = client.run(closed_port)
     assert second.folder == first.folder
     assert client.run(closed_port, HF_HUB_OFFLINE="1").folder == first.folder
-    assert second.said == [f"{CSM_REPOSITORY} is here, in {first.folder}"]
+    assert second.said == [f"{CSM_REPOSITORY} is in {first.folder}"]
 
 
 def test_a_download_says_what_it_fetches_and_how_much(client):
@@ -206,7 +206,7 @@ def test_any_repository_with_a_known_layout_is_fetched_and_then_found(client, cl
     assert files_of(folder) == {**wanted, **CONFIGS}
     again = client.run(closed_port, MODEL)
     assert again.folder == folder
-    assert again.said == [f"{FINE_TUNE} is here, in {folder}"]
+    assert again.said == [f"{FINE_TUNE} is in {folder}"]
 
 
 def test_an_adapter_brings_its_base_its_codec_and_its_tokenizer(client, tmp_path):
@@ -308,7 +308,7 @@ def test_what_lacks_only_prompts_is_completed_or_taken_as_it_is(client, closed_p
             prompt.unlink()
         offline = client.run(closed_port)
         assert offline.folder == folder
-        assert f"going on with what is here in {folder}: cannot reach" in offline.said[-1]
+        assert f"using the files in {folder}: cannot reach" in offline.said[-1]
         hub.requests.clear()
         client.run(hub)
     assert files_of(folder) == NEEDED

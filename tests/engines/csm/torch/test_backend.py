@@ -165,7 +165,7 @@ def test_adapters_that_voices_have_are_in_the_plan_where_there_is_room(counted, 
     need = next(free for free in range(0, PLENTY, 2**20) if alone.streams(free) > 0)
     huge = {"adapter_ranks": 32 + 2**28 // column, "most_adapter_bytes": PLENTY}
     backend = counted(1, [need, need, PLENTY], **huge)
-    assert "no memory is set aside for the adapters of voices" in caplog.text
+    assert "no memory is reserved for the adapters of voices" in caplog.text
     assert backend._programs.adapters.bank.columns == 0
 
 

@@ -89,7 +89,7 @@ def _is_whole(
     on_progress(f"reading {precision} weights")
     problem = _find_damage(path, prepared.check_stop)
     if problem is not None:
-        on_progress(f"the prepared weights {path} are damaged ({problem}) and are made anew")
+        on_progress(f"the prepared weights {path} are damaged ({problem}) and are prepared again")
     return problem is None
 
 

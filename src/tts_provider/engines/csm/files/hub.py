@@ -75,7 +75,7 @@ def download_model(
         repository != CSM_REPOSITORY
         or ((usable / "tokenizer.json").is_file() and any(usable.glob("prompts/*.wav")))
     ):
-        on_progress(f"{repository} is here, in {usable}")
+        on_progress(f"{repository} is in {usable}")
         return usable
     try:
         return _download(
@@ -84,7 +84,7 @@ def download_model(
     except StartupError as error:
         if usable is None:
             raise
-        on_progress(f"going on with what is here in {usable}: {error}")
+        on_progress(f"using the files in {usable}: {error}")
         return usable
 
 

@@ -115,7 +115,7 @@ class TorchBackend(Backend):
         )
         free = self._free_bytes()
         if plan.adapters and free is not None and plan.streams(free) < 1:
-            log.warning("no memory is set aside for the adapters of voices")
+            log.warning("no memory is reserved for the adapters of voices")
             plan, adapter_ranks = replace(plan, adapters=0), 0
         most = self._plan(plan, slots)
         try:
@@ -177,7 +177,9 @@ class TorchBackend(Backend):
             )
         log.info("%d streams fit: %s", fit, plan.describe(free))
         if fit < wanted:
-            log.warning("memory is for %d streams, not for --max-streams %d", fit, wanted)
+            log.warning(
+                "the memory is enough for %d streams, not for --max-streams %d", fit, wanted
+            )
         torch.cuda.empty_cache()  # graphs have memory of their own
         return min(fit, most)
 

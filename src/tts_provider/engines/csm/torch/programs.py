@@ -320,5 +320,5 @@ def has_kernels(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     if (reason := why_not(device)) is not None:
-        log.warning("PyTorch's kernels are used instead of ours for CUDA: %s", reason)
+        log.warning("using PyTorch's CUDA kernels instead of this program's: %s", reason)
     return reason is None

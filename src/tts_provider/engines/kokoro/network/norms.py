@@ -90,7 +90,7 @@ def _read(path: Path) -> _Both | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        log.warning("%s is damaged and measured again (%s)", path, error)
+        log.warning("%s is damaged and is measured again: %s", path, error)
         path.unlink(missing_ok=True)
         return None
     short, long = (
@@ -112,6 +112,6 @@ def _write(path: Path, both: _Both) -> None:
         np.savez(fresh, **arrays)  # type: ignore[arg-type]
         fresh.replace(path)
     except OSError as error:
-        log.warning("the statistics of a voice cannot be kept in %s (%s)", path, error.strerror)
+        log.warning("cannot store the statistics of a voice in %s: %s", path, error.strerror)
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)

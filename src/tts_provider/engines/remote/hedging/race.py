@@ -163,7 +163,7 @@ class Race:
         attempt.is_overdue = True
         self._asker.suspect(attempt)
         if self._can_continue(attempt) and self._asker.rescue(attempt.address):
-            log.info("%s is late; another engine is asked too", attempt.address.url)
+            log.info("%s is late; the gateway also asks another replica", attempt.address.url)
             self._begin(avoid=attempt.address, is_rescue=True)
 
     def _can_continue(self, attempt: Attempt) -> bool:
@@ -231,7 +231,7 @@ class Race:
             )
         if before is not None or not self._can_continue(attempt):
             raise _lost(str(error))
-        log.warning("a request is asked again elsewhere: %s", error)
+        log.warning("a request is retried on another replica: %s", error)
         self._begin(avoid=error.address, is_rescue=False)
 
 
