@@ -43,7 +43,7 @@ _ITEM_BYTES = 512
 _CHARACTER_BYTES = 80
 _MARK_BYTES = 1024  # of a pause, or of how a word is said
 
-_IN_PARTS = "send what follows when some of it was spoken"
+_IN_PARTS = "send the rest when some of it was spoken"
 
 Item = Passage | Listen | Flush | End
 """What a timeline does, in order."""
