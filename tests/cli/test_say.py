@@ -86,7 +86,7 @@ def test_a_telephones_file_has_its_rate(server, tmp_path):
 def test_a_name_of_a_format_that_is_not_here_is_refused(server, tmp_path):
     reply = run_cli(tmp_path, "say", "one", "-o", "a.m4a", "--url", server)
     assert (reply.returncode, reply.stderr.count("\n")) == (2, 1)
-    assert "a.m4a would be no .m4a: names end in .wav, .aac" in reply.stderr
+    assert "cannot write .m4a to a.m4a: its name must end in .wav, .aac" in reply.stderr
     assert not (tmp_path / "a.m4a").exists()
 
 

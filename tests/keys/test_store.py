@@ -44,7 +44,7 @@ def test_a_name_is_given_once_and_for_ever(tmp_path: Path) -> None:
     with KeyStore(tmp_path) as store:
         store.add("anna")
         store.revoke("anna")
-        with pytest.raises(StartupError, match="there is a key 'anna' already, or there was one"):
+        with pytest.raises(StartupError, match="there is already a key 'anna', or there was one"):
             store.add("anna")
 
 
@@ -74,11 +74,11 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 @rows(
     ("wrong", "said"),
     [
-        ({"name": ""}, "name has 1 to 64"),
-        ({"name": "a b"}, "name has 1 to 64"),
-        ({"name": "a\nb"}, "name has 1 to 64"),
-        ({"name": "a" * 65}, "name has 1 to 64"),
-        ({"name": "é"}, "name has 1 to 64"),
+        ({"name": ""}, "name must have 1 to 64"),
+        ({"name": "a b"}, "name must have 1 to 64"),
+        ({"name": "a\nb"}, "name must have 1 to 64"),
+        ({"name": "a" * 65}, "name must have 1 to 64"),
+        ({"name": "é"}, "name must have 1 to 64"),
         ({"scopes": frozenset()}, "needs a scope"),
         ({"scopes": frozenset({"speak", "sing"})}, "no scope 'sing'; the scopes are speak"),
         ({"voices": ()}, "needs a voice's id"),

@@ -71,7 +71,7 @@ def test_nobody_is_clear():
     assert (alone.male is not None, alone.female) == (True, None)
     assert "clearly high for speaker 1, and there is nobody else" in alone.warnings[0]
     assert choose_prompts([]).warnings == [
-        "There are no voice prompts, so each utterance has its own."
+        "No voice prompt is set, so the voice may differ between utterances."
     ]
 
 

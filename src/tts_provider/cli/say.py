@@ -228,8 +228,8 @@ def _choose_format(asked: Format | None, output: str | None) -> Format:
     suffix = Path(output or "").suffix.lower()
     if asked is None and suffix in _OF_OTHERS:
         raise StartupError(
-            f"{output} would be no {suffix}: names end in .wav, "
-            f"{', '.join(_FORMATS_BY_NAME)}, or --format says what it is"
+            f"cannot write {suffix} to {output}: its name must end in .wav, "
+            f"{', '.join(_FORMATS_BY_NAME)}, or --format must name the format"
         )
     chosen = asked or _FORMATS_BY_NAME.get(suffix, "wav")
     if output is None and chosen != "wav":

@@ -25,8 +25,8 @@ def list_voices(settings: Settings) -> None:
     rows = [_row(voice) for voice in open_store(settings).list()]
     if not rows:
         print(
-            f"no voices of your own in {settings.data_dir}; tts-provider voices add makes one, and "
-            "a server lists those of its engine at /v1/audio/voices",
+            f"no voices of your own in {settings.data_dir}; tts-provider voices add creates "
+            "one. A server lists the voices of its engine at /v1/audio/voices",
             file=sys.stderr,
         )
         return

@@ -74,7 +74,7 @@ def translate(url: str, error: Exception) -> TTSClientError:
         return ConnectionFailed(f"{url} refused the connection ({status}): {reason}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionFailed(
-            f"the certificate of {url} is not one that this machine trusts "
-            f"({error.verify_message}); give that of who signed it as ca_file, or --ca FILE"
+            f"this machine does not trust the certificate of {url} ({error.verify_message}); "
+            "set ca_file, or --ca FILE, to the certificate of the authority that signed it"
         )
     return ConnectionFailed(f"cannot reach {url}: {error}")

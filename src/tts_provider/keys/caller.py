@@ -49,8 +49,8 @@ class Caller:
         """Raises `ScopeTooSmall` where none of these is this caller's."""
         if not self.may(*scopes):
             raise ScopeTooSmall(
-                f"the API key {self.name!r} lacks the scope {' or '.join(scopes)}, which is needed "
-                f"here; it has {self.scopes_text}. Who runs this server can make one that has it"
+                f"the API key {self.name!r} lacks the scope {' or '.join(scopes)}; it has "
+                f"{self.scopes_text}. Ask the operator of this server for a key with that scope"
             )
 
     def owns(self, owner: str | None) -> bool:

@@ -157,8 +157,8 @@ class KeyStore:
         with transaction(self._database):
             if self._find(name) is not None:
                 raise StartupError(
-                    f"there is a key {name!r} already, or there was one; choose another name, or "
-                    "give that one another secret with tts-provider keys rotate"
+                    f"there is already a key {name!r}, or there was one; choose another name, or "
+                    "replace its secret with tts-provider keys rotate"
                 )
             self._database.execute(f"INSERT INTO keys ({columns}) VALUES ({places})", row)
             self._change()
@@ -249,8 +249,8 @@ def _check(
 ) -> None:
     if _NAME.fullmatch(name) is None:
         raise StartupError(
-            "a key's name has 1 to 64 letters, digits and . _ @ -, and begins with a letter or a "
-            f"digit; got {name[:80]!r}"
+            "a key's name must have 1 to 64 letters, digits and . _ @ -, and begin with a letter "
+            f"or a digit; got {name[:80]!r}"
         )
     if unknown := sorted(scopes - SCOPES.keys()):
         raise StartupError(

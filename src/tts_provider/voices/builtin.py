@@ -108,7 +108,9 @@ def choose_prompts(candidates: Sequence[Candidate], names: Sequence[str] = ()) -
     if names:
         return Chosen(_named(candidates, names[0]), _named(candidates, names[1]), [])
     if not candidates:
-        return Chosen(None, None, ["There are no voice prompts, so each utterance has its own."])
+        return Chosen(
+            None, None, ["No voice prompt is set, so the voice may differ between utterances."]
+        )
     male = _shortest([c for c in candidates if gender_of(c.pitch_hz) == "male"])
     female = _shortest([c for c in candidates if gender_of(c.pitch_hz) == "female"])
     warnings: list[str] = []

@@ -47,18 +47,18 @@ def add_key(
             expires=None if expires is None else parse_time(expires),
         )
     print(secret)
-    print("It is shown once, and not kept: copy it now.", file=sys.stderr)
+    print("Copy the key now: it is not shown again.", file=sys.stderr)
     if is_first:
         print(
-            f"It is the first, so a server with this data folder ({settings.data_dir}) lets in "
-            "nobody without a key from now on.",
+            "This is the first key: from now on, servers with this data folder "
+            f"({settings.data_dir}) refuse requests without one.",
             file=sys.stderr,
         )
 
 
 def list_keys(settings: Settings) -> None:
     if not has_keys(settings.data_dir):
-        print(f"no keys in {settings.data_dir}; tts-provider keys add makes one", file=sys.stderr)
+        print(f"no keys in {settings.data_dir}; tts-provider keys add creates one", file=sys.stderr)
         return
     with _open(settings) as store:
         rows = [_row(key) for key in store.list()]
@@ -76,7 +76,7 @@ def rotate_key(settings: Settings, name: str) -> None:
         secret = store.rotate(name)
     print(secret)
     print(
-        "It is shown once, and not kept: copy it now. The one before lets nobody in any more.",
+        "Copy the key now: it is not shown again. The old key is no longer valid.",
         file=sys.stderr,
     )
 
