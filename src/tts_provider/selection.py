@@ -197,7 +197,7 @@ def _build_espeak(_settings: Settings, _on_progress: Report) -> Engine:
 
 
 _GET_CSM = (
-    "for CSM-1B accept its terms at https://huggingface.co/sesame/csm-1b and set HF_TOKEN in .env"
+    "for CSM-1B, accept its terms at https://huggingface.co/sesame/csm-1b and set HF_TOKEN in .env"
 )
 
 ENGINES = (
@@ -212,7 +212,7 @@ ENGINES = (
     Entry(
         "csm",
         about="Sesame's CSM-1B",
-        missing="CSM-1B is not here: no HF_TOKEN, no --model-path, no snapshot in the Hugging "
+        missing="CSM-1B was not found: no HF_TOKEN, no --model-path, no snapshot in the Hugging "
         "Face cache",
         find=_find_csm,
         build=_build_csm,
@@ -221,7 +221,7 @@ ENGINES = (
     Entry(
         "kokoro",
         about="Kokoro-82M, natural voices in nine languages on a CPU",
-        missing="Kokoro-82M is not here: no --kokoro-path, not in the Hugging Face cache",
+        missing="Kokoro-82M was not found: no --kokoro-path, not in the Hugging Face cache",
         find=_find_kokoro,
         build=_build_kokoro,
         is_beside=True,
@@ -233,7 +233,7 @@ ENGINES = (
         find=_find_hibari,
         build=_build_hibari,
         advice="speaking with the embedded voice hibari, a small model; --engine kokoro downloads "
-        f"larger ones in nine languages (120 MB), and {_GET_CSM}",
+        f"natural voices in nine languages (120 MB); {_GET_CSM}",
         is_embedded=True,
     ),
     Entry(
@@ -242,7 +242,7 @@ ENGINES = (
         missing="espeak-ng is not installed",
         find=_find_espeak,
         build=_build_espeak,
-        advice="speaking with espeak-ng; for a natural embedded voice pip install hibari-tts, and "
+        advice="speaking with espeak-ng; for a natural embedded voice, pip install hibari-tts; "
         + _GET_CSM,
         is_embedded=True,
     ),

@@ -98,3 +98,15 @@ def test_a_time_is_of_utc_unless_it_says():
     for wrong in ("", "soon", "90", "-1d", "2026-13-01", "999999d"):
         with pytest.raises(StartupError, match="must be like 90d"):
             parse_time(wrong)
+
+
+def test_doctor_knows_of_keys_with_names(cli, tmp_path):
+    def keys() -> str:
+        report = run_cli(tmp_path, "doctor", env={"TTS_PROVIDER_DATA_DIR": str(tmp_path)}).stdout
+        (line,) = (line for line in report.splitlines() if line.startswith("  API keys "))
+        return line.removeprefix("  API keys").strip()
+
+    assert keys() == "none: everyone who reaches the port can use the server"
+    cli("add", "anna")
+    cli("revoke", "anna")
+    assert keys() == "with names; tts-provider keys list shows them"

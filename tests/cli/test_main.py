@@ -171,7 +171,7 @@ def test_doctor_says_which_engine_and_what_next(tmp_path):
     assert str(snapshot) in reply.stdout
     shutil.rmtree(snapshot)
     reply = run_cli(tmp_path, "doctor")
-    assert "engine: hibari, because CSM-1B is not here" in reply.stdout
+    assert "engine: hibari, because CSM-1B was not found" in reply.stdout
     assert "set HF_TOKEN" in reply.stdout
 
 

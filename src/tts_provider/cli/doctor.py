@@ -26,6 +26,7 @@ from tts_provider.engines.csm.build import choose_device, find_snapshots, may_do
 from tts_provider.engines.hub.cache import hub_cache
 from tts_provider.engines.kokoro.build import find_files
 from tts_provider.errors import StartupError, TTSError
+from tts_provider.keys.store import has_keys
 from tts_provider.selection import ENGINES, Choice, build_engine, choose_engine
 from tts_provider.server.logs import printable
 
@@ -124,15 +125,25 @@ def _configured(settings: Settings) -> dict[str, str]:
     return {
         ".env": str(ENV_FILE.resolve()) if ENV_FILE.exists() else "none in this folder",
         "data folder": str(settings.data_dir),
-        "API keys": str(len(settings.api_keys) or "none: everyone who reaches the port comes in"),
+        "API keys": _keys(settings),
         "listens on": f"{settings.host}:{settings.port}",
         "idle models": _unloading(settings.unload_after_s),
     }
 
 
+def _keys(settings: Settings) -> str:
+    try:
+        with_names = has_keys(settings.data_dir)
+    except StartupError as error:
+        return str(error)
+    if with_names:
+        return "with names; tts-provider keys list shows them"
+    return str(len(settings.api_keys) or "none: everyone who reaches the port can use the server")
+
+
 def _unloading(after_s: float | None) -> str:
     if after_s is None:
-        return "stay in memory; --unload-after SECONDS gives it back between requests"
+        return "stay in memory; --unload-after SECONDS frees it between requests"
     return f"are unloaded after {after_s:g} s, and loaded again by the next request"
 
 
@@ -226,7 +237,7 @@ def _model(settings: Settings) -> dict[str, str]:
     gigabytes = sum(path.stat().st_size for path in prepared) / 1e9
     facts["prepared weights"] = f"{gigabytes:.1f} GB in {settings.data_dir / 'weights'}"
     if not prepared:
-        facts["prepared weights"] = "none yet; the first start makes them"
+        facts["prepared weights"] = "none yet; the first start prepares them"
     return facts
 
 
@@ -242,7 +253,7 @@ def _kokoro(settings: Settings) -> dict[str, str]:
         facts["files"] = f"{files.graph}, {len(files.voices)} voices"
     facts["prepared files"] = f"{megabytes:.0f} MB in {settings.data_dir / 'kokoro'}"
     if not prepared:
-        facts["prepared files"] = "none yet; the first start makes them"
+        facts["prepared files"] = "none yet; the first start prepares them"
     return facts
 
 
@@ -260,7 +271,7 @@ def _weights_of(settings: Settings) -> str:
         # The sentence names the folder.
         return str(error)
     prompts = sorted(path.stem for path in files.folder.glob("prompts/*.wav"))
-    heard = ", ".join(prompts) if prompts else "none, so each utterance has a voice of its own"
+    heard = ", ".join(prompts) if prompts else "none, so the voice may differ between utterances"
     adapter = "" if files.adapter is None else f", with the adapter in {files.adapter}"
     return f"complete in {files.folder}{adapter}; voice prompts: {heard}"
 

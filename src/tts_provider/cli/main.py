@@ -112,7 +112,7 @@ _PRUNE_EPILOG = """\
 examples:
   tts-provider prune                            keep those of the model in .env
   tts-provider prune --model-path lora_model    keep those of this adapter
-  tts-provider prune --all                      keep none
+  tts-provider prune --all                      remove all of them
 """
 
 _COMPLETION_EPILOG = """\
@@ -455,8 +455,8 @@ def _add_voices(parser: _Parser) -> None:
 
 def _add_keys(parser: _Parser) -> None:
     parser.description = (
-        "API keys with names, in the data folder. A running server sees every change within a "
-        "second."
+        "API keys with names, in the data folder. A running server sees every change\n"
+        "within a second."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 

@@ -156,7 +156,7 @@ def test_auto_takes_what_is_in_the_cache_and_doctor_says_so(cache):
     assert "54 voices" in choice.reason
     assert choose_embedded(settings).engine == "hibari"
     report = run_cli(home, "doctor", env=clean_environment(home, HF_HOME=str(home))).stdout
-    assert "engine: kokoro, because CSM-1B is not here" in report
+    assert "engine: kokoro, because CSM-1B was not found" in report
     assert "model_quantized.onnx, 54 voices" in report
     damaged = run_cli(home, "serve", "--port", "0", env=clean_environment(home, HF_HOME=str(home)))
     assert damaged.returncode == 1
