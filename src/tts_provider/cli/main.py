@@ -57,8 +57,8 @@ examples:
   tts-provider say --cast cast.toml script.txt -o scene.mp3
   llm "Tell me a story" | tts-provider say --stream -
 
-With --stream and - as TEXT, each sentence is spoken when standard input has all
-of it, if the speech is played or goes to standard output.
+With --stream and - as TEXT, each sentence is spoken as soon as it is complete,
+if the speech is played or written to standard output.
 """
 
 _BOOK_EPILOG = """\
