@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 LINE_CHARACTERS = 100
 
 # Not wrapped yet.
-_LONG_LINES = {"CHANGELOG.md", "protocol.md"}
+_LONG_LINES = {"CHANGELOG.md"}
 _FOLDERS = (".", "docs", "examples", "training")
 _WORDS = Path(__file__).with_name("words.txt")
 _ENGLISH = REPOSITORY / "src/tts_provider/speech/normalize/english/words.txt"
