@@ -1,1 +1,1 @@
-"""Connections that stay: a socket, its contexts and their timelines."""
+"""Long-lived connections: a socket, its contexts and their timelines."""

@@ -1,6 +1,6 @@
-"""The basic endpoint: pumps one socket through protocol and engine.
+"""The basic endpoint: connects one socket with the protocol and the engine.
 
-Two tasks a connection: one reads, so that a cancel or a vanished client is noticed at once; the
+A connection has two tasks. One reads, so that it notices a cancel or a lost client at once; the
 other answers turn after turn.
 """
 
@@ -87,7 +87,8 @@ class SpeechSocket(Socket):
                 if turn is not None:
                     await self._answer(turn)
                 elif (refusal := self._service.admission.refusal) is not None:
-                    # Who waits for a model that will not come hears why; else the code says it.
+                    # A client that waits for a model that cannot be loaded is told why; otherwise
+                    # the close code says it.
                     if isinstance(refusal, EngineFailed):
                         await self._send_error(refusal, None)
                     await self.close(refusal.close_code, refusal.message)
@@ -142,13 +143,13 @@ class SpeechSocket(Socket):
                 await self.close(problem.close_code, problem.message)
         except WebSocketDisconnect:
             raise
-        except Exception:  # a fault of ours ends the request, never the connection
+        except Exception:  # a fault of the server ends the request, never the connection
             log.exception("a request failed unexpectedly")
             self._connection.finish_turn()
             await self._send_error(unexpected_failure(), request.request_id)
 
     async def _tell_loading(self) -> None:
-        """Once a connection, whatever happens: clients expect no second one."""
+        """At most once for each connection: clients do not expect a second one."""
         if not self._was_told_loading:
             self._was_told_loading = True
             await self._send_together([basic.loading()])

@@ -1,4 +1,4 @@
-"""Any dialect: pumps one connection through its dialect, its contexts and their timelines."""
+"""Serves one connection of any dialect: connects the dialect, its contexts and their timelines."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ from tts_provider.speech.engine import SAMPLE_RATE, History
 from tts_provider.speech.reading import PIECE_CHARACTERS
 from tts_provider.speech.transcript import Transcript
 
-_SPOKEN_KEPT = 4  # of a client's contexts that are over; each remembers up to 3 MB
+_SPOKEN_KEPT = 4  # of the contexts that are over; each keeps up to 3 MB
 
 
 class DialectSocket(Socket):
-    """A task reads messages, another watches over idle time and shut-down, and every context's
-    timeline has one of its own."""
+    """A connection with contexts. One task reads messages, another watches for idleness and
+    shutdown, and every context's timeline has its own."""
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class DialectSocket(Socket):
         )
         self._tasks = Tasks()
         self._timelines: dict[str, tuple[Timeline, asyncio.Task[None]]] = {}
-        # Of contexts that are over, the last few: what of them was heard may be told late, and
-        # another may go on with what was said.
+        # The last few contexts that are over: a client may report late how much of them was heard,
+        # and another context may continue their conversation.
         self._spoken: OrderedDict[str, Transcript] = OrderedDict()
         self._is_closing = False
         self._asked: Sequence[Action] = ()  # by the message that had the key
@@ -98,7 +98,7 @@ class DialectSocket(Socket):
         try:
             message = await self._first_message()
             if message is not None:
-                # Whatever else it is, it is no key.
+                # A message of another kind, such as binary, brings no key.
                 actions = self._dialect.receive(message.get("text") or "")
                 if not self.is_for_stranger:
                     self._asked = actions
@@ -109,10 +109,10 @@ class DialectSocket(Socket):
                 ):
                     await self._missing_key.answer_late()
                 await self._do(actions)
-            # Until it is gone it counts as a stranger.
+            # It counts as a stranger until it is closed.
             while (await self._wire.receive())["type"] != "websocket.disconnect":
                 pass
-        except WireError as problem:  # what arrives is no message
+        except WireError as problem:  # what arrived is not a message
             await self.refuse(problem)
             self.cut_off()
         except WebSocketDisconnect:
@@ -120,8 +120,8 @@ class DialectSocket(Socket):
         return False
 
     async def _first_message(self) -> dict[str, Any] | None:
-        """None where none comes in time, or the server goes: then the connection is closed. Raises
-        `WebSocketDisconnect`."""
+        """The first message. If none arrives in time, or the server stops, the connection is closed
+        and the result is None. Raises `WebSocketDisconnect`."""
         wait_s, admission = self._service.limits.handshake_timeout_s, self._service.admission
         reading = asyncio.create_task(self._wire.receive())
         reading.add_done_callback(lambda _: self.wake())
@@ -157,8 +157,8 @@ class DialectSocket(Socket):
                 pass
 
     async def send(self, event: Event) -> None:
-        """Tell of an event. Audio that was begun to be sent is sent, whoever is cancelled: its
-        messages belong together."""
+        """Send an event to the client. Audio that has begun to be sent is sent whole, even if the
+        caller is cancelled, because its messages belong together."""
         if isinstance(event, Problem):
             self._service.count_error(event.error)
         messages = self._dialect.write(event)
@@ -181,7 +181,7 @@ class DialectSocket(Socket):
             raise
 
     def finish(self, context_id: str) -> None:
-        """The context is over; its id is not used again."""
+        """End the context, whose id is not used again."""
         self._contexts.finish(context_id)
         self._keep(context_id, self._timelines[context_id][0])
 
@@ -195,7 +195,7 @@ class DialectSocket(Socket):
         self._leave(context_id)
 
     def _leave(self, context_id: str) -> None:
-        """All is told of it, so that the connection may be closed."""
+        """Everything about the context was sent, so that the connection may be closed."""
         self._timelines.pop(context_id, None)
         self.wake()
 
@@ -218,10 +218,10 @@ class DialectSocket(Socket):
             await self.send(EngineLoading())
 
     async def _do(self, actions: Sequence[Action]) -> None:
-        """Do what one message asks for, until something of it cannot be done."""
+        """Perform the actions of one message until one of them fails."""
         is_refused = False
         for action in actions:
-            # Whoever said that this was the end waits for it.
+            # A client that sent the end waits for its confirmation.
             if is_refused and not (
                 isinstance(action, End) and self._contexts.find(action.context_id)
             ):
@@ -262,7 +262,7 @@ class DialectSocket(Socket):
             self._leave(context_id)
 
     def _find_history(self, context_id: str) -> History:
-        """What was said in a context that is over. Raises `InvalidRequest`."""
+        """Return what was said in a context that is over. Raises `InvalidRequest`."""
         if context_id not in self._spoken:
             is_open = self._contexts.find(context_id) is not None
             reason = "is not over yet" if is_open else "is none of the last that were spoken here"
@@ -318,14 +318,13 @@ class DialectSocket(Socket):
             timeline.add(*items)
 
     def _end(self, context: Context) -> None:
-        """The timeline ends behind what it has, without what could not be read."""
+        """End the timeline after what it has, without the text that could not be read."""
         if context.id in self._timelines:
             self._timelines[context.id][0].add(*context.wait(End(context.id)))
 
     def _begin_stream(self, action: ContextAction) -> Callable[[], None] | None:
-        """A request and a stream of the caller's, where the action begins a context; what is
-        returned ends the stream. Raises `LimitReached`, and `Unauthorized` where the key lets
-        nobody in any more."""
+        """Count a request and a stream of the caller if the action begins a context. The result
+        ends the stream. Raises `LimitReached`, and `Unauthorized` if the key is no longer valid."""
         if not isinstance(action, Append | Listen) or action.context_id in self._timelines:
             return None
         caller, allowances = current_caller(), self._service.allowances
@@ -338,8 +337,8 @@ class DialectSocket(Socket):
         return end_stream
 
     async def _take_counted(self, action: ContextAction) -> tuple[list[Item], Place | None]:
-        """What the timeline is to do now, and where its characters are counted. Raises
-        `LimitReached` too; a context that was begun may go on for a text's length."""
+        """Return what the timeline is to do now, and where its characters are counted. Raises
+        `LimitReached` too; an open context may exceed the limit by the length of one text."""
         if not isinstance(action, Append):
             return self._contexts.take(action), None
         caller, allowances = current_caller(), self._service.allowances
@@ -374,13 +373,13 @@ class DialectSocket(Socket):
         return self._contexts.complete(reading, passages)
 
     def _is_done(self) -> bool:
-        """No context has anything to say, or a sentence to come in a turn that has begun: one that
-        has not is refused while the server drains."""
+        """Whether no context has text to speak, nor an unfinished sentence in a turn that has
+        begun. A turn that has not begun is refused while the server drains."""
         return not any(t.is_busy or t.is_within_sentence for t, _ in self._timelines.values())
 
     async def _watch(self) -> None:
-        """Close the connection when the server goes, when the client is done, or when nothing
-        happens for long."""
+        """Close the connection when the server stops, when the client is done, or when it has been
+        idle for too long."""
         try:
             while True:
                 idle_s = self._service.limits.idle_timeout_s

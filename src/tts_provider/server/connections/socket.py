@@ -1,5 +1,5 @@
-"""What every conversation of ours shares, over a WebSocket or anything like one: the open ones,
-sending with an end to patience, closing."""
+"""What all connections share, over a WebSocket or a similar transport: the list of open ones,
+sending with a timeout, and closing."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ log = logging.getLogger(__name__)
 
 
 class Wire(Protocol):
-    """What messages travel on, both ways in ASGI's terms for a WebSocket."""
+    """A transport for messages in both directions, in ASGI's terms for a WebSocket."""
 
     async def receive(self) -> dict[str, Any]:
-        """The next message, or that the connection is over. Raises `WireError` where what arrives
-        is no message, and the connection cannot go on."""
+        """Return the next message, or that the connection is over. Raises `WireError` if what
+        arrives is not a message and the connection cannot go on."""
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Returns when the system takes more. Raises `WebSocketDisconnect` where nobody does."""
+        """Return when the operating system accepts more. Raises `WebSocketDisconnect` if the client
+        is gone."""
 
     async def drained(self) -> None:
-        """Until the system has taken all that was sent, or the connection is lost."""
+        """Wait until the operating system has accepted everything that was sent, or the connection
+        is lost."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close behind what is not sent yet, which is dropped if it takes long."""
 
     def abort(self) -> None:
-        """Cut the client off."""
+        """Drop the connection."""
 
 
 class WebSocketWire:
@@ -69,7 +71,7 @@ class WebSocketWire:
 
     async def close(self, code: int, reason: str) -> None:
         protocol_of(self._websocket).abort_soon()
-        # The client, or another task of ours, may have closed it already.
+        # The client, or another task of the server, may have closed it already.
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
             await self._websocket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
@@ -92,20 +94,20 @@ class Socket(ABC):
         self._wire = wire
         self._service = service
         self._woken = asyncio.Event()
-        # Whoever sends holds it: what belongs together stays together and a message's fragments
-        # unbroken when a cancel is acknowledged or an error told meanwhile. A task that does all
-        # the sending would be simpler, and each chunk would wait another turn of the event loop:
-        # 0.47 ms from the engine to the client in the middle, not 0.22 (benchmarks/server.py).
+        # A sender holds it, so that messages that belong together, and the fragments of a message,
+        # are not interrupted by the answer to a cancel or by an error. One task for all sending
+        # would be simpler, but each chunk would wait another turn of the event loop: 0.47 ms from
+        # the engine to the client at the median, not 0.22 (benchmarks/server.py).
         self._sending = asyncio.Lock()
 
     @property
     def is_for_stranger(self) -> bool:
-        """Whether its client has still to show a key."""
+        """Whether the client has not shown a key yet."""
         return False
 
     async def show_key(self) -> bool:
-        """Whether its client, a stranger, shows a key now. Where it does not, the connection is
-        over when this returns."""
+        """Wait for the key of a client that has not shown one, and return whether it did. If not,
+        the connection is over when this returns."""
         return True
 
     @abstractmethod
@@ -114,7 +116,7 @@ class Socket(ABC):
 
     @abstractmethod
     def _describe(self, problem: WireError) -> Sequence[str | bytes]:
-        """The messages that tell the client of a problem with the whole connection."""
+        """The messages that report a problem with the whole connection."""
 
     def wake(self) -> None:
         self._woken.set()
@@ -123,7 +125,7 @@ class Socket(ABC):
         """The next text message; None when the connection is over."""
         try:
             message = await self._wire.receive()
-        except WireError as error:  # what arrives is no message
+        except WireError as error:  # what arrived is not a message
             await self.refuse(error)
             return None
         if message["type"] == "websocket.disconnect":
@@ -138,20 +140,21 @@ class Socket(ABC):
         return text
 
     async def refuse(self, problem: WireError, close_code: int | None = None) -> None:
-        """Say why, then close."""
+        """Send the reason, then close."""
         with contextlib.suppress(WebSocketDisconnect):
             self._service.count_error(problem)
             await self._send_together(self._describe(problem))
             await self.close(close_code or problem.close_code, problem.message)
 
     async def close(self, code: int, reason: str) -> None:
-        """Close when the client has taken what was sent; one that does not is cut off."""
+        """Close when the client has received what was sent; if it does not read, drop the
+        connection."""
         with self._service.expect_reading(0.0, self._wire.abort):
             await self._wire.drained()
         await self.close_now(code, reason)
 
     def cut_off(self) -> None:
-        """End the connection without a word."""
+        """Drop the connection without a message."""
         self._wire.abort()
 
     async def close_now(self, code: int, reason: str) -> None:
@@ -159,15 +162,15 @@ class Socket(ABC):
         await self._wire.close(code, reason)
 
     async def _send_together(self, messages: Sequence[str | bytes], audio_s: float = 0.0) -> None:
-        """Send messages that belong together, and have so much audio in them."""
+        """Send messages that belong together and carry the given amount of audio."""
         async with self._sending:
             for message in messages:
                 kind = "text" if isinstance(message, str) else "bytes"
                 await self._send({"type": "websocket.send", kind: message}, audio_s)
 
     async def _send(self, message: dict[str, Any], audio_s: float = 0.0) -> None:
-        """Send one message or fragment, holding `_sending`; a listener that falls too far behind
-        what it was sent is cut off."""
+        """Send one message or fragment, holding `_sending`; a listener that falls too far behind is
+        disconnected."""
         with self._service.expect_reading(audio_s, self._wire.abort):
             await self._wire.send(message)
 
@@ -184,7 +187,7 @@ class Sockets:
         self._service = service
         self._line = connections_line(service.limits.max_connections)
         self.strangers: dict[Socket, None] = {}
-        """Those whose client has still to show a key, the oldest first."""
+        """Connections whose client has not shown a key yet, the oldest first."""
         self.connections: set[Socket] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -194,7 +197,7 @@ class Sockets:
     ) -> None:
         try:
             socket = make(websocket, self._service)
-        except WireError as problem:  # what the address says cannot be served
+        except WireError as problem:  # the address asks for something that cannot be served
             self._service.count_error(problem)
             log_refusal(websocket.scope, problem.code)
             await websocket.send_denial_response(error_response(problem, websocket.scope))
@@ -203,7 +206,7 @@ class Sockets:
         await self.attend(socket)
 
     async def attend(self, socket: Socket, line: Line | None = None) -> None:
-        """Serve a connection that was accepted, until it is closed; it counts in `line`, or with
+        """Serve an accepted connection until it is closed. It counts in `line`, or together with
         all others."""
         line = line or self._line
         self.connections.add(socket)
@@ -222,8 +225,9 @@ class Sockets:
         await socket.refuse(refusal)
 
     async def _is_known(self, socket: Socket) -> bool:
-        """Whether its client needs no key, or shows one. Of strangers there are few, and the oldest
-        gives way: they keep out neither who has a key nor, for long, one another."""
+        """Whether the client needs no key, or shows one. The number of strangers is small, and the
+        oldest gives way to the newest: they keep out neither clients with a key nor, for long, each
+        other."""
         if not socket.is_for_stranger:
             return True
         self.strangers[socket] = None
@@ -248,23 +252,24 @@ class Sockets:
             self._service.metrics.connections.dec()
 
     def wake(self) -> None:
-        """Something about the server changed: connections without a turn look at it now."""
+        """Notify connections without a turn that the state of the server changed."""
         for socket in self.connections:
             socket.wake()
 
     async def wait_closed(self) -> None:
-        """Until no connection is open."""
+        """Wait until no connection is open."""
         await self._empty.wait()
 
     async def close_all(self, code: int, reason: str) -> None:
-        """Close what is left, whatever it is doing, and wait until it is."""
+        """Close the remaining connections, whatever they are doing, and wait until they are
+        closed."""
         await asyncio.gather(*(socket.close_now(code, reason) for socket in self.connections))
         await self.wait_closed()
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float | None) -> bool:
-    """Clear `event`, then wait: whether it was set in that time. `asyncio.wait_for` would do the
-    same, but before Python 3.12 it can swallow a cancellation."""
+    """Clear `event`, then wait; return whether it was set in that time. `asyncio.wait_for` would do
+    the same, but before Python 3.12 it can swallow a cancellation."""
     in_time = True
 
     def give_up() -> None:

@@ -1,4 +1,5 @@
-"""Who a connection's tasks belong to: they end with it, and what fails in one of them is heard."""
+"""The owner of a connection's tasks: they end with the connection, and a failure in one of them is
+raised."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ class Tasks:
         self._running: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        """How many have not ended, or failed."""
+        """The number of tasks that have not ended, or that failed."""
         return len(self._running)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -30,12 +31,12 @@ class Tasks:
         return task
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        """One that failed is kept, for whoever ends the owner to hear of it."""
+        """Keep a task that failed, so that its error is raised when the owner ends."""
         if task.cancelled() or task.exception() is None:
             self._running.discard(task)
 
     async def stop(self, *tasks: asyncio.Task[None]) -> None:
-        """End these. Raises what one of them failed with, but for a client that left."""
+        """End these tasks. Raises the error of one that failed, unless its client left."""
         for task in tasks:
             task.cancel()
         if tasks:

@@ -1,6 +1,7 @@
 """A TCP port for Wyoming: its events as the messages of a `Wire`, within bounds.
 
-The `wyoming` package's reader takes what a header announces, a gigabyte too; this one does not.
+The `wyoming` package's reader accepts whatever size a header announces, even a gigabyte; this one
+does not.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tts_provider.server.transport.websocket import CLOSE_TIMEOUT_S
 log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 16 * 1024
-# Text to speech takes no audio; what other events have is passed over.
+# Text to speech takes no audio, so the payload of other events is skipped.
 _MAX_PAYLOAD_BYTES = 1024 * 1024
 
 
@@ -59,8 +60,8 @@ class TcpWire:
             return {"type": "websocket.disconnect", "code": 1006}
 
     async def _take_turn(self, data_bytes: int) -> None:
-        """Others' turns come between events, and there are only so many a second. Raises
-        `InvalidRequest` where more come for long."""
+        """Let other tasks run between events, and limit the events a second. Raises
+        `InvalidRequest` if the client exceeds the limit for too long."""
         now_s = asyncio.get_running_loop().time()
         wait_s = self._frame_limit.take(Cut(data_bytes, frames=1), now_s)
         if self._frame_limit.is_spent(now_s):
@@ -128,12 +129,12 @@ def _length(header: dict[str, Any], name: str) -> int:
 
 
 class WyomingPort:
-    """Listens, and serves everyone who comes with the same pump as every dialect."""
+    """Listens, and serves every client with the same pump as all dialects."""
 
     def __init__(self, service: SpeechService, sockets: Sockets) -> None:
         self._service = service
         self._sockets = sockets
-        # Whoever needs no key shall not keep out who has one.
+        # Clients that need no key must not keep out clients that have one.
         self._line = connections_line(service.limits.max_wyoming_connections)
         self._servers: list[asyncio.Server] = []
 
@@ -154,7 +155,7 @@ class WyomingPort:
                 become(GUEST)
             connection = DialectSocket(wire, self._service, WyomingDialect)
             await self._sockets.attend(connection, self._line)
-        except Exception:  # a fault of ours ends the connection, as on every other endpoint
+        except Exception:  # a fault of the server ends the connection, as at every other endpoint
             log.exception("a Wyoming connection failed unexpectedly")
         finally:
             await wire.close(1000, "")

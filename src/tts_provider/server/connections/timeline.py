@@ -1,4 +1,4 @@
-"""One context's timeline: what is to be spoken, in order, without gaps."""
+"""One context's timeline: speaks its text in order, without gaps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tts_provider.waiting.pace import Pace
 log = logging.getLogger(__name__)
 
 _PATIENCE = 4  # pauses
-_SOON_S = 2.0  # until a model's first sound, and some more
+_SOON_S = 2.0  # time to a model's first audio, with a margin
 
 
 class Listener(Protocol):
@@ -52,7 +52,8 @@ class Listener(Protocol):
 
 
 class Timeline:
-    """`run` is its task, which ends with `Done` unless it is cancelled: then without a word."""
+    """The timeline of one context. `run` is its task, which ends with `Done`; if it is cancelled,
+    it sends nothing."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Timeline:
         listener: Listener,
         history: History | None = None,
     ) -> None:
-        """`history` is of a conversation that it goes on with."""
+        """`history` is that of a conversation that this timeline continues."""
         self._context, self._id = context, context.id
         self._settings = settings = context.opening.settings
         self._service = service
@@ -82,7 +83,7 @@ class Timeline:
 
     @property
     def is_busy(self) -> bool:
-        """There is something to speak."""
+        """Whether there is something to speak."""
         return self._working or bool(self._todo)
 
     @property
@@ -92,21 +93,21 @@ class Timeline:
 
     @property
     def is_within_sentence(self) -> bool:
-        """Something was spoken, and a sentence behind it has begun that is not complete."""
+        """Whether something was spoken and a sentence after it is not complete."""
         return self.has_begun and self._context.has_text
 
     @property
     def is_heard(self) -> bool:
-        """It is busy, or its listener still hears what was sent."""
+        """Whether it is busy, or its listener still hears audio that was sent."""
         return self.is_busy or self._pace.ahead_s > 0
 
     @property
     def audio_ms(self) -> int:
-        """Audio sent."""
+        """Audio that was sent, in milliseconds."""
         return self._sent_ms
 
     def add(self, *items: Item) -> None:
-        """More to do, or the news that text has arrived."""
+        """Add actions, or notify the timeline that text has arrived."""
         if any(isinstance(item, Passage) for item in items):
             self.meter.begin()
         self._todo += items
@@ -130,7 +131,7 @@ class Timeline:
             return problem
         except WebSocketDisconnect:
             raise
-        except Exception:  # a fault of ours ends the context, never the connection
+        except Exception:  # a fault of the server ends the context, never the connection
             log.exception("a timeline failed unexpectedly")
             return unexpected_failure()
         return None
@@ -153,13 +154,14 @@ class Timeline:
             raise nothing_to_speak()
 
     async def _next(self) -> Item:
-        """What is to be done next. Where the writer pauses and the listener has little left to
-        hear, that is the clause which is there."""
+        """Return what to do next. If the writer pauses and the listener has little left to hear,
+        that is the clause so far."""
         pause_s = self._settings.clause_pause_s or self._service.limits.clause_pause_s
         while not self._todo:
             if not await wait_for(self._changed, max(pause_s, self._pace.ahead_s - pause_s)):
                 self._todo += self._context.take_clause()
-                # A full stop that may stand in a number or an address is an end after a while.
+                # A full stop that may be part of a number or an address ends the sentence after a
+                # while.
                 if not self._todo and not await wait_for(self._changed, _PATIENCE * pause_s):
                     self._todo += self._context.take_clause(is_patient=True)
                     if not self._todo:
@@ -169,10 +171,11 @@ class Timeline:
         return item
 
     async def _speak(self, passage: Passage) -> None:
-        # Who has much to hear waits here, where it holds no place that others could speak in.
-        # One that may be little ahead begins at once: it would have a gap else.
+        # A context whose listener has much left to hear waits here, where it holds no place that
+        # others could use. A context that may only be a little ahead begins at once, because it
+        # would have a gap otherwise.
         await self._pace.wait(max(self._max_ahead_s / 2, min(self._max_ahead_s, _SOON_S)))
-        self.meter.begin()  # where it is a clause, nobody added it
+        self.meter.begin()  # a clause was not passed to `add`
         self.meter.characters += len(passage.text)
         self._context.spoken(passage)
         await self._tell_loading(passage.voice or self._settings.voice)
@@ -190,7 +193,7 @@ class Timeline:
                     await self._tell(item)
 
     async def _tell_loading(self, voice: Voice) -> None:
-        """Where what comes now has to wait until the model is loaded again."""
+        """If the next text has to wait until the model is loaded again, say so."""
         if not self._service.is_loaded_for(voice):
             await self._listener.send(EngineLoading())
 
@@ -201,13 +204,13 @@ class Timeline:
             async with self._service.admission.admit(begun=self.has_begun, early=early):
                 history = self._utterance.history
                 await self._service.listen(said, self._settings.voice, history)
-        except (InvalidRequest, NoSpeech) as problem:  # the context can go on without it
+        except (InvalidRequest, NoSpeech) as problem:  # the context can go on without the recording
             await self._listener.send(Problem(problem, self._id))
         finally:
             self._context.heard(said)
 
     async def _tell(self, segment: Segment) -> None:
-        """What was spoken, behind its audio."""
+        """Send what was spoken, after its audio."""
         if segment.words:
             await self._listener.send(Words(self._id, segment.words))
         if segment.end > segment.start and segment.text:

@@ -1,4 +1,4 @@
-"""Who may speak now: a fixed number of streams, a bounded line before them, and the ways it ends.
+"""Admission control: a fixed number of streams, a bounded line before them, and how both end.
 
 uvicorn's `limit_concurrency` does not count WebSockets, so requests are counted here. A request
 holds a place from `admit` until the context ends.
@@ -30,11 +30,11 @@ class Admission:
         self._refusal: WireError | None = None
         self._average_s = _FIRST_GUESS_S
         self._decided = asyncio.Event()
-        self._started: list[float] = []  # when each that speaks began
+        self._started: list[float] = []  # when each stream began
 
     @property
     def active(self) -> int:
-        """Requests that are spoken."""
+        """The number of requests that are being spoken."""
         return self._line.taken
 
     @property
@@ -43,23 +43,23 @@ class Admission:
 
     @property
     def is_open(self) -> bool:
-        """The model is loaded and requests are let in."""
+        """Whether the model is loaded and requests are admitted."""
         return self._is_loaded and self._refusal is None
 
     @property
     def refusal(self) -> WireError | None:
-        """Why nothing new is let in, if so."""
+        """Why no new request is admitted, or None."""
         return self._refusal
 
     def open(self) -> None:
-        """The model is ready: let in those who wait."""
+        """The model is ready: admit the requests in line."""
         self._is_loaded = True
         self._decided.set()
         self._line.open()
 
     def drain(self) -> None:
-        """Refuse what is new; what is in line and speaking goes on. Before the model is ready
-        nothing in line can be finished, so it is refused too."""
+        """Refuse new requests; those in line and those being spoken go on. Before the model is
+        ready, nothing in line can be finished, so the line is refused too."""
         self._refusal = Draining("the server is shutting down; connect again")
         self._decided.set()
         self._line.call_back()
@@ -67,27 +67,29 @@ class Admission:
             self._line.end(self._refusal)
 
     def fail(self, problem: WireError) -> None:
-        """The model cannot be loaded: everybody in line hears why."""
+        """The model cannot be loaded: refuse the line with this reason."""
         self._refusal = problem
         self._decided.set()
         self._line.end(problem)
 
     async def wait_open(self) -> None:
-        """Until requests are let in. Raises why they are not and will not be."""
+        """Wait until requests are admitted. Raises the reason if they never will be."""
         await self._decided.wait()
         if self._refusal is not None:
             raise self._refusal
 
     async def wait_idle(self) -> None:
-        """Until nobody is speaking or in line."""
+        """Wait until no request is being spoken or in line."""
         await self._line.wait_empty()
 
     @asynccontextmanager
     async def admit(self, *, begun: bool = False, early: bool = False) -> AsyncIterator[None]:
-        """A place to speak, first come first served. What is `early` does not wait for the model.
+        """A place to speak, first come first served. An `early` request does not wait for the
+        model.
 
-        Raises `OverCapacity` where the line is full, `Draining` or the load's failure. What has
-        `begun` goes on while the server drains, and may wait where the line is full.
+        Raises `OverCapacity` if the line is full, `Draining`, or the error with which the model
+        failed to load. A request that has `begun` goes on while the server drains, and may wait
+        even if the line is full.
         """
         if self._refusal is not None and not (begun and isinstance(self._refusal, Draining)):
             raise self._refusal
@@ -104,9 +106,9 @@ class Admission:
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[asyncio.Event]:
-        """A place to speak that no listener wants, for work in the background: until there is one.
-        The event is set when a listener wants it, or the server drains; then it is to be left at
-        once. Raises why nothing is let in, where that is so."""
+        """A place to speak that no listener wants, for background work. Waits until there is one.
+        The event is set when a listener wants the place, or the server drains; the caller then has
+        to leave it at once. Raises the reason if no request is admitted."""
         await self.wait_open()
         async with self._line.borrowed() as wanted:
             if self._refusal is not None:
@@ -114,8 +116,9 @@ class Admission:
             yield wanted
 
     def _full(self) -> OverCapacity:
-        """Who comes back before those in line now have been served waits as long or is refused
-        again: that is judged by how long requests took lately, and take now."""
+        """The error for a full line. A client that returns before the present line is served waits
+        as long or is refused again, so the wait is estimated from how long requests took lately and
+        take now."""
         low, high = _RETRY_AFTER_MS
         now_s = time.monotonic()
         speaking_s = sum(now_s - started for started in self._started) / self._max_streams

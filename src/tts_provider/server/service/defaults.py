@@ -1,5 +1,5 @@
-"""What a request has that does not say: the operator's voice, speed, format and sample rate, else
-this server's own, or those of the service whose API it is."""
+"""Defaults for what a request leaves out: the operator's voice, speed, format and sample rate, else
+this server's own, or those of the service whose API was called."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tts_provider.errors import StartupError
 from tts_provider.speech.engine import SAMPLE_RATE
 
 SESSION_FORMATS: tuple[Format, ...] = ("pcm", "mulaw", "alaw", "opus")
-"""What a session can be heard in: its segments are encoded each by itself."""
+"""The formats of a session, each of whose segments is encoded by itself."""
 _FORMATS: Mapping[str, tuple[Format, ...]] = {
     "basic": COMMON_FORMATS,
     "openai": COMMON_FORMATS,
@@ -28,12 +28,12 @@ class Defaults:
     """None is speaker 0."""
     speed: float = 1.0
     formats: Mapping[str, Format] = field(default_factory=dict)
-    """By endpoint, `config.ENDPOINTS`; one that is not here has its own."""
+    """By endpoint, see `config.ENDPOINTS`; an endpoint that is missing has its own."""
     sample_rates: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> Defaults:
-        """Raises `StartupError` where an endpoint has no such format, or not at that rate."""
+        """Raises `StartupError` if an endpoint does not have the format, or not at that rate."""
         asked_formats = _by_endpoint(settings.default_format)
         formats: dict[str, Format] = {}
         for endpoint, name in asked_formats.items():
@@ -58,8 +58,8 @@ class Defaults:
     def output(
         self, endpoint: str, audio_format: Format | None, sample_rate: int | None, own: Format
     ) -> Output:
-        """Where a request says only this; `own` is the endpoint's own format. The default rate is
-        not that of a format which does not exist at it."""
+        """The output for a request that says only this; `own` is the endpoint's own format. The
+        default rate does not apply to a format that does not exist at it."""
         chosen = audio_format or self.formats.get(endpoint, own)
         usual = self.sample_rates.get(endpoint, SAMPLE_RATE)
         if usual not in sample_rates(chosen):

@@ -1,4 +1,4 @@
-"""How far jobs are: what their parts on the disk say, whichever server makes them."""
+"""The progress of jobs, read from their parts on the disk, whichever server makes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChapterProgress:
     title: str
     state: Literal["queued", "working", "done"]
     start_ms: int | None = None
-    """On the job's timeline; None until those before it are done."""
+    """On the job's timeline; None until the chapters before it are done."""
     duration_ms: int | None = None
 
 
@@ -39,7 +39,7 @@ class ChapterProgress:
 class JobProgress:
     characters: int
     share: float
-    """Of its characters that are spoken."""
+    """The share of its characters that is spoken."""
     chapters: tuple[ChapterProgress, ...]
     time_left_s: float | None = None
     duration_ms: int | None = None
@@ -51,12 +51,12 @@ class _Known:
     samples: dict[int, int] = field(default_factory=dict)
     """Of parts, by their number."""
     begun: tuple[float, float] | None = None
-    """When it was first looked at while it was worked on, and its share then."""
+    """When the job was first looked at while a server worked on it, and its share then."""
 
 
 @lru_cache(maxsize=16)
 def read_plan(book: Path) -> Plan:
-    """Of the book in that file, which never changes. Raises `TTSError` where it is damaged."""
+    """The plan of the book in a file, which never changes. Raises `TTSError` if it is damaged."""
     try:
         return plan_book(book_from_json(json.loads(book.read_bytes())))
     except (OSError, LookupError, TypeError, ValueError) as error:
@@ -64,7 +64,7 @@ def read_plan(book: Path) -> Plan:
 
 
 def remember(job: Job, timeline: Timeline) -> None:
-    """What is to be known of a job when its parts are gone. Raises `TTSError`."""
+    """Write down what must be known about a job after its parts are removed. Raises `TTSError`."""
     chapters = [
         ChapterProgress(
             chapter.title, "done", to_ms(chapter.start), to_ms(chapter.end - chapter.start)
@@ -80,18 +80,18 @@ def remember(job: Job, timeline: Timeline) -> None:
 
 
 class Watch:
-    """Over the jobs of one store."""
+    """Observes the jobs of one store."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._known: OrderedDict[str, _Known] = OrderedDict()
 
     async def progress(self, job: Job) -> JobProgress:
-        """Raises `TTSError` where the job's files are damaged."""
+        """Raises `TTSError` if the job's files are damaged."""
         return await asyncio.to_thread(self._progress, job)
 
     async def follow(self, job: Job) -> AsyncGenerator[tuple[Job, JobProgress], None]:
-        """What becomes of it, until it is over or removed."""
+        """Yield the progress of a job until it is over or removed."""
         now: Job | None = job
         while now is not None:
             yield now, await self.progress(now)
@@ -150,7 +150,7 @@ def _chapters(job: Job, plan: Plan, samples: dict[int, int]) -> list[ChapterProg
 
 
 def _time_left_s(job: Job, known: _Known, share: float) -> float | None:
-    """As fast as it went since it was first looked at."""
+    """The time left at the job's speed since it was first looked at."""
     now = time.monotonic()
     if job.state != "working":
         known.begun = None

@@ -1,8 +1,9 @@
-"""Jobs: books and long texts that become files while nobody waits, with what listeners leave.
+"""Jobs: books and long texts that become files in the background, with the capacity that listeners
+leave.
 
-A job borrows a place to speak for one line at a time, and gives it up at once where a listener
-wants it; the line is spoken again later. What was made lies in parts on the disk, so a job goes on
-where it was after whatever ended the server.
+A job borrows a place to speak for one line at a time, and gives it up at once if a listener wants
+it; the line is spoken again later. Finished parts are on the disk, so a job continues where it was,
+whatever ended the server.
 """
 
 from __future__ import annotations
@@ -48,18 +49,18 @@ from tts_provider.speech.reading import ReadingOptions
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 2
-"""Jobs that are worked on: a short one does not wait for the end of a long one."""
+"""How many jobs are worked on at once, so that a short one does not wait for a long one."""
 _RETRIED_S = 5.0
-"""A failure that may pass is tried again after so long."""
+"""How long to wait before a failure that may pass is retried."""
 _ATTEMPTS = 60
 _LOOKED_S = 30.0
-"""So often another server's jobs are looked for, and what is old goes."""
+"""How often to look for other servers' jobs, and to remove old ones."""
 _SEED = 1
 
 
 @dataclass(frozen=True)
 class Order:
-    """How a job is spoken and encoded: what its row keeps."""
+    """How a job is spoken and encoded, as its row in the database stores it."""
 
     voice: str
     format: AudioKind
@@ -95,7 +96,7 @@ class _Speaker:
     """A `jobs.speaker.Speaker`: this server itself."""
 
     def __init__(self, service: SpeechService, order: Order) -> None:
-        """Raises `InvalidRequest` where there is no such voice."""
+        """Raises `InvalidRequest` if there is no such voice."""
         self._service, self._order = service, order
         self._voice = service.find_voice(order.voice, None)
         self._reading = order.reading()
@@ -146,7 +147,7 @@ class _Speaker:
 
 
 class JobWorker:
-    """Works on what is in the store, until it is cancelled."""
+    """Works on the jobs in the store until it is cancelled."""
 
     def __init__(
         self, service: SpeechService, store: JobStore, *, kept_s: float, most_bytes: int
@@ -163,24 +164,25 @@ class JobWorker:
         )
 
     def wake(self) -> None:
-        """Something was added."""
+        """Notify the worker that a job was added."""
         self._woken.set()
 
     async def cancel(self, job_id: str) -> None:
-        """Returns when nothing of it is computed any more here."""
+        """Stop a job. Returns when this server computes nothing of it any more."""
         if (task := self._running.get(job_id)) is not None:
             task.cancel()
             await asyncio.wait({task})
 
     async def chapter(self, job: Job, chapter: int) -> Path:
-        """The file of one chapter, from 0, whose parts are all there. Raises `TTSError`."""
+        """The file of one chapter, counted from 0, if all its parts are there. Raises
+        `TTSError`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._threads, _write_chapter, job, chapter, self._signer, self._check
         )
 
     def _check(self, _: int) -> None:
-        """While a file is written: raises `Draining` where the server ends."""
+        """Called while a file is written: raises `Draining` if the server is stopping."""
         if self._is_ended:
             raise Draining("the server is shutting down")
 
@@ -219,7 +221,7 @@ class JobWorker:
                 self._running[job.id] = asyncio.create_task(self._work(job))
 
     async def _work(self, job: Job) -> None:
-        become(Caller(job.owner))  # for whom what is spoken counts
+        become(Caller(job.owner))  # whose usage the speech counts as
         folder = PartFolder(job.folder / "parts")
         try:
             for attempt in range(1, _ATTEMPTS + 1):
@@ -277,8 +279,8 @@ class JobWorker:
 
 
 def _open(folder: PartFolder, settings: Mapping[str, str]) -> bool:
-    """False where another server is at work in it. What was made with other settings, as by another
-    version of the model, is made anew."""
+    """Open the job's parts; False if another server works on it. Parts that were made with other
+    settings, such as another version of the model, are made again."""
     try:
         folder.open(settings)
     except FolderTaken:
@@ -307,7 +309,7 @@ def _write(
 
 
 def _write_chapter(job: Job, chapter: int, signer: ManifestSigner | None, check: OnSound) -> Path:
-    """Of a job that is not done, where all parts of the chapter are there."""
+    """Write one chapter of an unfinished job, if all parts of the chapter are there."""
     kind = Order.of(job).format
     path = job.folder / "chapters" / f"{chapter + 1:04}.{kind}"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What one request or context cost: counted as it is spoken, told when it is over."""
+"""What one request or context costs: counted while it is spoken, reported when it is over."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _Item = TypeVar("_Item", bound=pipeline.AudioChunk | pipeline.Segment)
 
 
 class Meter:
-    """What one request or context cost, told to the metrics and the log when it is over, and added
-    to what its key used as it comes."""
+    """What one request or context costs. It is reported to the metrics and the log when the request
+    is over, and added to its key's usage as it grows."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class Meter:
         place_of: Callable[[Voice], Place],
         is_background: bool = False,
     ) -> None:
-        """`place_of` says where what a voice speaks is counted. The first speaks unless told. In
-        the background nobody waits, so its times say nothing, and it is a part of a request that
-        was counted already."""
+        """`place_of` says where the speech of a voice is counted. The first voice speaks unless
+        another is named. In the background nobody waits, so times mean nothing there, and the text
+        is part of a request that was counted already."""
         self._is_background = is_background
         self._metrics = metrics
         self._endpoint = endpoint
@@ -54,20 +54,21 @@ class Meter:
         self.characters = 0
 
     def place_of(self, voice: Voice) -> Place:
-        """Where what this voice speaks is counted."""
+        """Where the speech of this voice is counted."""
         if voice.id not in self._places:
             self._places[voice.id] = self._find_place(voice)
         return self._places[voice.id]
 
     def take(self, characters: int, voice: Voice) -> None:
-        """So many are to be spoken in this voice."""
+        """Count characters that are to be spoken in this voice."""
         place = self.place_of(voice)
         self.characters += characters
         self._counts.add(place, Usage(characters=characters))
         self.took(characters, place)
 
     def took(self, characters: int, place: Place) -> None:
-        """So many were counted, which are given back where nothing of them is heard."""
+        """Record characters that were counted already, and give them back if nothing of them is
+        heard."""
         self._taken.append((place, characters))
 
     def _give_back(self) -> None:
@@ -76,7 +77,7 @@ class Meter:
         self._taken.clear()
 
     async def next(self, items: AsyncGenerator[_Item, None]) -> _Item | None:
-        """The next one, or None at the end; the time that it took to be made counts."""
+        """Return the next item, or None at the end, and count the time that it took."""
         asked = time.monotonic()
         item = await anext(items, None)
         self._engine_s += time.monotonic() - asked
@@ -85,18 +86,18 @@ class Meter:
         return item
 
     def hear(self, voice: Voice) -> None:
-        """It speaks now."""
+        """Record that this voice speaks now."""
         self._voices[voice.id] = None
         self._speaking = self.place_of(voice)
 
     def watch(self, passages: Iterable[Passage], voice: Voice) -> Iterator[Passage]:
-        """The same, of a text in `voice`; who speaks is known from then on."""
+        """Yield the passages of a text in `voice`, and record who speaks each of them."""
         for passage in passages:
             self.hear(passage.voice or voice)
             yield passage
 
     def begin(self) -> None:
-        """There is something to speak: from now on its first audio is waited for."""
+        """There is something to speak: the time to first audio runs from now on."""
         if self._arrived is None:
             self._arrived = time.monotonic()
 
@@ -112,7 +113,7 @@ class Meter:
 
     @contextmanager
     def measure(self) -> Iterator[None]:
-        """Around the whole of it: how it ends is its outcome."""
+        """Wraps the whole request or context: how the block ends is its outcome."""
         outcome = "failed"
         if not self._is_background:
             self._counts.add(self._first, Usage(requests=1))

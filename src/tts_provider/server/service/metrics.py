@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""The server's metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Metrics:
     """One server's counters, in a registry of their own."""
 
     def __init__(self, *, by_key: bool = False) -> None:
-        """`by_key` counts each key with a name apart, which makes as many series."""
+        """`by_key` counts each named key separately, which makes as many series."""
         self._registry = CollectorRegistry()
         options: dict[str, Any] = {"namespace": "tts", "registry": self._registry}
         self.requests = Counter(
@@ -57,7 +57,7 @@ class Metrics:
             )
 
     def count_key(self, key: str | None, outcome: str, characters: int, audio_s: float) -> None:
-        """What a request or context of this key came to, when it is over."""
+        """Count what a request or context of this key cost, when it is over."""
         if key is not None and self._key_requests and self._key_characters and self._key_audio_s:
             self._key_requests.labels(key, outcome).inc()
             self._key_characters.labels(key).inc(characters)
@@ -68,7 +68,7 @@ class Metrics:
         self._queued.set_function(queued)
 
     def register(self, collector: Collector) -> None:
-        """What somebody else counts."""
+        """Add the metrics of another module."""
         self._registry.register(collector)
 
     def render(self) -> bytes:

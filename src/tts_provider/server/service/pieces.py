@@ -1,4 +1,4 @@
-"""Speech → the bytes of a file or of a timeline, for every endpoint."""
+"""Encodes speech as the bytes of a file or of a timeline, for every endpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tts_provider.speech.pipeline import AudioChunk, Segment
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes, and the stretch of the timeline that they are counted as, in samples."""
+    """Bytes, and the stretch of the timeline that they stand for, in samples."""
 
     data: bytes
     start: int
@@ -33,16 +33,16 @@ class Piece:
 
 
 class PieceEncoder:
-    """What a client hears is bytes, in pieces that are never empty and follow one another.
+    """Encodes speech in consecutive pieces of bytes, none of them empty.
 
-    One that is cut encodes every segment by itself, so that its end does not wait for the next one:
-    PCM and G.711 join without a seam, and Ogg streams one after another are one file (RFC 3533
-    section 4, "chaining"). MP3 would have 50 ms of silence at each join, so its encoder goes on
-    until a flush. Close it whatever happens.
+    If the output is cut, every segment is encoded by itself, so that its end does not wait for the
+    next one: PCM and G.711 join without a seam, and Ogg streams one after another are one file (RFC
+    3533 section 4, "chaining"). MP3 would have 50 ms of silence at each join, so its encoder
+    continues until a flush. Always close the encoder.
     """
 
     def __init__(self, output: Output, *, is_cut: bool = False) -> None:
-        """Raises `InvalidRequest` where there is no such output."""
+        """Raises `InvalidRequest` if there is no such output."""
         output.check()
         self._output, self._is_cut = output, is_cut
         self._encoder: StreamEncoder | None = None
@@ -55,7 +55,7 @@ class PieceEncoder:
         whole."""
 
     async def push(self, item: AudioChunk | Segment) -> Sequence[Piece | Segment]:
-        """What there is to tell now: bytes, and a segment behind its bytes."""
+        """Return what is ready now: bytes, and a segment after its bytes."""
         if isinstance(item, Segment):
             ends = self._is_cut and self._output.format != "mp3"
             return [*(await self.flush() if ends else ()), item]
@@ -68,13 +68,13 @@ class PieceEncoder:
         self._data_bytes += len(data)
         self._end = made = item.end
         if sample_bytes := AUDIO_FORMATS[self._output.format].sample_bytes:
-            # A resampler holds the last few samples back: count what is there.
+            # A resampler holds back the last few samples: count what has come out.
             count = self._data_bytes // sample_bytes * SAMPLE_RATE // self._output.sample_rate
             made = self._begun + count
         return self._pieces(head + data, made)
 
     async def flush(self) -> list[Piece]:
-        """What the encoder still holds."""
+        """Return what the encoder still holds."""
         if self._encoder is None:
             return []
         data = await self._encoder.finish()

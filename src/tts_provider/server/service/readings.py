@@ -1,7 +1,7 @@
-"""Texts that take long to read, beside the event loop: on two threads that all requests share.
+"""Reads long texts beside the event loop, on two threads that all requests share.
 
-Reading is Python's own work, so more threads would read no more, and keep the event loop waiting
-longer for its turn.
+Reading is pure Python, so more threads would not read more, and the event loop would wait longer
+for its turn.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def _threads() -> ThreadPoolExecutor:
 
 
 class Readings:
-    """Those of one server."""
+    """The reading threads of one server."""
 
     def __init__(self, most_shown: int) -> None:
-        """`most_shown` requests may wait at a time only to see what would be spoken."""
+        """At most `most_shown` requests may wait at a time for a text that is only shown."""
         full = f"{most_shown} texts wait to be shown as words, the limit; try again later"
         self._shown = Line(1, try_later(full), waiting=most_shown - 1)
 
     async def read(self, reading: Callable[[], Iterable[_Read]]) -> list[_Read]:
-        """All that it yields; where it is cancelled, its thread stops behind the next of them."""
+        """Return all that it yields. If this is cancelled, its thread stops after the next item."""
         is_over = threading.Event()
 
         def collect() -> list[_Read]:
@@ -53,9 +53,9 @@ class Readings:
             is_over.set()
 
     async def show(self, reading: Callable[[], Iterable[_Read]]) -> list[_Read]:
-        """The same for who wants to see it only: one at a time, so that who speaks has a thread.
+        """The same for a text that is only shown: one at a time, so that speech has a thread.
 
-        Raises `OverCapacity` where too many wait.
+        Raises `OverCapacity` if too many wait.
         """
         async with self._shown.place():
             return await self.read(reading)

@@ -77,15 +77,16 @@ from tts_provider.voices.store import StoredVoice, VoiceStore
 log = logging.getLogger(__name__)
 
 MAX_CONTEXT_S = 60.0
-"""Audio of what was said before, in one request or message: more than the model has room for."""
-_ROUNDING_S = 0.1  # by which recordings of a minute together may be longer than a minute
+"""The most audio of what was said before, in one request or message: more than the model has room
+for."""
+_ROUNDING_S = 0.1  # tolerance for recordings that together have a minute
 
-_MAX_NAMED = 8  # voices in a sentence
+_MAX_NAMED = 8  # voices that an error lists
 
 
 @dataclass(frozen=True)
 class Said:
-    """What was said before, as a client tells it; `audio` is a file."""
+    """What was said before, as the client sent it; `audio` is a file."""
 
     text: str
     audio: bytes
@@ -93,7 +94,7 @@ class Said:
 
 
 class SpeechService:
-    """One engine and those who may use it."""
+    """One engine, and the admission, keys, voices and metrics around it."""
 
     def __init__(
         self,
@@ -112,7 +113,8 @@ class SpeechService:
         metrics_by_key: bool = False,
         defaults: Defaults | None = None,
     ) -> None:
-        """`speakers` are other services' names of voices, in lower case → this server's speaker."""
+        """`speakers` maps other services' names of voices, in lower case, to this server's
+        speakers."""
         self.engine = engine
         self.defaults = defaults or Defaults()
         self._speakers = speakers or {}
@@ -136,30 +138,30 @@ class SpeechService:
 
     @property
     def is_ready(self) -> bool:
-        """Requests are served."""
+        """Whether requests are served."""
         return self.admission.is_open and self.engine.problem is None
 
     @property
     def needs_restart(self) -> bool:
-        """The engine is broken for good: neither time nor another request mends it."""
+        """Whether the engine is broken for good: neither time nor another request repairs it."""
         return isinstance(self.engine.problem, EngineFailed)
 
     async def wait_for_voices(self) -> None:
-        """Until the engine has voices; those on other machines are known late. Raises `WireError`
-        where there will be none."""
+        """Wait until the engine has voices; those on other machines are known late. Raises
+        `WireError` if there will be none."""
         if not self.engine.voices():
             await self.admission.wait_open()
 
     def find_voice(
         self, voice: str | None, speaker: int | None, *, unknown_status: int | None = None
     ) -> Voice:
-        """The voice of that id or alias in any case, the engine's own or enrolled; else, as where
-        it is empty, that speaker's, else the default one, or the first that the caller's key may
-        speak with.
+        """Find a voice by its id or alias, in upper or lower case, the engine's own or enrolled. If
+        it is empty or None, this is the speaker's voice, else the default one, or the first that
+        the caller's key may speak with.
 
-        Raises `InvalidRequest` listing the engine's voices, over HTTP with `unknown_status`,
-        saying who can speak in this one, or that the caller may not; and `Loading` where they are
-        not known yet.
+        Raises `InvalidRequest` if there is no such voice (HTTP status `unknown_status`), if this
+        engine cannot speak in it, or if the caller may not use it. Raises `Loading` if the voices
+        are not known yet.
         """
         allowed = current_caller().voices
         found = self._find_any_voice(voice, speaker, unknown_status)
@@ -223,7 +225,7 @@ class SpeechService:
         )
 
     def _find_mixture(self, name: str, unknown_status: int | None) -> Voice | None:
-        """Raises `InvalidRequest` where it is one that cannot be spoken."""
+        """Raises `InvalidRequest` if it is a mixture that cannot be spoken."""
         try:
             return self.engine.mixture(name)
         except InvalidRequest as problem:
@@ -232,7 +234,7 @@ class SpeechService:
             ) from None
 
     def _find_enrolled(self, voice: str) -> Voice | None:
-        # A small file is read here, on the event loop, once for each voice.
+        # This reads a small file on the event loop, once for each voice.
         stored = self._store.get(voice) if self._store is not None else None
         if stored is None or not self.is_there(stored):
             return None
@@ -251,15 +253,15 @@ class SpeechService:
         return any(map(self._readers_beside, self.engine.voices()))
 
     def _readers_beside(self, voice: Voice) -> Mapping[str, Voice]:
-        """By another language: who reads it instead of this voice."""
+        """By language: the voice that reads it instead of this one."""
         if not self._follow_language:
             return {}
         engine = self.engine.of(voice)
         return readers_beside(voice, filter(engine.can_read, self.engine.voices()))
 
     async def voices(self) -> Sequence[Voice]:
-        """Those that can speak here for the caller: the engine's, and the enrolled ones where it
-        takes them."""
+        """The voices that can speak for the caller: the engine's, and the enrolled ones if the
+        engine uses them."""
         voices = list(self.engine.voices())
         if self._store is not None and self.engine.takes_prompts:
             stored = await asyncio.to_thread(self._store.list)
@@ -268,26 +270,25 @@ class SpeechService:
         return [voice for voice in voices if allowed is None or voice.id in allowed]
 
     def is_there(self, stored: StoredVoice) -> bool:
-        """Whether an enrolled voice is there for the caller: its own, or one that is shared."""
+        """Whether the caller may see an enrolled voice: its own, or a shared one."""
         return current_caller().may_see(stored.owner, is_shared=stored.is_shared)
 
     def is_ready_for(self, voice: Voice) -> bool:
-        """Whether what is asked in this voice need not wait for the model."""
+        """Whether a request in this voice does not have to wait for the model."""
         return self.admission.is_open or self.engine.can_speak_early(voice)
 
     def is_loaded_for(self, voice: Voice) -> bool:
-        """Whether what is asked in this voice, let in, need not wait for a model that was
-        unloaded."""
+        """Whether an admitted request in this voice does not have to wait for an unloaded model."""
         return self.engine.of(voice).residency == "loaded"
 
     @property
     def model_state(self) -> Residency:
-        """Where the model is; one that is unloaded is loaded by the next request."""
+        """Whether the model is loaded; the next request loads one that is unloaded."""
         return "loading" if self.is_loading else self.engine.residency
 
     @property
     def is_loading(self) -> bool:
-        """Whoever connects now waits for the model."""
+        """Whether a client that connects now has to wait for the model."""
         if not self.admission.is_open:
             return self.admission.refusal is None
         return self.engine.residency == "loading"
@@ -295,19 +296,19 @@ class SpeechService:
     def new_reader(
         self, voice: Voice, reading: ReadingOptions, amount: Amount | None = None
     ) -> Reader:
-        """For a text that is still being written, read as was asked for, and spoken in `voice`
-        where it names no other; `amount` is that of all which have one bound."""
+        """A reader for a text that is still being written. It is read as `reading` asks, and spoken
+        in `voice` unless it names another; `amount` is shared by all readers under one limit."""
         cast = self._cast(reading)
         return Reader(cast.options(voice), cast, amount)
 
     def _cast(self, asked: ReadingOptions) -> Cast:
-        """Who may speak in a text that is read as `asked`, and what the server and a voice add to
-        that."""
-        # An index of 10 000 entries takes milliseconds: one for all voices that have the same.
+        """Who may speak in a text that is read as `asked`, with what the server and a voice add to
+        those options."""
+        # An index of 10 000 entries takes milliseconds, so voices with the same lexicon share one.
         merged, caller = dict[int, Lexicon](), current_caller()
 
         def find(name: str) -> Voice:
-            # Long texts are read on threads, which do not know for whom.
+            # Long texts are read on threads, which do not know the caller.
             with text_named("text", "voice"), acting(caller):
                 return self.find_voice(name, None)
 
@@ -337,9 +338,9 @@ class SpeechService:
         text_name: str = "text",
         holds_silence: bool = False,
     ) -> AsyncGenerator[Piece | pipeline.Segment, None]:
-        """Wait for a stream, listen to what was said before, then yield the utterance, or a
-        dialogue's, as the bytes of one file, and its segments where it is `word_times`; its text is
-        read as `reading` asks. The encoder is closed then. With `holds_silence` bytes come when
+        """Wait for a stream, listen to what was said before, then yield the utterance or the
+        dialogue as the bytes of one file, and its segments if it has `word_times`. Its text is read
+        as `reading` asks. Closes the encoder at the end. With `holds_silence`, bytes come only when
         there is something to hear.
 
         Raises `WireError`, whose text is called `text_name`.
@@ -383,10 +384,10 @@ class SpeechService:
     async def speak_aside(
         self, utterance: Utterance, reading: ReadingOptions
     ) -> AsyncGenerator[pipeline.AudioChunk | pipeline.Segment, None]:
-        """A text that nobody waits for, as sound and where it is `word_times` as segments. Who asks
-        has borrowed a place to speak.
+        """Speak a text that nobody waits for, as samples and, with `word_times`, as segments. The
+        caller must have borrowed a place to speak.
 
-        Raises `WireError`, and `NoSpeech` where there is nothing to speak.
+        Raises `WireError`, and `NoSpeech` if there is nothing to speak.
         """
         utterance = replace(utterance, is_background=True)
         meter = self.new_meter("jobs", utterance.voice, is_background=True)
@@ -402,7 +403,7 @@ class SpeechService:
                     yield item
 
     def new_meter(self, endpoint: str, *voices: Voice, is_background: bool = False) -> Meter:
-        """Of a request or context of whoever is served now."""
+        """The meter for a request or context of the current caller."""
         return Meter(
             self.metrics,
             endpoint,
@@ -414,8 +415,8 @@ class SpeechService:
         )
 
     def place_of(self, voice: Voice) -> Place:
-        """Where what this voice speaks is counted, for whoever is served now."""
-        is_mixture = "+" in voice.id or " " in voice.id  # of which there are any number
+        """Where the speech of this voice is counted for the current caller."""
+        is_mixture = "+" in voice.id or " " in voice.id  # mixtures are unlimited in number
         name = "mixture" if is_mixture else voice.id
         return Place(current_caller().name or "", name, self.engine.of(voice).name)
 
@@ -428,8 +429,8 @@ class SpeechService:
         meter: Meter,
     ) -> AsyncGenerator[Piece | pipeline.Segment, None]:
         """Wait for a stream, then speak one passage of a context, whose timeline made `progress`.
-        A place is held for a passage only, so contexts take turns with everybody else; silence
-        within a context takes none."""
+        It holds a place for this passage only, so contexts take turns with all other requests;
+        silence within a context needs no place."""
         has_begun = progress.position > 0
         meter.hear(passage.voice or utterance.voice)
         place: AbstractAsyncContextManager[None] = nullcontext()
@@ -452,18 +453,19 @@ class SpeechService:
     async def listen(
         self, said: Said, voice: Voice, history: History, max_audio_s: float = MAX_CONTEXT_S
     ) -> float:
-        """Add what was said before to the history of utterances in `voice`; how many seconds of
-        audio it was. To be called with a place to speak: it takes the engine's time.
+        """Add what was said before to the history of utterances in `voice`; return how many seconds
+        of audio it was. The caller must hold a place to speak, because this takes the engine's
+        time.
 
-        Raises `InvalidRequest` where the audio is none, or longer, or the engine does not listen;
-        `NoSpeech` where the text has nothing to say.
+        Raises `InvalidRequest` if the audio is invalid or too long, or the engine does not listen;
+        `NoSpeech` if the text has nothing to say.
         """
         engine = self.engine.of(voice)
         samples = np.zeros(0, np.float32)
         if engine.takes_prompts:
             samples = await self.decoders.decode(
                 said.audio,
-                max_bytes=self.limits.max_waiting_bytes,  # messages have bounds of their own
+                max_bytes=self.limits.max_waiting_bytes,  # messages have their own limits
                 max_audio_s=max_audio_s,
             )
         words = " ".join(passage.spoken for passage in await self._read(said.text, voice))
@@ -481,9 +483,10 @@ class SpeechService:
         longest_s: float = math.inf,
         is_whole: bool = False,
     ) -> Iterable[Passage]:
-        """Its passages, all of them read by now if it is long or `is_whole`. Raises
-        `InvalidRequest` where it is wrong SSML, its pauses together are longer than `longest_s`, or
-        a lexicon that the request has brought makes too many words: before the first is spoken."""
+        """The passages of a text. If it is long or `is_whole`, all of them are read before this
+        returns. Before the first is spoken, raises `InvalidRequest` if the SSML is invalid, the
+        pauses together are longer than `longest_s`, or a lexicon in the request makes too many
+        words."""
         reader = self.new_reader(voice, asked)
         if len(text) > PIECE_CHARACTERS:
             read = await self.readings.read(lambda: reader.read(text))
@@ -510,8 +513,8 @@ class SpeechService:
     async def _read_dialogue(
         self, dialogue: Dialogue, reading: ReadingOptions
     ) -> list[pipeline.Turn]:
-        """All of it, before the first turn is spoken. Raises `InvalidRequest` as `_read` does, and
-        `NoSpeech` where a turn has nothing to say; both name the turn."""
+        """Read the whole dialogue before the first turn is spoken. Raises `InvalidRequest` as
+        `_read` does, and `NoSpeech` if a turn has nothing to say; both name the turn."""
 
         def read_turns() -> Iterator[tuple[int, Passage]]:
             amount, cast = Amount(), self._cast(reading)
@@ -549,15 +552,15 @@ class SpeechService:
         ]
 
     def _longest_s(self, utterance: Utterance) -> float:
-        """Where it wants so little audio that it cannot be too long, it is cut."""
+        """The longest speech that is allowed. A request that sets a lower limit is cut instead."""
         longest_s = self.limits.max_reply_audio_s
         wanted_ms = utterance.manner.max_audio_ms
         return math.inf if wanted_ms is not None and wanted_ms <= 1000 * longest_s else longest_s
 
     async def words(self, text: str, voice: Voice, reading: ReadingOptions) -> list[str]:
-        """What would be spoken, a segment each. Cancelled, it is read no further.
+        """The segments that would be spoken. Reading stops if this is cancelled.
 
-        Raises `InvalidRequest` as reading does, and `OverCapacity` where too many ask for it.
+        Raises `InvalidRequest` as reading does, and `OverCapacity` if too many requests wait.
         """
         reader = self.new_reader(voice, reading)
         passages = await self.readings.show(lambda: reader.read(text))
@@ -582,7 +585,7 @@ class SpeechService:
 
     @contextmanager
     def expect_reading(self, audio_s: float, disconnect: Callable[[], None]) -> Iterator[None]:
-        """Around sending so much audio: a listener that falls too far behind is cut off."""
+        """Wraps the sending of some audio: a listener that falls too far behind is disconnected."""
         limit_s = self.limits.max_unsent_audio_s
 
         def give_up() -> None:
@@ -603,7 +606,7 @@ class SpeechService:
         return {name: getattr(self.limits, name) for name in Limits.model_fields}
 
     async def info(self) -> dict[str, Any]:
-        """What there is to know about this server, older clients' names included."""
+        """Facts about this server, including those by names that older clients read."""
         engine, voices = self.engine, await self.voices()
         return {
             "engine": engine.name,
@@ -642,5 +645,5 @@ def voice_facts(voice: Voice) -> dict[str, Any]:
 
 
 def unexpected_failure() -> EngineFailed:
-    """What a client hears of a fault of ours, which was logged."""
+    """The error that a client receives for a fault of the server, which was logged."""
     return EngineFailed("the server failed while speaking; its log says why", code="internal_error")

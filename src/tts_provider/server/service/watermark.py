@@ -1,4 +1,4 @@
-"""Whose speech is marked: between the pipeline and whatever encodes it, for every endpoint."""
+"""Marks speech with the watermark, between the pipeline and the encoder, for every endpoint."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["auto", "on", "off"]
 
-# The `source` of voices that sound like people: what anybody can be imitated with.
+# The `source` of voices that sound like people, and so can imitate somebody.
 LIKE_PEOPLE = ("csm", "kokoro", ENROLLED)
 
 
 class Watermark:
-    """`on` marks every voice, `auto` those that sound like people, where the extra is installed."""
+    """`on` marks every voice; `auto` marks those that sound like people, if the extra is
+    installed."""
 
     def __init__(self, mode: Mode, *, is_like_people: bool = False) -> None:
-        """Its files are read where they are needed for sure: `on`, or with an engine that
-        `is_like_people`. Raises `StartupError` where they are missing or damaged."""
+        """Reads its files now if they are certainly needed: with `on`, or with an engine that
+        `is_like_people`. Raises `StartupError` if they are missing or damaged."""
         self._mode = mode
         if mode == "auto" and not is_installed():
             self._mode = "off"
@@ -40,8 +41,9 @@ class Watermark:
         return self._mode == "on" or (self._mode == "auto" and voice.source in LIKE_PEOPLE)
 
     async def mark(self, voice: Voice) -> Mark | None:
-        """What marks passages in this voice, where it asks for it: as many samples, at the same
-        places. Of the first one somebody waits for the sound, and its beginning leaves as it is."""
+        """Return what marks passages in this voice, if they are to be marked. It returns as many
+        samples, at the same places. Somebody waits for the first sound, so the beginning of the
+        first passage is not marked."""
         if not self.marks(voice):
             return None
         encoder = await asyncio.to_thread(_encoder)
@@ -55,6 +57,6 @@ def _encoder() -> Encoder:
 
 @functools.cache
 def decoder() -> Decoder:
-    """What finds marks, for the whole process; the first call takes half a second. Raises
+    """The watermark decoder, one for the whole process; the first call takes half a second. Raises
     `StartupError`."""
     return Decoder(read_weights())

@@ -1,4 +1,4 @@
-"""A word and its time, as our own endpoints write it."""
+"""A word and its time, as this server's own endpoints write it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def words_facts(words: Sequence[Word]) -> dict[str, Any]:
 
 
 def are_estimated(words: Sequence[Word]) -> bool:
-    """Their times were found afterwards."""
+    """Whether the times were found afterwards, by forced alignment."""
     return any(word.is_estimated for word in words)
 
 
@@ -29,6 +29,6 @@ def _facts(word: Word) -> dict[str, Any]:
 
 
 def who_says(word: Word) -> dict[str, Any]:
-    """Nothing where there is one voice."""
+    """Empty if there is one voice."""
     turn = {} if word.turn is None else {"turn": word.turn}
     return {**turn, "voice": word.voice} if word.voice else turn

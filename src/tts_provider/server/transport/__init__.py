@@ -1,1 +1,2 @@
-"""What stands before a request: connections, frames, addresses, hosts, origins and keys."""
+"""What the server checks before a request: connections, frames, addresses, hosts, origins and
+keys."""

@@ -1,5 +1,5 @@
-"""What a request's address says, before anything else looks at it: slashes too many are dropped,
-and the service whose API is asked for words the errors."""
+"""Reads a request's address before anything else does: drops surplus slashes, and finds the service
+whose API was called, in whose shape errors are sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ErrorBody = Callable[[WireError], dict[str, object]]
 
 @dataclass(frozen=True)
 class ErrorShape:
-    """How a service words its errors, and which requests are for it."""
+    """The shape of a service's errors, and which requests are for it."""
 
     is_for: Callable[[str, Headers], bool]
     """Of a path and headers."""
@@ -43,18 +43,19 @@ class AddressMiddleware:
 
 
 def clean_path(path: str) -> str:
-    """Without empty segments: clients join a base address and a path as they please."""
+    """The path without empty segments, because clients join a base address and a path in different
+    ways."""
     path = _SLASHES.sub("/", path)
     return path if path == "/" else path.rstrip("/")
 
 
 def error_body_of(scope: Scope) -> ErrorBody:
-    """How an error is worded for this request."""
+    """How this request's service words the body of an error."""
     return _shape_of(scope).body
 
 
 def error_headers_of(scope: Scope) -> Callable[[WireError], Mapping[str, str]]:
-    """What this request's service says of an error in its headers."""
+    """Which headers this request's service adds to an error."""
     return _shape_of(scope).headers
 
 
@@ -65,7 +66,7 @@ def _shape_of(scope: Scope) -> ErrorShape:
 
 
 def error_body(problem: WireError) -> dict[str, object]:
-    """An error in the shape of OpenAI's API, which is the shape of this server's own HTTP."""
+    """An error in the shape of OpenAI's API, which this server's own HTTP uses too."""
     kind = "invalid_request_error" if problem.http_status < 500 else "server_error"
     if problem.http_status == 429:
         kind = "rate_limit_error"

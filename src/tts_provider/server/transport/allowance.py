@@ -1,4 +1,4 @@
-"""A key's limits over HTTP: requests in a minute, and headers that tell what is left."""
+"""A key's rate limits over HTTP: requests in a minute, and headers that say what is left."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from tts_provider.keys.limits import Allowances
 from tts_provider.server.transport.auth import refuse
 
 COUNTED = ("POST", "PUT", "PATCH", "DELETE")
-"""What only reads is no request to a limit, so that a client can look at what is left."""
+"""Requests that only read do not count, so that a client can look at what is left."""
 
 
 class AllowanceMiddleware:
-    """Behind the key check. WebSockets count what is asked on them, each in its own place."""
+    """Counts requests, after the key check. Requests on a WebSocket are counted where they are
+    served."""
 
     def __init__(self, app: ASGIApp, allowances: Allowances) -> None:
         self._app = app
@@ -32,7 +33,7 @@ class AllowanceMiddleware:
         await self._app(scope, receive, send)
 
     def _telling(self, caller: Caller, send: Send) -> Send:
-        """The same, with what is left when the answer begins."""
+        """The same `send`, which adds what is left to the headers when the answer begins."""
 
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Who may come in: the checks of host and origin and of the key, before any upgrade or route.
+"""Access checks: the host, the origin and the key, before any upgrade or route.
 
 All are ASGI middleware, so HTTP and WebSocket obey the same rules. A WebSocket is refused with a
 plain HTTP response instead of the upgrade.
@@ -61,7 +61,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 @dataclass(frozen=True)
 class KeyPlaces:
-    """Where clients put their key, beside the subprotocol that is ours."""
+    """Where clients put their key, besides this server's own subprotocol."""
 
     schemes: tuple[str, ...] = ()
     """The word before it in `Authorization`, or offered as a subprotocol before it."""
@@ -78,14 +78,14 @@ class KeyPlaces:
 
 
 EVERYWHERE = KeyPlaces(schemes=("bearer",), headers=("x-api-key",))
-"""What every client may do."""
+"""Where every client may put its key."""
 
 
 class HostMiddleware:
-    """Under which names a browser may know this server: the defense against DNS rebinding, where
-    a stranger's page has its own name lead to us, and so the same origin. Others than browsers are
-    not asked: nobody else takes a page's word for where it comes from. Nor is anybody where keys
-    are needed."""
+    """Checks the name by which a browser reaches this server. This is the defense against DNS
+    rebinding, in which a stranger's page makes its own name lead to this server and so has the same
+    origin. Only browsers are checked, because no other program runs a page's code, and only if no
+    keys are needed."""
 
     def __init__(
         self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str], keys: KeyRing
@@ -114,9 +114,9 @@ class HostMiddleware:
         return "*" in self._hosts or name in self._hosts or is_private_name(name)
 
     def _may_be_rebound(self, headers: Headers) -> bool:
-        """Whether it is a browser's, from a page or a link without TLS: a rebound name leads to
-        our plain HTTP, where it has no certificate. A page can neither forge `Origin` nor add
-        `Sec-Fetch-…`, which browsers send with TLS and to localhost only."""
+        """Whether the request is a browser's, from a page or a link without TLS: a rebound name
+        leads to plain HTTP, because it has no certificate here. A page can neither forge `Origin`
+        nor add `Sec-Fetch-…`, which browsers send with TLS and to localhost only."""
         if (origin := headers.get("origin")) is not None:
             is_listed = "*" in self._origins or origin.lower() in self._origins
             return not (is_listed or origin.lower().startswith("https://"))
@@ -126,8 +126,8 @@ class HostMiddleware:
 
 
 def is_private_name(name: str) -> bool:
-    """Whether no stranger can own it in the DNS: an address, a name without a dot, or one below a
-    domain that is reserved for networks of one's own."""
+    """Whether no stranger can own the name in the DNS: it is an address, has no dot, or is below a
+    domain that is reserved for private networks."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -136,7 +136,7 @@ def is_private_name(name: str) -> bool:
 
 
 class OriginMiddleware:
-    """A browser's page may call from the same host or from the allow-list."""
+    """Allows requests of browsers only from pages of the same host or of the allow-list."""
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
         self._app = app
@@ -165,7 +165,7 @@ class OriginMiddleware:
 
 
 def _host_port(authority: str, scheme: str) -> tuple[str, int | None] | None:
-    """A host header or an origin's host, with the scheme's own port where none is written."""
+    """A host header or an origin's host, with the scheme's default port if none is written."""
     try:
         parts = urlsplit(f"//{authority}")
         port = parts.port
@@ -177,11 +177,11 @@ def _host_port(authority: str, scheme: str) -> tuple[str, int | None] | None:
 
 
 class KeyMiddleware:
-    """Where keys are configured, everything but the probes and the page needs one of them. The
-    scope says then who is calling (`keys/caller.py`).
+    """If keys are configured, everything except the probes and the page needs one of them. The ASGI
+    scope then says who is calling (`keys/caller.py`).
 
-    A WebSocket to a path that `takes_key` may bring it in a message: `missing_key` is what it has
-    to show it to.
+    A WebSocket to a path that `takes_key` may bring the key in a message: it then shows it to
+    `missing_key`.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class KeyMiddleware:
         scopes_needed: Callable[[Scope], Collection[str]] = lambda _: (),
         guesses: Guesses | None = None,
     ) -> None:
-        """One of the scopes that are needed must be the caller's, where there are some."""
+        """If a route needs scopes, the caller must have one of them."""
         self._guesses = guesses or Guesses()
         self._app = app
         self._keys = keys
@@ -233,7 +233,8 @@ class KeyMiddleware:
         await self._app(scope, receive, send)
 
     def _find_caller(self, scope: Scope) -> Caller:
-        """A stranger is who need not show a key, or may show it later. Raises `Unauthorized`."""
+        """Return who is calling. A stranger needs no key, or may show it later. Raises
+        `Unauthorized`."""
         if not self._keys.is_needed:
             return ANONYMOUS
         if _is_open(scope):
@@ -257,7 +258,7 @@ class KeyMiddleware:
             caller.require(*needed)
 
     def _let_in(self, scope: Scope, key: str) -> None:
-        """The running connection is its key's from now on. Raises `Unauthorized`, and
+        """From now on the open connection belongs to this key. Raises `Unauthorized` and
         `ScopeTooSmall`."""
         caller = self._keys.find(key)
         self._check_scope(scope, caller)
@@ -266,16 +267,16 @@ class KeyMiddleware:
 
 @dataclass(frozen=True)
 class MissingKey:
-    """Of a connection that has still to bring its key in a message."""
+    """The key of a connection that still has to send it in a message."""
 
     show: Callable[[str], None]
     """Lets the key's owner in. Raises `Unauthorized`, and `ScopeTooSmall`."""
     answer_late: Callable[[], Awaitable[bool]]
-    """Waits before somebody hears that theirs is no key (`UnknownKey`)."""
+    """Waits before a client is told that its key is wrong (`UnknownKey`)."""
 
 
 def missing_key(scope: Scope) -> MissingKey | None:
-    """Where the connection has still to bring one."""
+    """The `MissingKey` of a connection that still has to send its key, else None."""
     missing: MissingKey | None = scope.get(_MISSING_KEY)
     return missing
 
@@ -296,7 +297,7 @@ def is_open_path(path: str, method: str) -> bool:
 
 
 def offered_key(scope: Scope, places: KeyPlaces) -> str | None:
-    """The key a request carries, from whichever of the places for it."""
+    """The key that a request carries, from any of the places for it."""
     return _key_in_headers(Headers(scope=scope), places) or _key_in_address(scope, places)
 
 
@@ -376,7 +377,7 @@ def log_refusal(scope: Scope, code: str) -> None:
 
 
 def plain_refusal(problem: WireError) -> bytes:
-    """A whole HTTP response, for where there is no application to give one."""
+    """A whole HTTP response, for errors before there is an application."""
     body = json.dumps(error_body(problem)).encode()
     status = http.HTTPStatus(problem.http_status)
     head = (

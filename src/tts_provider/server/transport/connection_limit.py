@@ -1,4 +1,4 @@
-"""How many connections there are, before any of them has said what it wants."""
+"""The connection limit, which applies before a client has sent anything."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ log = logging.getLogger(__name__)
 ACCEPTED_A_TURN = 32
 # Turns of the event loop from a connection's acceptance until the one that makes room is closed.
 _TURNS = 8
-# Beside connections: listeners, the log, the model's files, decoders' pipes.
+# Besides connections: listeners, the log, the model's files, decoders' pipes.
 _OTHER_FILES = 128
 _RESERVED = _TURNS * ACCEPTED_A_TURN + _OTHER_FILES
 _TOLD_EVERY_S = 1.0
 
 
 class LimitedConnection(Protocol):
-    """A connection that is HTTP still."""
+    """A connection that still is HTTP."""
 
     @property
     def is_waiting(self) -> bool:
-        """Its client has still to send a request, or the rest of one."""
+        """Whether its client still has to send a request, or the rest of one."""
 
     def refuse(self, problem: OverCapacity) -> None: ...
     def reset(self) -> None: ...
 
 
 class ConnectionLimit:
-    """One that is full lets the newest in and ends the one whose client has longest said nothing:
-    who only holds connections open keeps nobody out. Where all are at work the newest is refused.
+    """When the limit is reached, the newest connection is admitted, and the one whose client has
+    been silent longest is closed. A client that only holds connections open therefore keeps nobody
+    out. If all connections are busy, the newest is refused.
     """
 
     def __init__(self, max_sockets: int) -> None:
@@ -43,7 +44,7 @@ class ConnectionLimit:
         self._told_s = -_TOLD_EVERY_S
 
     def enter(self, connection: LimitedConnection, open_sockets: int) -> None:
-        """`open_sockets` counts it already."""
+        """Admit a connection, which `open_sockets` counts already."""
         self.wait(connection)
         if open_sockets <= self._max_sockets:
             return
@@ -60,7 +61,7 @@ class ConnectionLimit:
         connection.refuse(problem)
 
     def wait(self, connection: LimitedConnection) -> None:
-        """From now on it is waited for."""
+        """From now on the connection waits for its client."""
         self._waiting.pop(connection, None)
         self._waiting[connection] = None
 
@@ -80,7 +81,7 @@ class ConnectionLimit:
 
 
 def sockets_allowed(wanted: int) -> int:
-    """How many connections the system lets us have, `wanted` at most; a soft limit is raised."""
+    """How many connections the operating system allows, at most `wanted`; raises the soft limit."""
     if sys.platform == "win32":
         return wanted
     import resource

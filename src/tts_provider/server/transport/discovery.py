@@ -1,4 +1,5 @@
-"""Telling the local network where Wyoming is, by multicast DNS, so that Home Assistant finds it."""
+"""Announces the Wyoming port on the local network by multicast DNS, so that Home Assistant finds
+it."""
 
 from __future__ import annotations
 
@@ -18,10 +19,10 @@ _WITHOUT = "leave --wyoming-zeroconf out, and name host and port in Home Assista
 
 
 class Announcement:
-    """Of one port; begins with `announce`, ends with `withdraw`."""
+    """The announcement of one port; begins with `announce`, ends with `withdraw`."""
 
     def __init__(self, host: str, port: int) -> None:
-        """Raises `StartupError` where zeroconf is not installed, or there is no network."""
+        """Raises `StartupError` if zeroconf is not installed or there is no network."""
         try:
             from zeroconf.asyncio import AsyncServiceInfo
         except ImportError:
@@ -36,7 +37,7 @@ class Announcement:
         )
 
     async def announce(self) -> None:
-        """Raises `StartupError` where nothing can be told here."""
+        """Raises `StartupError` if the network cannot be used for announcements."""
         from zeroconf import Error
         from zeroconf.asyncio import AsyncZeroconf
 
@@ -56,7 +57,7 @@ class Announcement:
 
 
 def _find_address(host: str) -> str:
-    """What others reach this machine at, in IPv4, where it listens on `host`."""
+    """The IPv4 address by which others reach this machine if it listens on `host`."""
     try:
         if host not in _EVERYWHERE:
             return socket.gethostbyname(host)

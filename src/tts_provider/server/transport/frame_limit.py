@@ -1,7 +1,7 @@
-"""How much of what one WebSocket sends is looked at before everybody else has a turn.
+"""Limits how much of one WebSocket's input is read before all others have a turn.
 
 A frame takes 0.1 ms to handle and has 6 bytes at least, so what arrives in one read may take
-seconds. It is cut at the ends of frames, so many a turn, and so many a second.
+seconds. The input is cut at the ends of frames, with a limit for each turn and for each second.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tts_provider.config import Limits
 
 FRAMES_A_TURN = 8
 BYTES_A_TURN = 64 * 1024
-# What may come at once after a pause: a text that was written long ago, the other side's audio.
+# The burst that is allowed after a pause: a text that was written long ago, the other side's audio.
 _BURST_S = 4.0
 
 _PING = 0x9
@@ -20,7 +20,7 @@ _PING = 0x9
 
 @dataclass
 class Cut:
-    """The beginning of what arrived."""
+    """The part of the input that is read in this turn."""
 
     data_bytes: int = 0
     frames: int = 0  # that end in it
@@ -28,15 +28,15 @@ class Cut:
 
 
 class FrameCutter:
-    """Where frames end: https://datatracker.ietf.org/doc/html/rfc6455#section-5.2"""
+    """Finds the ends of frames: https://datatracker.ietf.org/doc/html/rfc6455#section-5.2"""
 
     def __init__(self) -> None:
-        self._left_bytes = 0  # of the frame that was begun
+        self._left_bytes = 0  # of the frame that has begun
         self._is_ping = False
 
     def cut(self, data: bytes | bytearray) -> Cut:
-        """As much of `data` as one turn may have; never a part of a frame's header. It ends behind
-        a ping, whose answer is one of its own."""
+        """Return as much of `data` as one turn may have, never a part of a frame's header. The cut
+        is after a ping, because its answer is a frame of its own."""
         cut = Cut()
         while cut.frames < FRAMES_A_TURN and cut.data_bytes < BYTES_A_TURN:
             if not self._left_bytes and not self._begin(data, cut):
@@ -71,8 +71,8 @@ class FrameCutter:
 
 
 class FrameLimit:
-    """What a connection may have a second, in frames and bytes; what it did not take in a pause it
-    may have at once, up to a bound."""
+    """The rate limit of a connection, in frames and bytes a second. After a pause it allows a burst
+    of what was not used, up to a bound."""
 
     def __init__(self, limits: Limits) -> None:
         self._rates = (limits.max_frames_per_s, limits.max_bytes_per_s)
@@ -81,7 +81,7 @@ class FrameLimit:
         self._slowed_since_s: float | None = None
 
     def take(self, cut: Cut, now_s: float) -> float:
-        """Count what was looked at; how long the rest is to wait."""
+        """Count what was read; return how long the rest has to wait."""
         for index, count in enumerate((cut.frames, cut.data_bytes)):
             paid_s = max(self._paid_until_s[index], now_s - _BURST_S)
             self._paid_until_s[index] = paid_s + count / self._rates[index]
@@ -93,6 +93,7 @@ class FrameLimit:
         return wait_s
 
     def is_spent(self, now_s: float) -> bool:
-        """Whether it was made to wait for so long without a pause that it is no use."""
+        """Whether the connection has exceeded the limit for so long without a pause that it is to
+        be closed."""
         slowed_s = self._slowed_since_s
         return slowed_s is not None and now_s - slowed_s > self._patience_s

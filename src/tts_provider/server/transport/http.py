@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol, with the limits that it lacks.
 
-uvicorn waits for ever for a request that does not come whole and, in `transport.close()`, for a
-client that does not read; it looks at a body's chunks until there is none left; and it has any
-number of connections. All that ends here. `websocket.py` has the other protocol.
+uvicorn waits for ever for an incomplete request and, in `transport.close()`, for a client that does
+not read. It reads all chunks of a body in one turn, and it does not limit the number of
+connections. This module adds those limits; `websocket.py` does the same for WebSockets.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tts_provider.server.transport.auth import plain_refusal
 from tts_provider.server.transport.connection_limit import ConnectionLimit
 from tts_provider.server.transport.websocket import PROTOCOL, WebSocketProtocol
 
-# What the system keeps for a client that reads an audio stream: its progress shows when a third of
-# this is free again, which at 4 KB/s of Opus is 5 s.
+# The operating system's send buffer for a client that reads an audio stream. Its progress shows
+# when a third of the buffer is free again, which at 4 KB/s of Opus is 5 s.
 _STREAM_BUFFER_BYTES = 64 * 1024
 # A chunk of a body has 6 bytes at least, and takes 20 µs.
 _CHUNKED_BYTES_A_TURN = 2048
 
 
 class HttpProtocol(H11Protocol):
-    """uvicorn's HTTP protocol; the application can wait for its client, and cut it off."""
+    """uvicorn's HTTP protocol; the application can wait for its client, and drop the connection."""
 
     connection_limit: ConnectionLimit
     handshake_timeout_s: float
@@ -47,7 +47,8 @@ class HttpProtocol(H11Protocol):
         await self._application(scope, receive, send)
 
     def keep_little_unsent(self) -> None:
-        """From now on `drained` waits until the system has taken everything, and it takes less."""
+        """From now on the send buffer is small, and `drained` waits until the operating system has
+        accepted everything."""
         if self.transport.is_closing():
             return
         self.transport.set_write_buffer_limits(high=0)
@@ -55,14 +56,15 @@ class HttpProtocol(H11Protocol):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER_BYTES)
 
     async def drained(self) -> None:
-        """Until the system has taken what was sent, or the connection is lost."""
+        """Wait until the operating system has accepted what was sent, or the connection is lost."""
         await self.flow.drain()
-        # Where nothing was in the way others' turns come now, and the news of a lost connection.
+        # If there was no backpressure, let other tasks run, and the loss of the connection be
+        # noticed.
         await asyncio.sleep(0)
 
     def reset(self) -> None:
-        """Drop the connection so that nobody takes what arrived for the whole: an HTTP/1.0 client
-        sees the end of a body only in how the connection ends."""
+        """Drop the connection so that a client does not take a part for the whole: an HTTP/1.0
+        client recognizes the end of a body only by how the connection ends."""
         if not self.transport.is_closing():
             linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
             connection = self.transport.get_extra_info("socket")
@@ -93,7 +95,7 @@ class HttpProtocol(H11Protocol):
         self.connection_limit.wait(self)
 
     def send_400_response(self, msg: str) -> None:
-        """What arrived is not HTTP. Within a body it is the application's news too."""
+        """Answer input that is not HTTP. Within a body, the application is notified too."""
         self._held.clear()
         if self._is_answering():
             begun = self.cycle.response_started
@@ -107,17 +109,17 @@ class HttpProtocol(H11Protocol):
         self.transport.close()
 
     def refuse(self, problem: OverCapacity) -> None:
-        """Answer before anything was asked, and close."""
+        """Answer before there is a request, and close."""
         self.transport.write(plain_refusal(problem))
         self.transport.close()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether its client has still to send a request, or the rest of one."""
+        """Whether the client still has to send a request, or the rest of one."""
         return not self._is_answering() or self.cycle.more_body
 
     def _take_turn(self) -> None:
-        """A body's chunks may be a byte each: of these there are only so many a turn."""
+        """Chunks of a body may have one byte each, so a turn reads a limited number of them."""
         is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers or ())
         taken = _CHUNKED_BYTES_A_TURN if is_chunked else len(self._held)
         data = bytes(self._held[:taken])
@@ -158,8 +160,9 @@ class HttpProtocol(H11Protocol):
 
 
 def http_protocol(handshake_timeout_s: float, max_sockets: int) -> type[HttpProtocol]:
-    """uvicorn's HTTP protocol; a connection that begins a request and does not end it in that
-    time is dropped, the first request as every later one and a WebSocket's upgrade."""
+    """uvicorn's HTTP protocol with a request timeout: a connection that begins a request and does
+    not complete it in that time is dropped. The timeout holds for the first request, every later
+    one, and a WebSocket's upgrade."""
     attributes = {
         "handshake_timeout_s": handshake_timeout_s,
         "connection_limit": ConnectionLimit(max_sockets),
@@ -168,6 +171,6 @@ def http_protocol(handshake_timeout_s: float, max_sockets: int) -> type[HttpProt
 
 
 def http_protocol_of(scope: Scope) -> HttpProtocol:
-    """What is behind a request."""
+    """The protocol object of a request."""
     extension: dict[str, HttpProtocol] = scope["extensions"][PROTOCOL]
     return extension["protocol"]

@@ -1,9 +1,9 @@
 """uvicorn's WebSocket protocol, with the limits that it lacks.
 
 uvicorn waits for ever for an upgrade that websockets refuses and, in `transport.close()`, for a
-client that does not read; it looks at all that arrived at once, and keeps any number of pongs that
-nobody reads. All that ends here. A long message leaves in fragments, so that a ping need not wait
-behind all of it.
+client that does not read. It reads all input in one turn, and it keeps any number of pongs that the
+client does not read. This module adds those limits. A long message is sent in fragments, so that a
+ping does not have to wait for all of it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from tts_provider.server.transport.frame_limit import FrameCutter, FrameLimit
 
 log = logging.getLogger(__name__)
 
-# How long a connection may take to close when nothing is left to say but goodbye.
+# How long a connection may take to close when only the close frame is left to send.
 CLOSE_TIMEOUT_S = 5.0
 FRAGMENT_BYTES = 64 * 1024
 
 PROTOCOL = "tts_provider.protocol"
-"""The extension of a request's scope that has what is behind it."""
+"""The extension of a request's scope that has its protocol object."""
 _FIN = "tts_provider.fin"  # of a "websocket.send" that is one fragment of a message
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol; the application can end it at once and send fragments. What
-    arrives is looked at by rations, and of pongs that nobody reads there is one."""
+    """uvicorn's WebSocket protocol; the application can end it at once and send fragments. It reads
+    its input in portions, and keeps at most one pong that the client does not read."""
 
     limits: Limits
     max_message_bytes: Mapping[str, int]
@@ -56,7 +56,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._next_turn_s = 0.0
         self._unsent_pong = b""
         self.is_flooding = False
-        """It sent more than it may for too long: nothing is read of it any more."""
+        """The client exceeded its rate limit for too long: nothing more is read."""
 
     def data_received(self, data: bytes) -> None:
         if not self.handshake_initiated:
@@ -78,7 +78,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     def _take_turn(self) -> None:
-        """Look at a ration of what arrived."""
+        """Read a portion of the input."""
         self._next_turn = None
         if self.transport.is_closing():
             self._held.clear()
@@ -95,13 +95,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._frame_limit.is_spent(now_s):
             self.is_flooding = True
             self._held.clear()
-            # A message of no meaning, so that the application sees it.
+            # A message without meaning, so that the application notices.
             self.queue.put_nowait({"type": "websocket.receive", "text": ""})
         self._plan_turn()
 
     def _plan_turn(self) -> None:
-        """The rest has a turn of its own, when it is time and the application has taken what there
-        was. Until then nothing is read."""
+        """Plan a turn for the rest of the input, after the wait and when the application has taken
+        what there was. Until then nothing is read."""
         if self.read_paused or self._next_turn is not None or self.is_flooding:
             return
         if not self._held and self._next_turn_s <= self.loop.time():
@@ -115,7 +115,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # uvicorn looks at `parser_exc` only, which is for frames.
             log.info("a malformed WebSocket upgrade was refused")
-            # websockets 17 has an answer ready for some of these, earlier ones for none.
+            # websockets 17 has an answer ready for some of these, earlier versions for none.
             answer = b"".join(self.conn.data_to_send())
             self.transport.write(answer or plain_refusal(_bad_handshake()))
             self.handshake_complete = self.close_sent = True
@@ -152,7 +152,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             except UnicodeDecodeError:  # uvicorn logs it as a fault of ours
                 log.info("a client sent text that is not UTF-8 and was disconnected")
                 self.frames = []
-                if self.conn.state is State.OPEN:  # else its own goodbye is behind it
+                if self.conn.state is State.OPEN:  # otherwise its own close frame comes after it
                     self.conn.send_close(1007, "text must be UTF-8")
                     self.handle_parser_exception()
                 return
@@ -160,7 +160,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         if self.read_paused or self._next_turn is not None:
-            # The pong may lie unread behind a message that waits for its turn.
+            # The pong may be unread input after a message that waits for its turn.
             assert self.ping_timeout is not None
             self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
             return
@@ -179,9 +179,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected  # which uvicorn does not look at
         await super().send(message)
         if message["type"] == "websocket.close":
-            self._plan_turn()  # the client's own goodbye may be in what is held
+            self._plan_turn()  # the client's own close frame may be in the held input
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            # Else uvicorn logs a refusal as a fault of the application.
+            # Otherwise uvicorn logs a refusal as a fault of the application.
             self.handshake_complete = True
 
     async def _send_fragment(self, data: memoryview, fin: bool) -> None:
@@ -193,11 +193,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.conn.send_binary(data, fin)
         self.transport.write(b"".join(self.conn.data_to_send()))
-        # A client as fast as we are never makes us wait: others' turns come between fragments.
+        # A fast client causes no backpressure, so let other tasks run between fragments.
         await asyncio.sleep(0)
 
     async def drained(self) -> None:
-        """Until the system has taken all that was written, or the connection is lost."""
+        """Wait until the operating system has accepted all that was written, or the connection is
+        lost."""
         if not self.transport.is_closing():
             self.transport.set_write_buffer_limits(high=0)
             await self.writable.wait()
@@ -208,7 +209,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 
 class _Handshake(ServerProtocol):
-    """websockets' own, with refusals in the shape of all of our HTTP."""
+    """websockets' own handshake, with refusals in the shape of all HTTP errors of this server."""
 
     def reject(self, status: http.HTTPStatus | int, text: str) -> Response:
         response = super().reject(status, text)
@@ -228,13 +229,14 @@ def websocket_protocol(
 
 
 def protocol_of(websocket: WebSocket) -> WebSocketProtocol:
-    """What is behind the application's connection."""
+    """The protocol object of the application's connection."""
     extension: dict[str, WebSocketProtocol] = websocket.scope["extensions"][PROTOCOL]
     return extension["protocol"]
 
 
 def fragments(data: bytes | bytearray) -> Iterator[dict[str, Any]]:
-    """ASGI messages that are together one binary message; between them no other may be sent.
+    """ASGI messages that together are one binary message. No other message may be sent between
+    them.
 
     https://datatracker.ietf.org/doc/html/rfc6455#section-5.4
     """
