@@ -1,7 +1,7 @@
-"""The ways to be spoken to: `APIS` has a record of each, and all tables derive from it.
+"""The APIs of this server: `APIS` has a record of each, and all other tables are derived from it.
 
-Those over a WebSocket are `dialect.py`'s translators. The basic endpoint at `/` and Wyoming, which
-has a port of its own, are served by `connections/`.
+APIs over a WebSocket implement the contract of `dialect.py`. `connections/` serves the basic
+endpoint at `/`, and Wyoming, which has a port of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tts_provider.server.transport.auth import EVERYWHERE, KeyPlaces
 SESSIONS = Api(NativeDialect.name, sockets={"/v1/stream": NativeDialect})
 
 APIS: Sequence[Api] = (ELEVENLABS, OPENAI, CARTESIA, DEEPGRAM, SESSIONS)
-"""Where two have an address in common, the first that a request is for answers."""
+"""If two APIs share an address, the first that matches the request answers."""
 
 SOCKETS: Mapping[str, type[Dialect]] = {
     route: dialect for api in APIS for route, dialect in api.sockets.items()
@@ -32,7 +32,7 @@ SOCKETS: Mapping[str, type[Dialect]] = {
 VOICES: Mapping[str, int] = {
     name.lower(): speaker for api in APIS for name, speaker in api.voices.items()
 }
-"""What services call their voices, in lower case → this server's speaker."""
+"""Other services' names of voices, in lower case → this server's speaker."""
 
 KEYS: KeyPlaces = functools.reduce(operator.or_, (api.keys for api in APIS), EVERYWHERE)
-"""Wherever any client puts its key, all may."""
+"""Every client may use every place in which any client puts its key."""

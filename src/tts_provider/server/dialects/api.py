@@ -1,5 +1,5 @@
-"""An API that clients speak to this server with: one record of all that the server's tables know of
-it. Its folder or module has the record; `dialects/__init__.py` has them all."""
+"""An API of this server: one record of everything that the server's tables know about it. The API's
+folder or module has the record; `dialects/__init__.py` lists all of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from tts_provider.server.transport.auth import KeyPlaces
 
 @dataclass(frozen=True)
 class Api:
-    """What is not given it does not have, or is as in this server's own HTTP."""
+    """Describes one API. It lacks a part that is left out, or has that of this server's own
+    HTTP."""
 
     name: str
-    """In metrics, in the log and in the tests."""
+    """The API's name in metrics, in the log and in the tests."""
     sockets: Mapping[str, type[Dialect]] = field(default_factory=dict)
     """Route → dialect."""
     create_router: Callable[[SpeechService], APIRouter] | None = None
     """Its HTTP."""
     errors: ErrorShape | None = None
     keys: KeyPlaces = field(default_factory=KeyPlaces)
-    """Where its clients put their key, beside the places that every client has."""
+    """Where its clients put their key, besides the places that every client has."""
     voices: Mapping[str, int] = field(default_factory=dict)
     """The service's own voices, and which of this server's speakers answers to each."""

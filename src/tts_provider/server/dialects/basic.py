@@ -1,8 +1,8 @@
 """The basic endpoint, `/`, without I/O: messages in → turns out, results in → messages out.
 
-`Connection` is one client's conversation. A turn is whatever answers one message; turns are taken
-in order of arrival, so a client that sends several messages can match the answers. Only a cancel is
-answered at once. docs/protocol.md describes the wire.
+`Connection` is one client's conversation. A turn answers one message. Turns are answered in order
+of arrival, so a client that sends several messages can match the answers; only a cancel is answered
+at once. docs/protocol.md describes the wire protocol.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from tts_provider.speech.reading import AS_WRITTEN, ReadingOptions
 LOADING_MESSAGE = "TTS model is still loading, request will be processed when ready"
 SUCCESS_MESSAGE = "Audio generated successfully"
 
-# More than the model is given to hear.
+# More than the model's prompt has room for.
 _MAX_CONTEXT = 16
-_TURN_BYTES = 1024  # beside its texts and audio
+_TURN_BYTES = 1024  # besides its texts and audio
 
 
 @dataclass(frozen=True)
 class SpeechRequest:
     text: str
-    """Empty where there are `turns`."""
+    """Empty if there are `turns`."""
     speaker: int | None
     voice: str | None
     stream: bool
@@ -65,10 +65,10 @@ class SpeechRequest:
     reading: ReadingOptions = AS_WRITTEN
     turns: tuple[TurnRequest, ...] = ()
     pause_s: float = PAUSE_MS / 1000
-    """Between two turns."""
+    """The silence between two turns."""
 
     def asked(self, find_voice: FindVoice) -> Utterance | Dialogue:
-        """Raises `InvalidRequest` where there is no such voice."""
+        """Raises `InvalidRequest` if there is no such voice."""
         if self.turns:
             return Dialogue(make_turns(self.turns, find_voice), self.pause_s)
         return Utterance(self.text, find_voice(self.voice, self.speaker), self.manner)
@@ -81,7 +81,7 @@ class InfoRequest:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A message that cannot be served; its turn is to say so."""
+    """A message that cannot be served; its turn answers with the error."""
 
     error: WireError
     request_id: str | None
@@ -96,7 +96,7 @@ Turn = SpeechRequest | InfoRequest | Refusal
 
 
 class Connection:
-    """One client's turns: those waiting, and the one being answered."""
+    """The turns of one client: those that wait, and the one that is being answered."""
 
     def __init__(self, limits: Limits, defaults: Defaults | None = None) -> None:
         self._limits = limits
@@ -105,10 +105,10 @@ class Connection:
         self._active: Turn | None = None
 
     def receive(self, message: str) -> CancelRequest | None:
-        """Take one text message. A turn joins the queue; a cancel is returned instead.
+        """Accept one text message. A turn joins the queue; a cancel is returned instead.
 
-        Raises `InvalidRequest` where it is too big for one without `context`, `OverCapacity` where
-        too much waits: the connection is over then.
+        Raises `InvalidRequest` if it is too big for a message without `context`, and `OverCapacity`
+        if too much waits; the connection is over then.
         """
         if len(message) > self._limits.max_wire_bytes and '"context"' not in message:
             raise InvalidRequest("the message is too big", code="message_too_big")
@@ -116,7 +116,7 @@ class Connection:
         if isinstance(request, CancelRequest):
             return request
         if len(self.waiting) >= self._limits.max_pending_requests:
-            # The queue is full, so what follows the refusal cannot be kept in order either.
+            # The queue is full, so messages after the refusal cannot be kept in order either.
             raise OverCapacity(
                 f"this connection has {len(self.waiting)} requests waiting, the limit; "
                 "wait for answers before sending more",
@@ -134,19 +134,19 @@ class Connection:
         return None
 
     def next_turn(self) -> Turn | None:
-        """Begin the next turn, or None while there is none."""
+        """Begin the next turn; None if there is none."""
         assert self._active is None
         if self.waiting:
             self._active = self.waiting.popleft()
         return self._active
 
     def finish_turn(self) -> None:
-        """The turn's answer is decided: from here on it cannot be cancelled."""
+        """The turn has its answer: from now on it cannot be cancelled."""
         self._active = None
 
     def cancel(self, cancel: CancelRequest) -> tuple[list[str], bool]:
-        """Drop what waits under this id. Returns the messages to send at once, and whether the
-        active turn has the id too and must be stopped before its acknowledgement is sent."""
+        """Drop the waiting turns of this id. Returns the messages to send at once, and whether the
+        active turn has the id too; that turn must be stopped before its acknowledgement is sent."""
         dropped = [turn for turn in self.waiting if turn.request_id == cancel.request_id]
         self.waiting = deque(turn for turn in self.waiting if turn not in dropped)
         stop_active = (
@@ -169,7 +169,7 @@ class Connection:
 
 
 def _size_bytes(turn: Turn) -> int:
-    """What it keeps of its client."""
+    """How much memory a turn holds of its client's data."""
     strings, more = [turn.request_id or ""], 0
     if isinstance(turn, SpeechRequest):
         strings += [turn.text, turn.voice or "", *(said.text for said in turn.context)]
@@ -213,8 +213,8 @@ def success(
     duration_ms: int,
     spoken: Sequence[Word] = (),
 ) -> str:
-    """Exactly five keys for a whole reply, unless it was asked for the words' times; a
-    stream's end tells its duration too, and its words' times were told before."""
+    """A whole reply has exactly five keys, unless the request asked for word timestamps. The end of
+    a stream also has its duration; its word timestamps were sent before."""
     body: dict[str, Any] = {
         "status": "success",
         "message": SUCCESS_MESSAGE,

@@ -1,8 +1,7 @@
 """The contexts of one connection, without I/O: actions in → what their timelines are to do.
 
-A context is an independent timeline that a client writes text into. Its text is read here, so that
-what is spoken never depends on how the client cut it, and its limits are kept here, whatever the
-dialect.
+A context is an independent timeline that a client writes text into. This module reads the text, so
+that the speech never depends on how the client cut it, and enforces the limits for every dialect.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ from tts_provider.speech.reading import Passage, Reader, ReadingOptions
 from tts_provider.speech.transcript import Written
 
 LONGEST_ID = 128
-# Ids of contexts that are over are remembered so long, to tell a late message from a wrong one.
+# How many ids of finished contexts are remembered, to tell a late message from a wrong one.
 _FINISHED_KEPT = 1024
-# What an item takes beside the texts and the audio in it, and the message that it came with.
+# The memory of an item, besides its texts and audio, and of the message that it came with.
 _RUN_BYTES = 200  # four numbers and the tuple around them
 _ITEM_BYTES = 512
-# Of a text that waits for the end of its sentence, each knows where it was written.
+# Each character of a text that waits for the end of its sentence knows where it was written.
 _CHARACTER_BYTES = 80
 _MARK_BYTES = 1024  # of a pause, or of how a word is said
 
 _IN_PARTS = "send the rest when some of it was spoken"
 
 Item = Passage | Listen | Flush | End
-"""What a timeline does, in order."""
+"""The items of a timeline, in order."""
 
 
 @dataclass
 class Context:
-    """A text that is being written, and what of it is still to be spoken: its timeline takes from
-    it, and there is room for more."""
+    """A text that is being written, and the part that is not spoken yet. As its timeline takes from
+    that part, there is room for more."""
 
     id: str
     reader: Reader
@@ -60,20 +59,20 @@ class Context:
     unspoken: int = 0
     """Characters of passages that are not spoken yet."""
     unspoken_pause_s: float = 0.0
-    """Of pauses among them."""
+    """The pauses among these passages."""
     unheard_bytes: int = 0
-    """Of the other side's audio, not looked at yet."""
+    """The other side's audio that is not decoded yet."""
     waiting_bytes: int = 0
-    """Of what the timeline has still to do."""
+    """The items that the timeline has not taken yet."""
     cut_character: str = ""  # the first half of a surrogate pair
     unflushed: bool = False
     ended: bool = False
     is_reading: bool = False
-    """Another thread has its reader."""
+    """Whether another thread is using its reader."""
     voice: Voice = field(init=False)
-    """Who says what is written next."""
+    """The voice of the text that comes next."""
     written: Written = field(default_factory=lambda: Written(0))
-    """What its client has written."""
+    """The text that its client has written."""
 
     def __post_init__(self) -> None:
         self.voice = self.opening.settings.voice
@@ -95,13 +94,14 @@ class Context:
         )
 
     def take_clause(self, *, is_patient: bool = False) -> list[Passage]:
-        """The writer pauses, for long if `is_patient`: what can be spoken already."""
+        """Return what can be spoken already, because the writer pauses; if `is_patient`, for a long
+        time."""
         if self.is_reading:
             return []
         return self.count(self.reader.take_clause(is_patient=is_patient))
 
     def taken(self, item: Item) -> None:
-        """The timeline does it now."""
+        """The timeline has taken this item."""
         self.waiting_bytes -= _size_bytes(item)
 
     def spoken(self, passage: Passage) -> None:
@@ -110,15 +110,15 @@ class Context:
         self.unspoken_pause_s -= passage.pause_s
 
     def heard(self, said: Said) -> None:
-        """The other side's audio was looked at."""
+        """The other side's audio was decoded."""
         self.unheard_bytes -= len(said.audio)
 
     def close_text(self) -> list[Passage]:
-        """What is left of the text, which ends here."""
+        """End the text and return what is left of it."""
         return self.count([*self._close_character(), *self.reader.flush()])
 
     def _close_character(self) -> list[Passage]:
-        """What comes next is not its second half."""
+        """A first half of a surrogate pair stays alone: its second half does not follow."""
         if not self.cut_character:
             return []
         self.cut_character = ""
@@ -126,8 +126,8 @@ class Context:
         return self.reader.push("\ufffd")
 
     def change_voice(self, voice: Voice) -> list[Passage]:
-        """What is left of the text that another voice says. Raises `InvalidRequest`, and then the
-        voice is another all the same."""
+        """Change the voice, and return what is left of the text before it. If this raises
+        `InvalidRequest`, the voice has changed all the same."""
         self.voice = voice
         return self.count([*self._close_character(), *self.reader.change_voice(voice)])
 
@@ -144,21 +144,21 @@ class Context:
 
 @dataclass
 class Reading:
-    """A text that was taken and is to be read: its passages become those of its context."""
+    """A text that was accepted and has to be read: its passages become those of its context."""
 
     text: str
     cut_character: str
     is_first: bool
     context: Context = field(repr=False)
     longest_s: float
-    """So long the context's audio may be."""
+    """The longest that the context's audio may be."""
     unspoken: int = 0
     pauses_s: float = 0.0
     waiting_bytes: int = 0
 
     def read(self) -> Iterator[Passage]:
-        """In any thread; a text may have thousands, so they are counted there too. Raises
-        `InvalidRequest`."""
+        """Read the passages, in any thread. A text may have thousands, so they are counted in that
+        thread too. Raises `InvalidRequest`."""
         for passage in self.context.reader.feed(self.text):
             self.unspoken += len(passage.text)
             self.pauses_s += passage.pause_s
@@ -169,7 +169,7 @@ class Reading:
 
 
 class Contexts:
-    """Those of one connection that are not over."""
+    """The open contexts of one connection."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class Contexts:
         new_reader: Callable[[Voice, ReadingOptions], Reader],
         kept_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`kept_bytes` is what the connection's dialect keeps of its client."""
+        """`kept_bytes` is how much client data the connection's dialect keeps."""
         self._limits = limits
         self._new_reader = new_reader
         self._kept_bytes = kept_bytes
@@ -185,10 +185,11 @@ class Contexts:
         self._finished: OrderedDict[str, None] = OrderedDict()
 
     def take(self, action: ContextAction) -> list[Item]:
-        """What the context's timeline is to do now; one that was not there has begun.
+        """Return what the context's timeline has to do now; this begins a context that does not
+        exist yet.
 
-        Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed; but an end is one,
-        whatever is wrong with what is left of the text.
+        Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed. But an end always
+        ends the context, whatever is wrong with the rest of the text.
         """
         if isinstance(action, Append):
             reading = self.begin(action)
@@ -216,8 +217,8 @@ class Contexts:
                 return []
 
     def begin(self, action: Append) -> Reading:
-        """`take` in two steps, for a text that takes long to read: whoever reads it says then
-        whether that is `complete`, or to `abandon`, before anything else is taken.
+        """`take` in two steps, for a text that takes long to read. The caller reads it, and then
+        calls `complete` or `abandon` before it takes anything else.
 
         Raises `InvalidRequest` or `OverCapacity`, and then nothing has changed.
         """
@@ -236,7 +237,7 @@ class Contexts:
         return Reading(text, cut, known is None, context, longest_s)
 
     def complete(self, reading: Reading, passages: list[Passage]) -> list[Item]:
-        """What the timeline is to do now: nothing where the context is over meanwhile."""
+        """Return what the timeline has to do now: nothing if the context has ended meanwhile."""
         context = reading.context
         context.is_reading = False
         if self._open.get(context.id) is not context:
@@ -250,7 +251,8 @@ class Contexts:
         return [*passages]
 
     def abandon(self, reading: Reading) -> None:
-        """It could not be read: a context that it was to begin does not."""
+        """The text could not be read: if it was the first of its context, the context does not
+        begin."""
         reading.context.is_reading = False
         if reading.is_first and self._open.get(reading.context.id) is reading.context:
             del self._open[reading.context.id]
@@ -271,15 +273,15 @@ class Contexts:
         return set(self._open)
 
     def find(self, context_id: str) -> Context | None:
-        """None where there is none that is open."""
+        """The open context of this id, or None."""
         return self._open.get(context_id)
 
     def check_kept(self) -> None:
-        """Raises `InvalidRequest` where the dialect alone keeps more than may wait."""
+        """Raises `InvalidRequest` if the dialect alone keeps more than the limit."""
         self._check_waiting(self._kept_bytes(), 0)
 
     def finish(self, context_id: str) -> None:
-        """The context is over, whatever its client still sends."""
+        """End the context, whatever its client still sends."""
         if self._open.pop(context_id, None) is not None:
             self._finished[context_id] = None
             if len(self._finished) > _FINISHED_KEPT:
@@ -305,7 +307,7 @@ class Contexts:
         context = self._open_or_find(action.context_id, action.opening)
         context.unheard_bytes += size
         if _lexicon(action.opening) is not _lexicon(context.opening):
-            # Each message's may be another, and none of them is counted.
+            # Each message may have another one, and none of them is counted.
             action = replace(action, opening=context.opening)
         return context.wait(action)
 
@@ -384,7 +386,7 @@ class Contexts:
             )
 
     def _check_room(self, more_bytes: int) -> None:
-        """All that waits on this connection has one bound, whatever it is."""
+        """Everything that waits on this connection counts against one limit."""
         waiting_bytes = self._kept_bytes() + sum(each.kept_bytes for each in self._open.values())
         self._check_waiting(waiting_bytes, more_bytes)
 
@@ -398,7 +400,7 @@ class Contexts:
             )
 
     def _opening_bytes(self, action: Append | Listen | Flush) -> int:
-        """Of the context that it would begin."""
+        """The memory of the context that this message would begin."""
         if isinstance(action, Flush) or action.context_id in self._open:
             return 0
         return _ITEM_BYTES + _lexicon(action.opening).size_bytes

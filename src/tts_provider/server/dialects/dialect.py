@@ -1,8 +1,9 @@
-"""The contract of a dialect: one connection's messages ⇄ what is asked and what happens.
+"""The contract of a dialect: it translates one connection's messages to actions, and events to
+messages.
 
-A dialect translates and does nothing else, so it is tested with plain values. `contexts.py` cuts
-text and keeps limits; in `connections/`, `pump.py` has the socket and `timeline.py` speaks. A
-dialect knows neither of them.
+A dialect only translates, so its tests use plain values. `contexts.py` cuts text and enforces
+limits; in `connections/`, `pump.py` has the socket and `timeline.py` speaks. A dialect knows
+neither of them.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ _PCM = Output("pcm", SAMPLE_RATE)
 
 @dataclass(frozen=True)
 class ContextSettings:
-    """What a context is made with."""
+    """The settings with which a context begins."""
 
     voice: Voice
     output: Output = _PCM
-    """Its format is one that can be cut."""
+    """The format of the audio, which must be one that can be cut."""
     audio: Literal["base64", "binary"] = "base64"
     """How a dialect that has both sends it."""
     max_ahead_s: float | None = None
-    """How far ahead of its listener it may speak; None is the server's limit."""
+    """How far ahead of its listener the context may speak; None is the server's limit."""
     clause_pause_s: float | None = None
     """How long a writer pauses before a clause is spoken; None is the server's limit."""
     manner: Manner = field(default_factory=Manner)
@@ -50,15 +51,15 @@ class Opening:
 
     settings: ContextSettings
     is_first: bool = False
-    """The message says what only the first may say: it is refused where there is the context."""
+    """The message has a field that only the first may have: it is refused if the context exists."""
     continues: str | None = None
-    """The context, over by now, whose conversation this one goes on with: the engine remembers
-    what was said there, as far as it was heard."""
+    """The finished context whose conversation this one continues: the engine remembers what was
+    said there, as far as it was heard."""
 
 
 @dataclass(frozen=True)
 class Append:
-    """More text of a context, which begins where it is not there yet."""
+    """More text of a context, which begins if it does not exist yet."""
 
     context_id: str
     text: str
@@ -68,8 +69,8 @@ class Append:
 
 @dataclass(frozen=True)
 class ChangeVoice:
-    """Who says what comes next in a context; nothing where it is not there yet, since what begins
-    it says so too."""
+    """Sets the voice of the text that comes next. It does nothing if the context does not exist
+    yet, because the message that begins it has the voice too."""
 
     context_id: str
     voice: Voice
@@ -86,12 +87,12 @@ class Listen:
 
 @dataclass(frozen=True)
 class Flush:
-    """Speak what is there; `Flushed` tells when it was spoken."""
+    """Speak the text so far; `Flushed` follows when it was spoken."""
 
     context_id: str
     flush_id: str | None = None
     may_be_empty: bool = False
-    """It is answered where there is no text since the last one too; else that is refused."""
+    """Whether a flush without text since the last one is answered too; otherwise it is refused."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Interrupt:
-    """Stop: the listener speaks, having heard so much of the timeline; `Interrupted` follows, and
-    no audio after it. It may come when all was spoken, since what was sent is heard later."""
+    """Barge-in: stop, because the listener speaks, and has heard so much of the timeline.
+    `Interrupted` follows, and no audio after it. It may come after everything was spoken, because
+    audio is heard later than it is sent."""
 
     context_id: str
     played_ms: int
@@ -119,7 +121,7 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class Update:
-    """The settings of contexts to come are these now: `Updated` follows."""
+    """Change the settings of later contexts: `Updated` follows."""
 
     settings: ContextSettings
 
@@ -134,12 +136,12 @@ class Refuse:
 
 @dataclass(frozen=True)
 class Close:
-    """Nothing more will be asked: close when all that was is spoken."""
+    """No more requests follow: close when everything is spoken."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What needs no speech is answered at once, with these messages."""
+    """Answer at once with these messages, because no speech is needed."""
 
     messages: Sequence[str | bytes]
 
@@ -163,7 +165,7 @@ class Greeting:
 
 @dataclass(frozen=True)
 class EngineLoading:
-    """The model loads; what is asked meanwhile waits."""
+    """The model loads; requests wait meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Updated:
 
 @dataclass(frozen=True)
 class Begun:
-    """There is this context now: the first message of it, or some of that, was taken."""
+    """The context has begun: its first message, or a part of it, was accepted."""
 
     context_id: str
 
@@ -198,7 +200,7 @@ class SegmentDone:
     start_ms: int
     end_ms: int
     voice: str = ""
-    """Who said it, where that is not the only voice."""
+    """Who said it, if the context has several voices."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +241,8 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something failed: what a message asked of a context, the context itself, or the connection
-    where there is none."""
+    """Something failed: the request of a message, the context itself, or, without a context, the
+    connection."""
 
     error: WireError
     context_id: str | None = None
@@ -266,61 +268,62 @@ Event = (
 
 @dataclass(frozen=True)
 class Handshake:
-    """What a dialect may know of the connection it is for."""
+    """What a dialect may know about its connection."""
 
     limits: Limits
     find_voice: Callable[[str | None], Voice]
-    """Raises `InvalidRequest` where there is none; None is the default voice."""
+    """Raises `InvalidRequest` if there is no such voice; None is the default voice."""
     path: Mapping[str, str] = field(default_factory=dict)
     """The route's parameters."""
     query: Mapping[str, str] = field(default_factory=dict)
     show_key: Callable[[str], None] | None = None
-    """Where a key is needed and none came before: lets its owner in. Raises `Unauthorized`."""
+    """Admits the owner of the key, if one is needed and was not sent before. Raises
+    `Unauthorized`."""
     defaults: Defaults = field(default_factory=Defaults)
 
 
 class Dialect(ABC):
-    """One connection's translator."""
+    """Translates for one connection."""
 
     name: ClassVar[str]
     """The endpoint, in metrics and in the log."""
     takes_audio: ClassVar[bool] = False
     """Whether a message may be as large as `max_audio_message_bytes`."""
     takes_key: ClassVar[bool] = False
-    """Whether a key may come in a message: then the connection is let in without one."""
+    """Whether a key may come in a message: the connection is then admitted without one."""
     idle_timeout_s: float | None = None
-    """What this connection wants instead of the server's limit, where that is longer."""
+    """The idle timeout of this connection, if it is longer than the server's."""
 
     @abstractmethod
     def __init__(self, handshake: Handshake) -> None:
-        """Raises `WireError`, which is told before the connection is closed."""
+        """Raises `WireError`, which is sent before the connection is closed."""
 
     @property
     def kept_bytes(self) -> int:
-        """What it keeps of its client itself, beside what contexts are made of: it counts in
+        """How much client data the dialect itself keeps, besides the contexts: it counts in
         `max_waiting_bytes`."""
         return 0
 
     @property
     def is_for_stranger(self) -> bool:
-        """Whether its client has still to show a key."""
+        """Whether its client has not shown a key yet."""
         return False
 
     @abstractmethod
     def receive(self, message: str) -> Sequence[Action]:
-        """What one text message asks for. Actions are done in order; the first that cannot be done
-        is a `Problem`, and of the rest only an `End` is done, where there is its context."""
+        """Translate one text message to actions, which are performed in order. The first that fails
+        is a `Problem`; of the rest only an `End` is performed, if its context exists."""
 
     @abstractmethod
     def write(self, event: Event) -> Sequence[str | bytes]:
-        """The messages, text or binary, that tell of it; they leave together."""
+        """Translate an event to messages, text or binary, which are sent together."""
 
     def follow(self, event: Event) -> Sequence[Action]:
-        """What is to be done now that this was told, where a client asks for one thing while
-        another is spoken and the service does one after the other."""
+        """The actions that follow an event. A service that speaks one request after the other
+        begins the next one here."""
         return ()
 
     def close_code(self, problem: Problem) -> int | None:
-        """The code that the service closes the connection with once this was told; None where it
-        goes on."""
+        """The code with which the service closes the connection after this event; None if it stays
+        open."""
         return None

@@ -14,7 +14,7 @@ from tts_provider.speech.dialogue import LONGEST_PAUSE_MS, PAUSE_MS
 from tts_provider.speech.engine import Manner, Utterance, Voice
 
 FindVoice = Callable[[str | None, int | None], Voice]
-"""By a voice's name or a speaker's number. Raises `InvalidRequest`."""
+"""Finds a voice by its name or a speaker's number. Raises `InvalidRequest`."""
 
 _INSTEAD = ("text", "speaker", "voice")
 
@@ -32,8 +32,8 @@ class TurnRequest:
 def read_turns(
     turns: Sequence[Fields], request: Fields, manner: Manner, limits: Limits, name: str = "turns"
 ) -> tuple[TurnRequest, ...]:
-    """Those of a request, whose own `manner` is that of turns which say nothing. Raises
-    `InvalidRequest`, which says in which turn."""
+    """Read the turns of a request; `manner` is the request's own, for turns that do not set it.
+    Raises `InvalidRequest`, which names the turn."""
     if not turns:
         return ()
     check_turns(len(turns), limits, name)
@@ -51,7 +51,7 @@ def read_turns(
 
 
 def check_turns(count: int, limits: Limits, name: str = "turns") -> None:
-    """Raises `InvalidRequest` where there are too many."""
+    """Raises `InvalidRequest` if there are too many."""
     if count > limits.max_turns:
         raise InvalidRequest(
             f"{name} has {count} entries; the limit is {limits.max_turns}",
@@ -61,7 +61,7 @@ def check_turns(count: int, limits: Limits, name: str = "turns") -> None:
 
 
 def check_characters(characters: int, limits: Limits, name: str = "turns") -> None:
-    """Raises `InvalidRequest` where all turns together have more than a text may have."""
+    """Raises `InvalidRequest` if all turns together are longer than a text may be."""
     if characters > limits.max_text_characters:
         raise InvalidRequest(
             f"{name} have {characters} characters together; the limit is "
@@ -72,7 +72,7 @@ def check_characters(characters: int, limits: Limits, name: str = "turns") -> No
 
 
 def read_pause_s(fields: Fields) -> float:
-    """Between two turns. Raises `InvalidRequest`."""
+    """Read the silence between two turns. Raises `InvalidRequest`."""
     pause_ms = fields.integer("pause_ms", 0, LONGEST_PAUSE_MS)
     return (PAUSE_MS if pause_ms is None else pause_ms) / 1000
 
@@ -80,7 +80,7 @@ def read_pause_s(fields: Fields) -> float:
 def make_turns(
     turns: Sequence[TurnRequest], find_voice: FindVoice, name: str = "turns"
 ) -> tuple[Utterance, ...]:
-    """Raises `InvalidRequest` where a turn's voice is not there."""
+    """Raises `InvalidRequest` if there is no such voice for a turn."""
     made = []
     for number, turn in enumerate(turns):
         with part_named(f"{name}[{number}]"):

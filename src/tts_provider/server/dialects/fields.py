@@ -1,4 +1,4 @@
-"""Reading JSON messages: what a client can get wrong is one `InvalidRequest` with a code."""
+"""Reads JSON messages: whatever a client gets wrong is one `InvalidRequest` with a code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tts_provider.speech.lexicon import read_pronunciations
 from tts_provider.speech.reading import ReadingOptions
 from tts_provider.speech.structure.blocks import NOT_SPEECH
 
-# Everything that is neither text nor white space to a speaker; tab and line ends are.
+# Control characters, which are neither text nor white space; tab and line ends are allowed.
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -39,7 +39,7 @@ _JSON_TYPES = {
 
 
 def parse_object(message: str) -> dict[str, Any]:
-    """Raises `InvalidRequest` where `message` is not a JSON object."""
+    """Raises `InvalidRequest` if `message` is not a JSON object."""
     try:
         body = json.loads(message.removeprefix("\ufeff"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -53,7 +53,7 @@ def parse_object(message: str) -> dict[str, Any]:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Raises `InvalidRequest` where `body` is not a JSON object."""
+    """Raises `InvalidRequest` if `body` is not a JSON object."""
     try:
         return parse_object(body.decode())
     except UnicodeDecodeError:
@@ -61,12 +61,13 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def no_text(message: str, name: str = "text") -> InvalidRequest:
-    """What is said where a text is missing: the field `name`."""
+    """The error for a missing text, the field `name`."""
     return InvalidRequest(message, code="no_text", param=name)
 
 
 def read_text(fields: Fields, limits: Limits, missing: str, name: str = "text") -> str:
-    """A whole text to speak. Raises `InvalidRequest`, which says `missing` where there is none."""
+    """Read a whole text to speak. Raises `InvalidRequest`, with the words of `missing` if there is
+    none."""
     text = fields.string(name)
     if text is None or not text.strip():
         raise no_text(missing, name)
@@ -84,7 +85,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def read_said(fields: Fields, limits: Limits) -> Said:
-    """Raises `InvalidRequest` where text or audio are missing or are none."""
+    """Raises `InvalidRequest` if text or audio are missing or invalid."""
     text = read_text(fields, limits, "what was said before needs its text and its audio")
     audio = fields.string("audio")
     try:
@@ -99,8 +100,8 @@ def read_said(fields: Fields, limits: Limits) -> Said:
 
 
 def check_text(text: str, limits: Limits, name: str = "text", advice: str = SPLIT) -> None:
-    """Raises `InvalidRequest` where `text`, the field `name`, is not text or is too long, with
-    `advice` what to do then."""
+    """Raises `InvalidRequest` if `text`, the field `name`, is not text or is too long; `advice`
+    says what to do then."""
     if len(text) > limits.max_text_characters:
         raise InvalidRequest(
             f"{name} has {len(text)} characters; the limit is {limits.max_text_characters}: "
@@ -122,12 +123,12 @@ class Fields:
     """Typed access to a message's fields; null counts as not given, wrong types are errors."""
 
     def __init__(self, body: Mapping[str, Any], *, is_text: bool = False) -> None:
-        """With `is_text` numbers and truth values are words, as in a query or a form."""
+        """With `is_text`, numbers and booleans are text, as in a query or a form."""
         self._body = body
         self._is_text = is_text
 
     def check_names(self, known: Collection[str]) -> None:
-        """Raises where there is a field that nobody knows."""
+        """Raises `InvalidRequest` if there is an unknown field."""
         for name in self._body:
             if name not in known:
                 meant = meant_name(name, known)
@@ -184,7 +185,7 @@ class Fields:
         return value
 
     def objects(self, name: str, limit: int | None = None) -> list[Fields]:
-        """An array of at most `limit` objects; empty where it is not given."""
+        """An array of at most `limit` objects; empty if it is not given."""
         value = self._typed(name, list, "an array")
         if value is None:
             return []
@@ -231,7 +232,7 @@ class Fields:
         return value
 
     def reading(self) -> ReadingOptions | None:
-        """How a text is to be read; None where nothing is said about it."""
+        """How a text is to be read; None if the message does not say."""
         ssml, aloud = self.boolean("ssml"), self.choices("read_aloud", NOT_SPEECH)
         pronunciations, voice_tags = self.strings("pronunciations"), self.boolean("voice_tags")
         if ssml is None and aloud is None and pronunciations is None and voice_tags is None:
