@@ -32,7 +32,7 @@ class ContextSettings:
     output: Output = _PCM
     """The format of the audio, which must be one that can be cut."""
     audio: Literal["base64", "binary"] = "base64"
-    """How a dialect that has both sends it."""
+    """How to send the audio, in a dialect that has both ways."""
     max_ahead_s: float | None = None
     """How far ahead of its listener the context may speak; None is the server's limit."""
     clause_pause_s: float | None = None

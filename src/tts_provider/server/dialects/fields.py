@@ -76,7 +76,7 @@ def read_text(fields: Fields, limits: Limits, missing: str, name: str = "text") 
 
 
 def parse_query(query: Mapping[str, str]) -> Fields:
-    """An address's parameters; an empty one counts as not given."""
+    """The parameters of an address; an empty one counts as not given."""
     return Fields({name: value for name, value in query.items() if value}, is_text=True)
 
 

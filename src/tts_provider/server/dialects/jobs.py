@@ -1,4 +1,4 @@
-"""Jobs over HTTP: a text or a book is handed in, and is fetched when it is made."""
+"""Jobs over HTTP: clients submit a text or a book, and fetch the audio when it is finished."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PATH = "/v1/audio/jobs"
 
 _UPLOADS = 2
 _RETRY_AFTER_MS = 5000
-_MAX_TEXT_BYTES = 256 * 1024  # of a form's fields beside its file
+_MAX_TEXT_BYTES = 256 * 1024  # of a form's fields besides its file
 _MAX_OTHER_BYTES = 64 * 1024
 _MAX_SEED = 2**53 - 1
 _LONGEST_NAME = 300
@@ -151,13 +151,13 @@ def create_router(service: SpeechService, worker: JobWorker) -> APIRouter:
             return store.add(owner, book, fields, most=most, most_own=most_own)
         except WireError:
             raise
-        except TTSError as problem:  # it says where, which is the operator's to know
+        except TTSError as problem:  # the message has the path, which only the operator may know
             log.error("a job cannot be stored: %s", problem)
             message = "jobs cannot be kept here now; the server's log says why"
             raise EngineFailed(message, code="jobs_unavailable") from None
 
     async def find(request: Request, job_id: str) -> Job:
-        """Raises `InvalidRequest` where there is no such job for whoever asks."""
+        """Raises `InvalidRequest` if the caller has no such job."""
         caller = require(request.scope, "jobs")
         job = await asyncio.to_thread(store.get, job_id)
         if job is None or not _may_see(caller, job):
@@ -185,7 +185,7 @@ def create_router(service: SpeechService, worker: JobWorker) -> APIRouter:
             voice = service.find_voice(*_voice(fields))
             order = _order(fields, voice, service.defaults.speed)
             book = _named(await while_connected(request, _read_book(fields, file)), fields)
-            # All of it now: the day's limit is kept whenever it is spoken.
+            # Count all characters now, so that the day's limit holds whenever the job is spoken.
             counts, place = service.allowances.counts, service.place_of(voice)
             service.allowances.check_characters(caller, book.characters)
             counts.add(place, Usage(requests=1, characters=book.characters))
@@ -284,7 +284,7 @@ def create_router(service: SpeechService, worker: JobWorker) -> APIRouter:
 
 
 def _may_see(caller: Caller, job: Job) -> bool:
-    """What an administrator handed in is nobody else's."""
+    """Jobs that an administrator submitted belong to nobody else."""
     return caller.is_administrator or (job.owner is not None and job.owner == caller.name)
 
 
@@ -314,7 +314,7 @@ async def _read_request(request: Request, limits: Limits) -> tuple[Fields, _File
 
 
 _File = tuple[bytearray, str]
-"""What it holds, and how it is called."""
+"""The content of the book, and its name."""
 
 
 def _json(name: str, text: str) -> Any:
@@ -343,7 +343,7 @@ def _order(fields: Fields, voice: Voice, usual_speed: float) -> Order:
         aloud=tuple(sorted(aloud or ())),
         pronunciations=fields.strings("pronunciations"),
     )
-    order.reading()  # raises where its pronunciations are none
+    order.reading()  # raises if its pronunciations are invalid
     return order
 
 

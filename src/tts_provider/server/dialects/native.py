@@ -1,4 +1,5 @@
-"""Our own dialect, speech sessions at `/v1/stream`: docs/protocol.md describes the wire."""
+"""This server's own dialect, speech sessions at `/v1/stream`; docs/protocol.md describes the
+protocol."""
 
 from __future__ import annotations
 
@@ -212,7 +213,7 @@ _Settings = TypeVar("_Settings", ContextSettings, Output, Manner)
 
 
 def _replaced(settings: _Settings, **given: Any) -> _Settings:
-    """With what was given."""
+    """The settings with the given fields replaced."""
     return replace(settings, **{k: v for k, v in given.items() if v is not None})
 
 
@@ -234,7 +235,7 @@ def _facts(settings: ContextSettings) -> dict[str, Any]:
 
 
 def _reading(reading: ReadingOptions) -> dict[str, Any]:
-    """What was asked for."""
+    """The reading options that the session asked for."""
     if reading == AS_WRITTEN:
         return {}
     return {

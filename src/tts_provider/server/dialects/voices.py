@@ -25,7 +25,7 @@ from tts_provider.waiting.line import Line, try_later
 
 PATH = "/v1/audio/voices"
 
-# What is in the body beside the recording: the transcript, boundaries, headers.
+# The part of the body besides the recording: the transcript, boundaries, headers.
 _UPLOADS_A_WORKER = 4
 _MAX_TEXT_BYTES = 32 * 1024
 _MAX_OTHER_BYTES = 128 * 1024
@@ -164,7 +164,7 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
         return Forgotten(id=voice_id)
 
     async def check_owner(voice_id: str, done: str) -> None:
-        """Raises `InvalidRequest` where the voice is the engine's own, or another key's."""
+        """Raises `InvalidRequest` if the voice is the engine's own, or another key's."""
         if any(voice.id == voice_id for voice in service.engine.voices()):
             raise InvalidRequest(
                 f"voice {voice_id!r} is the engine's own and cannot be {done}",
@@ -173,7 +173,7 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
             )
         caller = current_caller()
         if caller.is_administrator:
-            return  # of a voice that is damaged nobody knows whose it is
+            return  # a damaged voice has no known owner
         stored = await asyncio.to_thread(store.get, voice_id)
         if stored is None or not service.is_there(stored):
             raise _unknown(voice_id)
@@ -190,8 +190,9 @@ def create_router(service: SpeechService, store: VoiceStore) -> APIRouter:
 
 
 class _Enrolments:
-    """Recordings are megabytes and seconds of work: only so many arrive and are worked on at
-    once. Those that arrive slowly do not hold up those that are there."""
+    """Limits enrolments, because a recording is megabytes and seconds of work: only a few arrive,
+    and are processed, at once. Recordings that arrive slowly do not delay those that have
+    arrived."""
 
     def __init__(self, limits: Limits, decoders: Decoders) -> None:
         self._limits, self._decoders = limits, decoders

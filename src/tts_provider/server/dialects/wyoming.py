@@ -1,7 +1,8 @@
-"""Wyoming, as Home Assistant speaks it: requests one after another, and no keys.
+"""Wyoming, as Home Assistant uses it: one request after the other, without keys.
 
-https://github.com/OHF-Voice/wyoming#text-to-speech. On the wire an event is a line of JSON, with
-what its `data_length` and `payload_length` announce behind it; `connections/tcp.py` reads it whole.
+https://github.com/OHF-Voice/wyoming#text-to-speech. On the wire an event is a line of JSON,
+followed by the data and payload that `data_length` and `payload_length` announce;
+`connections/tcp.py` reads the whole event.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class _Request:
     opening: Opening
     is_stream: bool
     waiting: str | None = None
-    """What was written of it while others are spoken."""
+    """The text that arrived while other requests are spoken."""
     is_finished: bool = False
     has_text: bool = False
     has_audio: bool = False
@@ -97,14 +98,15 @@ class WyomingDialect(Dialect):
         return []
 
     def follow(self, event: Event) -> Sequence[Action]:
-        """When one text was spoken, the next one's turn comes."""
+        """After one text is spoken, begin the next."""
         if not isinstance(event, (Done, Cancelled)):
             return []
         self._requests.popleft()
         return self._begin()
 
     def close_code(self, problem: Problem) -> int | None:
-        """Home Assistant takes no notice of an `error`: only the end tells it not to wait."""
+        """Home Assistant ignores an `error`: only the end of the connection tells it not to
+        wait."""
         return problem.error.close_code
 
     def _read(self, kind: str, data: Fields) -> list[Action]:
@@ -114,7 +116,7 @@ class WyomingDialect(Dialect):
             case "ping":
                 return [Answer([encode("pong", {"text": data.string("text")})])]
             case "synthesize" if self._stream is not None:
-                return []  # the whole text again, for servers that take no chunks
+                return []  # the whole text again, for servers that do not accept chunks
             case "synthesize":
                 request = self._add(data, is_stream=False)
                 return [*self._write(request, data), *self._finish(request)]
@@ -126,7 +128,7 @@ class WyomingDialect(Dialect):
             case "synthesize-stop":
                 request, self._stream = self._started(kind), None
                 return self._finish(request)
-        return []  # as the protocol wants of events that a program does not know
+        return []  # as the protocol requires for unknown events
 
     def _started(self, kind: str) -> _Request:
         if self._stream is None:
@@ -178,7 +180,7 @@ class WyomingDialect(Dialect):
         return [*begin, End(request.id)]
 
     def _begin(self) -> list[Action]:
-        """What was asked of the first while it waited."""
+        """The actions of the first request that arrived while it waited."""
         if not self._requests:
             return []
         request = self._requests[0]
@@ -211,7 +213,7 @@ def _artifact(name: str, description: str) -> dict[str, Any]:
 
 
 def encode(kind: str, data: dict[str, Any], payload: bytes = b"") -> bytes:
-    """An event as it is on the wire; its data is in the line, where every version looks."""
+    """Encode an event for the wire. Its data is in the line, where every version reads it."""
     header: dict[str, Any] = {"type": kind, "data": data}
     if payload:
         header["payload_length"] = len(payload)

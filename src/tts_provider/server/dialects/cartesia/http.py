@@ -31,7 +31,7 @@ _PAGE, _LARGEST_PAGE = 10, 100
 
 
 def create_router(service: SpeechService) -> APIRouter:
-    # Its own documents describe this API.
+    # Cartesia's own documentation describes this API.
     router = APIRouter(include_in_schema=False)
     started = datetime.now(timezone.utc)
 
@@ -102,7 +102,7 @@ def _speak(utterance: Utterance, output: Output, service: SpeechService) -> Spee
 
 
 class _Events(Wording):
-    """Server-sent events, with the times of words where the file has them."""
+    """Server-sent events, with word timestamps if the file has them."""
 
     def __init__(self, context_id: str | None) -> None:
         self._context_id = context_id
@@ -125,7 +125,7 @@ def _event(kind: str, message: str) -> bytes:
 
 
 def _choose(voices: Sequence[Voice], query: Fields) -> tuple[Sequence[Voice], bool]:
-    """The page that is asked for, and whether more follow in its direction."""
+    """The requested page, and whether more follow in its direction."""
     limit = query.integer("limit", 1, _LARGEST_PAGE) or _PAGE
     wanted = query.choice("gender", (*_GENDERS.values(), "gender_neutral"))
     words = (query.string("q") or "").lower()

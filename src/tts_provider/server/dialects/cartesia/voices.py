@@ -1,4 +1,4 @@
-"""The voices that Cartesia's clients ask for, and who speaks for each."""
+"""The voices that Cartesia's clients request, and the speaker for each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tts_provider.voices.aliases import MAN, WOMAN
 
-# What Cartesia's own package, Pipecat and LiveKit have in their code and examples.
+# The ids in the code and examples of Cartesia's own package, Pipecat and LiveKit.
 VOICES: Mapping[str, int] = {
     "156fb8d2-335b-4950-9cb3-a2d33befec77": WOMAN,  # Helpful Woman
     "228fca29-3a0a-435c-8728-5cb483251068": MAN,  # Kiefer

@@ -1,4 +1,4 @@
-"""Cartesia's WebSocket, `/tts/websocket`, and what its requests have in common with HTTP's.
+"""Cartesia's WebSocket, `/tts/websocket`, and what its requests share with those over HTTP.
 
 https://docs.cartesia.ai/api-reference/tts/websocket
 """
@@ -44,7 +44,7 @@ from tts_provider.speech.reading import ReadingOptions
 READING = ReadingOptions(tags=True)
 """The service obeys `<break>` and `<spell>` in any transcript."""
 
-# What a status is called in a message that more messages follow.
+# The status code of a message that is not the last one.
 _MORE, _LAST = 206, 200
 _MAX_DELAY_MS = 5000
 
@@ -66,11 +66,11 @@ _SPEEDS = {"slowest": 0.6, "slow": 0.8, "normal": 1.0, "fast": 1.2, "fastest": 1
 
 @dataclass
 class _Context:
-    """What its messages are numbered with."""
+    """The state of a context, from which its messages get their numbers."""
 
     opening: Opening
     flushes_each: bool
-    """The client keeps text back until it is to be spoken, so that each message of it is."""
+    """The client buffers its text, so each of its messages is to be spoken at once."""
     failed: bool = False
     flushes: int = 0
     flushed: int = 0
@@ -83,7 +83,7 @@ class CartesiaDialect(Dialect):
         self._find_voice, self._defaults = handshake.find_voice, handshake.defaults
         self._contexts: dict[str, _Context] = {}
         self._beginning: _Context | None = None
-        """What the last message may have begun."""
+        """The context that the last message may have begun."""
 
     def receive(self, message: str) -> Sequence[Action]:
         context_id = None
@@ -111,7 +111,7 @@ class CartesiaDialect(Dialect):
                 context = self._contexts.pop(context_id, None)
                 return [] if context is None or context.failed else [done(context_id)]
             case Cancelled(context_id):
-                # Its client has forgotten it: nothing more is expected of it.
+                # The client has forgotten it and expects nothing more from it.
                 del self._contexts[context_id]
             case Problem(error, context_id):
                 if event.is_over and context_id in self._contexts:
@@ -133,7 +133,7 @@ class CartesiaDialect(Dialect):
         is_first = context is None
         if context is None:
             context = self._beginning = self._open(body)
-        # One without text begins too: its place and its id count.
+        # A context without text begins too, because its place and its id count.
         if text or (is_first and text is not None):
             actions.append(Append(context_id, text, context.opening))
         if flush or (context.flushes_each and continues and text and text.strip()):
@@ -165,7 +165,7 @@ class CartesiaDialect(Dialect):
         return _Context(Opening(settings), flushes_each=delay_ms == 0)
 
     def _flush_id(self, context_id: str) -> int:
-        """Of what is spoken now: flushes are counted from 1."""
+        """The number of the flush that is spoken now, counted from 1."""
         return self._contexts[context_id].flushed + 1
 
 
@@ -185,7 +185,7 @@ class File:
 
 
 def read_file(fields: Fields | None) -> File:
-    """Raises `InvalidRequest` where there is no such `output_format`."""
+    """Raises `InvalidRequest` if there is no such `output_format`."""
     if fields is None:
         raise InvalidRequest(
             "output_format is needed: its container, encoding and sample_rate",
@@ -211,7 +211,7 @@ def read_file(fields: Fields | None) -> File:
 
 
 def read_voice(body: Mapping[str, Any]) -> str | None:
-    """The id of the voice that is asked for, as a string or in an object. None is the default.
+    """The id of the requested voice, as a string or in an object. None is the default.
 
     Raises `InvalidRequest`.
     """
@@ -228,7 +228,7 @@ def read_voice(body: Mapping[str, Any]) -> str | None:
 
 
 def read_speed(fields: Fields, defaults: Defaults) -> float:
-    """Of a `generation_config`, else of the word in `speed`. Raises `InvalidRequest`."""
+    """The speed of a `generation_config`, else of the word in `speed`. Raises `InvalidRequest`."""
     config = fields.object("generation_config")
     speed = config.number("speed", SLOWEST, FASTEST) if config is not None else None
     if speed is None:
@@ -241,7 +241,7 @@ def read_speed(fields: Fields, defaults: Defaults) -> float:
 
 def chunk(data: bytes, context_id: str | None, **more: Any) -> str:
     audio = base64.b64encode(data).decode()
-    # A dialect has no clock: nobody was seen to use the time.
+    # A dialect has no clock, and no known client uses the time.
     return _encode("chunk", context_id, data=audio, step_time=0.0, **more)
 
 
@@ -259,7 +259,8 @@ def done(context_id: str | None) -> str:
 
 
 def failure(problem: WireError, context_id: str | None) -> str:
-    """`done` is false in it: LiveKit takes a true one for success."""
+    """The message of an error. Its `done` is false, because LiveKit takes a true one for
+    success."""
     return _encode("error", context_id, **error_body(problem))
 
 

@@ -20,7 +20,7 @@ DEEPGRAM = Api(
     sockets={_ADDRESS: DeepgramDialect},
     create_router=create_router,
     errors=ErrorShape(lambda path, headers: path == _ADDRESS, error_body, error_headers),
-    # Its clients in browsers offer the same word as a subprotocol.
+    # Clients in browsers offer the same word as a subprotocol.
     keys=KeyPlaces(schemes=("token",)),
     voices=VOICES,
 )

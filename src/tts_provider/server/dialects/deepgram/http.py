@@ -16,7 +16,7 @@ from tts_provider.server.http.speech_file import speak_file
 from tts_provider.server.service.service import SpeechService
 from tts_provider.speech.engine import Manner, Utterance
 
-# RFC 2586 has 16-bit samples the other way round.
+# RFC 2586 has 16-bit samples in the opposite byte order.
 _BARE_PCM = "audio/l16;rate={rate};channels=1;endianness=little-endian"
 _MEDIA_TYPES = {
     "linear16": _BARE_PCM,
@@ -27,7 +27,7 @@ _MEDIA_TYPES = {
 
 
 def create_router(service: SpeechService) -> APIRouter:
-    # Its own documents describe this API.
+    # Deepgram's own documentation describes this API.
     router = APIRouter(include_in_schema=False)
 
     @router.post("/v1/speak")

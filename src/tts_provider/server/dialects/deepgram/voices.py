@@ -1,4 +1,4 @@
-"""The voices that Deepgram's clients ask for, and who speaks for each."""
+"""The voices that Deepgram's clients request, and the speaker for each."""
 
 from __future__ import annotations
 

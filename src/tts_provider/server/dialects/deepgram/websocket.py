@@ -1,8 +1,8 @@
-"""Deepgram's WebSocket, `/v1/speak`, and what its addresses have in common with HTTP's.
+"""Deepgram's WebSocket, `/v1/speak`, and what its addresses share with those over HTTP.
 
 https://developers.deepgram.com/reference/text-to-speech/speak-streaming
 
-A connection has one stream of text and audio: here a context, and another one after a clear.
+A connection has one stream of text and audio. It is a context here; after a clear, a new one.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ _MESSAGES = ("Speak", "Flush", "Clear", "Close")
 
 @dataclass(frozen=True)
 class _Encoding:
-    """What an `encoding` is in each container, the usual one first, and at which rate where none
-    is asked for."""
+    """The format of an `encoding` in each container, the usual one first, and its default rate."""
 
     containers: Mapping[str, Format]
     sample_rate: int
@@ -149,7 +148,7 @@ class DeepgramDialect(Dialect):
         return [End(context_id), Close()] if self._is_open else [Close()]
 
     def _forget(self, context_id: str | None) -> None:
-        """The context is over; what is said next is in another."""
+        """The context is over; the next text begins another."""
         if context_id == str(self._number):
             self._number += 1
             self._is_open = False
@@ -161,7 +160,7 @@ class DeepgramDialect(Dialect):
 
 
 def _describe(problem: WireError) -> str:
-    """A warning where the client can go on; else an error, which LiveKit begins again at."""
+    """A warning if the client can go on; else an error, after which LiveKit starts again."""
     if isinstance(problem, (InvalidRequest, NoSpeech)):
         return _encode("Warning", description=problem.message, code=problem.code)
     return _encode("Error", description=problem.message, message=problem.message, code=problem.code)
@@ -176,7 +175,7 @@ def _encode(kind: str, **body: Any) -> str:
 
 @dataclass(frozen=True)
 class File:
-    """What a file shall be."""
+    """The requested format of a file."""
 
     output: Output
     encoding: str
@@ -184,7 +183,7 @@ class File:
 
 
 def read_file(query: Fields) -> File:
-    """Raises `InvalidRequest` where there is no such file."""
+    """Raises `InvalidRequest` if there is no such format."""
     encoding = query.choice("encoding", tuple(_ENCODINGS)) or "mp3"
     containers = _ENCODINGS[encoding].containers
     container = query.choice("container", tuple(containers)) or next(iter(containers))
@@ -203,7 +202,7 @@ def error_body(problem: WireError) -> dict[str, object]:
 
 
 def error_headers(problem: WireError) -> dict[str, str]:
-    """The same for who sees no body of a WebSocket's refusal."""
+    """The same error for clients that do not see the body of a refused WebSocket."""
     return {"dg-error": problem.message.encode("ascii", "replace").decode()}
 
 

@@ -24,8 +24,7 @@ NAME = "inputs"
 def read_dialogue(
     fields: Fields, limits: Limits, find_voice: Callable[[str], Voice], manner: Manner
 ) -> tuple[Dialogue, Sequence[str]]:
-    """What is said, and whose voice each input asked for. Raises `InvalidRequest`, which says in
-    which input."""
+    """Read the text and the voice of each input. Raises `InvalidRequest`, which names the input."""
     inputs = fields.objects(NAME)
     if not inputs:
         raise no_text("inputs is needed: what to speak, by whom", NAME)
@@ -45,7 +44,8 @@ def read_dialogue(
 
 
 class Characters:
-    """When each character is spoken, in a dialogue also by whom; times are from the beginning."""
+    """When each character is spoken, and in a dialogue by which voice; times count from the
+    beginning."""
 
     def __init__(self, voice_ids: Sequence[str] | None = None) -> None:
         """`voice_ids` are those of a dialogue's inputs."""
@@ -54,7 +54,7 @@ class Characters:
         self._position = self._end_ms = 0
 
     def tell(self, words: Sequence[Word]) -> dict[str, Any]:
-        """Of words that follow those of the call before."""
+        """The characters of words that follow those of the previous call."""
         spelled, segments = list[elevenlabs.Character](), list[dict[str, Any]]()
         for turn, group in groupby(words, lambda word: word.turn):
             said = [*group]

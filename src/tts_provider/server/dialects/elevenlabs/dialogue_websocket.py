@@ -39,7 +39,7 @@ from tts_provider.speech.engine import Voice, Word
 
 _VOICE_BYTES = 512
 _MOST_VOICES = 64
-_NOTHING = Fields({})  # a context that has begun takes no settings
+_NOTHING = Fields({})  # a context that has begun accepts no settings
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Input:
     text: str
     voice: Voice
     is_new_turn: bool
-    """What was said before it is a turn that is over."""
+    """Whether the text before it is a finished turn."""
 
 
 def _read_input(fields: Fields, cast: Mapping[str, Voice]) -> _Input:
@@ -64,18 +64,18 @@ def _read_input(fields: Fields, cast: Mapping[str, Voice]) -> _Input:
 
 
 class _Dialogue(ElevenLabsSocket):
-    """A context knows its voices before anybody speaks."""
+    """A context whose voices are known before the first text."""
 
     def __init__(self, handshake: Handshake) -> None:
         self._casts: dict[str, Mapping[str, Voice]] = {}
-        """Of each context: the voices by the names that the client has for them."""
+        """By context: its voices, by the names that the client gave them."""
         self._sent_ms: dict[str, int] = {}
         super().__init__(handshake)
 
     def _read_address(self) -> None:
         super()._read_address()
         query, settings = parse_query(self._handshake.query), self._settings
-        # Here the service tells them to who asks.
+        # At this endpoint the service sends word timestamps on request.
         manner = replace(settings.manner, word_times=query.flag("sync_alignment") or False)
         self._settings = replace(settings, manner=manner)
 
@@ -114,7 +114,7 @@ class _Dialogue(ElevenLabsSocket):
         for number, each in enumerate(inputs):
             with part_named(f"inputs[{number}]"):
                 said.append(_read_input(each, cast or {}))
-        # From here on nothing is refused: what is refused leaves nothing behind.
+        # All checks are done before this line, so that a refused message leaves nothing behind.
         if cast is not None:
             self._casts[context_id] = cast
         actions = [action for each in said for action in self._say(each, context_id)]
@@ -145,8 +145,8 @@ class _Dialogue(ElevenLabsSocket):
         return self._end(context_id)
 
     def _spelled(self, context_id: str, words: Sequence[Word]) -> dict[str, Any]:
-        """Its times count from where the audio of the messages before ended, which is behind the
-        words: they are below 0."""
+        """Its times count from the end of the audio that was sent before. That audio contains the
+        words, so the times are below 0."""
         stream, now_ms = self._streams[context_id], self._sent_ms.get(context_id, 0)
         spelled = spell(words, 0, stream.spelled_to_ms)
         stream.spelled_to_ms = words[-1].end_ms
@@ -164,7 +164,7 @@ class _Dialogue(ElevenLabsSocket):
 
 
 class DialogueStreamInput(_Dialogue):
-    """One dialogue, and the connection ends with it."""
+    """One dialogue; the connection ends with it."""
 
     def close_code(self, problem: Problem) -> int | None:
         return None if self._is_silence(problem) else problem.error.close_code

@@ -1,5 +1,5 @@
-"""ElevenLabs' HTTP: a text as a file, as it is made, or with the times of its characters; voices,
-models, and the account that its clients look at.
+"""ElevenLabs' HTTP: a text as a file, as a stream, or with the times of its characters; voices,
+models, and the account that its clients read.
 
 https://elevenlabs.io/docs/api-reference/text-to-speech/convert
 """
@@ -32,12 +32,13 @@ from tts_provider.speech.pipeline import Segment
 
 _CATEGORIES = {"enrolled": "cloned"}
 _PAGE, _LARGEST_PAGE = 10, 100
-# There is no limit here, and clients that show what is left subtract from one.
+# This server has no such limit, but clients subtract from one to show what is left.
 _NO_LIMIT = 2**31 - 1
 
 
 class _AskedWithItsHeader(APIRoute):
-    """A route whose address another API has too: only for who sends this one's key header."""
+    """A route whose address another API has too: it matches only requests with this API's key
+    header."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if elevenlabs.KEY_HEADER not in Headers(scope=scope):
@@ -46,7 +47,7 @@ class _AskedWithItsHeader(APIRoute):
 
 
 def create_router(service: SpeechService) -> APIRouter:
-    # Its own documents describe this API.
+    # ElevenLabs' own documentation describes this API.
     router = APIRouter(include_in_schema=False)
     shared = APIRouter(include_in_schema=False, route_class=_AskedWithItsHeader)
 
@@ -216,7 +217,7 @@ def _find_voice(voice_id: str, service: SpeechService) -> Voice:
 
 
 class _OneObject(Wording):
-    """`{"audio_base64": …, "alignment": …}`, written while the audio is made."""
+    """`{"audio_base64": …, "alignment": …}`, written while the audio is generated."""
 
     def __init__(self, characters: Characters) -> None:
         self._head, self._left, self._words = b'{"audio_base64": "', b"", list[Word]()
@@ -238,7 +239,7 @@ class _OneObject(Wording):
 
 
 class _Lines(Wording):
-    """An object for each piece of audio and for each segment's words, a line each."""
+    """An object for each piece of audio and for the words of each segment, one a line."""
 
     def __init__(self, characters: Characters) -> None:
         self._characters = characters
@@ -259,7 +260,7 @@ def _facts(voice: Voice) -> dict[str, Any]:
     return {
         "voice_id": voice.id,
         "name": voice.name,
-        # Theirs are professional where a model was trained for them.
+        # ElevenLabs calls a voice professional if a model was trained for it.
         "category": "professional"
         if voice.has_adapter
         else _CATEGORIES.get(voice.source, "premade"),
@@ -275,7 +276,7 @@ def _facts(voice: Voice) -> dict[str, Any]:
 
 
 async def _subscription(service: SpeechService) -> dict[str, Any]:
-    """What the package's type has no default for."""
+    """The fields for which the package's type has no default."""
     enrolled = sum(voice.source == "enrolled" for voice in await service.voices())
     caller, allowances = current_caller(), service.allowances
     limit = allowances.limits(caller).characters_per_day

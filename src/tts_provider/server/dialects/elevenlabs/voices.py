@@ -1,4 +1,4 @@
-"""The voices that ElevenLabs's clients ask for, and who speaks for each."""
+"""The voices that ElevenLabs' clients request, and the speaker for each."""
 
 from __future__ import annotations
 

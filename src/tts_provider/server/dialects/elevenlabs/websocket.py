@@ -47,7 +47,7 @@ _FORMATS: Mapping[str, Format] = {
     "wav": "wav",
 }
 _KBITS = (32, 48, 64, 96, 128, 192)
-# MPEG-1 has no rates below 32 kHz; those of MPEG-2 and 2.5 have less to give.
+# MPEG-1 has no rates below 32 kHz; MPEG-2 and 2.5 have lower bit rates.
 _MP3_MOST_KBITS = dict.fromkeys((8000, 11_025, 12_000), 64) | dict.fromkeys(
     (16_000, 22_050, 24_000), 160
 )
@@ -56,8 +56,9 @@ DEFAULT_OUTPUT = "mp3_44100_128"
 _STREAM_BYTES = 512
 _INACTIVITY_S = 20.0
 ONLY_CONTEXT = "default"
-# With `auto_mode` a client sends phrases that are whole; else how long a language model takes to
-# write the characters that it wants to be waited for, at 50 tokens of four a second.
+# How long to wait for more text. With `auto_mode` a client sends whole phrases; otherwise it is how
+# long a language model takes to write the characters that the client wants to wait for, at 50
+# tokens of four characters a second.
 _WHOLE_PHRASES_S = 0.05
 _WRITTEN_CHARACTERS_A_SECOND = 200
 _HOW_TO_SEND = "send one as the header xi-api-key or so named in the first message"
@@ -83,7 +84,7 @@ _CODES = {
 
 
 def read_output(name: str) -> Output:
-    """Raises `InvalidRequest` where there is no such `output_format` here."""
+    """Raises `InvalidRequest` if this server does not have the `output_format`."""
     codec, _, numbers = name.strip().lower().partition("_")
     rate, _, kbits = numbers.partition("_")
     if codec not in _FORMATS or not rate.isdecimal() or (kbits and not kbits.isdecimal()):
@@ -145,7 +146,7 @@ def error_body(problem: WireError) -> dict[str, object]:
 
 
 def error_code(problem: WireError) -> str:
-    """ElevenLabs' own word where it has one."""
+    """ElevenLabs' own code if it has one."""
     return _CODES.get(problem.code, problem.code)
 
 
@@ -157,8 +158,8 @@ class Character:
 
 
 def spell(words: Sequence[Word], position: int = 0, start_ms: int = 0) -> list[Character]:
-    """Words by character, each with an equal part of its word's time. What is between two words is
-    one space; `position` and `start_ms` are where the words before ended, and a space ends them."""
+    """The characters of words, each with an equal part of its word's time. Between two words is one
+    space; `position` and `start_ms` are where the previous words ended, and a space ends them."""
     characters: list[Character] = []
     for word in words:
         if word.text_start > position and position > 0:
@@ -171,7 +172,7 @@ def spell(words: Sequence[Word], position: int = 0, start_ms: int = 0) -> list[C
 
 
 def _key_in(first: Fields) -> str:
-    """Empty where there is none."""
+    """The key, or empty if there is none."""
     key = first.string("xi-api-key") or first.string("xi_api_key")
     return key or (first.string("authorization") or "").removeprefix("Bearer ").strip()
 
@@ -197,14 +198,14 @@ class ElevenLabsSocket(Dialect):
         self._handshake, self._show_key = handshake, handshake.show_key
         self._streams: dict[str, Stream] = {}
         self._beginning: dict[str, Stream] = {}
-        """What the last message may have begun."""
+        """The context that the last message may have begun."""
         self._is_served = False
-        # What an address asks for is no stranger's business: a refusal names the voices.
+        # Read the address only after the key, because a refusal lists the voices.
         if self._show_key is None:
             self._read_address()
 
     def _read_address(self) -> None:
-        """Raises `InvalidRequest` where it asks for what there is not."""
+        """Raises `InvalidRequest` if the address requests something that does not exist."""
         handshake = self._handshake
         query = parse_query(handshake.query)
         output = read_output(query.string("output_format") or DEFAULT_OUTPUT)
@@ -222,7 +223,8 @@ class ElevenLabsSocket(Dialect):
             manner=Manner(
                 speed=handshake.defaults.speed,
                 seed=query.integer("seed", 0, 2**32 - 1),
-                # The service tells them unasked, and clients make their transcripts of them.
+                # The service always sends word timestamps, and clients make their transcripts from
+                # them.
                 word_times=query.flag("sync_alignment") is not False,
             ),
             reading=read_reading(query),
@@ -277,13 +279,14 @@ class ElevenLabsSocket(Dialect):
         return []
 
     def _is_silence(self, problem: Problem) -> bool:
-        """A context that had nothing but white space is over, which is no problem here."""
+        """Whether the problem is that a context had only white space, which is not an error in this
+        API."""
         stream = self._streams.get(problem.context_id or "")
         return isinstance(problem.error, NoSpeech) and stream is not None and not stream.has_text
 
     def _parse(self, message: str) -> dict[str, Any]:
-        """A message, of which the first must bring the key where none came before. Raises
-        `InvalidRequest`, and to a stranger nothing but `Unauthorized`."""
+        """Parse a message. The first must have the key if none was sent before. Raises
+        `InvalidRequest`; for a client without a key, only `Unauthorized`."""
         if self._show_key is None:
             return parse_object(message)
         try:
@@ -318,7 +321,7 @@ class ElevenLabsSocket(Dialect):
         return [Append(context_id, text, stream.opening)]
 
     def _flush(self, context_id: str) -> list[Action]:
-        """A flush of nothing is nothing to ElevenLabs."""
+        """ElevenLabs ignores a flush without text."""
         stream = self._find(context_id)
         if stream is None or not stream.is_unflushed or stream.is_ended:
             return []
@@ -345,15 +348,15 @@ class ElevenLabsSocket(Dialect):
         return settings
 
     def _align(self, context_id: str, words: Sequence[Word]) -> dict[str, Any] | None:
-        """Clients add the times of one message to where those of the one before ended."""
+        """Clients add the times of a message to the end of the message before."""
         stream = self._streams.get(context_id)
         if stream is None or not words:
             return None
         base_ms = stream.spelled_to_ms
         spelled = spell(words, stream.spelled_to, base_ms)
-        # Clients take a word for whole when a space follows.
+        # Clients take a word as complete when a space follows.
         spelled.append(Character(" ", words[-1].end_ms, words[-1].end_ms))
-        # The next words begin with no other space.
+        # The next words do not begin with another space.
         stream.spelled_to, stream.spelled_to_ms = 0, words[-1].end_ms
         return {
             "chars": [character.text for character in spelled],
@@ -379,7 +382,7 @@ class ElevenLabsSocket(Dialect):
 
 
 class StreamInput(ElevenLabsSocket):
-    """One text; an empty one ends it, and the connection when it is spoken."""
+    """One text. An empty one ends it, and the connection ends when it is spoken."""
 
     def close_code(self, problem: Problem) -> int | None:
         """An error is the last message: that is where the service's own package looks for it."""
@@ -415,7 +418,8 @@ class StreamInput(ElevenLabsSocket):
 
 
 class MultiStreamInput(ElevenLabsSocket):
-    """Contexts; closing what is not open is nothing, and an empty text keeps a context alive."""
+    """Several contexts. Closing one that is not open does nothing, and an empty text keeps a
+    context alive."""
 
     def close_code(self, problem: Problem) -> int | None:
         return None if self._is_served else problem.error.close_code

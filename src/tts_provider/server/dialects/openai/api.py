@@ -8,7 +8,7 @@ from tts_provider.server.dialects.api import Api
 from tts_provider.server.dialects.openai.http import ENDPOINT, create_router
 from tts_provider.voices.aliases import MAN, WOMAN
 
-# By how OpenAI's voices sound; alloy and fable could be either.
+# Chosen by how OpenAI's voices sound; alloy and fable could be either.
 VOICES: Mapping[str, int] = {
     "alloy": WOMAN,
     "ash": MAN,

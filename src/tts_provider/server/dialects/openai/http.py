@@ -1,4 +1,4 @@
-"""OpenAI's speech API: what speaks with `https://api.openai.com/v1` speaks with this server too.
+"""OpenAI's speech API: programs that use `https://api.openai.com/v1` can use this server too.
 
 https://platform.openai.com/docs/api-reference/audio/createSpeech
 """
@@ -49,7 +49,7 @@ from tts_provider.speech.pipeline import Segment
 ENDPOINT = "openai"
 
 MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-"""What clients ask for by default: here names for the engine's own model."""
+"""The models that clients request by default: here they are names for the engine's own model."""
 
 MEDIA_TYPES = {name: AUDIO_FORMATS[name].media_type for name in get_args(ResponseFormat)}
 _EVENT_STREAM = "text/event-stream"
@@ -111,7 +111,7 @@ def create_router(service: SpeechService) -> APIRouter:
     started = int(time.time())
 
     def known_models() -> list[str]:
-        # An engine on another machine says late what it is.
+        # An engine on another machine reports its model late.
         return list(dict.fromkeys((service.engine.model, *MODELS)))
 
     responses: dict[int | str, dict[str, Any]] = {
@@ -214,7 +214,7 @@ def _read_urlencoded(body: bytes) -> dict[str, str]:
         )
     except ValueError:
         raise InvalidRequest("the form cannot be read", code="invalid_form") from None
-    return dict(reversed(fields))  # of two with one name the first counts
+    return dict(reversed(fields))  # if two have the same name, the first counts
 
 
 def speak(request: SpeechOptions, service: SpeechService, text_name: str) -> AudioStream:
@@ -236,7 +236,7 @@ def speak(request: SpeechOptions, service: SpeechService, text_name: str) -> Aud
 
 
 class _Events(Wording):
-    """Server-sent events, with what it cost in the last."""
+    """Server-sent events; the last one has the usage."""
 
     def __init__(self, characters: int) -> None:
         self._characters = characters
@@ -245,7 +245,7 @@ class _Events(Wording):
         return _event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
 
     def words(self, segment: Segment) -> bytes:
-        """As OpenAI's transcriptions have them, in seconds, with their places in the text."""
+        """Words as in OpenAI's transcriptions, in seconds, with their places in the text."""
         words = [
             {
                 "word": word.text,

@@ -1,4 +1,4 @@
-"""What is asked for at `/v1/audio/speech` and `/v1/audio/dialogue`: bodies → what to speak."""
+"""Reads the bodies of `/v1/audio/speech` and `/v1/audio/dialogue`: what to speak, and how."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from tts_provider.speech.structure.blocks import NotSpeech
 
 ResponseFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "mulaw", "alaw"]
 
-_MAX_SEED = 2**53 - 1  # RFC 8259 section 6: above, clients and documents round
+_MAX_SEED = 2**53 - 1  # RFC 8259 section 6: clients and documents round numbers above it
 _NUMBER = re.compile(r"[0-9]{1,3}(\.[0-9]{1,18})?")
 _TEXT = r"^[^\u0000-\u0008\u000e-\u001f\u007f-\u009f]+$"
 
 
 def _read_number(value: Any) -> Any:
-    """What a number is written as where a client sends it as it was typed."""
+    """A number that a client sends as the text that was typed."""
     is_number = isinstance(value, str) and _NUMBER.fullmatch(value.strip())
     return float(value) if is_number else value
 
@@ -87,7 +87,7 @@ class Delivery(BaseModel):
     )
 
     def manner(self, other: Manner) -> Manner:
-        """What is not said here is as in `other`."""
+        """The manner of this text; fields that are left out are as in `other`."""
         return Manner(
             temperature=other.temperature if self.temperature is None else self.temperature,
             top_k=other.top_k if self.top_k is None else self.top_k,
@@ -155,7 +155,7 @@ class SpeechOptions(Delivery):
         return self.manner(Manner(speed=defaults.speed, word_times=word_times))
 
     def asked(self, find_voice: FindVoice, defaults: Defaults) -> Utterance | Dialogue:
-        """Raises `InvalidRequest` where there is no such voice."""
+        """Raises `InvalidRequest` if there is no such voice."""
         raise NotImplementedError
 
 
@@ -226,15 +226,15 @@ _Options = TypeVar("_Options", bound=SpeechOptions)
 
 
 def read_speech(body: bytes | Mapping[str, str], limits: Limits) -> SpeechRequest:
-    """From JSON, or a form's fields, of which an empty one counts as not given. Raises
-    `InvalidRequest`."""
+    """Read a request from JSON or a form's fields, of which an empty one counts as not given.
+    Raises `InvalidRequest`."""
     request = _read(SpeechRequest, body, "input")
     _check(request.input, limits, "input")
     return request
 
 
 def read_dialogue(body: bytes, limits: Limits) -> DialogueRequest:
-    """From JSON. Raises `InvalidRequest`, which says in which turn."""
+    """Read a dialogue from JSON. Raises `InvalidRequest`, which names the turn."""
     request = _read(DialogueRequest, body, "turns")
     check_turns(len(request.turns), limits)
     for number, turn in enumerate(request.turns):
@@ -270,7 +270,7 @@ def _read(kind: type[_Options], body: bytes | Mapping[str, str], needed: str) ->
 
 
 def _as_invalid_request(error: ValidationError) -> InvalidRequest:
-    """The first thing that is wrong, in one sentence."""
+    """The first error, in one sentence."""
     problem = error.errors(include_url=False)[0]
     kind, where, message = problem["type"], problem["loc"], problem["msg"]
     if kind == "json_invalid":
@@ -291,8 +291,8 @@ def _as_invalid_request(error: ValidationError) -> InvalidRequest:
 
 
 def _name_of(where: Sequence[int | str]) -> tuple[str, str]:
-    """A field as errors call it, and as it is called where it stands; what follows says which of
-    several types it was taken for."""
+    """The name of a field in errors, and its name where it stands; the rest of the location says as
+    which of several types it was read."""
     if len(where) > 1 and where[0] == "turns":
         turn = f"turns[{where[1]}]"
         return (turn, "turn") if len(where) == 2 else (f"{turn}.{where[2]}", str(where[2]))
