@@ -107,7 +107,7 @@ def without(operator: str) -> bytes:
 
 
 OTHERS = {
-    "no ONNX": (b"no graph at all", "no ONNX model"),
+    "no ONNX": (b"no graph at all", "cannot be read as an ONNX model"),
     "hibari's": (read_model(), "its inputs are ids, speed"),
     "no durations": (without("Clip"), "0 operators Clip"),
     "no harmonics": (without("STFT"), "0 operators STFT"),

@@ -406,7 +406,10 @@ async def test_names_mixtures_words_and_places_on_a_server(folder, place):
         assert reply["status"] == "success"
 
 
-async def test_a_sentence_in_another_language_is_spoken_by_a_voice_of_it(engine, monkeypatch):
+async def test_a_sentence_in_another_language_is_spoken_by_a_voice_of_it(
+    folder, place, monkeypatch
+):
+    engine = make(folder, place)
     text = "It costs $5. Le livre coûte 12,50 €. ¿Puede decirme cómo llegar a la biblioteca?"
 
     async def speakers(server) -> list[tuple[str | None, str]]:

@@ -257,3 +257,14 @@ async def test_after_kill_9_the_audio_is_the_same_to_the_byte(tmp_path):
             whole = await submit(client, LONG, response_format="m4b")
             await finish(client, whole)
             assert (await audio(client, place)).content == (await audio(client, whole)).content
+
+
+async def test_two_servers_share_a_folder_and_its_jobs(tmp_path):
+    async with running(tmp_path) as first, running(tmp_path) as second:
+        async with of(first) as client, of(second) as other:
+            long = await submit(client, LONG)
+            await until(client, long, 0.01)
+            short = [await submit(other, "Hello."), await submit(client, "Good-bye.")]
+            for place in (*short, long):
+                await finish(other, place)
+            assert len((await client.get(JOBS)).json()["jobs"]) == 3

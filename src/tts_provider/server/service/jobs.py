@@ -12,7 +12,9 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 import shutil
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -158,6 +160,8 @@ class JobWorker:
         self._woken = asyncio.Event()
         self._is_ended = False
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._elsewhere: dict[str, float] = {}
+        """Jobs that another server was seen to work on, and when."""
         # Compressing a book takes minutes of a core.
         self._threads = ThreadPoolExecutor(
             _AT_ONCE, thread_name_prefix="jobs", initializer=give_way
@@ -192,15 +196,11 @@ class JobWorker:
             while self._service.admission.is_open:
                 self._woken.clear()
                 await self._begin_some()
-                waiting = asyncio.create_task(self._woken.wait())
+                looking = asyncio.get_running_loop().call_later(_LOOKED_S, self.wake)
                 try:
-                    await asyncio.wait(
-                        {waiting, *self._running.values()},
-                        timeout=_LOOKED_S,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
+                    await self._woken.wait()
                 finally:
-                    waiting.cancel()
+                    looking.cancel()
                 for job_id in [name for name, task in self._running.items() if task.done()]:
                     del self._running[job_id]
         except WireError:
@@ -217,8 +217,11 @@ class JobWorker:
         for job in await asyncio.to_thread(self.store.unfinished):
             if len(self._running) >= _AT_ONCE:
                 return
-            if job.id not in self._running:
-                self._running[job.id] = asyncio.create_task(self._work(job))
+            looked = self._elsewhere.get(job.id, -math.inf)
+            if job.id in self._running or time.monotonic() - looked < _LOOKED_S:
+                continue
+            task = self._running[job.id] = asyncio.create_task(self._work(job))
+            task.add_done_callback(lambda _: self.wake())
 
     async def _work(self, job: Job) -> None:
         become(Caller(job.owner))  # whose usage the speech counts as
@@ -257,7 +260,9 @@ class JobWorker:
         plan = await asyncio.to_thread(read_plan, job.book_path)
         settings = {**speaker.facts, "text": plan.text_digest()}
         if not await asyncio.to_thread(_open, folder, settings):
-            return  # another server works on it
+            self._elsewhere[job.id] = time.monotonic()
+            return
+        self._elsewhere.pop(job.id, None)
         try:
             if await asyncio.to_thread(self.store.change, job.id, "working") is None:
                 return  # it was removed

@@ -192,7 +192,7 @@ async def test_a_fault_that_passes_is_forgotten_and_does_not_make_each_request_r
 
     for at in (100, 104.9, 105, 109):
         now[0] = at
-        with pytest.raises(OverCapacity, match="cannot be read now; come back") as no:
+        with pytest.raises(OverCapacity, match="cannot be read now; try again later") as no:
             await ask()
         assert (no.value.retry_after_ms, no.value.param) == (5000, "voice")
     assert tries == [100, 105]
