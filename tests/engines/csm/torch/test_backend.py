@@ -149,7 +149,7 @@ def test_slots_are_taken_when_everything_has_run(counted, caplog):
     plan = small_plan(counted)
     backend = counted(6, [PLENTY, PLENTY, GIB + 3 * plan.stream + 5])
     assert backend.slots == 2
-    assert "memory is for 2 streams, not for --max-streams 6" in caplog.text
+    assert "memory is enough for 2 streams, not for --max-streams 6" in caplog.text
     slots = [start(backend, n) for n in range(2)]
     assert speak(backend, slots, [Sampler(1)] * 2, 2).shape == (2, 2, 32)
 
