@@ -142,7 +142,7 @@ async def test_a_full_line_is_over_capacity(cluster):
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_lost_replica_ends_its_streams_and_is_replaced(cluster, blow):
+async def test_a_lost_replica_ends_no_stream_and_is_replaced(cluster, blow):
     await until(lambda: len(cluster.replicas()) == 2)
     async with gateway(cluster, max_ahead_s=0.5) as server:
         talks = [(await session(server))[0] for _ in range(4)]
@@ -151,7 +151,7 @@ async def test_a_lost_replica_ends_its_streams_and_is_replaced(cluster, blow):
         (victim, name), *_ = cluster.replicas().items()
         os.kill(victim, blow)
         ends = await asyncio.gather(*map(rest, talks))
-        assert set(ends) == {"engine_lost", "context.done"}
+        assert set(ends) == {"context.done"}  # the other replica says the rest
         assert (await names_of(server))[name] == "lost"
         for talk in talks:
             await talk.close()
