@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,14 @@ def embedded_engine() -> Engine:
 async def running_server(
     engine: Engine | None = None, *, is_ready: bool = True, **settings: Any
 ) -> AsyncIterator[Server]:
-    """A server on a free loopback port, ready unless `engine` holds it up or nobody waits."""
+    """A server on a free loopback port, ready unless `engine` holds it up or nobody waits. Its data
+    folder is its own: voices, keys and jobs of whoever runs the tests are not touched."""
+    if "data_dir" not in settings:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            more = {**settings, "data_dir": folder}
+            async with running_server(engine, is_ready=is_ready, **more) as server:
+                yield server
+        return
     wanted = Settings(**{"host": "127.0.0.1", "port": 0, "_env_file": None, **settings})
     server = Server(engine or EspeakEngine(), wanted)
     running = asyncio.create_task(server.run())
